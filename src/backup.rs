@@ -1,0 +1,47 @@
+//! What a backup is: one stored stream, full or incremental, of a snapshot. Pure.
+//!
+//! Backups are compared by guid ([`Link`]); the names are for people and for object keys.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::Guid;
+
+/// A snapshot or bookmark: its name when it was stored, and its guid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Point {
+    pub name: String,
+    pub guid: Guid,
+}
+
+/// A backup, by names and guids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    pub snapshot: Point,
+    pub base: Option<Point>,
+}
+
+/// A backup's identity: which snapshot it restores, and from which it starts (none: a full backup).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Link {
+    pub snapshot: Guid,
+    pub base: Option<Guid>,
+}
+
+impl Backup {
+    pub fn link(&self) -> Link {
+        Link { snapshot: self.snapshot.guid, base: self.base.as_ref().map(|base| base.guid) }
+    }
+}
+
+/// As the commands take it: `tank/a@2 -i tank/a@1`, or `tank/a@1` for a full one.
+impl fmt::Display for Backup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.base {
+            None => write!(f, "{}", self.snapshot.name),
+            Some(base) => write!(f, "-i {} {}", base.name, self.snapshot.name),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The command line. Each command's words are also in the man page, and a test keeps the two in step.
+
+use argh::FromArgs;
+
+use crate::error::Error;
+
+/// Back up ZFS snapshots incrementally to S3. See zfs2s3(1).
+#[derive(FromArgs, Debug, PartialEq)]
+pub struct Cli {
+    #[argh(subcommand)]
+    pub command: Command,
+}
+
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand)]
+pub enum Command {
+    Upload(Upload),
+    Resume(ResumeUpload),
+    Abort(AbortUpload),
+    Remove(Remove),
+    List(List),
+}
+
+/// store a snapshot, in full or as the changes since a base
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "upload")]
+pub struct Upload {
+    /// say what would be done, and do nothing
+    #[argh(switch, short = 'n')]
+    pub dry_run: bool,
+    /// store the changes since this snapshot or bookmark: dataset@snap, @snap, dataset#mark or #mark
+    #[argh(option, short = 'i', arg_name = "base")]
+    pub base: Option<String>,
+    /// the snapshot: dataset@snap
+    #[argh(positional)]
+    pub snapshot: String,
+}
+
+/// go on with the pending upload
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "resume_upload")]
+pub struct ResumeUpload {}
+
+/// give the pending upload up
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "abort_upload")]
+pub struct AbortUpload {}
+
+/// remove one backup, if no other one is lost by that
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "remove")]
+pub struct Remove {
+    /// say what would be done, and do nothing
+    #[argh(switch, short = 'n')]
+    pub dry_run: bool,
+    /// remove the incremental backup from this base, not the full one; a guid will do
+    #[argh(option, short = 'i', arg_name = "base")]
+    pub base: Option<String>,
+    /// the snapshot: dataset@snap, or its guid
+    #[argh(positional)]
+    pub snapshot: String,
+}
+
+/// list the stored backups
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "list")]
+pub struct List {
+    /// for scripts: no header, fields separated by a tab
+    #[argh(switch, short = 'H')]
+    pub script: bool,
+    /// exact numbers: sizes in bytes, times in Unix seconds
+    #[argh(switch, short = 'p')]
+    pub parsable: bool,
+    /// as JSON
+    #[argh(switch, short = 'j')]
+    pub json: bool,
+    /// only this dataset's backups
+    #[argh(positional)]
+    pub dataset: Option<String>,
+}
+
+/// What the arguments ask for.
+pub enum Asked {
+    Run(Command),
+    /// To be printed on stdout: help, or the version.
+    Print(String),
+}
+
+pub fn parse(args: &[String]) -> Result<Asked, Error> {
+    let args = split_switches(args);
+    let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.first() {
+        Some(&"--version" | &"-V") => {
+            return Ok(Asked::Print(concat!("zfs2s3 ", env!("CARGO_PKG_VERSION"), "\n").to_string()));
+        }
+        None => args = vec!["--help"],
+        _ => {}
+    }
+    for arg in &mut args {
+        if *arg == "-h" {
+            *arg = "--help";
+        }
+    }
+    let empty = args == ["--help"] && std::env::args_os().len() < 2;
+    match Cli::from_args(&["zfs2s3"], &args) {
+        Ok(cli) => Ok(Asked::Run(cli.command)),
+        Err(exit) if exit.status.is_ok() && !empty => Ok(Asked::Print(exit.output + "\n")),
+        Err(_) if empty => Err(Error::usage("no command given").hint("see 'zfs2s3 --help' or 'man zfs2s3'")),
+        Err(exit) => Err(Error::usage(one_line(&exit.output)).hint("see 'zfs2s3 --help' or 'man zfs2s3'")),
+    }
+}
+
+/// `-Hp` is `-H -p`, as everywhere in ZFS.
+fn split_switches(args: &[String]) -> Vec<String> {
+    let mut split = Vec::new();
+    let mut options = true;
+    for arg in args {
+        options &= arg != "--";
+        match arg.strip_prefix('-') {
+            Some(letters)
+                if options && letters.len() > 1 && letters.bytes().all(|b| b.is_ascii_alphabetic()) =>
+            {
+                split.extend(letters.chars().map(|letter| format!("-{letter}")));
+            }
+            _ => split.push(arg.clone()),
+        }
+    }
+    split
+}
+
+fn one_line(output: &str) -> String {
+    let text = output
+        .split("\n\nRun ")
+        .next()
+        .unwrap_or_default()
+        .replace("Required positional arguments not provided:", "missing:");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let text = words.join(" ");
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => "the arguments are not as they should be".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str) -> Command {
+        let args: Vec<String> = line.split(' ').map(str::to_string).collect();
+        match parse(&args) {
+            Ok(Asked::Run(command)) => command,
+            Ok(Asked::Print(text)) => panic!("{text}"),
+            Err(e) => panic!("{e}"),
+        }
+    }
+    fn wrong(line: &str) -> String {
+        let args: Vec<String> = line.split(' ').map(str::to_string).collect();
+        match parse(&args) {
+            Err(e) => e.message,
+            _ => panic!("{line} is accepted"),
+        }
+    }
+
+    #[test]
+    fn commands_as_zfs_users_type_them() {
+        let upload = |dry_run, base: Option<&str>| {
+            Command::Upload(Upload { dry_run, base: base.map(str::to_string), snapshot: "t@2".to_string() })
+        };
+        assert_eq!(run("upload t@2"), upload(false, None));
+        assert_eq!(run("upload -i @1 t@2"), upload(false, Some("@1")));
+        assert_eq!(run("upload t@2 -i @1"), upload(false, Some("@1")));
+        assert_eq!(run("upload -ni @1 t@2"), upload(true, Some("@1")));
+        assert_eq!(run("upload --dry-run --base #b t@2"), upload(true, Some("#b")));
+        let list = List { script: true, parsable: true, json: false, dataset: Some("t".to_string()) };
+        assert_eq!(run("list -Hp t"), Command::List(list));
+        assert_eq!(run("resume_upload"), Command::Resume(ResumeUpload {}));
+    }
+
+    #[test]
+    fn mistakes_are_told_in_one_line() {
+        assert_eq!(wrong("upload"), "missing: snapshot");
+        assert_eq!(wrong("upload -x t@1"), "unrecognized argument: -x");
+        assert_eq!(wrong("upload a b"), "unrecognized argument: b");
+        assert_eq!(wrong("frobnicate"), "unrecognized argument: frobnicate");
+        assert!(wrong("upload -i").contains("-i"));
+    }
+}

@@ -1,0 +1,115 @@
+//! One file a command, and what they share: configuration, lock, store, the pending upload.
+
+pub mod abort_upload;
+pub mod list;
+pub mod remove;
+pub mod resume_upload;
+pub mod upload;
+
+use std::sync::Arc;
+
+use crate::cli::Command;
+use crate::config::{self, Env, Local, Remote};
+use crate::error::{Error, Result};
+use crate::lock::Lock;
+use crate::progress;
+use crate::progress::record::{Intent, Overview};
+use crate::s3::client::Client;
+use crate::store::{Folder, Store};
+use crate::ui::Ui;
+use crate::upload::{Upload, describe};
+use crate::zfs::Zfs;
+
+pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
+    let context = Context::new(env, ui)?;
+    match command {
+        Command::Upload(args) => upload::run(&context, &args),
+        Command::Resume(_) => resume_upload::run(&context),
+        Command::Abort(_) => abort_upload::run(&context),
+        Command::Remove(args) => remove::run(&context, &args),
+        Command::List(args) => list::run(&context, &args),
+    }
+}
+
+pub struct Context {
+    pub env: Env,
+    pub local: Local,
+    pub folder: Folder,
+    pub ui: Arc<Ui>,
+}
+
+impl Context {
+    fn new(env: Env, ui: Arc<Ui>) -> Result<Self> {
+        let local = Local::new(&env)?;
+        let folder = Folder::new(local.data_folder.clone());
+        Ok(Context { env, local, folder, ui })
+    }
+
+    pub fn lock(&self, who: &str) -> Result<Lock> {
+        Lock::take(&self.folder, who)
+    }
+
+    pub fn store(&self) -> Result<Store> {
+        Store::open(&self.folder, &self.local.bucket, &self.local.prefix)
+    }
+
+    pub fn zfs(&self) -> Zfs {
+        Zfs::new(config::zfs_words(&self.env))
+    }
+
+    pub fn remote(&self) -> Result<Remote> {
+        let remote = Remote::new(&self.env, &self.local)?;
+        remote.warnings.iter().for_each(|warning| self.ui.warning(warning));
+        Ok(remote)
+    }
+
+    pub fn client(&self) -> Result<Client> {
+        Client::new(self.remote()?, Arc::clone(&self.ui))
+    }
+
+    pub fn refuse_while_pending(&self) -> Result<()> {
+        progress::refuse_python_upload(&self.folder, &self.local.bucket)?;
+        match progress::overview(&self.folder)? {
+            None => Ok(()),
+            Some(overview) => {
+                Err(Error::pending(format!("an upload is pending: {}", what(&overview.intent)))
+                    .hint("'zfs2s3 resume_upload' goes on with it, 'zfs2s3 abort_upload' gives it up"))
+            }
+        }
+    }
+
+    /// The upload that resume_upload and abort_upload are about.
+    pub fn pending(&self) -> Result<Overview> {
+        progress::refuse_python_upload(&self.folder, &self.local.bucket)?;
+        let Some(overview) = progress::overview(&self.folder)? else {
+            return Err(Error::pending("no upload is pending"));
+        };
+        let Intent { bucket, prefix, .. } = &overview.intent;
+        if *bucket != self.local.bucket || *prefix != self.local.prefix {
+            return Err(Error::failed(format!(
+                "the pending upload is for bucket '{bucket}', prefix '{prefix}', not for bucket '{}', prefix '{}'",
+                self.local.bucket, self.local.prefix
+            ))
+            .hint("set ZFS2S3_BUCKET and ZFS2S3_PREFIX as they were when it began"));
+        }
+        Ok(overview)
+    }
+
+    /// What an upload works with; the store is read anew.
+    pub fn upload(&self, store: Store) -> Result<Upload> {
+        let remote = self.remote()?;
+        let jobs = remote.jobs;
+        Ok(Upload {
+            folder: self.folder.clone(),
+            store,
+            client: Client::new(remote, Arc::clone(&self.ui))?,
+            zfs: self.zfs(),
+            jobs,
+            ui: Arc::clone(&self.ui),
+        })
+    }
+}
+
+fn what(intent: &Intent) -> String {
+    format!("{}, since {}", describe(&intent.backup()), intent.begun)
+}

@@ -1,0 +1,190 @@
+//! Credentials: where they come from, and getting them again before they run out.
+//!
+//! In the order of AWS's own tools: the variables; a profile with keys; its `credential_process`; and for all that is more
+//! than that (SSO, assumed roles, instance roles) what `aws configure export-credentials` says, since the users have the AWS
+//! tools. <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html>
+
+use std::fmt;
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use super::Env;
+use super::aws_files::Profile;
+use crate::error::{Error, Result};
+use crate::utc::Utc;
+
+/// A key pair, and until when it is good. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    pub access_key: String,
+    pub secret_key: String,
+    pub session_token: Option<String>,
+    pub expires: Option<Utc>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keys(expires: {:?})", self.expires)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Source {
+    Fixed(Keys),
+    /// A shell command from the config file that prints keys as JSON.
+    Process(String),
+    AwsTool,
+}
+
+/// Profile settings that only the AWS tools can follow.
+const AWS_TOOL_SETTINGS: &[&str] = &[
+    "role_arn",
+    "source_profile",
+    "sso_session",
+    "sso_start_url",
+    "sso_account_id",
+    "web_identity_token_file",
+    "login_session",
+];
+
+impl Source {
+    pub fn new(env: &Env, profile: &Profile) -> Self {
+        if let (Some(access), Some(secret)) = (env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY"))
+        {
+            return Source::fixed(access, secret, env.get("AWS_SESSION_TOKEN"));
+        }
+        if AWS_TOOL_SETTINGS.iter().any(|key| profile.secret(key).is_some()) {
+            return Source::AwsTool;
+        }
+        if let (Some(access), Some(secret)) =
+            (profile.secret("aws_access_key_id"), profile.secret("aws_secret_access_key"))
+        {
+            return Source::fixed(access, secret, profile.secret("aws_session_token"));
+        }
+        match profile.secret("credential_process") {
+            Some(command) => Source::Process(command.to_string()),
+            None => Source::AwsTool,
+        }
+    }
+
+    fn fixed(access: &str, secret: &str, token: Option<&str>) -> Self {
+        Source::Fixed(Keys {
+            access_key: access.to_string(),
+            secret_key: secret.to_string(),
+            session_token: token.map(str::to_string),
+            expires: None,
+        })
+    }
+
+    pub fn can_be_asked_again(&self) -> bool {
+        !matches!(self, Source::Fixed(_))
+    }
+
+    pub fn fetch(&self) -> Result<Keys> {
+        match self {
+            Source::Fixed(keys) => Ok(keys.clone()),
+            Source::Process(line) => run(Command::new("/bin/sh").args(["-c", line]), "credential_process")
+                .map_err(|why| Error::failed(format!("no credentials: {why}"))),
+            Source::AwsTool => {
+                let mut command = Command::new("aws");
+                command.args(["configure", "export-credentials", "--format", "process"]);
+                run(&mut command, "'aws configure export-credentials'").map_err(|why| {
+                    Error::failed(format!("no credentials: {why}")).hint(
+                        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run 'aws configure'",
+                    )
+                })
+            }
+        }
+    }
+}
+
+fn run(command: &mut Command, name: &str) -> std::result::Result<Keys, String> {
+    let output = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(|e| format!("{name} cannot be run: {e}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.trim().lines().last().unwrap_or_default().trim().to_string();
+        return Err(format!("{name} failed ({}): {last}", output.status));
+    }
+    parse(&output.stdout).map_err(|why| format!("{name} gave no credentials: {why}"))
+}
+
+/// The reply of a credential process. What it says is secret, so an error never quotes it.
+fn parse(json: &[u8]) -> std::result::Result<Keys, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Reply {
+        version: u32,
+        access_key_id: String,
+        secret_access_key: String,
+        session_token: Option<String>,
+        expiration: Option<String>,
+    }
+    let reply: Reply = serde_json::from_slice(json)
+        .map_err(|e| format!("line {}, column {} is not the JSON it should be", e.line(), e.column()))?;
+    if reply.version != 1 {
+        return Err(format!("its Version is {}, not 1", reply.version));
+    }
+    Ok(Keys {
+        access_key: reply.access_key_id,
+        secret_key: reply.secret_access_key,
+        session_token: reply.session_token.filter(|token| !token.is_empty()),
+        expires: reply
+            .expiration
+            .map(Utc::try_from)
+            .transpose()
+            .map_err(|_| "its Expiration is no time".to_string())?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variables_come_first() {
+        let env = Env::of(&[
+            ("AWS_ACCESS_KEY_ID", "a"),
+            ("AWS_SECRET_ACCESS_KEY", "s"),
+            ("AWS_SESSION_TOKEN", "t"),
+        ]);
+        let Source::Fixed(keys) = Source::new(&env, &Profile::default()) else { panic!() };
+        assert_eq!((keys.access_key.as_str(), keys.session_token.as_deref()), ("a", Some("t")));
+        let half = Env::of(&[("AWS_ACCESS_KEY_ID", "a")]);
+        assert_eq!(Source::new(&half, &Profile::default()), Source::AwsTool);
+    }
+
+    #[test]
+    fn replies_of_a_credential_process() {
+        let keys = parse(
+            br#"{"Version":1,"AccessKeyId":"a","SecretAccessKey":"s","SessionToken":"","Expiration":"2026-11-23T17:00:00+00:00"}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (keys.session_token, keys.expires.map(|t| t.to_string())),
+            (None, Some("2026-11-23T17:00:00Z".into()))
+        );
+        for bad in [
+            "",
+            "{}",
+            r#"{"Version":2,"AccessKeyId":"a","SecretAccessKey":"s3cret"}"#,
+            "s3cret",
+            r#"{"Version":1,"AccessKeyId":"s3cret"}"#,
+        ] {
+            let error = parse(bad.as_bytes()).unwrap_err();
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown_by_debug() {
+        let source = Source::fixed("AKIA", "s3cret", Some("t0ken"));
+        let shown = format!("{source:?}");
+        assert!(!shown.contains("s3cret") && !shown.contains("t0ken") && !shown.contains("AKIA"), "{shown}");
+    }
+}

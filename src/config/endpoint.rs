@@ -1,0 +1,133 @@
+//! Where S3 is: region, URL and addressing. Pure.
+//!
+//! AWS is addressed by virtual host (`https://bucket.s3.region.amazonaws.com`), every other endpoint by path. A name without
+//! scheme means https, but for this very host; http:// to elsewhere is used only where the user wrote it.
+
+use rust_s3::creds::Credentials;
+use rust_s3::{Bucket, Region};
+
+use super::aws_files::Profile;
+use super::{Env, usage};
+use crate::error::{Error, Result};
+
+const DEFAULT_REGION: &str = "us-east-1";
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    pub region: Region,
+    /// The bucket's URL, without a slash at its end.
+    pub bucket_url: String,
+}
+
+impl Endpoint {
+    pub fn new(env: &Env, profile: &Profile, bucket: &str) -> Result<Self> {
+        let region = env
+            .first(&["AWS_REGION", "AWS_DEFAULT_REGION"])
+            .or(profile.get("region"))
+            .unwrap_or(DEFAULT_REGION);
+        if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            return Err(usage("AWS_REGION", format!("'{region}' cannot be a region")));
+        }
+        let given = match env.first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]) {
+            Some(url) => Some(url),
+            None => profile.get("endpoint_url"),
+        };
+        let url = match given {
+            Some(given) => with_scheme(given).map_err(|why| usage("AWS_ENDPOINT_URL", why))?,
+            None => aws_url(region),
+        };
+        let region = Region::Custom { region: region.to_string(), endpoint: url };
+        // an AWS certificate does not cover a bucket with dots
+        let by_path = given.is_some() || bucket.contains('.');
+        Ok(Endpoint { bucket_url: bucket_url(bucket, &region, by_path)?, region })
+    }
+}
+
+fn bucket_url(bucket: &str, region: &Region, by_path: bool) -> Result<String> {
+    let wrong = |e: &dyn std::fmt::Display| Error::usage(format!("bucket '{bucket}': {e}"));
+    let nobody = Credentials::anonymous().map_err(|e| wrong(&e))?;
+    let model = Bucket::new(bucket, region.clone(), nobody).map_err(|e| wrong(&e))?;
+    Ok(if by_path { model.with_path_style().url() } else { model.url() })
+}
+
+fn aws_url(region: &str) -> String {
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    format!("https://s3.{region}.{domain}")
+}
+
+fn with_scheme(given: &str) -> std::result::Result<String, String> {
+    let bad = || format!("'{given}' is not a URL such as https://s3.example.org");
+    let (scheme, rest) = match given.split_once("://") {
+        Some((scheme, rest)) => (scheme, rest),
+        None if is_loopback(given) => ("http", given),
+        None => ("https", given),
+    };
+    let rest = rest.trim_end_matches('/');
+    if !matches!(scheme, "http" | "https") || rest.contains('@') {
+        return Err(bad());
+    }
+    let url = url::Url::parse(&format!("{scheme}://{rest}")).map_err(|_| bad())?;
+    let bare = url.query().is_none() && url.fragment().is_none();
+    if !bare || url.host_str().is_none_or(str::is_empty) {
+        return Err(bad());
+    }
+    Ok(format!("{scheme}://{rest}"))
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let host = authority.split('/').next().unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    name == "localhost"
+        || name == "[::1]"
+        || name.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(env: &[(&str, &str)], bucket: &str) -> String {
+        Endpoint::new(&Env::of(env), &Profile::default(), bucket).unwrap().bucket_url
+    }
+
+    #[test]
+    fn aws_by_virtual_host_others_by_path() {
+        assert_eq!(url(&[], "b"), "https://b.s3.us-east-1.amazonaws.com");
+        assert_eq!(
+            url(&[("AWS_DEFAULT_REGION", "eu-central-1")], "b"),
+            "https://b.s3.eu-central-1.amazonaws.com"
+        );
+        assert_eq!(url(&[("AWS_REGION", "cn-north-1")], "b"), "https://b.s3.cn-north-1.amazonaws.com.cn");
+        assert_eq!(url(&[("AWS_REGION", "xx-new-9")], "b"), "https://b.s3.xx-new-9.amazonaws.com");
+        assert_eq!(url(&[], "b.c"), "https://s3.us-east-1.amazonaws.com/b.c");
+        assert_eq!(url(&[("AWS_ENDPOINT_URL", "https://s3.example.org/")], "b"), "https://s3.example.org/b");
+        let both = [("AWS_ENDPOINT_URL", "https://a"), ("AWS_ENDPOINT_URL_S3", "https://s")];
+        assert_eq!(url(&both, "b"), "https://s/b");
+    }
+
+    #[test]
+    fn https_unless_it_is_this_host_or_the_user_wrote_http() {
+        for (given, expected) in [
+            ("s3.example.org", "https://s3.example.org/b"),
+            ("nas:9000", "https://nas:9000/b"),
+            ("localhost:9000", "http://localhost:9000/b"),
+            ("127.0.0.1:9000", "http://127.0.0.1:9000/b"),
+            ("[::1]:9000", "http://[::1]:9000/b"),
+            ("127.0.0.1.example.org", "https://127.0.0.1.example.org/b"),
+            ("http://nas:9000", "http://nas:9000/b"),
+        ] {
+            assert_eq!(url(&[("AWS_ENDPOINT_URL", given)], "b"), expected);
+        }
+    }
+
+    #[test]
+    fn no_url_at_all() {
+        for given in
+            ["ftp://x", "https://", "http://user:secret@host", "https://h?x=1", "https://h#f", "https://a b"]
+        {
+            let made = Endpoint::new(&Env::of(&[("AWS_ENDPOINT_URL", given)]), &Profile::default(), "b");
+            assert!(made.is_err(), "{given}");
+        }
+        assert!(Endpoint::new(&Env::of(&[("AWS_REGION", "a/b")]), &Profile::default(), "b").is_err());
+    }
+}

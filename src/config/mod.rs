@@ -1,0 +1,271 @@
+//! The configuration: zfs2s3's own variables and AWS's, checked once, before anything is done.
+
+pub mod aws_files;
+pub mod credentials;
+pub mod endpoint;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::chunks::{Cut, DEFAULT_CHUNK};
+use crate::error::{Error, Result};
+use crate::units::parse_size;
+use aws_files::Profile;
+use credentials::Source;
+use endpoint::Endpoint;
+
+const DEFAULT_BUCKET: &str = "zfs2s3";
+const DEFAULT_JOBS: usize = 16;
+const MAX_JOBS: usize = 256;
+
+/// S3's own names: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html>, `x-amz-storage-class`.
+const STORAGE_CLASSES: &[&str] = &[
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "OUTPOSTS",
+    "GLACIER_IR",
+    "SNOW",
+    "EXPRESS_ONEZONE",
+    "FSX_OPENZFS",
+];
+
+/// The variables of the process, taken once. An empty one counts as not set, as AWS's own tools have it.
+pub struct Env(HashMap<String, String>);
+
+impl Env {
+    pub fn of_process() -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Env(std::env::vars_os().filter_map(text).collect())
+    }
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+    /// The first that is set.
+    fn first(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|name| self.get(name))
+    }
+}
+
+#[cfg(test)]
+impl Env {
+    pub fn of(pairs: &[(&str, &str)]) -> Self {
+        Env(pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+    }
+}
+
+/// What every command needs: where the files are, and which bucket they speak of. Asks nothing of AWS's.
+pub struct Local {
+    pub bucket: String,
+    pub prefix: String,
+    pub data_folder: PathBuf,
+}
+
+/// What an upload needs besides.
+pub struct Upload {
+    pub storage_class: String,
+    pub cut: Cut,
+    pub warnings: Vec<String>,
+}
+
+/// What commands need that speak with S3.
+pub struct Remote {
+    pub endpoint: Endpoint,
+    pub credentials: Source,
+    /// PEM file of the authorities to trust, in place of the built-in ones.
+    pub ca_bundle: Option<PathBuf>,
+    pub jobs: usize,
+    /// Bytes a second.
+    pub bandwidth: Option<u64>,
+    /// How long a failing request is tried again.
+    pub patience: Duration,
+    pub warnings: Vec<String>,
+}
+
+fn usage(name: &str, why: impl std::fmt::Display) -> Error {
+    Error::usage(format!("{name}: {why}"))
+}
+
+impl Local {
+    pub fn new(env: &Env) -> Result<Self> {
+        let bucket = env.get("ZFS2S3_BUCKET").unwrap_or(DEFAULT_BUCKET);
+        check_bucket(bucket).map_err(|why| usage("ZFS2S3_BUCKET", why))?;
+        let prefix = env.get("ZFS2S3_PREFIX").unwrap_or_default();
+        check_prefix(prefix).map_err(|why| usage("ZFS2S3_PREFIX", why))?;
+        let data_home = match (env.get("XDG_DATA_HOME"), env.get("HOME")) {
+            (Some(folder), _) if folder.starts_with('/') => PathBuf::from(folder),
+            (Some(folder), _) => {
+                return Err(usage("XDG_DATA_HOME", format!("'{folder}' is not an absolute path")));
+            }
+            (None, Some(home)) => PathBuf::from(home).join(".local/share"),
+            (None, None) => return Err(Error::usage("neither XDG_DATA_HOME nor HOME is set")),
+        };
+        Ok(Local {
+            bucket: bucket.to_string(),
+            prefix: prefix.to_string(),
+            data_folder: data_home.join("zfs2s3"),
+        })
+    }
+}
+
+/// `zfs`, or the words that stand for it.
+pub fn zfs_words(env: &Env) -> Vec<String> {
+    env.get("ZFS2S3_ZFS").unwrap_or("zfs").split_whitespace().map(str::to_string).collect()
+}
+
+impl Upload {
+    pub fn new(env: &Env) -> Result<Self> {
+        let mut warnings = Vec::new();
+        let storage_class = match env.get("ZFS2S3_STORAGE_CLASS").unwrap_or("STANDARD") {
+            "DEEP_GLACIER" => "DEEP_ARCHIVE",
+            class => class,
+        };
+        if !storage_class.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+            return Err(usage(
+                "ZFS2S3_STORAGE_CLASS",
+                format!("'{storage_class}' cannot be a storage class"),
+            ));
+        }
+        if !STORAGE_CLASSES.contains(&storage_class) {
+            warnings
+                .push(format!("'{storage_class}' is not a storage class that S3 documents; it is passed on"));
+        }
+        let chunk_size = match env.get("ZFS2S3_CHUNK_SIZE") {
+            None => DEFAULT_CHUNK,
+            Some(text) => parse_size(text).map_err(|why| usage("ZFS2S3_CHUNK_SIZE", why))?,
+        };
+        let cut = match test_only(env, "ZFS2S3_TEST_PARTS") {
+            Some(parts) => Cut { chunk_size, parts_per_segment: parts as u16 },
+            None => Cut::of_size(chunk_size).map_err(|why| usage("ZFS2S3_CHUNK_SIZE", why))?,
+        };
+        Ok(Upload { storage_class: storage_class.to_string(), cut, warnings })
+    }
+}
+
+impl Remote {
+    pub fn new(env: &Env, local: &Local) -> Result<Self> {
+        let (profile, warnings) = Profile::load(env)?;
+        let endpoint = Endpoint::new(env, &profile, &local.bucket)?;
+        let jobs = match env.get("ZFS2S3_JOBS") {
+            None => DEFAULT_JOBS,
+            Some(text) => match text.parse() {
+                Ok(jobs @ 1..=MAX_JOBS) => jobs,
+                _ => {
+                    return Err(usage(
+                        "ZFS2S3_JOBS",
+                        format!("'{text}' is not a number from 1 to {MAX_JOBS}"),
+                    ));
+                }
+            },
+        };
+        let bandwidth = match env.get("ZFS2S3_BWLIMIT").map(parse_size) {
+            None => None,
+            Some(Ok(0)) => return Err(usage("ZFS2S3_BWLIMIT", "0 bytes a second would never end")),
+            Some(Ok(rate)) => Some(rate),
+            Some(Err(why)) => return Err(usage("ZFS2S3_BWLIMIT", why)),
+        };
+        let ca_bundle =
+            env.get("AWS_CA_BUNDLE").or(profile.get("ca_bundle")).map(|path| expand_home(env, path));
+        let patience = test_only(env, "ZFS2S3_TEST_PATIENCE_MS")
+            .map_or(Duration::from_secs(15 * 60), Duration::from_millis);
+        let credentials = Source::new(env, &profile);
+        Ok(Remote { endpoint, credentials, ca_bundle, jobs, bandwidth, patience, warnings })
+    }
+}
+
+pub fn expand_home(env: &Env, path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), env.get("HOME")) {
+        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
+/// Smaller limits, so that tests need neither gigabytes nor a quarter of an hour. Not in release builds.
+fn test_only(env: &Env, name: &str) -> Option<u64> {
+    if !cfg!(debug_assertions) {
+        return None;
+    }
+    env.get(name)?.parse().ok()
+}
+
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>, less strictly: other servers allow more.
+fn check_bucket(bucket: &str) -> std::result::Result<(), String> {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if bucket.len() > 255 || bucket.starts_with('.') || bucket.contains("..") || !bucket.bytes().all(fine) {
+        return Err(format!("'{bucket}' cannot be a bucket's name"));
+    }
+    Ok(())
+}
+
+/// A prefix is put in front of each key as it is. Keys with a `.` or `..` segment collapse on their way through URLs.
+fn check_prefix(prefix: &str) -> std::result::Result<(), String> {
+    if prefix.len() > 512 {
+        return Err("longer than 512 bytes".to_string());
+    }
+    if prefix.chars().any(char::is_control) {
+        return Err("a control character is in it".to_string());
+    }
+    if prefix.starts_with('/') || prefix.contains("//") || prefix.split('/').any(|s| s == "." || s == "..") {
+        return Err(format!("'{prefix}' has an empty, '.' or '..' segment, which some servers drop"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults() {
+        let env = Env::of(&[("HOME", "/home/me"), ("ZFS2S3_BUCKET", "")]);
+        let local = Local::new(&env).unwrap();
+        assert_eq!((local.bucket.as_str(), local.prefix.as_str()), ("zfs2s3", ""));
+        assert_eq!(local.data_folder, PathBuf::from("/home/me/.local/share/zfs2s3"));
+        let upload = Upload::new(&env).unwrap();
+        assert_eq!(upload.storage_class, "STANDARD");
+        assert_eq!(upload.cut, Cut { chunk_size: 16 << 20, parts_per_segment: 10_000 });
+        assert_eq!(zfs_words(&env), ["zfs"]);
+        assert_eq!(zfs_words(&Env::of(&[("ZFS2S3_ZFS", "ssh  nas zfs")])), ["ssh", "nas", "zfs"]);
+    }
+
+    #[test]
+    fn storage_classes() {
+        let class = |name| Upload::new(&Env::of(&[("ZFS2S3_STORAGE_CLASS", name)]));
+        assert_eq!(class("DEEP_GLACIER").unwrap().storage_class, "DEEP_ARCHIVE");
+        assert!(class("GLACIER_IR").unwrap().warnings.is_empty());
+        let odd = class("COLD9").unwrap();
+        assert_eq!((odd.storage_class.as_str(), odd.warnings.len()), ("COLD9", 1));
+        assert!(class("A\r\nx-evil: 1").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_name() {
+        let home = ("HOME", "/h");
+        for (name, value) in [
+            ("ZFS2S3_BUCKET", "a/b"),
+            ("ZFS2S3_BUCKET", ".."),
+            ("ZFS2S3_PREFIX", "/nas"),
+            ("ZFS2S3_PREFIX", "a/../b"),
+            ("ZFS2S3_PREFIX", "a\nb"),
+            ("XDG_DATA_HOME", "relative"),
+        ] {
+            let error = Local::new(&Env::of(&[home, (name, value)])).err().expect(value);
+            assert!(error.message.starts_with(name), "{error}");
+        }
+        for value in ["4M", "6G", "x", "16MB"] {
+            assert!(Upload::new(&Env::of(&[("ZFS2S3_CHUNK_SIZE", value)])).is_err(), "{value}");
+        }
+        let local = Local::new(&Env::of(&[home])).unwrap();
+        for (name, value) in [("ZFS2S3_JOBS", "0"), ("ZFS2S3_JOBS", "999"), ("ZFS2S3_BWLIMIT", "0")] {
+            let error = Remote::new(&Env::of(&[home, (name, value)]), &local).err().expect(value);
+            assert!(error.message.starts_with(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Reads a stream in chunks and hands them to parallel jobs.
+//!
+//! At most jobs + 1 chunks are in memory: one being read, and one with each job. A buffer is made when it is first needed,
+//! and none is copied. The first error stops the reading; jobs that are at work end their chunk.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+
+struct Chunk {
+    index: u64,
+    buffer: Vec<u8>,
+    length: usize,
+}
+
+/// What is done with the chunks.
+pub trait Work: Sync {
+    /// Called for each chunk in order, before any job has it.
+    fn inspect(&self, index: u64, chunk: &[u8]) -> Result<()>;
+    /// Called for each chunk, many at a time.
+    fn store(&self, index: u64, chunk: &[u8]) -> Result<()>;
+}
+
+/// Runs until the stream's end, and returns its bytes. An empty stream has no chunk.
+pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, work: &impl Work) -> Result<u64> {
+    let stop = AtomicBool::new(false);
+    let first_error = Mutex::new(None);
+    let fail = |error: Error| {
+        stop.store(true, Ordering::SeqCst);
+        first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    };
+    // no room in the channel itself: what is handed over is with a job
+    let (to_jobs, for_jobs) = sync_channel::<Chunk>(0);
+    let for_jobs = Mutex::new(for_jobs);
+    let (to_reader, spare) = channel::<Vec<u8>>();
+
+    let total = std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (to_reader, for_jobs, stop, fail) = (to_reader.clone(), &for_jobs, &stop, &fail);
+            scope.spawn(move || {
+                while let Some(chunk) = next(for_jobs) {
+                    if !stop.load(Ordering::SeqCst)
+                        && let Err(error) = work.store(chunk.index, &chunk.buffer[..chunk.length])
+                    {
+                        fail(error);
+                    }
+                    // the reader may have ended
+                    let _ = to_reader.send(chunk.buffer);
+                }
+            });
+        }
+        let mut made = 0;
+        let mut total = 0;
+        for index in 0.. {
+            let mut buffer = match spare.try_recv() {
+                Ok(buffer) => buffer,
+                Err(_) if made <= jobs => {
+                    made += 1;
+                    vec![0; chunk_size]
+                }
+                Err(_) => match spare.recv() {
+                    Ok(buffer) => buffer,
+                    Err(_) => break,
+                },
+            };
+            let length = match fill(&mut stream, &mut buffer) {
+                Ok(length) => length,
+                Err(e) => {
+                    fail(Error::try_again(format!("cannot read the stream: {e}")));
+                    break;
+                }
+            };
+            if length == 0 || stop.load(Ordering::SeqCst) {
+                break;
+            }
+            if let Err(error) = work.inspect(index, &buffer[..length]) {
+                fail(error);
+                break;
+            }
+            total += length as u64;
+            let last = length < chunk_size;
+            if to_jobs.send(Chunk { index, buffer, length }).is_err() || last {
+                break;
+            }
+        }
+        drop(to_jobs);
+        total
+    });
+    match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(total),
+    }
+}
+
+fn next(for_jobs: &Mutex<Receiver<Chunk>>) -> Option<Chunk> {
+    for_jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+/// Reads until the buffer is full or the stream ends.
+pub fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match stream.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    #[derive(Default)]
+    struct Collect {
+        inspected: Mutex<Vec<u64>>,
+        stored: Mutex<BTreeMap<u64, Vec<u8>>>,
+        at_once: AtomicUsize,
+        most_at_once: AtomicUsize,
+        fail_at: Option<u64>,
+        refuse_at: Option<u64>,
+    }
+
+    impl Work for Collect {
+        fn inspect(&self, index: u64, _: &[u8]) -> Result<()> {
+            self.inspected.lock().unwrap().push(index);
+            if self.refuse_at == Some(index) { Err(Error::refused("refused")) } else { Ok(()) }
+        }
+        fn store(&self, index: u64, chunk: &[u8]) -> Result<()> {
+            let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_at_once.fetch_max(now, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(3));
+            self.at_once.fetch_sub(1, Ordering::SeqCst);
+            if self.fail_at == Some(index) {
+                return Err(Error::failed("failed"));
+            }
+            self.stored.lock().unwrap().insert(index, chunk.to_vec());
+            Ok(())
+        }
+    }
+
+    /// A pipe gives what it has.
+    struct Dribble<'a>(&'a [u8]);
+    impl Read for Dribble<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = buffer.len().min(7);
+            self.0.read(&mut buffer[..count])
+        }
+    }
+
+    #[test]
+    fn every_byte_once_and_in_its_place_at_the_edges_of_a_chunk() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        for jobs in [1, 2, 5] {
+            for length in [0, 1, 99, 100, 101, 200, 1000] {
+                let work = Collect::default();
+                let total = run(Dribble(&bytes[..length]), 100, jobs, &work).unwrap();
+                assert_eq!(total, length as u64);
+                let stored = work.stored.into_inner().unwrap();
+                assert_eq!(stored.values().flatten().copied().collect::<Vec<u8>>(), &bytes[..length]);
+                assert_eq!(stored.len(), length.div_ceil(100));
+                let inspected = work.inspected.into_inner().unwrap();
+                assert!(inspected.iter().copied().eq(0..stored.len() as u64), "in order");
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_at_once_as_there_are_jobs() {
+        let work = Collect::default();
+        run(&[0; 5000][..], 100, 4, &work).unwrap();
+        assert_eq!(work.most_at_once.into_inner(), 4);
+    }
+
+    #[test]
+    fn the_first_error_stops_the_reading() {
+        let work = Collect { fail_at: Some(3), ..Collect::default() };
+        assert_eq!(run(&[0; 100_000][..], 100, 2, &work).unwrap_err().message, "failed");
+        assert!(work.inspected.into_inner().unwrap().len() < 20);
+        let work = Collect { refuse_at: Some(0), ..Collect::default() };
+        assert_eq!(run(&[0; 100_000][..], 100, 2, &work).unwrap_err().message, "refused");
+        assert!(work.stored.into_inner().unwrap().is_empty(), "nothing is stored of what is refused");
+    }
+}

@@ -1,0 +1,195 @@
+//! The S3 calls that zfs2s3 makes, one function each, named after the API's own page.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html>
+
+use std::collections::HashSet;
+
+use super::client::{Client, Reply};
+use super::failure::Failure;
+use super::reply::{self, Object, Page, Part, Upload};
+use super::request::Request;
+use crate::digest::Sha256;
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// Where a header or a reply is not as documented.
+fn odd(call: &str, key: &str, why: String) -> Failure {
+    Failure::transport(format!("{call} {key}"), why, super::failure::Kind::Final)
+}
+
+/// What HEAD says of an object.
+#[derive(Debug, PartialEq)]
+pub struct Head {
+    pub size: u64,
+    pub etag: String,
+    /// The composite SHA-256, where the server keeps it.
+    pub checksum: Option<String>,
+}
+
+/// An upload of one segment that S3 knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Open<'a> {
+    pub key: &'a str,
+    pub upload_id: &'a str,
+    /// It was begun with checksums, so each part must carry one.
+    pub checksums: bool,
+}
+
+/// Number, ETag and SHA-256 of a part to be put together.
+pub type Piece<'a> = (u16, &'a str, Sha256);
+
+impl Client {
+    /// ListObjectsV2, all pages: every object whose key begins with `prefix`.
+    pub fn list_objects(&self, prefix: &str) -> Result<Vec<Object>> {
+        self.pages("list", prefix, reply::objects, || {
+            Request::new("GET", "").query("list-type", 2).query("prefix", prefix)
+        })
+    }
+
+    /// ListMultipartUploads, all pages: the unfinished uploads whose key begins with `prefix`.
+    pub fn list_uploads(&self, prefix: &str) -> Result<Vec<Upload>> {
+        let mut uploads = self.pages("list uploads", prefix, reply::uploads, || {
+            Request::new("GET", "").query("prefix", prefix).query("uploads", "")
+        })?;
+        uploads.retain(|upload| upload.key.starts_with(prefix));
+        Ok(uploads)
+    }
+
+    /// ListParts, all pages; none: S3 does not know this upload (any more).
+    pub fn list_parts(&self, open: Open) -> Result<Option<Vec<Part>>> {
+        let first = || Request::new("GET", open.key).query("uploadId", open.upload_id);
+        match self.pages("list parts", open.key, reply::parts, first) {
+            Err(failure) if failure.is_missing() => Ok(None),
+            parts => parts.map(Some),
+        }
+    }
+
+    fn pages<'a, T>(
+        &self,
+        call: &str,
+        key: &str,
+        parse: impl Fn(&[u8]) -> std::result::Result<Page<T>, String>,
+        first: impl Fn() -> Request<'a>,
+    ) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        let mut asked = HashSet::new();
+        let mut next: Vec<(&'static str, String)> = Vec::new();
+        loop {
+            let request = next.iter().fold(first(), |request, (name, value)| request.query(name, value));
+            let reply = self.send(&request)?;
+            let page = parse(&reply.body).map_err(|why| odd(call, key, why))?;
+            items.extend(page.items);
+            match page.next {
+                None => return Ok(items),
+                Some(marker) if !asked.insert(marker.clone()) => {
+                    return Err(odd(call, key, "the server gives the same page again and again".to_string()));
+                }
+                Some(marker) => next = marker,
+            }
+        }
+    }
+
+    /// HeadObject; none: no such object.
+    pub fn head(&self, key: &str) -> Result<Option<Head>> {
+        let request = Request::new("HEAD", key).header("x-amz-checksum-mode", "ENABLED");
+        let reply = match self.send(&request) {
+            Err(failure) if failure.is_missing() => return Ok(None),
+            reply => reply?,
+        };
+        let size = reply.header("content-length").and_then(|text| text.parse().ok());
+        Ok(Some(Head {
+            size: size.ok_or_else(|| odd("HEAD", key, "the reply has no Content-Length".to_string()))?,
+            etag: reply.header("etag").unwrap_or_default().to_string(),
+            checksum: reply.header("x-amz-checksum-sha256").map(str::to_string),
+        }))
+    }
+
+    /// GetObject, for small ones.
+    pub fn get(&self, key: &str) -> Result<Vec<u8>> {
+        Ok(self.send(&Request::new("GET", key))?.body)
+    }
+
+    /// PutObject in class STANDARD; false: there is an object of this key already, and it stays as it is.
+    pub fn put_new(&self, key: &str, body: &[u8]) -> Result<bool> {
+        if self.head(key)?.is_some() {
+            return Ok(false);
+        }
+        let sha256 = Sha256::of(body);
+        let request =
+            |only_new| Request::new("PUT", key).header_if(only_new, "if-none-match", "*").body(body, sha256);
+        match self.send(&request(true)) {
+            Err(failure) if failure.is_precondition_failed() => Ok(false),
+            Err(failure) if failure.is_not_supported() => self.send(&request(false)).map(|_| true),
+            reply => reply.map(|_| true),
+        }
+    }
+
+    /// DeleteObject; a key that is not there is fine.
+    pub fn delete(&self, key: &str) -> Result<()> {
+        match self.send(&Request::new("DELETE", key)) {
+            Err(failure) if failure.is_missing() => Ok(()),
+            reply => reply.map(|_| ()),
+        }
+    }
+
+    /// CreateMultipartUpload: the upload ID, and whether the server keeps the parts' SHA-256. Some servers
+    /// reject what AWS calls a checksum algorithm (400, 501); the signed body hash still protects the way there.
+    pub fn create_multipart_upload(&self, key: &str, storage_class: &str) -> Result<(String, bool)> {
+        let request = |checksums| {
+            Request::new("POST", key)
+                .query("uploads", "")
+                .header_if(storage_class != "STANDARD", "x-amz-storage-class", storage_class)
+                .header_if(checksums, "x-amz-checksum-algorithm", "SHA256")
+        };
+        let (reply, checksums) = match self.send(&request(true)) {
+            Err(failure) if failure.is_not_supported() => (self.send(&request(false))?, false),
+            reply => (reply?, true),
+        };
+        let id = reply::upload_id(&reply.body).map_err(|why| odd("create an upload of", key, why))?;
+        Ok((id, checksums))
+    }
+
+    /// UploadPart: the part's ETag. `sha256` is `body`'s.
+    pub fn upload_part(&self, open: Open, part: u16, body: &[u8], sha256: Sha256) -> Result<String> {
+        let request = Request::new("PUT", open.key)
+            .query("partNumber", part)
+            .query("uploadId", open.upload_id)
+            .header_if(open.checksums, "x-amz-checksum-sha256", sha256.base64())
+            .header("expect", "100-continue")
+            .body(body, sha256);
+        let reply = self.send(&request)?;
+        let etag = reply.header("etag").filter(|etag| !etag.is_empty());
+        etag.map(str::to_string)
+            .ok_or_else(|| odd("upload a part of", open.key, "the reply has no ETag".to_string()))
+    }
+
+    /// CompleteMultipartUpload, one try: a lost reply must not lead to a blind repetition.
+    pub fn complete_multipart_upload_once(&self, open: Open, pieces: &[Piece]) -> Result<()> {
+        let with_sum = |sum: &Sha256| open.checksums.then(|| sum.base64());
+        let xml =
+            reply::complete_body(pieces.iter().map(|(number, etag, sum)| (*number, *etag, with_sum(sum))));
+        let request = |only_new| {
+            Request::new("POST", open.key)
+                .query("uploadId", open.upload_id)
+                .header("content-type", "application/xml")
+                .header_if(only_new, "if-none-match", "*")
+                .body(xml.as_bytes(), Sha256::of(xml.as_bytes()))
+        };
+        let check = |reply: Reply| {
+            reply::completed(&reply.body).map_err(|why| {
+                Failure::transport(format!("complete {}", open.key), why, super::failure::Kind::Transient)
+            })
+        };
+        match self.send_once(&request(true)) {
+            Err(failure) if failure.status == Some(501) => check(self.send_once(&request(false))?),
+            reply => check(reply?),
+        }
+    }
+
+    /// AbortMultipartUpload; an upload that is not there is fine.
+    pub fn abort_multipart_upload(&self, key: &str, upload_id: &str) -> Result<()> {
+        match self.send(&Request::new("DELETE", key).query("uploadId", upload_id)) {
+            Err(failure) if failure.is_missing() => Ok(()),
+            reply => reply.map(|_| ()),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Sends requests: signs each try anew, keeps connections, tries again where that may help.
+
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ureq::http::{self, HeaderMap, StatusCode};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+
+use super::failure::{Failure, Kind};
+use super::limiter::{Limiter, Paced};
+use super::request::Request;
+use crate::config::Remote;
+use crate::config::credentials::{Keys, Source};
+use crate::config::endpoint::Endpoint;
+use crate::error::{Error, Result};
+use crate::ui::Ui;
+use crate::utc::Utc;
+
+/// No reply that zfs2s3 asks for comes near this.
+const REPLY_LIMIT: u64 = 64 << 20;
+/// New credentials are fetched when the old ones have this many seconds left.
+const RENEW_BEFORE: i64 = 300;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+pub struct Client {
+    agent: ureq::Agent,
+    endpoint: Endpoint,
+    source: Source,
+    keys: Mutex<Option<Keys>>,
+    limiter: Option<Limiter>,
+    patience: Duration,
+    ui: Arc<Ui>,
+}
+
+#[derive(Debug)]
+pub struct Reply {
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl Client {
+    pub fn new(remote: Remote, ui: Arc<Ui>) -> Result<Client> {
+        let mut tls = TlsConfig::builder();
+        if let Some(path) = &remote.ca_bundle {
+            let cannot =
+                |why: String| Error::usage(format!("AWS_CA_BUNDLE: cannot use {}: {why}", path.display()));
+            let pem = std::fs::read(path).map_err(|e| cannot(e.to_string()))?;
+            tls = tls.root_certs(RootCerts::new_with_certs(&certificates(&pem).map_err(cannot)?));
+        }
+        // a request that hangs must end; how long a part takes is not known, so only each step of it is limited
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("zfs2s3/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .max_idle_connections(remote.jobs + 1)
+            .max_idle_connections_per_host(remote.jobs + 1)
+            .output_buffer_size(128 << 10)
+            .timeout_resolve(Some(Duration::from_secs(30)))
+            .timeout_connect(Some(Duration::from_secs(30)))
+            .timeout_per_write(Some(Duration::from_secs(120)))
+            .timeout_per_read(Some(Duration::from_secs(300)))
+            .tls_config(tls.build())
+            .build();
+        Ok(Client {
+            agent: agent.new_agent(),
+            endpoint: remote.endpoint,
+            source: remote.credentials,
+            keys: Mutex::new(None),
+            limiter: remote.bandwidth.map(Limiter::new),
+            patience: remote.patience,
+            ui,
+        })
+    }
+
+    /// Sends a request that may be repeated, until S3 has answered it or patience runs out.
+    pub fn send(&self, request: &Request) -> std::result::Result<Reply, Failure> {
+        let mut patience = self.patience();
+        loop {
+            match self.send_once(request) {
+                Err(failure) => patience.pause_after(failure)?,
+                reply => return reply,
+            }
+        }
+    }
+
+    pub fn patience(&self) -> Patience<'_> {
+        Patience { ui: &self.ui, until: Instant::now() + self.patience, next: FIRST_PAUSE }
+    }
+
+    /// One try (two where the credentials had run out).
+    pub fn send_once(&self, request: &Request) -> std::result::Result<Reply, Failure> {
+        match self.exchange(request) {
+            Err(failure) if failure.kind == Kind::Expired && self.source.can_be_asked_again() => {
+                *self.slot() = None;
+                self.exchange(request)
+            }
+            result => result,
+        }
+    }
+
+    fn exchange(&self, request: &Request) -> std::result::Result<Reply, Failure> {
+        let failed = |message: String, kind| Failure::transport(request.describe(), message, kind);
+        let keys = self.keys().map_err(|e| failed(e.to_string(), Kind::Final))?;
+        let signed = request
+            .sign(&self.endpoint.bucket_url, &self.endpoint.region, &keys, Utc::now())
+            .map_err(|why| failed(why, Kind::Final))?;
+        let mut http = http::Request::builder().method(request.method).uri(&signed.url);
+        if let Some(headers) = http.headers_mut() {
+            *headers = signed.headers;
+        }
+        let unsent = |e: http::Error| failed(e.to_string(), Kind::Final);
+        let outcome = match request.method {
+            "PUT" | "POST" => {
+                let http = http.header("content-length", request.body.len());
+                match &self.limiter {
+                    Some(limiter) => {
+                        let mut paced = Paced::new(request.body, limiter);
+                        self.agent.run(http.body(ureq::SendBody::from_reader(&mut paced)).map_err(unsent)?)
+                    }
+                    None => self.agent.run(http.body(request.body).map_err(unsent)?),
+                }
+            }
+            _ => self.agent.run(http.body(()).map_err(unsent)?),
+        };
+        let response = outcome.map_err(|e| failed(e.to_string(), kind_of(&e)))?;
+        let (parts, body) = response.into_parts();
+        let mut bytes = Vec::new();
+        let mut reader = body.into_with_config().limit(REPLY_LIMIT).reader();
+        reader
+            .read_to_end(&mut bytes)
+            .map_err(|e| failed(format!("the reply broke off: {e}"), Kind::Transient))?;
+        let reply = Reply { headers: parts.headers, body: bytes };
+        if parts.status.is_success() && super::reply::error(&reply.body).is_none() {
+            return Ok(reply);
+        }
+        Err(refusal(request, parts.status, &reply))
+    }
+
+    fn keys(&self) -> Result<Keys> {
+        let mut slot = self.slot();
+        let still_good = |keys: &Keys| {
+            keys.expires.is_none_or(|end| end.unix_seconds() - Utc::now().unix_seconds() > RENEW_BEFORE)
+        };
+        match &*slot {
+            Some(keys) if still_good(keys) => Ok(keys.clone()),
+            _ => {
+                let keys = self.source.fetch()?;
+                *slot = Some(keys.clone());
+                Ok(keys)
+            }
+        }
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Keys>> {
+        self.keys.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn refusal(request: &Request, status: StatusCode, reply: &Reply) -> Failure {
+    let header = |name: &str| reply.header(name).map(str::to_string);
+    let mut failure = Failure::reply(request.describe(), status.as_u16(), header, &reply.body);
+    if failure.message.is_empty() {
+        failure.message = status.canonical_reason().unwrap_or_default().to_string();
+    }
+    failure
+}
+
+fn kind_of(error: &ureq::Error) -> Kind {
+    use ureq::Error::*;
+    match error {
+        // what rustls makes of a certificate that it does not trust
+        Io(e) if e.kind() == std::io::ErrorKind::InvalidData => Kind::Final,
+        Io(_)
+        | Timeout(_)
+        | HostNotFound
+        | ConnectionFailed
+        | Protocol(_)
+        | ConnectProxyFailed(_)
+        | BodyStalled => Kind::Transient,
+        _ => Kind::Final,
+    }
+}
+
+fn certificates(pem: &[u8]) -> std::result::Result<Vec<Certificate<'static>>, String> {
+    let mut found = Vec::new();
+    for item in ureq::tls::parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|e| e.to_string())? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() { Err("there is no certificate in it".to_string()) } else { Ok(found) }
+}
+
+/// How long to go on with one request: pauses that double, with jitter, or as long as S3 asks for.
+pub struct Patience<'a> {
+    ui: &'a Ui,
+    until: Instant,
+    next: Duration,
+}
+
+impl Patience<'_> {
+    /// Returns after a pause, or gives the failure back where no further try would help.
+    pub fn pause_after(&mut self, failure: Failure) -> std::result::Result<(), Failure> {
+        if failure.kind != Kind::Transient {
+            return Err(failure);
+        }
+        // 50 to 100 %, so that many threads do not come back together
+        let jitter = 0.5 + random_fraction() / 2.0;
+        let pause = match failure.retry_after {
+            Some(asked) => asked + self.next.mul_f64(jitter),
+            None => self.next.mul_f64(jitter),
+        };
+        if Instant::now() + pause > self.until {
+            return Err(failure);
+        }
+        self.ui.retry(&failure.describe(), pause);
+        std::thread::sleep(pause);
+        self.next = (self.next * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}
+
+/// From 0 to 1: the standard library seeds each hasher at random.
+fn random_fraction() -> f64 {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    random as f64 / u64::MAX as f64
+}

@@ -1,0 +1,209 @@
+//! What can go wrong with a request, whether another try may help, and what to tell the user. Pure.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+
+use std::time::Duration;
+
+use super::reply;
+use crate::error::Error;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The network, or S3 is busy: the same request may do later.
+    Transient,
+    /// The credentials have run out: new ones may do at once.
+    Expired,
+    /// S3 has understood and says no.
+    Final,
+}
+
+#[derive(Debug)]
+pub struct Failure {
+    /// What was asked: `PUT key part 3`.
+    pub request: String,
+    pub kind: Kind,
+    pub status: Option<u16>,
+    /// S3's own, or empty.
+    pub code: String,
+    pub message: String,
+    pub retry_after: Option<Duration>,
+    /// Where S3 says that the bucket is.
+    pub region: Option<String>,
+}
+
+const TRANSIENT_CODES: &[&str] = &[
+    "InternalError",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+    // the body was damaged on its way
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+    "IncompleteBody",
+];
+const EXPIRED_CODES: &[&str] = &["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
+
+impl Failure {
+    /// There was no reply, or not all of it.
+    pub fn transport(request: String, message: String, kind: Kind) -> Self {
+        Failure { request, kind, status: None, code: String::new(), message, retry_after: None, region: None }
+    }
+
+    /// A reply that says no, with status 200 even.
+    pub fn reply(request: String, status: u16, header: impl Fn(&str) -> Option<String>, body: &[u8]) -> Self {
+        let said = reply::error(body).unwrap_or_default();
+        let kind = if EXPIRED_CODES.contains(&said.code.as_str()) {
+            Kind::Expired
+        } else if TRANSIENT_CODES.contains(&said.code.as_str())
+            || (said.code.is_empty() && status == 200)
+            || matches!(status, 408 | 429 | 500 | 502 | 503 | 504 | 509)
+        {
+            Kind::Transient
+        } else {
+            Kind::Final
+        };
+        let retry_after = header("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let region = header("x-amz-bucket-region");
+        Failure {
+            request,
+            kind,
+            status: Some(status),
+            code: said.code,
+            message: said.message,
+            retry_after,
+            region,
+        }
+    }
+
+    /// No such key, or no such upload.
+    pub fn is_missing(&self) -> bool {
+        self.code == "NoSuchUpload"
+            || self.code == "NoSuchKey"
+            || (self.status == Some(404) && self.code != "NoSuchBucket")
+    }
+    /// If-None-Match: the object is there already.
+    pub fn is_precondition_failed(&self) -> bool {
+        self.status == Some(412) || self.code == "PreconditionFailed"
+    }
+    /// The server does not know a header that AWS knows.
+    pub fn is_not_supported(&self) -> bool {
+        self.status == Some(501) || (self.status == Some(400) && self.kind == Kind::Final)
+    }
+    pub fn is_forbidden(&self) -> bool {
+        self.status == Some(403)
+            && !matches!(
+                self.code.as_str(),
+                "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "RequestTimeTooSkewed"
+            )
+    }
+
+    /// In one line.
+    pub fn describe(&self) -> String {
+        let status = self.status.map(|status| status.to_string()).unwrap_or_default();
+        let words = [status.as_str(), &self.code, &self.message];
+        let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        let said = words.join(" ").replace(['\n', '\r'], " ");
+        format!("{}: {}", self.request, said.chars().take(400).collect::<String>())
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self.code.as_str() {
+            "SignatureDoesNotMatch" => {
+                "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY or the AWS profile"
+            }
+            "InvalidAccessKeyId" => {
+                "this S3 does not know the access key: check AWS_ACCESS_KEY_ID, AWS_PROFILE and AWS_ENDPOINT_URL"
+            }
+            "ExpiredToken" | "ExpiredTokenException" => {
+                "get new credentials; AWS_SESSION_TOKEN may be an old one"
+            }
+            "NoSuchBucket" => "make the bucket first ('aws s3 mb'), or set ZFS2S3_BUCKET",
+            "RequestTimeTooSkewed" => "this host's clock is wrong",
+            "InvalidStorageClass" => "check ZFS2S3_STORAGE_CLASS",
+            "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => "",
+            "AccessDenied" | "" if self.status == Some(403) => {
+                "the man page's SECURITY section lists the permissions that are needed"
+            }
+            _ if self.status == Some(301) => "",
+            _ => return None,
+        };
+        match &self.region {
+            Some(region) if hint.is_empty() => {
+                Some(format!("the bucket is in another region: set AWS_REGION={region}"))
+            }
+            None if hint.is_empty() => Some("the bucket is in another region: set AWS_REGION".to_string()),
+            _ => Some(hint.to_string()),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        let text = failure.describe();
+        let error = match failure.kind {
+            Kind::Transient => Error::try_again(text),
+            Kind::Expired | Kind::Final => Error::failed(text),
+        };
+        match failure.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(status: u16, code: &str) -> Failure {
+        let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
+        Failure::reply("GET k".to_string(), status, |_| None, body.as_bytes())
+    }
+
+    #[test]
+    fn what_is_worth_another_try() {
+        for (status, code) in [
+            (503, "SlowDown"),
+            (500, "InternalError"),
+            (200, "InternalError"),
+            (400, "RequestTimeout"),
+            (429, "X"),
+            (400, "BadDigest"),
+        ] {
+            assert_eq!(failure(status, code).kind, Kind::Transient, "{status} {code}");
+        }
+        for (status, code) in [
+            (403, "AccessDenied"),
+            (404, "NoSuchBucket"),
+            (400, "InvalidRequest"),
+            (412, "PreconditionFailed"),
+            (501, "NotImplemented"),
+            (200, "AccessDenied"),
+        ] {
+            assert_eq!(failure(status, code).kind, Kind::Final, "{status} {code}");
+        }
+        assert_eq!(failure(400, "ExpiredToken").kind, Kind::Expired);
+        assert_eq!(Failure::reply(String::new(), 502, |_| None, b"<html>").kind, Kind::Transient);
+        assert!(failure(404, "NoSuchUpload").is_missing());
+        assert!(!failure(404, "NoSuchBucket").is_missing(), "a missing bucket is no missing object");
+    }
+
+    #[test]
+    fn a_wrong_region_is_named() {
+        let header = |name: &str| (name == "x-amz-bucket-region").then(|| "eu-west-3".to_string());
+        let error = Error::from(Failure::reply("GET k".to_string(), 301, header, b""));
+        assert_eq!(error.hints, ["the bucket is in another region: set AWS_REGION=eu-west-3"]);
+    }
+
+    #[test]
+    fn a_reply_cannot_write_lines_of_its_own() {
+        let body = b"<Error><Code>X</Code><Message>a\nzfs2s3: stored</Message></Error>";
+        let failure = Failure::reply("GET k".to_string(), 400, |_| None, body);
+        assert_eq!(failure.describe(), "GET k: 400 X a zfs2s3: stored");
+    }
+}

@@ -1,0 +1,8 @@
+//! S3: a model of requests and replies (pure), a client that signs, sends and retries, and the calls that zfs2s3 makes.
+
+pub mod calls;
+pub mod client;
+pub mod failure;
+mod limiter;
+pub mod reply;
+mod request;

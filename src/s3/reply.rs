@@ -1,0 +1,209 @@
+//! What S3 answers, as types. Pure. Parsed as XML, never by searching: servers escape quotes in three ways.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html>
+
+use quick_xml::de::from_str;
+use rust_s3::serde_types::{InitiateMultipartUploadResponse, ListBucketResult};
+use serde::Deserialize;
+
+/// The body of an error, or of a 200 that is none.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ErrorBody {
+    pub code: String,
+    pub message: String,
+}
+
+#[derive(Debug, PartialEq)]
+pub struct Object {
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+#[derive(Debug, PartialEq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// The query parameters that ask for the next page; none on the last.
+    pub next: Option<Vec<(&'static str, String)>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Part {
+    pub part_number: u16,
+    #[serde(rename = "ETag")]
+    pub etag: String,
+    pub size: u64,
+    #[serde(rename = "ChecksumSHA256")]
+    pub checksum_sha256: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Upload {
+    pub key: String,
+    pub upload_id: String,
+}
+
+fn text(body: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(body).map_err(|_| "the reply is not UTF-8".to_string())
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+    from_str(text(body)?).map_err(|e| format!("the reply is not as S3 documents it: {e}"))
+}
+
+/// The `<Error>` in a body, if it is one: a reply with status 200 may be an error, too.
+pub fn error(body: &[u8]) -> Option<ErrorBody> {
+    let text = text(body).ok()?;
+    let root = text.trim_start().trim_start_matches('\u{feff}');
+    let root = match root.strip_prefix("<?xml") {
+        Some(rest) => rest.split_once("?>")?.1.trim_start(),
+        None => root,
+    };
+    if !root.starts_with("<Error") {
+        return None;
+    }
+    Some(from_str(text).unwrap_or_default())
+}
+
+pub fn upload_id(body: &[u8]) -> Result<String, String> {
+    Ok(parse::<InitiateMultipartUploadResponse>(body)?.upload_id)
+}
+
+pub fn objects(body: &[u8]) -> Result<Page<Object>, String> {
+    let read: ListBucketResult = parse(body)?;
+    let next = match (read.is_truncated, read.next_continuation_token) {
+        (false, _) => None,
+        (true, Some(token)) => Some(vec![("continuation-token", token)]),
+        (true, None) => return Err("the listing is cut short and does not say how to go on".to_string()),
+    };
+    let items = read.contents.into_iter().map(|o| Object { key: o.key, size: o.size }).collect();
+    Ok(Page { items, next })
+}
+
+pub fn parts(body: &[u8]) -> Result<Page<Part>, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct ListParts {
+        #[serde(default)]
+        is_truncated: bool,
+        next_part_number_marker: Option<String>,
+        #[serde(rename = "Part", default)]
+        parts: Vec<Part>,
+    }
+    let read: ListParts = parse(body)?;
+    let next = match (read.is_truncated, read.next_part_number_marker) {
+        (false, _) => None,
+        (true, Some(marker)) => Some(vec![("part-number-marker", marker)]),
+        (true, None) => {
+            return Err("the list of parts is cut short and does not say how to go on".to_string());
+        }
+    };
+    Ok(Page { items: read.parts, next })
+}
+
+pub fn uploads(body: &[u8]) -> Result<Page<Upload>, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct ListUploads {
+        #[serde(default)]
+        is_truncated: bool,
+        next_key_marker: Option<String>,
+        next_upload_id_marker: Option<String>,
+        #[serde(rename = "Upload", default)]
+        uploads: Vec<Upload>,
+    }
+    let read: ListUploads = parse(body)?;
+    let next = match (read.is_truncated, read.next_key_marker) {
+        (false, _) => None,
+        (true, Some(key)) => {
+            let id = read.next_upload_id_marker.map(|id| ("upload-id-marker", id));
+            Some(std::iter::once(("key-marker", key)).chain(id).collect())
+        }
+        (true, None) => {
+            return Err("the list of uploads is cut short and does not say how to go on".to_string());
+        }
+    };
+    Ok(Page { items: read.uploads, next })
+}
+
+/// Is this the reply of a CompleteMultipartUpload that worked?
+pub fn completed(body: &[u8]) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Completed {
+        #[serde(rename = "Key")]
+        _key: String,
+    }
+    parse::<Completed>(body).map(|_| ())
+}
+
+/// The body of CompleteMultipartUpload: number, ETag and, where the server keeps one, SHA-256 (base64) of each part.
+pub fn complete_body<'a>(parts: impl Iterator<Item = (u16, &'a str, Option<String>)>) -> String {
+    let mut xml = String::from("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
+    for (number, etag, checksum) in parts {
+        let etag = quick_xml::escape::escape(etag);
+        xml.push_str(&format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag>"));
+        if let Some(checksum) = checksum {
+            xml.push_str(&format!("<ChecksumSHA256>{checksum}</ChecksumSHA256>"));
+        }
+        xml.push_str("</Part>");
+    }
+    xml + "</CompleteMultipartUpload>"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn etags_in_all_the_ways_that_servers_write_them() {
+        for etag in ["\"e\"", "&quot;e&quot;", "&#34;e&#34;", "&#x22;e&#x22;"] {
+            let body = format!(
+                "<?xml version=\"1.0\"?>\n<ListPartsResult xmlns=\"x\"><Bucket>b</Bucket><IsTruncated>true</IsTruncated>\
+                 <NextPartNumberMarker>2</NextPartNumberMarker><Part><PartNumber>2</PartNumber><ETag>{etag}</ETag>\
+                 <Size>5</Size><LastModified>now</LastModified></Part></ListPartsResult>"
+            );
+            let page = parts(body.as_bytes()).unwrap();
+            let part = Part { part_number: 2, etag: "\"e\"".to_string(), size: 5, checksum_sha256: None };
+            assert_eq!(page.items, [part]);
+            assert_eq!(page.next, Some(vec![("part-number-marker", "2".to_string())]));
+        }
+    }
+
+    #[test]
+    fn errors_also_behind_a_200() {
+        let body = b"\n<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\n<Error><Code>InternalError</Code><Message>We &amp; you</Message></Error>";
+        let expected = ErrorBody { code: "InternalError".to_string(), message: "We & you".to_string() };
+        assert_eq!(error(body), Some(expected));
+        assert_eq!(error(b"<Error"), Some(ErrorBody::default()));
+        assert_eq!(
+            error(b"<CompleteMultipartUploadResult><Key>k</Key></CompleteMultipartUploadResult>"),
+            None
+        );
+        assert_eq!(error(b""), None);
+        assert_eq!(error(b"<html>502</html>"), None);
+    }
+
+    #[test]
+    fn a_cut_listing_that_cannot_go_on_is_an_error_not_a_short_listing() {
+        let body = b"<ListBucketResult><Name>b</Name><IsTruncated>true</IsTruncated></ListBucketResult>";
+        assert!(objects(body).unwrap_err().contains("cut short"));
+        assert!(objects(b"").is_err());
+        assert!(objects(b"<html></html>").is_err());
+        assert!(completed(b"").is_err());
+    }
+
+    #[test]
+    fn the_body_of_complete_is_escaped() {
+        let xml = complete_body([(1, "\"a<&\"", Some("c=".to_string())), (2, "b", None)].into_iter());
+        assert!(
+            xml.contains("<ETag>&quot;a&lt;&amp;&quot;</ETag><ChecksumSHA256>c=</ChecksumSHA256>"),
+            "{xml}"
+        );
+        assert!(
+            xml.ends_with("<Part><PartNumber>2</PartNumber><ETag>b</ETag></Part></CompleteMultipartUpload>"),
+            "{xml}"
+        );
+    }
+}

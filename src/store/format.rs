@@ -1,0 +1,228 @@
+//! What stored_snapshots.yml says, and what must be true of it before anything is decided by it. Pure.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backup::{Backup, Link, Point};
+use crate::keys;
+use crate::manifest::{Stream, VERSION};
+use crate::yaml;
+
+/// The file as it was read: nothing in it is believed yet.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    version: u32,
+    bucket: String,
+    prefix: String,
+    backups: Vec<Entry>,
+}
+
+/// A checked list of what is stored in one bucket under one prefix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contents {
+    pub bucket: String,
+    pub prefix: String,
+    pub entries: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    pub snapshot: Point,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Point>,
+    #[serde(default, skip_serializing_if = "State::is_stored")]
+    pub state: State,
+    /// Which program wrote it; none for the older Python tool, whose list says no more than the names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Stream>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    #[default]
+    Stored,
+    /// Its removal has been decided and begun; `remove` goes on with it.
+    Removing,
+}
+
+impl State {
+    fn is_stored(&self) -> bool {
+        *self == State::Stored
+    }
+}
+
+impl Entry {
+    pub fn backup(&self) -> Backup {
+        Backup { snapshot: self.snapshot.clone(), base: self.base.clone() }
+    }
+    pub fn link(&self) -> Link {
+        Link { snapshot: self.snapshot.guid, base: self.base.as_ref().map(|base| base.guid) }
+    }
+    /// All objects of this backup: the manifest first, as a removal deletes them.
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
+        match &self.stream {
+            None => vec![keys::python(&self.backup())],
+            Some(stream) => {
+                let manifest = keys::manifest(prefix, &self.backup());
+                std::iter::once(manifest).chain(stream.segments.iter().map(|s| s.key.clone())).collect()
+            }
+        }
+    }
+    pub fn size(&self) -> Option<u64> {
+        self.stream.as_ref().map(|stream| stream.size)
+    }
+}
+
+impl Contents {
+    pub fn empty(bucket: &str, prefix: &str) -> Self {
+        Contents { bucket: bucket.to_string(), prefix: prefix.to_string(), entries: Vec::new() }
+    }
+
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let read: Unchecked = match yaml::from_str(text) {
+            Ok(read) => read,
+            Err(why) => return Err(newer_version(text).unwrap_or(why)),
+        };
+        if read.version != VERSION {
+            return Err(version_error(u64::from(read.version)));
+        }
+        let contents = Contents { bucket: read.bucket, prefix: read.prefix, entries: read.backups };
+        contents.check()?;
+        Ok(contents)
+    }
+
+    pub fn to_yaml(&self) -> Result<String, String> {
+        #[derive(Serialize)]
+        struct File<'a> {
+            version: u32,
+            bucket: &'a str,
+            prefix: &'a str,
+            backups: &'a [Entry],
+        }
+        yaml::to_string(&File {
+            version: VERSION,
+            bucket: &self.bucket,
+            prefix: &self.prefix,
+            backups: &self.entries,
+        })
+    }
+
+    /// Each backup once, and its keys just those that its names and guids make: a removal must never be led to another
+    /// object by what stands in a file.
+    fn check(&self) -> Result<(), String> {
+        let mut seen = HashSet::new();
+        for entry in &self.entries {
+            let backup = entry.backup();
+            if !seen.insert(entry.link()) {
+                return Err(format!("the backup '{backup}' is in it twice"));
+            }
+            check_points(&backup)?;
+            let Some(stream) = &entry.stream else { continue };
+            stream.check_stages().map_err(|why| format!("the backup '{backup}': {why}"))?;
+            let keys = (1..).map(|n| keys::segment(&self.prefix, &backup, n));
+            if stream.segments.is_empty()
+                || !stream
+                    .segments
+                    .iter()
+                    .map(|s| &s.key)
+                    .eq(keys.take(stream.segments.len()).collect::<Vec<_>>().iter())
+            {
+                return Err(format!("the backup '{backup}': its segments' keys are not its own"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_points(backup: &Backup) -> Result<(), String> {
+    let check = |point: &Point, separators| {
+        crate::names::check_point_name(&point.name, separators)
+            .map_err(|why| format!("'{}' is not a name: {why}", point.name))
+    };
+    check(&backup.snapshot, "@")?;
+    backup.base.as_ref().map_or(Ok(()), |base| check(base, "@#"))
+}
+
+/// A newer version has other fields, so the version is asked for first where the whole does not parse.
+fn newer_version(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct JustVersion {
+        version: u64,
+    }
+    let version = yaml::from_str::<JustVersion>(text).ok()?.version;
+    (version != u64::from(VERSION)).then(|| version_error(version))
+}
+
+fn version_error(version: u64) -> String {
+    format!("it is of version {version}, and this program knows version {VERSION}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: &str = "\
+version: 1
+bucket: b
+prefix: ''
+backups:
+- snapshot: {name: tank@b, guid: '2'}
+  base: {name: tank@a, guid: '1'}
+  stream:
+    size: 7
+    composite_sha256: 2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881
+    send_args: [--raw]
+    stages: []
+    chunk_size: 5242880
+    storage_class: STANDARD
+    stored: 2026-01-02T03:04:05Z
+    segments:
+    - {key: tank@b/0000000000000002-from-0000000000000001.zfs, size: 7, etag: e}
+- snapshot: {name: tank@a, guid: '1'}
+  state: removing
+";
+
+    #[test]
+    fn there_and_back() {
+        let contents = Contents::parse(STORE).unwrap();
+        assert_eq!(contents.entries[1].state, State::Removing);
+        assert_eq!(
+            contents.entries[0].keys(""),
+            [
+                "tank@b/0000000000000002-from-0000000000000001.yml",
+                "tank@b/0000000000000002-from-0000000000000001.zfs"
+            ]
+        );
+        assert_eq!(contents.entries[1].keys(""), ["tank@a"], "the older tool's");
+        assert_eq!(Contents::parse(&contents.to_yaml().unwrap()), Ok(contents));
+    }
+
+    #[test]
+    fn what_is_damaged_or_newer_is_an_error_never_an_empty_store() {
+        let with = |from: &str, to: &str| {
+            assert!(STORE.contains(from), "{from}");
+            Contents::parse(&STORE.replacen(from, to, 1)).unwrap_err()
+        };
+        for (text, why) in [
+            (String::new(), "missing field"),
+            ("\0\0\0\0".to_string(), "control characters"),
+            (STORE[..STORE.len() / 2].to_string(), ""),
+        ] {
+            let error = Contents::parse(&text).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+        assert!(with("version: 1", "version: 2").contains("version 2"));
+        assert!(with("version: 1", "version: 2\nnew: x").contains("version 2"));
+        assert!(with("bucket", "buckets").contains("buckets"));
+        assert!(with("guid: '2'", "guid: 2.5e9").contains("guid"));
+        assert!(with("guid: '2'", "guid: '0'").contains("guid"));
+        assert!(with("tank@b/0000000000000002", "tank@x/0000000000000002").contains("keys are not its own"));
+        assert!(with("stages: []", "stages: [zstd]").contains("zstd"));
+        assert!(with("name: tank@a", "name: ../x@a").contains("not a name"));
+        assert!(with("backups:", "backups:\n- snapshot: {name: tank@a, guid: '1'}").contains("twice"));
+    }
+}

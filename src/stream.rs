@@ -1,0 +1,176 @@
+//! What a `zfs send` stream must begin and end with. Pure.
+//!
+//! A stream is a row of records of 312 bytes (`dmu_replay_record` in OpenZFS include/sys/zfs_ioctl.h), some
+//! followed by data, in the sender's byte order. The first is BEGIN and says which snapshot this is; the last
+//! is END, and is only there if the sender came to the end.
+//!
+//!     BEGIN  0 type=0 u32   8 magic u64   16 versioninfo u64 (low 2 bits: 1 = one snapshot)   40 toguid   48 fromguid
+//!     END    0 type=5 u32   8 checksum 32 bytes                                               40 toguid
+
+use std::fmt;
+
+use crate::backup::Link;
+use crate::names::Guid;
+
+pub const RECORD: usize = 312;
+const MAGIC: u64 = 0x2_F5BA_CBAC;
+const DRR_BEGIN: u32 = 0;
+const DRR_END: u32 = 5;
+const DMU_SUBSTREAM: u64 = 1;
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum StreamError {
+    TooShort(usize),
+    NotAStream,
+    /// A package of several streams (`zfs send -I` or `-R`).
+    Compound,
+    Other {
+        field: &'static str,
+        expected: u64,
+        found: u64,
+    },
+    NoEnd,
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StreamError::TooShort(length) => write!(f, "its {length} bytes are too few for a stream"),
+            StreamError::NotAStream => f.write_str("it does not begin as a ZFS stream"),
+            StreamError::Compound => f.write_str("it is a package of several streams"),
+            StreamError::Other { field, expected, found } => {
+                write!(f, "its {field} is {found}, not {expected}: it is another snapshot's stream")
+            }
+            StreamError::NoEnd => f.write_str("it ends without an END record: it is not complete"),
+        }
+    }
+}
+
+/// Reads a record's numbers in the sender's byte order.
+struct Record<'a> {
+    bytes: &'a [u8; RECORD],
+    swapped: bool,
+}
+
+impl Record<'_> {
+    fn u32(&self, at: usize) -> u32 {
+        let mut raw = [0; 4];
+        raw.copy_from_slice(&self.bytes[at..at + 4]);
+        if self.swapped { u32::from_be_bytes(raw) } else { u32::from_le_bytes(raw) }
+    }
+    fn u64(&self, at: usize) -> u64 {
+        let mut raw = [0; 8];
+        raw.copy_from_slice(&self.bytes[at..at + 8]);
+        if self.swapped { u64::from_be_bytes(raw) } else { u64::from_le_bytes(raw) }
+    }
+    fn expect(&self, field: &'static str, at: usize, expected: u64) -> Result<(), StreamError> {
+        match self.u64(at) {
+            found if found == expected => Ok(()),
+            found => Err(StreamError::Other { field, expected, found }),
+        }
+    }
+}
+
+/// Checks the BEGIN record at the start of `bytes`: a stream of one snapshot, just the one that `link` names.
+pub fn check_begin(bytes: &[u8], link: Link) -> Result<(), StreamError> {
+    let record: &[u8; RECORD] = bytes.first_chunk().ok_or(StreamError::TooShort(bytes.len()))?;
+    let little = Record { bytes: record, swapped: false };
+    let big = Record { bytes: record, swapped: true };
+    let record = [little, big].into_iter().find(|r| r.u64(8) == MAGIC).ok_or(StreamError::NotAStream)?;
+    if record.u32(0) != DRR_BEGIN {
+        return Err(StreamError::NotAStream);
+    }
+    if record.u64(16) & 3 != DMU_SUBSTREAM {
+        return Err(StreamError::Compound);
+    }
+    record.expect("toguid", 40, link.snapshot.number())?;
+    record.expect("fromguid", 48, link.base.map_or(0, Guid::number))
+}
+
+/// Keeps the last record's worth of a stream that passes by in pieces.
+pub struct Tail {
+    last: Vec<u8>,
+}
+
+impl Tail {
+    pub fn new() -> Self {
+        Tail { last: Vec::with_capacity(2 * RECORD) }
+    }
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.last.extend_from_slice(&bytes[bytes.len().saturating_sub(RECORD)..]);
+        let surplus = self.last.len().saturating_sub(RECORD);
+        self.last.drain(..surplus);
+    }
+    /// Is what passed by last the END record of `link`'s stream?
+    pub fn check_end(&self, link: Link) -> Result<(), StreamError> {
+        let record: &[u8; RECORD] = self.last.first_chunk().ok_or(StreamError::TooShort(self.last.len()))?;
+        let matches = |swapped| {
+            let record = Record { bytes: record, swapped };
+            record.u32(0) == DRR_END && record.u64(40) == link.snapshot.number()
+        };
+        if matches(false) || matches(true) { Ok(()) } else { Err(StreamError::NoEnd) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &[u8] = include_bytes!("../tests/streams/full.zfs");
+    const INCREMENTAL: &[u8] = include_bytes!("../tests/streams/incr.zfs");
+    const PACKAGE: &[u8] = include_bytes!("../tests/streams/incr-I.zfs");
+    const S1: u64 = 13707626622376489106;
+    const S2: u64 = 15839073234525558964;
+
+    fn link(snapshot: u64, base: u64) -> Link {
+        Link { snapshot: Guid::new(snapshot).unwrap(), base: Guid::new(base) }
+    }
+    fn end_of(bytes: &[u8], pieces: usize) -> Tail {
+        let mut tail = Tail::new();
+        bytes.chunks(pieces).for_each(|piece| tail.push(piece));
+        tail
+    }
+
+    #[test]
+    fn real_streams_begin_and_end_as_they_should() {
+        for (bytes, link) in [(FULL, link(S1, 0)), (INCREMENTAL, link(S2, S1))] {
+            assert_eq!(check_begin(bytes, link), Ok(()));
+            for pieces in [1, 100, RECORD - 1, RECORD, RECORD + 1, bytes.len()] {
+                assert_eq!(end_of(bytes, pieces).check_end(link), Ok(()));
+                let cut = &bytes[..bytes.len() - 1];
+                assert_eq!(end_of(cut, pieces).check_end(link), Err(StreamError::NoEnd));
+            }
+        }
+    }
+
+    #[test]
+    fn another_snapshots_stream_is_told_apart() {
+        let other = |field, expected, found| Err(StreamError::Other { field, expected, found });
+        assert_eq!(check_begin(FULL, link(S2, 0)), other("toguid", S2, S1));
+        assert_eq!(check_begin(FULL, link(S1, S2)), other("fromguid", S2, 0));
+        assert_eq!(check_begin(INCREMENTAL, link(S2, 0)), other("fromguid", 0, S1));
+        assert_eq!(end_of(FULL, 512).check_end(link(S2, 0)), Err(StreamError::NoEnd));
+    }
+
+    #[test]
+    fn what_is_no_single_stream() {
+        assert_eq!(check_begin(PACKAGE, link(S2, S1)), Err(StreamError::Compound));
+        assert_eq!(check_begin(&FULL[1..], link(S1, 0)), Err(StreamError::NotAStream));
+        assert_eq!(check_begin(&FULL[..311], link(S1, 0)), Err(StreamError::TooShort(311)));
+        assert_eq!(check_begin(&[0; 400], link(S1, 0)), Err(StreamError::NotAStream));
+        assert_eq!(end_of(b"", 1).check_end(link(S1, 0)), Err(StreamError::TooShort(0)));
+    }
+
+    #[test]
+    fn a_stream_from_a_big_endian_host() {
+        let mut begin = [0; RECORD];
+        begin[8..16].copy_from_slice(&MAGIC.to_be_bytes());
+        begin[16..24].copy_from_slice(&1u64.to_be_bytes());
+        begin[40..48].copy_from_slice(&S1.to_be_bytes());
+        assert_eq!(check_begin(&begin, link(S1, 0)), Ok(()));
+        let mut end = [0; RECORD];
+        end[..4].copy_from_slice(&5u32.to_be_bytes());
+        end[40..48].copy_from_slice(&S1.to_be_bytes());
+        assert_eq!(end_of(&end, 100).check_end(link(S1, 0)), Ok(()));
+    }
+}

@@ -1,0 +1,190 @@
+//! What a person sees. The only module that prints.
+//!
+//! - stdout carries data only (`list`, `-n`), stderr all messages.
+//! - A message: `zfs2s3: `, lower case, no period. An error: `zfs2s3: error: …`, then `zfs2s3: hint: …` with what to try next.
+//! - The progress line appears only where stderr is a terminal, and never stays behind.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::units::human_size;
+
+const REDRAW: Duration = Duration::from_millis(250);
+/// Many threads may have the same trouble at the same time.
+const QUIET_AFTER_RETRY: Duration = Duration::from_secs(10);
+
+pub struct Ui {
+    terminal: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    transfer: Option<Transfer>,
+    /// Characters of the progress line on the screen.
+    shown: usize,
+    last_retry: Option<Instant>,
+}
+
+struct Transfer {
+    name: String,
+    done: u64,
+    /// Bytes that did not have to be sent again: they say nothing about the speed.
+    skipped: u64,
+    estimate: Option<u64>,
+    begun: Instant,
+    drawn: Option<Instant>,
+}
+
+impl Ui {
+    pub fn new() -> Self {
+        Ui { terminal: io::stderr().is_terminal(), state: Mutex::default() }
+    }
+
+    pub fn error(&self, error: &Error) {
+        self.line(&format!("error: {error}"));
+        error.hints.iter().for_each(|hint| self.line(&format!("hint: {hint}")));
+    }
+    pub fn warning(&self, text: &str) {
+        self.line(&format!("warning: {text}"));
+    }
+    pub fn note(&self, text: &str) {
+        self.line(text);
+    }
+
+    /// Says that a request is tried again, but not for each of many.
+    pub fn retry(&self, why: &str, pause: Duration) {
+        let mut state = self.state();
+        if state.last_retry.is_some_and(|last| last.elapsed() < QUIET_AFTER_RETRY) {
+            return;
+        }
+        state.last_retry = Some(Instant::now());
+        drop(state);
+        self.line(&format!("warning: {why}; trying again in {:.1} s", pause.as_secs_f64()));
+    }
+
+    /// Data, to stdout. A reader that has gone away (`zfs2s3 list | head`) is no error.
+    pub fn data(&self, text: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Error::failed(format!("cannot write to standard output: {e}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins the progress line.
+    pub fn transfer(&self, name: &str, estimate: Option<u64>) {
+        let transfer = Transfer {
+            name: name.to_string(),
+            done: 0,
+            skipped: 0,
+            estimate,
+            begun: Instant::now(),
+            drawn: None,
+        };
+        self.state().transfer = Some(transfer);
+    }
+    /// `bytes` more are stored; `sent`: they had to be sent for that.
+    pub fn advance(&self, bytes: u64, sent: bool) {
+        let mut state = self.state();
+        let Some(transfer) = &mut state.transfer else { return };
+        transfer.done += bytes;
+        if !sent {
+            transfer.skipped += bytes;
+        }
+        if self.terminal && transfer.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW) {
+            transfer.drawn = Some(Instant::now());
+            let line = progress_line(transfer, transfer.begun.elapsed());
+            let blank = " ".repeat(state.shown.saturating_sub(line.chars().count()));
+            eprint!("\r{line}{blank}");
+            state.shown = line.chars().count();
+        }
+    }
+    /// Ends the progress line.
+    pub fn transfer_done(&self) {
+        let mut state = self.state();
+        state.transfer = None;
+        wipe(&mut state);
+    }
+
+    fn line(&self, text: &str) {
+        let mut state = self.state();
+        wipe(&mut state);
+        for line in text.lines() {
+            // nowhere to say that stderr is gone
+            let _ = writeln!(io::stderr(), "zfs2s3: {line}");
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn wipe(state: &mut State) {
+    if state.shown > 0 {
+        eprint!("\r{}\r", " ".repeat(state.shown));
+        state.shown = 0;
+    }
+}
+
+/// `tank/a@2  1.20G of about 3.4G  35%  56.1M/s  0:40 left`
+fn progress_line(transfer: &Transfer, elapsed: Duration) -> String {
+    let Transfer { name, done, skipped, estimate, .. } = transfer;
+    let rate = (done - skipped) as f64 / elapsed.as_secs_f64().max(0.001);
+    let speed = format!("{}/s", human_size(rate as u64));
+    match *estimate {
+        // once it is exceeded, the estimate has nothing to say
+        Some(total) if total > *done => {
+            let left = if rate >= 1.0 { clock((total - done) as f64 / rate) } else { "?".to_string() };
+            let percent = done * 100 / total;
+            format!(
+                "{name}  {} of about {}  {percent}%  {speed}  {left} left",
+                human_size(*done),
+                human_size(total)
+            )
+        }
+        _ => format!("{name}  {}  {speed}", human_size(*done)),
+    }
+}
+
+/// `0:40`, `12:05`, `3:00:00`.
+fn clock(seconds: f64) -> String {
+    let s = seconds.min(3.6e8) as u64;
+    match s / 3600 {
+        0 => format!("{}:{:02}", s / 60, s % 60),
+        hours => format!("{hours}:{:02}:{:02}", s / 60 % 60, s % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(done: u64, skipped: u64, estimate: Option<u64>, seconds: u64) -> String {
+        let name = "tank/a@2".to_string();
+        let transfer = Transfer { name, done, skipped, estimate, begun: Instant::now(), drawn: None };
+        progress_line(&transfer, Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn progress_lines() {
+        const M: u64 = 1 << 20;
+        assert_eq!(
+            line(100 * M, 0, Some(400 * M), 10),
+            "tank/a@2  100M of about 400M  25%  10.0M/s  0:30 left"
+        );
+        assert_eq!(
+            line(100 * M, 50 * M, Some(400 * M), 10),
+            "tank/a@2  100M of about 400M  25%  5.00M/s  1:00 left"
+        );
+        assert_eq!(line(0, 0, Some(400 * M), 0), "tank/a@2  0B of about 400M  0%  0B/s  ? left");
+        assert_eq!(line(500 * M, 0, Some(400 * M), 10), "tank/a@2  500M  50.0M/s");
+        assert_eq!(line(500 * M, 0, None, 10), "tank/a@2  500M  50.0M/s");
+        assert_eq!(clock(3.0 * 3600.0), "3:00:00");
+    }
+}

@@ -1,0 +1,199 @@
+//! Parts into objects, then the manifest, then the store. Each step may be repeated: after a crash the next run finds
+//! what is there already.
+
+use std::collections::BTreeMap;
+
+use super::{Upload, describe};
+use crate::digest::{Composite, Sha256};
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::manifest::{Manifest, Segment, Stream, chunk_lines};
+use crate::progress::record::{Completed, End, Intent, PartStored, Record, SegmentState};
+use crate::progress::{self, Progress};
+use crate::s3::calls::{Head, Open, Piece};
+use crate::store::format::{Entry, State};
+use crate::units::{count, human_size};
+use crate::yaml;
+
+/// What a segment's object must be, by the recorded parts.
+pub struct Expected {
+    pub size: u64,
+    parts: usize,
+    composite: Composite,
+}
+
+impl Expected {
+    pub fn of(parts: &BTreeMap<u16, PartStored>) -> Self {
+        Expected {
+            size: parts.values().map(|part| part.size).sum(),
+            parts: parts.len(),
+            composite: parts.values().map(|part| &part.sha256).collect(),
+        }
+    }
+
+    /// By its composite SHA-256; where the server keeps none, by size and the number of parts in its ETag.
+    pub fn is(&self, head: &Head) -> bool {
+        let sums_agree = match &head.checksum {
+            Some(sum) => *sum == self.composite.s3() || *sum == self.composite.sha256().base64(),
+            None => match head.etag.trim_matches('"').rsplit_once('-') {
+                Some((_, parts)) => parts == self.parts.to_string(),
+                None => true,
+            },
+        };
+        head.size == self.size && sums_agree
+    }
+}
+
+impl Upload {
+    pub(super) fn finish(&mut self, progress: Progress, intent: &Intent, end: &End) -> Result<()> {
+        let backup = intent.backup();
+        let (segments, composite_sha256) = self.complete_all(&progress, intent, end)?;
+        let parts: usize = segments.iter().filter_map(|s| s.chunks.as_ref()).map(|c| c.lines().count()).sum();
+        let stream = Stream {
+            size: end.size,
+            composite_sha256,
+            send_args: intent.send_args.clone(),
+            stages: vec![],
+            chunk_size: intent.cut.chunk_size,
+            storage_class: intent.storage_class.clone(),
+            stored: end.stored,
+            segments,
+        };
+        let manifest = Manifest::new(&intent.tool, &backup, stream);
+        self.put_manifest(intent, &manifest)?;
+        if self.store.contents.entries.iter().all(|entry| entry.link() != backup.link()) {
+            self.store.contents.entries.push(Entry {
+                snapshot: backup.snapshot.clone(),
+                base: backup.base.clone(),
+                state: State::Stored,
+                stream: Some(manifest.stream.without_chunks()),
+            });
+            self.store.save()?;
+        }
+        self.end_strays(intent, &[]);
+        self.forget(progress, intent)?;
+        let size = human_size(end.size);
+        self.ui.note(&format!("stored {}: {size}, {}", describe(&backup), count(parts as u64, "part")));
+        Ok(())
+    }
+
+    fn complete_all(
+        &self,
+        progress: &Progress,
+        intent: &Intent,
+        end: &End,
+    ) -> Result<(Vec<Segment>, Sha256)> {
+        let overview = progress::overview(&self.folder)?.ok_or_else(|| incomplete("it is gone"))?;
+        let mut chunks_left = intent.cut.chunks_of(end.size);
+        let mut bytes_left = end.size;
+        let mut composite = Composite::default();
+        let mut segments = Vec::new();
+        for (number, (segment, state)) in (1..).zip(&overview.segments) {
+            let parts = progress::parts_of(&self.folder, *segment)?;
+            let wanted = chunks_left.min(u64::from(intent.cut.parts_per_segment));
+            let in_a_row = parts.keys().copied().eq((1..=intent.cut.parts_per_segment).take(wanted as usize));
+            if *segment != number || !in_a_row {
+                return Err(incomplete(&format!("not all parts of segment {number} are in it")));
+            }
+            let expected = Expected::of(&parts);
+            chunks_left -= wanted;
+            bytes_left = bytes_left
+                .checked_sub(expected.size)
+                .ok_or_else(|| incomplete("its parts are more than the stream"))?;
+            let key = keys::segment(&intent.prefix, &intent.backup(), *segment);
+            let completed = match &state.completed {
+                Some(completed) => completed.clone(),
+                None => self.complete(progress, *segment, &key, state, &parts, &expected)?,
+            };
+            let sums: Vec<Sha256> = parts.values().map(|part| part.sha256).collect();
+            sums.iter().for_each(|sum| composite.push(sum));
+            segments.push(Segment {
+                key,
+                size: expected.size,
+                etag: completed.etag,
+                checksum: completed.checksum,
+                chunks: Some(chunk_lines(&sums)),
+            });
+        }
+        if chunks_left > 0 || bytes_left > 0 {
+            return Err(incomplete("it lacks parts of the stream"));
+        }
+        Ok((segments, composite.sha256()))
+    }
+
+    /// Completes one segment. The reply may be lost after S3 has done it, so it is looked at before each try and after.
+    fn complete(
+        &self,
+        progress: &Progress,
+        segment: u32,
+        key: &str,
+        state: &SegmentState,
+        parts: &BTreeMap<u16, PartStored>,
+        expected: &Expected,
+    ) -> Result<Completed> {
+        let open = Open { key, upload_id: &state.upload_id, checksums: state.checksums };
+        let pieces: Vec<Piece> = parts.values().map(|p| (p.part, p.etag.as_str(), p.sha256)).collect();
+        let mut patience = self.client.patience();
+        let mut done = false;
+        let head = loop {
+            match self.client.head(key) {
+                Ok(Some(head)) if expected.is(&head) => break head,
+                Ok(Some(_)) => return Err(another_object(key)),
+                Ok(None) => {}
+                // without the right to list, S3 says "forbidden" of what is not there
+                Err(failure) if failure.is_forbidden() && !done => {}
+                Err(failure) => return Err(failure.into()),
+            }
+            match self.client.complete_multipart_upload_once(open, &pieces) {
+                Ok(()) => done = true,
+                // by the try before, whose reply was lost: HEAD will tell
+                Err(failure) if (failure.is_missing() || failure.is_precondition_failed()) && !done => {
+                    done = true;
+                    if self.client.head(key)?.is_none() {
+                        return Err(Error::try_again(format!(
+                            "S3 no longer knows the upload of {key}: {}",
+                            failure.describe()
+                        )));
+                    }
+                }
+                Err(failure) => patience.pause_after(failure)?,
+            }
+        };
+        let completed = Completed { segment, etag: head.etag, checksum: head.checksum };
+        progress.add(&Record::Completed(completed.clone()))?;
+        Ok(completed)
+    }
+
+    fn put_manifest(&self, intent: &Intent, manifest: &Manifest) -> Result<()> {
+        let key = keys::manifest(&intent.prefix, &intent.backup());
+        let text = yaml::to_string(manifest).map_err(|why| Error::failed(format!("the manifest: {why}")))?;
+        if self.client.put_new(&key, text.as_bytes())? {
+            return Ok(());
+        }
+        // by a try before, whose reply was lost?
+        if self.client.get(&key)? == text.as_bytes() { Ok(()) } else { Err(another_object(&key)) }
+    }
+
+    /// Ends uploads of this backup's keys that are not in `keep`: a Create whose reply was lost leaves one.
+    pub(super) fn end_strays(&self, intent: &Intent, keep: &[&str]) {
+        let key = keys::segment(&intent.prefix, &intent.backup(), 1);
+        let found = match self.client.list_uploads(&key) {
+            Ok(found) => found,
+            Err(failure) if failure.is_forbidden() || failure.is_not_supported() => return,
+            Err(failure) => return self.ui.warning(&failure.describe()),
+        };
+        for upload in found.iter().filter(|upload| !keep.contains(&upload.upload_id.as_str())) {
+            if let Err(failure) = self.client.abort_multipart_upload(&upload.key, &upload.upload_id) {
+                self.ui.warning(&format!("an unfinished upload stays: {}", failure.describe()));
+            }
+        }
+    }
+}
+
+fn another_object(key: &str) -> Error {
+    Error::refused(format!("another object is at '{key}' already, and is left as it is"))
+}
+
+fn incomplete(why: &str) -> Error {
+    Error::failed(format!("the record of the pending upload cannot be right: {why}"))
+}

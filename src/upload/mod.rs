@@ -1,0 +1,153 @@
+//! One backup on its way to the bucket, from the intent to the store. In order:
+//!
+//! - `transfer`: `zfs send` into parts, each recorded when S3 has it;
+//! - `finish`: parts into objects, the manifest, the store;
+//! - `reconcile`: what of an interrupted upload S3 really has;
+//! - `abandon`: taking all of it back.
+
+mod abandon;
+mod finish;
+mod reconcile;
+mod transfer;
+
+use std::sync::Arc;
+
+use crate::backup::Backup;
+use crate::error::{Error, Result, Status};
+use crate::progress::record::{End, Intent, Overview};
+use crate::progress::{self, Progress};
+use crate::s3::client::Client;
+use crate::store::{Folder, Store};
+use crate::ui::Ui;
+use crate::utc::Utc;
+use crate::zfs::Zfs;
+
+/// All that the steps of an upload work with.
+pub struct Upload {
+    pub folder: Folder,
+    pub store: Store,
+    pub client: Client,
+    pub zfs: Zfs,
+    pub jobs: usize,
+    pub ui: Arc<Ui>,
+}
+
+impl Upload {
+    /// Stores a backup that the chain rule allows. After an error the upload is pending, unless it had stored nothing.
+    pub fn begin(mut self, intent: Intent) -> Result<()> {
+        // the intent first: whatever comes after it, a crash leaves something that resume and abort know of
+        let progress = Progress::create(&self.folder, &intent)?;
+        self.hold(&intent);
+        let overview = Overview::new(intent.clone());
+        let known = transfer::Known::default();
+        let result =
+            self.transfer(&progress, overview, known).and_then(|end| self.finish(progress, &intent, &end));
+        match result {
+            Err(error) if error.status != Status::TryAgain && self.stored_nothing() => {
+                self.abandon(&intent).map_err(|second| pending(error_with(&error, &second)))?;
+                Err(error)
+            }
+            result => result.map_err(pending),
+        }
+    }
+
+    /// Goes on with the pending upload.
+    pub fn resume(mut self, overview: Overview) -> Result<()> {
+        let intent = overview.intent.clone();
+        let progress = Progress::open(&self.folder)?;
+        let (overview, known) = self.reconcile(&progress, overview)?;
+        let end = match overview.end.clone() {
+            Some(end) if known.all_stored() => end,
+            _ => {
+                self.check_same_snapshot(&intent)?;
+                self.hold(&intent);
+                self.transfer(&progress, overview, known).map_err(pending)?
+            }
+        };
+        self.finish(progress, &intent, &end).map_err(pending)
+    }
+
+    /// Gives the pending upload up.
+    pub fn abort(mut self, intent: &Intent) -> Result<()> {
+        self.abandon(intent)
+    }
+
+    fn transfer(&self, progress: &Progress, overview: Overview, known: transfer::Known) -> Result<End> {
+        let transfer = transfer::Transfer::new(self, progress, overview, known);
+        self.ui.transfer(&transfer.name(), transfer.estimate());
+        let size = transfer.run();
+        self.ui.transfer_done();
+        let end = End { size: size?, stored: Utc::now() };
+        progress.add(&progress::record::Record::End(end.clone()))?;
+        Ok(end)
+    }
+
+    fn check_same_snapshot(&self, intent: &Intent) -> Result<()> {
+        for point in std::iter::once(&intent.snapshot).chain(&intent.base) {
+            let found = self.zfs.find(&point.name).map_err(|e| e.hint(ABORT))?;
+            if found.point.guid != point.guid {
+                return Err(Error::refused(format!(
+                    "{} is not the one whose upload is pending: its guid is {}, not {}",
+                    point.name, found.point.guid, point.guid
+                ))
+                .hint(ABORT));
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&self, intent: &Intent) {
+        for name in held(intent) {
+            if let Err(e) = self.zfs.hold(name) {
+                self.ui.warning(&format!("no hold on {name}, so take care not to destroy it meanwhile: {e}"));
+            }
+        }
+    }
+
+    fn release(&self, intent: &Intent) {
+        for name in held(intent) {
+            if let Err(e) = self.zfs.release(name) {
+                self.ui.warning(&format!("the hold on {name} stays: {e}"));
+            }
+        }
+    }
+
+    fn stored_nothing(&self) -> bool {
+        progress::parts_of(&self.folder, 1).is_ok_and(|parts| parts.is_empty())
+    }
+
+    /// The last step, of a finished upload as of one given up.
+    fn forget(&self, progress: Progress, intent: &Intent) -> Result<()> {
+        self.release(intent);
+        progress.remove()
+    }
+}
+
+/// Of a bookmark there is nothing to hold.
+fn held(intent: &Intent) -> impl Iterator<Item = &str> {
+    let points = std::iter::once(&intent.snapshot).chain(&intent.base);
+    points.map(|point| point.name.as_str()).filter(|name| name.contains('@'))
+}
+
+const ABORT: &str = "'zfs2s3 abort_upload' gives the pending upload up";
+
+fn pending(error: Error) -> Error {
+    match error.hints.iter().any(|hint| hint == ABORT) {
+        true => error,
+        false => error.hint("the upload is pending: 'zfs2s3 resume_upload' goes on with it").hint(ABORT),
+    }
+}
+
+fn error_with(error: &Error, second: &Error) -> Error {
+    let mut both = Error::failed(format!("{error}; and cleaning up: {second}"));
+    both.hints = error.hints.clone();
+    both
+}
+
+/// `tank/a@2, incremental from tank/a@1`
+pub fn describe(backup: &Backup) -> String {
+    match &backup.base {
+        None => format!("{}, full", backup.snapshot.name),
+        Some(base) => format!("{}, incremental from {}", backup.snapshot.name, base.name),
+    }
+}

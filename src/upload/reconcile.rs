@@ -1,0 +1,85 @@
+//! What of an interrupted upload S3 really has. S3 is the truth; the record says what the stream was.
+
+use std::collections::BTreeMap;
+
+use super::Upload;
+use super::finish::Expected;
+use super::transfer::{Known, KnownChunk};
+use crate::error::Result;
+use crate::keys;
+use crate::progress::record::{Completed, Intent, Overview, PartStored, Record, SegmentState};
+use crate::progress::{self, Progress};
+use crate::s3::calls::Open;
+use crate::s3::reply::Part;
+
+impl Upload {
+    /// Drops from the overview the segments that must begin again.
+    pub(super) fn reconcile(&self, progress: &Progress, mut overview: Overview) -> Result<(Overview, Known)> {
+        let intent = overview.intent.clone();
+        let ids: Vec<&str> = overview.segments.values().map(|state| state.upload_id.as_str()).collect();
+        self.end_strays(&intent, &ids);
+        let mut known = Known::default();
+        let mut lost = Vec::new();
+        for (segment, state) in &overview.segments {
+            let parts = progress::parts_of(&self.folder, *segment)?;
+            match self.parts_in_s3(progress, &intent, *segment, state, &parts)? {
+                None => lost.push(*segment),
+                Some(stored) => add(&mut known, &intent, *segment, &parts, &stored),
+            }
+        }
+        for segment in lost {
+            self.ui.warning(&format!("S3 no longer knows the upload of segment {segment}: it begins again"));
+            overview.segments.remove(&segment);
+            overview.end = None;
+        }
+        Ok((overview, known))
+    }
+
+    /// The numbers of the recorded parts that S3 has; none: the segment must begin again.
+    fn parts_in_s3(
+        &self,
+        progress: &Progress,
+        intent: &Intent,
+        segment: u32,
+        state: &SegmentState,
+        parts: &BTreeMap<u16, PartStored>,
+    ) -> Result<Option<Vec<u16>>> {
+        let key = keys::segment(&intent.prefix, &intent.backup(), segment);
+        let open = Open { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
+        if state.completed.is_none()
+            && let Some(listed) = self.client.list_parts(open)?
+        {
+            let same =
+                listed.iter().filter(|part| parts.get(&part.part_number).is_some_and(|p| agree(p, part)));
+            return Ok(Some(same.map(|part| part.part_number).collect()));
+        }
+        // completed, perhaps by a run that did not live to write that down
+        match self.client.head(&key)? {
+            Some(head) if !parts.is_empty() && Expected::of(parts).is(&head) => {
+                if state.completed.is_none() {
+                    let completed = Completed { segment, etag: head.etag, checksum: head.checksum };
+                    progress.add(&Record::Completed(completed))?;
+                }
+                Ok(Some(parts.keys().copied().collect()))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn agree(recorded: &PartStored, listed: &Part) -> bool {
+    let sums_agree = listed.checksum_sha256.as_ref().is_none_or(|sum| *sum == recorded.sha256.base64());
+    let etag = |text: &str| text.trim_matches('"').to_string();
+    recorded.size == listed.size && etag(&recorded.etag) == etag(&listed.etag) && sums_agree
+}
+
+fn add(known: &mut Known, intent: &Intent, segment: u32, parts: &BTreeMap<u16, PartStored>, stored: &[u16]) {
+    let first = (u64::from(segment) - 1) * u64::from(intent.cut.parts_per_segment);
+    for (number, part) in parts {
+        let index = (first + u64::from(*number) - 1) as usize;
+        if known.0.len() <= index {
+            known.0.resize(index + 1, None);
+        }
+        known.0[index] = Some(KnownChunk { sha256: part.sha256, stored: stored.contains(number) });
+    }
+}

@@ -1,0 +1,169 @@
+//! `zfs send` into parts: each chunk is hashed once, compared with what is recorded, and stored if S3 has it not yet.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+
+use super::{ABORT, Upload};
+use crate::backup::Link;
+use crate::digest::Sha256;
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::pipeline::{self, Work};
+use crate::progress::Progress;
+use crate::progress::record::{Overview, PartStored, Record, SegmentBegun, SegmentState};
+use crate::s3::calls::Open;
+use crate::stream::{RECORD, StreamError, Tail, check_begin};
+
+/// What an interrupted upload has recorded of each chunk, by index.
+#[derive(Default)]
+pub struct Known(pub Vec<Option<KnownChunk>>);
+
+#[derive(Clone, Copy)]
+pub struct KnownChunk {
+    pub sha256: Sha256,
+    /// S3 has it.
+    pub stored: bool,
+}
+
+impl Known {
+    pub fn all_stored(&self) -> bool {
+        self.0.iter().all(|chunk| chunk.is_some_and(|chunk| chunk.stored))
+    }
+    fn get(&self, index: u64) -> Option<KnownChunk> {
+        self.0.get(usize::try_from(index).ok()?).copied().flatten()
+    }
+}
+
+pub struct Transfer<'a> {
+    upload: &'a Upload,
+    progress: &'a Progress,
+    overview: Overview,
+    link: Link,
+    known: Known,
+    /// Those begun so far.
+    segments: Mutex<BTreeMap<u32, SegmentState>>,
+    tail: Mutex<Tail>,
+}
+
+impl<'a> Transfer<'a> {
+    pub fn new(upload: &'a Upload, progress: &'a Progress, mut overview: Overview, known: Known) -> Self {
+        let segments = Mutex::new(std::mem::take(&mut overview.segments));
+        let link = overview.intent.backup().link();
+        Transfer { upload, progress, overview, link, known, segments, tail: Mutex::new(Tail::new()) }
+    }
+
+    pub fn name(&self) -> String {
+        self.overview.intent.snapshot.name.clone()
+    }
+
+    pub fn estimate(&self) -> Option<u64> {
+        self.overview.intent.estimate
+    }
+
+    /// The stream's size, if all of it is stored and it is known to be whole.
+    pub fn run(&self) -> Result<u64> {
+        self.open_segment(1)?;
+        let intent = &self.overview.intent;
+        let mut send = self.upload.zfs.send(&intent.backup())?;
+        let chunk_size = usize::try_from(intent.cut.chunk_size)
+            .map_err(|_| Error::usage("ZFS2S3_CHUNK_SIZE is too large for this machine"))?;
+        let mut begin = [0; RECORD];
+        let length = pipeline::fill(&mut send, &mut begin)
+            .map_err(|e| Error::try_again(format!("cannot read the stream: {e}")))?;
+        if length < RECORD {
+            // zfs's own words tell more
+            send.finish().map_err(Error::for_now)?;
+            return Err(Error::failed(self.of_stream(&StreamError::TooShort(length))));
+        }
+        check_begin(&begin, self.link).map_err(|e| Error::failed(self.of_stream(&e)))?;
+        let size = pipeline::run((&begin[..]).chain(&mut send), chunk_size, self.upload.jobs, self)?;
+        send.finish().map_err(Error::for_now)?;
+        self.tail
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .check_end(self.link)
+            .map_err(|e| Error::try_again(self.of_stream(&e)))?;
+        if (self.known.0.len() as u64) > intent.cut.chunks_of(size) {
+            return Err(self.not_the_same("it is shorter"));
+        }
+        Ok(size)
+    }
+
+    /// Makes sure that S3 has an upload for the segment.
+    fn open_segment(&self, segment: u32) -> Result<()> {
+        let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        if segments.contains_key(&segment) {
+            return Ok(());
+        }
+        let intent = &self.overview.intent;
+        let key = keys::segment(&intent.prefix, &intent.backup(), segment);
+        let (upload_id, checksums) =
+            self.upload.client.create_multipart_upload(&key, &intent.storage_class)?;
+        let begun = SegmentBegun { segment, upload_id: upload_id.clone(), checksums };
+        self.progress.add(&Record::Segment(begun))?;
+        segments.insert(segment, SegmentState { upload_id, checksums, completed: None });
+        Ok(())
+    }
+
+    fn upload_id(&self, segment: u32) -> Result<(String, bool)> {
+        let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        let state =
+            segments.get(&segment).ok_or_else(|| Error::failed(format!("segment {segment} is not open")))?;
+        Ok((state.upload_id.clone(), state.checksums))
+    }
+
+    fn of_stream(&self, error: &StreamError) -> String {
+        format!("the stream of {}: {error}", self.overview.intent.snapshot.name)
+    }
+
+    fn not_the_same(&self, why: &str) -> Error {
+        let name = &self.overview.intent.snapshot.name;
+        Error::refused(format!("'zfs send' of {name} does not give the same stream as before: {why}"))
+            .hint("a pool upgrade, another ZFS version, a changed property, key or name may be why")
+            .hint(ABORT)
+    }
+}
+
+impl Work for Transfer<'_> {
+    fn inspect(&self, index: u64, chunk: &[u8]) -> Result<()> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
+        self.open_segment(self.overview.intent.cut.place(index).segment)
+    }
+
+    fn store(&self, index: u64, chunk: &[u8]) -> Result<()> {
+        let intent = &self.overview.intent;
+        let place = intent.cut.place(index);
+        let sha256 = Sha256::of(chunk);
+        let known = self.known.get(index);
+        match known {
+            Some(known) if known.sha256 != sha256 => {
+                let at = index * intent.cut.chunk_size;
+                return Err(self.not_the_same(&format!("it differs in the chunk at byte {at}")));
+            }
+            Some(known) if known.stored => {
+                self.upload.ui.advance(chunk.len() as u64, false);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let (upload_id, checksums) = self.upload_id(place.segment)?;
+        let key = keys::segment(&intent.prefix, &intent.backup(), place.segment);
+        let open = Open { key: &key, upload_id: &upload_id, checksums };
+        let etag = self.upload.client.upload_part(open, place.part, chunk, sha256).map_err(|failure| {
+            let lost = failure.is_missing();
+            let error = Error::from(failure);
+            // resume begins the segment again
+            if lost { Error::try_again(format!("S3 no longer knows the upload: {error}")) } else { error }
+        })?;
+        self.progress.add(&Record::Part(PartStored {
+            segment: place.segment,
+            part: place.part,
+            size: chunk.len() as u64,
+            etag,
+            sha256,
+        }))?;
+        self.upload.ui.advance(chunk.len() as u64, true);
+        Ok(())
+    }
+}

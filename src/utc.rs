@@ -1,0 +1,64 @@
+//! Points in time, to the second, in UTC: RFC 3339 in files and on the screen. Pure but for [`Utc::now`].
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Utc(OffsetDateTime);
+
+impl Utc {
+    pub fn now() -> Self {
+        let now = OffsetDateTime::now_utc();
+        Utc(now.replace_nanosecond(0).unwrap_or(now))
+    }
+    pub fn unix_seconds(self) -> i64 {
+        self.0.unix_timestamp()
+    }
+    pub fn date_time(self) -> OffsetDateTime {
+        self.0
+    }
+    /// `2026-11-23 16:32`, for tables.
+    pub fn to_minute(self) -> String {
+        self.to_string().replacen('T', " ", 1).chars().take(16).collect()
+    }
+}
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.format(&Rfc3339).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl From<Utc> for String {
+    fn from(utc: Utc) -> String {
+        utc.to_string()
+    }
+}
+
+impl TryFrom<String> for Utc {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let parsed = OffsetDateTime::parse(&text, &Rfc3339);
+        parsed
+            .map(|t| Utc(t.to_offset(time::UtcOffset::UTC)))
+            .map_err(|e| format!("'{text}' is not a time: {e}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_writes_rfc_3339() {
+        let utc = Utc::try_from("2026-11-23T17:32:35+01:00".to_string()).unwrap();
+        assert_eq!(utc.to_string(), "2026-11-23T16:32:35Z");
+        assert_eq!(utc.to_minute(), "2026-11-23 16:32");
+        assert_eq!(utc.unix_seconds(), 1_795_451_555);
+        assert!(Utc::try_from("yesterday".to_string()).is_err());
+    }
+}

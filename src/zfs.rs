@@ -1,0 +1,217 @@
+//! Runs `zfs`: asks for guids, holds and releases, and reads `zfs send`. Nothing here destroys or changes a dataset.
+
+use std::io::{self, Read};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
+
+use crate::backup::{Backup, Point};
+use crate::error::{Error, Result};
+use crate::names::Guid;
+
+/// The tag of the holds that keep a snapshot from being destroyed while it is uploaded.
+pub const HOLD_TAG: &str = "zfs2s3";
+/// cron's PATH has none of these.
+const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
+/// How much of zfs's stderr is kept: its end.
+const STDERR_KEPT: usize = 4096;
+
+pub struct Zfs {
+    words: Vec<String>,
+}
+
+/// What `zfs get` says of a snapshot or bookmark.
+pub struct Found {
+    pub point: Point,
+    /// The transaction group that made it: the older, the smaller.
+    pub createtxg: u64,
+}
+
+impl Zfs {
+    pub fn new(words: Vec<String>) -> Self {
+        Zfs { words }
+    }
+
+    /// The arguments of every `zfs send`: raw, so that an encrypted dataset stays so and needs no key.
+    pub fn send_args() -> Vec<String> {
+        vec!["--raw".to_string()]
+    }
+
+    pub fn find(&self, name: &str) -> Result<Found> {
+        let text = self.run(&["get", "-Hp", "-o", "property,value", "guid,createtxg", name])?;
+        let value = |property: &str| {
+            let mut lines = text.lines().filter_map(|line| line.split_once('\t'));
+            lines.find(|(name, _)| *name == property).map(|(_, value)| value.trim())
+        };
+        let guid: Option<Guid> = value("guid").and_then(|text| text.parse().ok());
+        let createtxg = value("createtxg").and_then(|text| text.parse().ok());
+        match (guid, createtxg) {
+            (Some(guid), Some(createtxg)) => {
+                Ok(Found { point: Point { name: name.to_string(), guid }, createtxg })
+            }
+            _ => Err(Error::failed(format!("'zfs get' did not say the guid and createtxg of {name}"))),
+        }
+    }
+
+    /// The size of a stream in bytes, as `zfs send -nP` guesses it.
+    pub fn estimate(&self, backup: &Backup) -> Result<u64> {
+        let mut args = send_command(backup);
+        args.insert(1, "-nP".to_string());
+        let text = self.run(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let size = text.lines().find_map(|line| line.strip_prefix("size")?.trim().parse().ok());
+        size.ok_or_else(|| Error::failed("'zfs send -nP' did not say a size"))
+    }
+
+    /// A hold that is there already is fine.
+    pub fn hold(&self, snapshot: &str) -> Result<()> {
+        match self.run(&["hold", HOLD_TAG, snapshot]) {
+            Err(e) if e.message.contains("already exists") => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+
+    /// A hold or a snapshot that is not there is fine.
+    pub fn release(&self, snapshot: &str) -> Result<()> {
+        match self.run(&["release", HOLD_TAG, snapshot]) {
+            Err(e) if e.message.contains("no such tag") || e.message.contains("not exist") => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+
+    pub fn send(&self, backup: &Backup) -> Result<Send> {
+        let args = send_command(backup);
+        let mut command = self.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| self.cannot_run(&e))?;
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(Error::failed("zfs send has no output"));
+        };
+        let stderr = std::thread::spawn(move || end_of(stderr));
+        Ok(Send {
+            child,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+            line: format!("zfs {}", args.join(" ")),
+        })
+    }
+
+    fn run(&self, args: &[&str]) -> Result<String> {
+        let output = self.command(args).stdin(Stdio::null()).output().map_err(|e| self.cannot_run(&e))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(failure(&format!("zfs {}", args.join(" ")), &output.status.to_string(), &said))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut words = self.words.iter();
+        let program = words.next().map_or("zfs", String::as_str);
+        let mut command = Command::new(program);
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{path}:{SBIN}")).env("LC_ALL", "C");
+        command.args(words);
+        // ssh hands its words to a shell on the other side
+        let by_shell = program.rsplit('/').next() == Some("ssh");
+        command.args(args.iter().map(|arg| if by_shell { quoted(arg) } else { arg.to_string() }));
+        command
+    }
+
+    fn cannot_run(&self, e: &io::Error) -> Error {
+        Error::failed(format!("cannot run '{}': {e}", self.words.join(" ")))
+            .hint("set ZFS2S3_ZFS to the command, such as /sbin/zfs or 'ssh nas zfs'")
+    }
+}
+
+fn send_command(backup: &Backup) -> Vec<String> {
+    let mut args = vec!["send".to_string()];
+    args.extend(Zfs::send_args());
+    if let Some(base) = &backup.base {
+        args.extend(["-i".to_string(), base.name.clone()]);
+    }
+    args.push(backup.snapshot.name.clone());
+    args
+}
+
+fn quoted(arg: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,=".contains(c);
+    if arg.chars().all(plain) { arg.to_string() } else { format!("'{}'", arg.replace('\'', "'\\''")) }
+}
+
+/// zfs's own words are the message; the command line says what was tried.
+fn failure(line: &str, status: &str, said: &str) -> Error {
+    match said.trim() {
+        "" => Error::failed(format!("'{line}' failed ({status})")),
+        said => Error::failed(format!("'{line}' failed: {}", said.replace('\n', "; "))),
+    }
+}
+
+/// A running `zfs send`. Dropping it ends the process.
+pub struct Send {
+    child: Child,
+    stdout: Option<ChildStdout>,
+    stderr: Option<JoinHandle<String>>,
+    line: String,
+}
+
+impl Send {
+    /// Waits for its end, which must be a good one.
+    pub fn finish(mut self) -> Result<()> {
+        drop(self.stdout.take());
+        let status = self.child.wait().map_err(|e| Error::failed(format!("'{}': {e}", self.line)))?;
+        let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        if status.success() { Ok(()) } else { Err(failure(&self.line, &status.to_string(), &said)) }
+    }
+}
+
+impl Read for Send {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.stdout {
+            Some(stdout) => stdout.read(buffer),
+            None => Ok(0),
+        }
+    }
+}
+
+impl Drop for Send {
+    fn drop(&mut self) {
+        drop(self.stdout.take());
+        // it may have ended by itself; and one that hangs in the kernel is not waited for
+        let _ = self.child.kill();
+        let _ = self.child.try_wait();
+    }
+}
+
+/// Reads all, keeps the end.
+fn end_of(mut from: impl Read) -> String {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        kept.extend_from_slice(&buffer[..count]);
+        let surplus = kept.len().saturating_sub(STDERR_KEPT);
+        kept.drain(..surplus);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_spaces_survive_a_remote_shell() {
+        assert_eq!(quoted("tank/a@1"), "tank/a@1");
+        assert_eq!(quoted("tank/a b@1"), "'tank/a b@1'");
+        assert_eq!(quoted("a'b"), "'a'\\''b'");
+    }
+
+    #[test]
+    fn of_a_long_stderr_the_end_is_kept() {
+        let text = format!("{}last words", "x".repeat(100_000));
+        let kept = end_of(text.as_bytes());
+        assert!(kept.len() == STDERR_KEPT && kept.ends_with("last words"));
+    }
+}
