@@ -96,6 +96,7 @@ impl Inventory {
             }
             Some(Known { in_store: false, lost: Some(lost), .. }) => {
                 Error::refused(format!("objects of '{name}' are in the bucket already, but {lost}"))
+                    .hint("if no host is, delete them with 'aws s3 rm'")
             }
             Some(Known { in_store: false, lost: None, .. }) => Error::refused(format!(
                 "'{name}' is in the bucket already, though not in the store: another host may have stored it"
@@ -136,8 +137,9 @@ impl Inventory {
             Ok(()) => Ok(()),
             Err(RemoveConflict::NotStored) => Err(Error::failed(format!("'{backup}' is not stored"))),
             Err(RemoveConflict::Needed(order)) => {
-                let mut message =
-                    format!("'{backup}' is needed to restore other backups, in the order to remove:");
+                let mut message = format!(
+                    "'{backup}' is needed to restore other backups, which would have to go first, in this order:"
+                );
                 for link in &order {
                     let stranger = self.known.get(link).is_some_and(|known| !known.in_store);
                     let note = if stranger { "  (in the bucket, not in the store)" } else { "" };

@@ -19,12 +19,13 @@ struct Chunk {
 /// What is done with the chunks.
 pub trait Work: Sync {
     /// Called for each chunk in order, before any job has it.
-    fn inspect(&self, index: u64, chunk: &[u8]) -> Result<()>;
+    fn begin(&self, index: u64) -> Result<()>;
     /// Called for each chunk, many at a time.
     fn store(&self, index: u64, chunk: &[u8]) -> Result<()>;
 }
 
-/// Runs until the stream's end, and returns its bytes. An empty stream has no chunk.
+/// Runs until the stream's end, and returns its bytes. An empty stream has no chunk. A chunk that a read error cuts short is not
+/// handed on.
 pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, work: &impl Work) -> Result<u64> {
     let stop = AtomicBool::new(false);
     let first_error = Mutex::new(None);
@@ -69,14 +70,17 @@ pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, work: &impl Wo
             let length = match fill(&mut stream, &mut buffer) {
                 Ok(length) => length,
                 Err(e) => {
-                    fail(Error::try_again(format!("cannot read the stream: {e}")));
+                    fail(
+                        e.downcast()
+                            .unwrap_or_else(|e| Error::try_again(format!("cannot read the stream: {e}"))),
+                    );
                     break;
                 }
             };
             if length == 0 || stop.load(Ordering::SeqCst) {
                 break;
             }
-            if let Err(error) = work.inspect(index, &buffer[..length]) {
+            if let Err(error) = work.begin(index) {
                 fail(error);
                 break;
             }
@@ -122,7 +126,7 @@ mod tests {
 
     #[derive(Default)]
     struct Collect {
-        inspected: Mutex<Vec<u64>>,
+        begun: Mutex<Vec<u64>>,
         stored: Mutex<BTreeMap<u64, Vec<u8>>>,
         at_once: AtomicUsize,
         most_at_once: AtomicUsize,
@@ -131,8 +135,8 @@ mod tests {
     }
 
     impl Work for Collect {
-        fn inspect(&self, index: u64, _: &[u8]) -> Result<()> {
-            self.inspected.lock().unwrap().push(index);
+        fn begin(&self, index: u64) -> Result<()> {
+            self.begun.lock().unwrap().push(index);
             if self.refuse_at == Some(index) { Err(Error::refused("refused")) } else { Ok(()) }
         }
         fn store(&self, index: u64, chunk: &[u8]) -> Result<()> {
@@ -168,10 +172,27 @@ mod tests {
                 let stored = work.stored.into_inner().unwrap();
                 assert_eq!(stored.values().flatten().copied().collect::<Vec<u8>>(), &bytes[..length]);
                 assert_eq!(stored.len(), length.div_ceil(100));
-                let inspected = work.inspected.into_inner().unwrap();
-                assert!(inspected.iter().copied().eq(0..stored.len() as u64), "in order");
+                let begun = work.begun.into_inner().unwrap();
+                assert!(begun.iter().copied().eq(0..stored.len() as u64), "in order");
             }
         }
+    }
+
+    /// Gives 250 bytes, then fails.
+    struct Breaks(usize);
+    impl Read for Breaks {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = buffer.len().min(250 - self.0);
+            self.0 += count;
+            if count == 0 { Err(std::io::Error::other(Error::refused("broke off"))) } else { Ok(count) }
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_an_error_cuts_short_is_not_handed_on() {
+        let work = Collect::default();
+        assert_eq!(run(Breaks(0), 100, 2, &work).unwrap_err().message, "broke off");
+        assert!(work.stored.into_inner().unwrap().values().all(|chunk| chunk.len() == 100));
     }
 
     #[test]
@@ -185,7 +206,7 @@ mod tests {
     fn the_first_error_stops_the_reading() {
         let work = Collect { fail_at: Some(3), ..Collect::default() };
         assert_eq!(run(&[0; 100_000][..], 100, 2, &work).unwrap_err().message, "failed");
-        assert!(work.inspected.into_inner().unwrap().len() < 20);
+        assert!(work.begun.into_inner().unwrap().len() < 20);
         let work = Collect { refuse_at: Some(0), ..Collect::default() };
         assert_eq!(run(&[0; 100_000][..], 100, 2, &work).unwrap_err().message, "refused");
         assert!(work.stored.into_inner().unwrap().is_empty(), "nothing is stored of what is refused");

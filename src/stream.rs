@@ -63,7 +63,7 @@ impl Record<'_> {
         raw.copy_from_slice(&self.bytes[at..at + 8]);
         if self.swapped { u64::from_be_bytes(raw) } else { u64::from_le_bytes(raw) }
     }
-    fn expect(&self, field: &'static str, at: usize, expected: u64) -> Result<(), StreamError> {
+    fn require(&self, field: &'static str, at: usize, expected: u64) -> Result<(), StreamError> {
         match self.u64(at) {
             found if found == expected => Ok(()),
             found => Err(StreamError::Other { field, expected, found }),
@@ -83,8 +83,8 @@ pub fn check_begin(bytes: &[u8], link: Link) -> Result<(), StreamError> {
     if record.u64(16) & 3 != DMU_SUBSTREAM {
         return Err(StreamError::Compound);
     }
-    record.expect("toguid", 40, link.snapshot.number())?;
-    record.expect("fromguid", 48, link.base.map_or(0, Guid::number))
+    record.require("toguid", 40, link.snapshot.number())?;
+    record.require("fromguid", 48, link.base.map_or(0, Guid::number))
 }
 
 /// Keeps the last record's worth of a stream that passes by in pieces.

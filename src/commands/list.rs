@@ -27,6 +27,10 @@ pub fn run(context: &Context, args: &cli::List) -> Result<()> {
             serde_json::to_string_pretty(&rows).map_err(|e| Error::failed(e.to_string()))? + "\n"
         }
         cli::List { script: true, parsable, .. } => rows.iter().map(|row| row.fields(*parsable)).collect(),
+        _ if rows.is_empty() => {
+            context.ui.note("no backups are stored");
+            return Ok(());
+        }
         cli::List { parsable, .. } => table(&rows, *parsable),
     })
 }
@@ -102,9 +106,6 @@ impl Row {
 
 /// A table whose first column is a tree: each backup under the one that stores its base.
 fn table(rows: &[Row], parsable: bool) -> String {
-    if rows.is_empty() {
-        return "no backups are stored\n".to_string();
-    }
     let mut cells = vec![["SNAPSHOT", "SIZE", "CLASS", "STORED", "STATE"].map(str::to_string)];
     for (label, row) in tree(rows) {
         let size = match row.bytes {

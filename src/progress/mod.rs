@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::store::{Folder, io_error, read_text};
 use record::{Intent, Overview, PartStored, Record, VERSION};
 
+const PYTHON_TAG: &[u8] = b"!S3UploadProgressDto";
 /// Far more than any record has.
 const LINE_LIMIT: u64 = 64 << 10;
 
@@ -77,7 +78,7 @@ impl Progress {
 
 /// The pending upload, if there is one.
 pub fn overview(folder: &Folder) -> Result<Option<Overview>> {
-    if !folder.progress().exists() {
+    if !folder.progress().exists() || python_progress(folder)? {
         return Ok(None);
     }
     let mut overview = None;
@@ -152,18 +153,25 @@ fn damaged(folder: &Folder, why: &str) -> Error {
     )
 }
 
+/// Is the file, if there, the Python tool's of the same name?
+fn python_progress(folder: &Folder) -> Result<bool> {
+    let path = folder.progress();
+    let mut start = Vec::new();
+    match File::open(&path).and_then(|file| file.take(PYTHON_TAG.len() as u64).read_to_end(&mut start)) {
+        Ok(_) => Ok(start == PYTHON_TAG),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(io_error("cannot read", &path, &e)),
+    }
+}
+
 /// An upload of the older Python tool is not carried on, but it must not be forgotten either.
 pub fn refuse_python_upload(folder: &Folder, bucket: &str) -> Result<()> {
     let (schedule, progress) = (folder.python_schedule(), folder.progress());
-    let text = match std::fs::read_to_string(&progress) {
-        Ok(text) => text,
-        Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(io_error("cannot read", &progress, &e)),
-    };
-    let python_progress = text.starts_with("!S3UploadProgressDto");
+    let python_progress = python_progress(folder)?;
     if !python_progress && !schedule.exists() {
         return Ok(());
     }
+    let text = if python_progress { read_text(&progress)?.unwrap_or_default() } else { String::new() };
     let planned = read_text(&schedule)?.unwrap_or_default();
     let (key, upload_id) = python_upload(&planned, &text);
     let files = [(&schedule, schedule.exists()), (&progress, python_progress)];

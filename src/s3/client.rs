@@ -110,7 +110,7 @@ impl Client {
 
     fn exchange(&self, request: &Request) -> std::result::Result<Reply, Failure> {
         let failed = |message: String, kind| Failure::transport(request.describe(), message, kind);
-        let keys = self.keys().map_err(|e| failed(e.to_string(), Kind::Final))?;
+        let keys = self.keys().map_err(|e| Failure { hints: e.hints, ..failed(e.message, Kind::Final) })?;
         let signed = request
             .sign(&self.endpoint.bucket_url, &self.endpoint.region, &keys, Utc::now())
             .map_err(|why| failed(why, Kind::Final))?;

@@ -26,8 +26,8 @@ pub struct Failure {
     pub code: String,
     pub message: String,
     pub retry_after: Option<Duration>,
-    /// Where S3 says that the bucket is.
-    pub region: Option<String>,
+    /// What to try next.
+    pub hints: Vec<String>,
 }
 
 const TRANSIENT_CODES: &[&str] = &[
@@ -51,7 +51,15 @@ const EXPIRED_CODES: &[&str] = &["ExpiredToken", "ExpiredTokenException", "Token
 impl Failure {
     /// There was no reply, or not all of it.
     pub fn transport(request: String, message: String, kind: Kind) -> Self {
-        Failure { request, kind, status: None, code: String::new(), message, retry_after: None, region: None }
+        Failure {
+            request,
+            kind,
+            status: None,
+            code: String::new(),
+            message,
+            retry_after: None,
+            hints: vec![],
+        }
     }
 
     /// A reply that says no, with status 200 even.
@@ -68,7 +76,7 @@ impl Failure {
             Kind::Final
         };
         let retry_after = header("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
-        let region = header("x-amz-bucket-region");
+        let hints = hint(status, &said.code, header("x-amz-bucket-region")).into_iter().collect();
         Failure {
             request,
             kind,
@@ -76,7 +84,7 @@ impl Failure {
             code: said.code,
             message: said.message,
             retry_after,
-            region,
+            hints,
         }
     }
 
@@ -110,36 +118,33 @@ impl Failure {
         let said = words.join(" ").replace(['\n', '\r'], " ");
         format!("{}: {}", self.request, said.chars().take(400).collect::<String>())
     }
+}
 
-    fn hint(&self) -> Option<String> {
-        let hint = match self.code.as_str() {
-            "SignatureDoesNotMatch" => {
-                "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY or the AWS profile"
-            }
-            "InvalidAccessKeyId" => {
-                "this S3 does not know the access key: check AWS_ACCESS_KEY_ID, AWS_PROFILE and AWS_ENDPOINT_URL"
-            }
-            "ExpiredToken" | "ExpiredTokenException" => {
-                "get new credentials; AWS_SESSION_TOKEN may be an old one"
-            }
-            "NoSuchBucket" => "make the bucket first ('aws s3 mb'), or set ZFS2S3_BUCKET",
-            "RequestTimeTooSkewed" => "this host's clock is wrong",
-            "InvalidStorageClass" => "check ZFS2S3_STORAGE_CLASS",
-            "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => "",
-            "AccessDenied" | "" if self.status == Some(403) => {
-                "the man page's SECURITY section lists the permissions that are needed"
-            }
-            _ if self.status == Some(301) => "",
-            _ => return None,
-        };
-        match &self.region {
-            Some(region) if hint.is_empty() => {
-                Some(format!("the bucket is in another region: set AWS_REGION={region}"))
-            }
-            None if hint.is_empty() => Some("the bucket is in another region: set AWS_REGION".to_string()),
-            _ => Some(hint.to_string()),
+fn hint(status: u16, code: &str, region: Option<String>) -> Option<String> {
+    let hint = match code {
+        "SignatureDoesNotMatch" => {
+            "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY or the AWS profile"
         }
-    }
+        "InvalidAccessKeyId" => {
+            "this S3 does not know the access key: check AWS_ACCESS_KEY_ID, AWS_PROFILE and AWS_ENDPOINT_URL"
+        }
+        "ExpiredToken" | "ExpiredTokenException" => {
+            "get new credentials; AWS_SESSION_TOKEN may be an old one"
+        }
+        "NoSuchBucket" => "make the bucket first ('aws s3 mb'), or set ZFS2S3_BUCKET",
+        "RequestTimeTooSkewed" => "this host's clock is wrong",
+        "InvalidStorageClass" => "check ZFS2S3_STORAGE_CLASS",
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" => return Some(other_region(region)),
+        _ if status == 301 => return Some(other_region(region)),
+        _ if status == 403 => "the man page's SECURITY section lists the permissions that are needed",
+        _ => return None,
+    };
+    Some(hint.to_string())
+}
+
+fn other_region(region: Option<String>) -> String {
+    let value = region.map(|region| format!("={region}")).unwrap_or_default();
+    format!("the bucket is in another region: set AWS_REGION{value}")
 }
 
 impl From<Failure> for Error {
@@ -149,10 +154,7 @@ impl From<Failure> for Error {
             Kind::Transient => Error::try_again(text),
             Kind::Expired | Kind::Final => Error::failed(text),
         };
-        match failure.hint() {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
+        failure.hints.into_iter().fold(error, Error::hint)
     }
 }
 

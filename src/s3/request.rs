@@ -50,12 +50,14 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// For messages: `GET key?partNumber=1`, without what changes from try to try.
+    /// For messages: `PUT key part 1`, without what changes from try to try.
     pub fn describe(&self) -> String {
         let part = self.query.iter().find(|(name, _)| *name == "partNumber");
         let part = part.map(|(_, number)| format!(" part {number}")).unwrap_or_default();
-        let what = if self.key.is_empty() { "the bucket" } else { self.key };
-        format!("{} {what}{part}", self.method)
+        match self.key {
+            "" => "listing the bucket".to_string(),
+            key => format!("{} {key}{part}", self.method),
+        }
     }
 
     fn url(&self, bucket_url: &str) -> Result<Url, String> {

@@ -17,6 +17,8 @@ struct Unchecked {
     bucket: String,
     prefix: String,
     backups: Vec<Entry>,
+    /// Of the backups: the end of the file, so that one that was cut short is told apart.
+    count: usize,
 }
 
 /// A checked list of what is stored in one bucket under one prefix.
@@ -90,6 +92,13 @@ impl Contents {
         if read.version != VERSION {
             return Err(version_error(u64::from(read.version)));
         }
+        if read.count != read.backups.len() {
+            return Err(format!(
+                "it has {} backups, and says that they are {}",
+                read.backups.len(),
+                read.count
+            ));
+        }
         let contents = Contents { bucket: read.bucket, prefix: read.prefix, entries: read.backups };
         contents.check()?;
         Ok(contents)
@@ -102,12 +111,14 @@ impl Contents {
             bucket: &'a str,
             prefix: &'a str,
             backups: &'a [Entry],
+            count: usize,
         }
         yaml::to_string(&File {
             version: VERSION,
             bucket: &self.bucket,
             prefix: &self.prefix,
             backups: &self.entries,
+            count: self.entries.len(),
         })
     }
 
@@ -184,6 +195,7 @@ backups:
     - {key: tank@b/0000000000000002-from-0000000000000001.zfs, size: 7, etag: e}
 - snapshot: {name: tank@a, guid: '1'}
   state: removing
+count: 2
 ";
 
     #[test]
@@ -215,6 +227,10 @@ backups:
             let error = Contents::parse(&text).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
+        for end in 0..STORE.trim_end().len() {
+            assert!(Contents::parse(&STORE[..end]).is_err(), "cut at byte {end}");
+        }
+        assert!(with("count: 2", "count: 3").contains("says that they are 3"));
         assert!(with("version: 1", "version: 2").contains("version 2"));
         assert!(with("version: 1", "version: 2\nnew: x").contains("version 2"));
         assert!(with("bucket", "buckets").contains("buckets"));
@@ -223,6 +239,9 @@ backups:
         assert!(with("tank@b/0000000000000002", "tank@x/0000000000000002").contains("keys are not its own"));
         assert!(with("stages: []", "stages: [zstd]").contains("zstd"));
         assert!(with("name: tank@a", "name: ../x@a").contains("not a name"));
-        assert!(with("backups:", "backups:\n- snapshot: {name: tank@a, guid: '1'}").contains("twice"));
+        let twice = STORE
+            .replace("backups:", "backups:\n- snapshot: {name: tank@a, guid: '1'}")
+            .replace("count: 2", "count: 3");
+        assert!(Contents::parse(&twice).unwrap_err().contains("twice"));
     }
 }

@@ -1,6 +1,7 @@
 //! One backup on its way to the bucket, from the intent to the store. In order:
 //!
-//! - `transfer`: `zfs send` into parts, each recorded when S3 has it;
+//! - `source`: the stream of `zfs send`, checked;
+//! - `transfer`: the stream into parts, each recorded when S3 has it;
 //! - `finish`: parts into objects, the manifest, the store;
 //! - `reconcile`: what of an interrupted upload S3 really has;
 //! - `abandon`: taking all of it back.
@@ -8,6 +9,7 @@
 mod abandon;
 mod finish;
 mod reconcile;
+mod source;
 mod transfer;
 
 use std::sync::Arc;

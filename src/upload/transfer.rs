@@ -1,11 +1,10 @@
 //! `zfs send` into parts: each chunk is hashed once, compared with what is recorded, and stored if S3 has it not yet.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
+use super::source::Source;
 use super::{ABORT, Upload};
-use crate::backup::Link;
 use crate::digest::Sha256;
 use crate::error::{Error, Result};
 use crate::keys;
@@ -13,7 +12,6 @@ use crate::pipeline::{self, Work};
 use crate::progress::Progress;
 use crate::progress::record::{Overview, PartStored, Record, SegmentBegun, SegmentState};
 use crate::s3::calls::Open;
-use crate::stream::{RECORD, StreamError, Tail, check_begin};
 
 /// What an interrupted upload has recorded of each chunk, by index.
 #[derive(Default)]
@@ -39,18 +37,15 @@ pub struct Transfer<'a> {
     upload: &'a Upload,
     progress: &'a Progress,
     overview: Overview,
-    link: Link,
     known: Known,
     /// Those begun so far.
     segments: Mutex<BTreeMap<u32, SegmentState>>,
-    tail: Mutex<Tail>,
 }
 
 impl<'a> Transfer<'a> {
     pub fn new(upload: &'a Upload, progress: &'a Progress, mut overview: Overview, known: Known) -> Self {
         let segments = Mutex::new(std::mem::take(&mut overview.segments));
-        let link = overview.intent.backup().link();
-        Transfer { upload, progress, overview, link, known, segments, tail: Mutex::new(Tail::new()) }
+        Transfer { upload, progress, overview, known, segments }
     }
 
     pub fn name(&self) -> String {
@@ -65,25 +60,10 @@ impl<'a> Transfer<'a> {
     pub fn run(&self) -> Result<u64> {
         self.open_segment(1)?;
         let intent = &self.overview.intent;
-        let mut send = self.upload.zfs.send(&intent.backup())?;
+        let source = Source::open(&self.upload.zfs, &intent.backup())?;
         let chunk_size = usize::try_from(intent.cut.chunk_size)
             .map_err(|_| Error::usage("ZFS2S3_CHUNK_SIZE is too large for this machine"))?;
-        let mut begin = [0; RECORD];
-        let length = pipeline::fill(&mut send, &mut begin)
-            .map_err(|e| Error::try_again(format!("cannot read the stream: {e}")))?;
-        if length < RECORD {
-            // zfs's own words tell more
-            send.finish().map_err(Error::for_now)?;
-            return Err(Error::failed(self.of_stream(&StreamError::TooShort(length))));
-        }
-        check_begin(&begin, self.link).map_err(|e| Error::failed(self.of_stream(&e)))?;
-        let size = pipeline::run((&begin[..]).chain(&mut send), chunk_size, self.upload.jobs, self)?;
-        send.finish().map_err(Error::for_now)?;
-        self.tail
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .check_end(self.link)
-            .map_err(|e| Error::try_again(self.of_stream(&e)))?;
+        let size = pipeline::run(source, chunk_size, self.upload.jobs, self)?;
         if (self.known.0.len() as u64) > intent.cut.chunks_of(size) {
             return Err(self.not_the_same("it is shorter"));
         }
@@ -113,10 +93,6 @@ impl<'a> Transfer<'a> {
         Ok((state.upload_id.clone(), state.checksums))
     }
 
-    fn of_stream(&self, error: &StreamError) -> String {
-        format!("the stream of {}: {error}", self.overview.intent.snapshot.name)
-    }
-
     fn not_the_same(&self, why: &str) -> Error {
         let name = &self.overview.intent.snapshot.name;
         Error::refused(format!("'zfs send' of {name} does not give the same stream as before: {why}"))
@@ -126,8 +102,7 @@ impl<'a> Transfer<'a> {
 }
 
 impl Work for Transfer<'_> {
-    fn inspect(&self, index: u64, chunk: &[u8]) -> Result<()> {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
+    fn begin(&self, index: u64) -> Result<()> {
         self.open_segment(self.overview.intent.cut.place(index).segment)
     }
 

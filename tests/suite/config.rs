@@ -1,0 +1,162 @@
+//! Credentials and settings, as AWS's own tools take them.
+
+use crate::support::{Host, key, sigv4};
+
+fn without_keys() -> Host {
+    let mut host = Host::with_snapshots(1);
+    host.unset("AWS_ACCESS_KEY_ID");
+    host.unset("AWS_SECRET_ACCESS_KEY");
+    std::fs::create_dir_all(host.home().join(".aws")).unwrap();
+    // no aws command but what a test puts there
+    std::fs::create_dir_all(host.home().join("bin")).unwrap();
+    let path = format!("{}:/usr/bin:/bin", host.home().join("bin").display());
+    host.set("PATH", &path);
+    host
+}
+
+fn aws_file(host: &Host, name: &str, text: &str) {
+    std::fs::write(host.home().join(".aws").join(name), text).unwrap();
+}
+
+fn script(host: &Host, name: &str, text: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let path = host.home().join("bin").join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+fn reply(expiration: &str) -> String {
+    format!(
+        "cat <<'END'\n{{\"Version\": 1, \"AccessKeyId\": \"{}\", \"SecretAccessKey\": \"{}\", \"Expiration\": \"{expiration}\"}}\nEND\n",
+        sigv4::ACCESS_KEY,
+        sigv4::SECRET_KEY
+    )
+}
+
+#[test]
+fn wrong_keys_fail_with_a_hint_and_no_secret() {
+    let mut host = Host::with_snapshots(1);
+    host.set("AWS_SECRET_ACCESS_KEY", "wr0ngS3cret");
+    let said = host.fails(1, "upload tank/a@1");
+    assert!(
+        said.contains("403 SignatureDoesNotMatch") && said.contains("hint: the secret key does not fit"),
+        "{said}"
+    );
+    assert!(!said.contains("wr0ngS3cret"), "{said}");
+    host.set("AWS_ACCESS_KEY_ID", "AKIAUNKNOWN");
+    let said = host.fails(1, "upload tank/a@1");
+    assert!(said.contains("InvalidAccessKeyId") && said.contains("hint:"), "{said}");
+    assert!(!host.data("upload_progress.yml").exists());
+}
+
+#[test]
+fn profiles_of_awss_files() {
+    let mut host = without_keys();
+    let keys =
+        format!("aws_access_key_id = {}\naws_secret_access_key={}\n", sigv4::ACCESS_KEY, sigv4::SECRET_KEY);
+    aws_file(
+        &host,
+        "credentials",
+        &format!("[default]\naws_access_key_id = x\naws_secret_access_key = y\n[nas]\n{keys}"),
+    );
+    aws_file(
+        &host,
+        "config",
+        &format!("[profile nas]\nregion = us-east-1\nendpoint_url = {}\n", host.s3.url()),
+    );
+    host.unset("AWS_ENDPOINT_URL");
+    host.unset("AWS_REGION");
+    host.set("AWS_PROFILE", "nas");
+    host.ok("upload tank/a@1");
+    assert!(host.s3.state().objects.contains_key(&key("tank/a@1", 1, None)));
+    host.set("AWS_PROFILE", "other");
+    let said = host.fails(2, "remove tank/a@1");
+    assert!(said.contains("neither AWS file has a profile 'other'"), "{said}");
+}
+
+#[test]
+fn a_credential_process_is_asked_again_before_its_keys_run_out() {
+    let host = without_keys();
+    // they have run out when they come: each request asks anew
+    let command =
+        script(&host, "keys", &format!("echo x >> \"$HOME/asked\"\n{}", reply("2020-01-01T00:00:00Z")));
+    aws_file(&host, "config", &format!("[default]\ncredential_process = {command} \"with words\"\n"));
+    host.ok("upload tank/a@1");
+    let asked = std::fs::read_to_string(host.home().join("asked")).unwrap().lines().count();
+    assert_eq!(asked, host.s3.state().log.len());
+}
+
+#[test]
+fn keys_that_run_out_on_the_way_are_fetched_again() {
+    let host = without_keys();
+    let command =
+        script(&host, "keys", &format!("echo x >> \"$HOME/asked\"\n{}", reply("2999-01-01T00:00:00Z")));
+    aws_file(&host, "config", &format!("[default]\ncredential_process = {command}\n"));
+    host.s3.fault("UploadPart", 0, 1, crate::support::Act::Status(400, "ExpiredToken"));
+    host.ok("upload tank/a@1");
+    assert_eq!(std::fs::read_to_string(host.home().join("asked")).unwrap().lines().count(), 2);
+    host.assert_clean();
+}
+
+#[test]
+fn for_the_rest_the_aws_tool_is_asked() {
+    let host = without_keys();
+    aws_file(&host, "config", "[default]\nsso_session = corp\nregion = us-east-1\n");
+    let said = host.fails(1, "upload tank/a@1");
+    assert!(said.contains("'aws configure export-credentials' cannot be run"), "{said}");
+    assert!(said.contains("hint: set AWS_ACCESS_KEY_ID"), "{said}");
+    let check = "[ \"$*\" = 'configure export-credentials --format process' ] || exit 9\n";
+    script(&host, "aws", &format!("{check}{}", reply("2999-01-01T00:00:00Z")));
+    host.ok("upload tank/a@1");
+    script(&host, "aws", "echo 'Error loading SSO Token: Token for corp does not exist' >&2; exit 255\n");
+    let said = host.fails(1, "remove tank/a@1");
+    assert!(said.contains("Error loading SSO Token"), "{said}");
+    script(&host, "aws", "echo '{\"SecretAccessKey\": \"s3cret\"'\n");
+    let said = host.fails(1, "remove tank/a@1");
+    assert!(said.contains("gave no credentials") && !said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn wrong_settings_are_usage_errors_before_anything_is_done() {
+    for (name, value) in [
+        ("ZFS2S3_CHUNK_SIZE", "huge"),
+        ("ZFS2S3_JOBS", "0"),
+        ("ZFS2S3_BWLIMIT", "fast"),
+        ("ZFS2S3_PREFIX", "/x"),
+        ("ZFS2S3_BUCKET", "a/b"),
+        ("AWS_ENDPOINT_URL", "ftp://x"),
+        ("AWS_REGION", "eu west"),
+        ("AWS_CA_BUNDLE", "/nowhere.pem"),
+    ] {
+        let mut host = Host::with_snapshots(1);
+        host.set(name, value);
+        let said = host.fails(2, "upload tank/a@1");
+        assert!(said.starts_with(&format!("zfs2s3: error: {name}: ")), "{said}");
+        assert!(host.s3.state().log.is_empty());
+        assert!(!host.data("upload_progress.yml").exists());
+    }
+}
+
+#[test]
+fn a_zfs_that_cannot_be_run() {
+    let mut host = Host::with_snapshots(1);
+    host.set("ZFS2S3_ZFS", "/no/such/zfs");
+    let said = host.fails(1, "upload tank/a@1");
+    assert!(said.contains("cannot run '/no/such/zfs'") && said.contains("hint: set ZFS2S3_ZFS"), "{said}");
+    // several words
+    let zfs = concat!("env LC_ALL=C ", env!("CARGO_MANIFEST_DIR"), "/tests/suite/support/zfs");
+    host.set("ZFS2S3_ZFS", zfs);
+    host.ok("upload tank/a@1");
+}
+
+#[test]
+fn a_bandwidth_limit_is_kept() {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_BWLIMIT", "1M");
+    let begun = std::time::Instant::now();
+    host.ok("upload tank/src@s1");
+    let seconds = begun.elapsed().as_secs_f64();
+    assert!(seconds > 1.0, "1.08 MiB at 1 MiB/s in {seconds} s");
+    host.assert_clean();
+}

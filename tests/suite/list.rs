@@ -1,0 +1,145 @@
+//! `list`, and the store that it reads: also damaged, newer, or the older Python tool's.
+
+use crate::support::{Host, S1, S2, key, made_stream, real};
+
+#[test]
+fn nothing_is_stored_yet() {
+    let host = Host::new();
+    let ran = host.ok("list");
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", "zfs2s3: no backups are stored\n"));
+    let ran = host.ok("list -H");
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""));
+    assert_eq!(host.ok("list -j").stdout, "[]\n");
+    assert!(!host.data("").exists(), "reading makes no folder");
+}
+
+#[test]
+fn for_people_for_scripts_and_as_json() {
+    let host = Host::with_snapshots(3);
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    let table = host.ok("list").stdout;
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["SNAPSHOT", "SIZE", "CLASS", "STORED", "STATE"]);
+    assert_eq!((rows[1][0], rows[1][1], rows[1][5]), ("tank/a@1", "700B", "stored"));
+    assert_eq!((rows[2][0], rows[2][1]), ("└", "tank/a@2"));
+    let exact = host.ok("list -Hp tank/a").stdout;
+    let fields: Vec<&str> = exact.lines().nth(1).unwrap().split('\t').collect();
+    assert_eq!((&fields[..5], fields[6]), (&["tank/a@2", "2", "tank/a@1", "700", "STANDARD"][..], "stored"));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!(now - fields[5].parse::<u64>().unwrap() < 100);
+    assert!(host.ok("list -H").stdout.lines().all(|line| line.split('\t').nth(5).unwrap().ends_with('Z')));
+    assert_eq!(host.ok("list -H tank").stdout, "", "another dataset");
+    let json: serde_json::Value = serde_json::from_str(&host.ok("list -j").stdout).unwrap();
+    assert_eq!(json[1]["snapshot"], "tank/a@2");
+    assert_eq!(json[1]["guid"], "2");
+    assert_eq!(json[1]["base_guid"], "1");
+    assert_eq!(json[1]["bytes"], 700);
+    host.fails(2, "list tank/a@1");
+    host.fails(2, "list -x");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_crash() {
+    let host = Host::with_snapshots(1);
+    host.ok("upload tank/a@1");
+    let mut child = host.spawn("list");
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_damaged_or_newer_store_is_an_error_for_every_command_and_stays_as_it_is() {
+    let host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    let good = host.store_text();
+    for (text, why) in [
+        (String::new(), "missing field"),
+        ("\0".repeat(100), ""),
+        (good[..good.len() - 40].to_string(), ""),
+        (good.replace("version: 1", "version: 2"), "version 2"),
+        (good.replace("- snapshot", "- later: 1\n  snapshot"), "later"),
+        (good.replace("tank/a@1/0", "tank/b@1/0"), "keys are not its own"),
+    ] {
+        host.write_data("stored_snapshots.yml", &text);
+        for line in ["list", "upload tank/a@2", "remove tank/a@1"] {
+            let said = host.fails(1, line);
+            assert!(said.contains("stored_snapshots.yml cannot be used") && said.contains(why), "{said}");
+        }
+        assert_eq!(host.store_text(), text);
+    }
+}
+
+#[test]
+fn a_store_belongs_to_one_bucket_and_prefix() {
+    let mut host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    host.set("ZFS2S3_PREFIX", "x/");
+    let said = host.fails(1, "list");
+    assert!(
+        said.contains("is of bucket 'test-bucket', prefix '', not of bucket 'test-bucket', prefix 'x/'"),
+        "{said}"
+    );
+    host.fails(1, "upload tank/a@2");
+}
+
+/// A host whose store and objects are as the Python tool left them.
+fn python_host() -> Host {
+    let host = Host::with_real_streams();
+    host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
+    host.s3.state().put("tank/src@s1", &real("full.zfs"));
+    host.s3.state().put("tank/src@s2 <- tank/src@s1", &real("incr.zfs"));
+    host
+}
+
+#[test]
+fn the_python_tools_store_is_read_and_carried_on() {
+    let host = python_host();
+    assert_eq!(host.listed(), ["tank/src@s1 - - - stored", "tank/src@s2 tank/src@s1 - - stored"]);
+    assert_eq!(host.store_text(), include_str!("../legacy/stored_snapshots.yml"), "list changes nothing");
+    host.fails(3, "upload tank/src@s1");
+    host.fails(3, "remove tank/src@s1");
+    host.snapshot(("tank/src@s3", 33), 30);
+    host.add_stream(("", 33), Some(S2), &made_stream(33, S2.1, 700));
+    host.ok("upload -i @s2 tank/src@s3");
+    let aside = std::fs::read_to_string(host.data("stored_snapshots.yml.orig")).unwrap();
+    assert_eq!(aside, include_str!("../legacy/stored_snapshots.yml"));
+    assert_eq!(host.listed()[2], "tank/src@s3 tank/src@s2 700 STANDARD stored");
+    assert!(host.fails(3, "remove -i @s1 tank/src@s2").contains("-i tank/src@s2 tank/src@s3"));
+    host.ok("remove -i @s2 tank/src@s3");
+    host.ok("remove -i @s1 tank/src@s2");
+    assert_eq!(host.s3.state().keys(), ["tank/src@s1"]);
+    host.ok("remove tank/src@s1");
+    assert_eq!(host.s3.state().keys(), [""; 0]);
+}
+
+#[test]
+fn a_python_backup_whose_object_is_gone_is_no_base() {
+    let host = python_host();
+    host.s3.state().objects.remove("tank/src@s1");
+    host.snapshot(("tank/src@s3", 33), 30);
+    host.add_stream(("", 33), Some(S2), &made_stream(33, S2.1, 700));
+    assert!(host.fails(3, "upload -i @s2 tank/src@s3").contains("no stored chain"));
+}
+
+#[test]
+fn an_upload_pending_in_the_python_tool_is_named_and_not_touched() {
+    let host = python_host();
+    host.write_data("upload_schedule.yml", include_str!("../legacy/upload_schedule.yml"));
+    host.write_data("upload_progress.yml", include_str!("../legacy/upload_progress.yml"));
+    for line in ["upload tank/src@s2", "remove -i @s1 tank/src@s2", "resume_upload", "abort_upload"] {
+        let said = host.fails(4, line);
+        assert!(
+            said.contains("an upload of the older, Python zfs2s3 is pending: 'tank/src@s3 <- tank/src@s2'"),
+            "{said}"
+        );
+        assert!(said.contains("--upload-id '2~abcDEF'"), "{said}");
+    }
+    assert_eq!(host.listed().len(), 2);
+    std::fs::remove_file(host.data("upload_progress.yml")).unwrap();
+    host.fails(4, "resume_upload");
+    std::fs::remove_file(host.data("upload_schedule.yml")).unwrap();
+    host.fails(4, "resume_upload");
+    host.ok("remove -i @s1 tank/src@s2");
+    assert!(!host.s3.state().keys().contains(&key(S1.0, S1.1, None).as_str()));
+}

@@ -1,0 +1,11 @@
+//! The built binary, run as a user runs it: against an S3 server and a zfs of the tests' own.
+
+mod config;
+mod faults;
+mod list;
+mod man_page;
+mod remove;
+mod resume;
+mod support;
+mod tidy;
+mod upload;

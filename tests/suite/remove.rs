@@ -1,0 +1,213 @@
+//! `remove`: exactly the one backup that is named, and never one that others need.
+
+use crate::support::{Act, Host, key, made_stream};
+
+fn month() -> Host {
+    let host = Host::with_snapshots(5);
+    host.ok("upload tank/a@1");
+    for n in 2..=4 {
+        host.ok(&format!("upload -i @{} tank/a@{n}", n - 1));
+    }
+    host
+}
+
+#[test]
+fn of_a_chain_the_last_one_first_and_a_refusal_says_in_which_order() {
+    let host = month();
+    let before = host.store_text();
+    let said = host.fails(3, "remove tank/a@1");
+    assert_eq!(
+        said,
+        "zfs2s3: error: 'tank/a@1' is needed to restore other backups, which would have to go first, in this order:\n\
+         zfs2s3:     -i tank/a@3 tank/a@4\n\
+         zfs2s3:     -i tank/a@2 tank/a@3\n\
+         zfs2s3:     -i tank/a@1 tank/a@2\n\
+         zfs2s3: hint: nothing was removed\n"
+    );
+    host.fails(3, "remove -i @1 tank/a@2");
+    host.fails(3, "remove -i @2 tank/a@3");
+    assert_eq!(host.store_text(), before);
+    assert_eq!(host.s3.state().count("DeleteObject"), 0);
+    for n in [4, 3, 2] {
+        host.ok(&format!("remove -i @{} tank/a@{n}", n - 1));
+        host.assert_clean();
+        assert_eq!(host.listed().len(), n - 1);
+    }
+    host.ok("remove tank/a@1");
+    assert!(host.s3.state().objects.is_empty());
+}
+
+#[test]
+fn with_a_bypass_the_ones_between_may_go() {
+    let host = month();
+    host.ok("upload -i @1 tank/a@4");
+    host.ok("upload -i @4 tank/a@5");
+    assert!(host.fails(3, "remove -i @2 tank/a@3").contains("-i tank/a@3 tank/a@4"));
+    for n in [4, 3, 2] {
+        host.ok(&format!("remove -i @{} tank/a@{n}", n - 1));
+        host.assert_clean();
+    }
+    assert!(host.fails(3, "remove -i @1 tank/a@4").contains("-i tank/a@4 tank/a@5"));
+    let listed: Vec<String> =
+        host.listed().iter().map(|l| l.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(listed, ["tank/a@1 -", "tank/a@4 tank/a@1", "tank/a@5 tank/a@4"]);
+}
+
+#[test]
+fn a_bypass_whose_data_are_gone_is_none() {
+    let host = month();
+    host.ok("upload -i @1 tank/a@4");
+    host.ok("upload -i @4 tank/a@5");
+    host.s3.state().objects.remove(&key("tank/a@4", 4, Some(1)));
+    assert!(host.fails(3, "remove -i @3 tank/a@4").contains("-i tank/a@4 tank/a@5"));
+    host.ok("remove -i @1 tank/a@4");
+}
+
+#[test]
+fn by_name_by_guid_and_when_the_snapshot_is_long_gone() {
+    let host = month();
+    (1..=4).for_each(|n| host.destroy(&format!("tank/a@{n}")));
+    assert!(host.zfs_log().contains("send"));
+    host.ok("remove -i tank/a@3 tank/a@4");
+    host.ok("remove -i 2 3");
+    host.ok("remove -i tank/a@1 2");
+    host.ok("remove 1");
+    assert!(host.s3.state().objects.is_empty());
+}
+
+#[test]
+fn a_name_that_is_stored_twice_needs_a_guid() {
+    let host = Host::with_snapshots(1);
+    host.ok("upload tank/a@1");
+    host.snapshot(("tank/a@1", 77), 20);
+    host.add_stream(("", 77), None, &made_stream(77, 0, 700));
+    host.ok("upload tank/a@1");
+    let said = host.fails(1, "remove tank/a@1");
+    assert!(said.contains("hint: zfs2s3 remove 1\n") && said.contains("hint: zfs2s3 remove 77\n"), "{said}");
+    host.ok("remove 1");
+    assert_eq!(host.s3.state().bytes(&key("tank/a@1", 77, None)), made_stream(77, 0, 700));
+    host.ok("remove tank/a@1");
+    host.assert_clean();
+}
+
+#[test]
+fn what_is_not_stored_fails_and_says_what_is() {
+    let host = month();
+    assert!(host.fails(1, "remove tank/a@9").contains("no such backup is stored"));
+    let said = host.fails(1, "remove tank/a@3");
+    assert!(said.contains("hint: there is: zfs2s3 remove -i tank/a@2 tank/a@3"), "{said}");
+    host.fails(1, "remove -i @1 tank/a@3");
+    for line in ["remove", "remove tank/a", "remove -i x tank/a@1", "remove -i @1 4"] {
+        host.fails(2, line);
+    }
+    assert_eq!(host.s3.state().count("DeleteObject"), 0);
+}
+
+#[test]
+fn a_base_stored_by_bookmark_is_found_by_either_name() {
+    for base in ["#mark", "@1", "1"] {
+        let host = Host::with_snapshots(2);
+        host.ok("upload tank/a@1");
+        host.snapshot(("tank/a#mark", 1), 10);
+        host.ok("upload -i #mark tank/a@2");
+        host.fails(3, "remove tank/a@1");
+        host.ok(&format!("remove -i {base} tank/a@2"));
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn dry_runs_say_which_objects_and_how_many_bytes() {
+    let host = month();
+    let said = host.ok("remove -n -i @3 tank/a@4").stdout;
+    let data = key("tank/a@4", 4, Some(3));
+    assert_eq!(
+        said,
+        format!(
+            "would remove '-i tank/a@3 tank/a@4'\n  delete  s3://test-bucket/{}\n  delete  s3://test-bucket/{data}\n  \
+             size    700 bytes (700B), 2 objects\n",
+            data.replace(".zfs", ".yml")
+        )
+    );
+    host.fails(3, "remove -n tank/a@1");
+    assert_eq!(host.listed().len(), 4);
+}
+
+#[test]
+fn another_hosts_backup_that_hangs_on_it_counts() {
+    let host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    let before = host.store_text();
+    host.ok("upload -i @1 tank/a@2");
+    host.write_data("stored_snapshots.yml", &before);
+    let said = host.fails(3, "remove tank/a@1");
+    assert!(said.contains("-i tank/a@1 tank/a@2  (in the bucket, not in the store)"), "{said}");
+    // also while it is being stored, when only its data are there
+    host.s3.state().objects.remove(&key("tank/a@2", 2, Some(1)).replace(".zfs", ".yml"));
+    host.fails(3, "remove tank/a@1");
+}
+
+#[test]
+fn killed_at_any_request_the_same_command_goes_on() {
+    for act in [Act::KillBefore, Act::KillAfter] {
+        for at in 0..3 {
+            let host = month();
+            host.s3.fault("", at, 1, act.clone());
+            host.run("remove -i @3 tank/a@4").expect(-9);
+            host.s3.no_more_faults();
+            if at > 0 {
+                assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD removing");
+                assert!(host.fails(3, "upload -i @3 tank/a@4").contains("is being removed"));
+                host.ok("upload -i @3 tank/a@5");
+                host.ok("remove -i @3 tank/a@5");
+            }
+            host.ok("remove -i @3 tank/a@4");
+            assert_eq!(host.listed().len(), 3);
+            host.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn a_refusal_by_s3_leaves_it_marked() {
+    let host = month();
+    host.s3.fault("DeleteObject", 1, 1, Act::Status(403, "AccessDenied"));
+    let said = host.fails(1, "remove -i @3 tank/a@4");
+    assert!(
+        said.contains("403 AccessDenied") && said.contains("'zfs2s3 remove -i tank/a@3 tank/a@4' goes on"),
+        "{said}"
+    );
+    assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD removing");
+    host.ok("remove -i @3 tank/a@4");
+    host.assert_clean();
+}
+
+#[test]
+fn lost_replies_and_busy_servers() {
+    for act in [Act::LoseReply, Act::Drop, Act::Status(503, "SlowDown"), Act::Status(500, "InternalError")] {
+        let host = month();
+        host.s3.fault("", 0, 1, act.clone());
+        host.s3.fault("DeleteObject", 0, 1, act.clone());
+        host.ok("remove -i @3 tank/a@4");
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn a_damaged_store_with_a_circle_loses_nothing() {
+    let host = month();
+    let circle = host.store_text().replacen(
+        "- snapshot:\n    name: tank/a@1\n    guid: '1'\n",
+        "- snapshot:\n    name: tank/a@1\n    guid: '1'\n  base:\n    name: tank/a@4\n    guid: '4'\n",
+        1,
+    );
+    let circle = circle.replace(&key("tank/a@1", 1, None), &key("tank/a@1", 1, Some(4)));
+    host.write_data("stored_snapshots.yml", &circle);
+    host.s3.state().powers.may_list = false;
+    for n in 2..=4 {
+        host.fails(3, &format!("remove -i @{} tank/a@{n}", n - 1));
+    }
+    host.fails(3, "remove -i @4 tank/a@1");
+    host.fails(3, "upload -i @4 tank/a@5");
+    assert_eq!(host.s3.state().count("DeleteObject"), 0);
+}

@@ -1,0 +1,327 @@
+//! Interrupted uploads: whatever ends the program, wherever, the next command leads to a clean state.
+
+use std::time::Duration;
+
+use crate::support::{Act, Host, S1, key, made_stream, real};
+
+/// A host whose upload of s1 was killed when `parts` parts were stored, one at a time.
+fn killed_after(parts: usize) -> Host {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_JOBS", "1");
+    host.s3.fault("UploadPart", parts, 1, Act::KillBefore);
+    host.run("upload tank/src@s1").expect(-9);
+    host.s3.no_more_faults();
+    host
+}
+
+#[test]
+fn only_the_missing_parts_are_sent() {
+    let host = killed_after(7);
+    assert_eq!(host.s3.state().count("UploadPart"), 8);
+    assert_eq!(host.listed(), ["tank/src@s1 - - STANDARD uploading"]);
+    for line in ["upload tank/src@s1", "upload tank/src@s2", "remove tank/src@s1"] {
+        let said = host.fails(4, line);
+        assert!(said.contains("error: an upload is pending: tank/src@s1, full, since "), "{said}");
+    }
+    host.ok("resume_upload");
+    assert_eq!(host.s3.state().count("UploadPart"), 8 + 11, "18 parts, of which 7 were stored");
+    assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
+    host.assert_clean();
+    assert!(host.fails(4, "resume_upload").contains("no upload is pending"));
+    assert!(host.fails(4, "abort_upload").contains("no upload is pending"));
+}
+
+/// The promise I4, at each request that an upload makes, before and after S3 has done it, and with both ways out.
+#[test]
+fn killed_at_any_request_it_goes_on_or_is_given_up_cleanly() {
+    let prepare = || {
+        let mut host = Host::with_real_streams();
+        host.set("ZFS2S3_CHUNK_SIZE", "100K");
+        host.set("ZFS2S3_TEST_PARTS", "5");
+        host.ok("upload tank/src@s1");
+        host.s3.state().log.clear();
+        host
+    };
+    let host = prepare();
+    host.ok("upload -i @s1 tank/src@s2");
+    let requests = host.s3.state().log.len();
+    assert!(requests > 8, "{:?}", host.s3.state().log);
+    for way_out in ["resume_upload", "abort_upload"] {
+        for act in [Act::KillBefore, Act::KillAfter] {
+            for at in 0..requests {
+                let host = prepare();
+                host.s3.fault("", at, 1, act.clone());
+                host.run("upload -i @s1 tank/src@s2").expect(-9);
+                host.s3.no_more_faults();
+                ends_cleanly(&host, way_out, &format!("{act:?} of request {at}, then {way_out}"));
+            }
+        }
+    }
+}
+
+fn ends_cleanly(host: &Host, way_out: &str, what: &str) {
+    let pending = host.data("upload_progress.yml").exists();
+    if pending {
+        let said = host.fails(4, "upload -i @s1 tank/src@s2");
+        assert!(said.contains("is pending: tank/src@s2"), "{what}: {said}");
+        let ran = host.run(way_out);
+        // complete but for the store: it is no longer just an upload
+        if way_out == "abort_upload" && ran.status == 3 {
+            assert!(ran.stderr.contains("complete in the bucket"), "{what}: {}", ran.stderr);
+            host.ok("resume_upload");
+        } else {
+            ran.expect(0);
+        }
+    }
+    host.assert_clean();
+    let stored = host.listed().len() == 2;
+    let object = key("tank/src@s2", crate::support::S2.1, Some(S1.1));
+    assert_eq!(host.s3.state().objects.contains_key(&object), stored, "{what}");
+    if stored {
+        assert_eq!(host.s3.state().bytes(&object), real("incr.zfs"), "{what}");
+        host.ok("remove -i @s1 tank/src@s2");
+    } else if way_out == "resume_upload" {
+        assert!(!pending, "{what}: resumed, but not stored");
+    }
+    host.ok("upload -i @s1 tank/src@s2");
+    host.assert_clean();
+}
+
+/// The same with several segments, killed again while it resumes.
+#[test]
+fn killed_again_and_again_it_still_ends() {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_TEST_PARTS", "4");
+    let mut tries = 0;
+    let mut line = "upload tank/src@s1";
+    loop {
+        let act = if tries % 2 == 0 { Act::KillBefore } else { Act::KillAfter };
+        host.s3.fault("", 9, 1, act);
+        let ran = host.run(line);
+        host.s3.no_more_faults();
+        if ran.status == 0 {
+            break;
+        }
+        ran.expect(-9);
+        tries += 1;
+        assert!(tries < 40, "no progress");
+        if host.data("upload_progress.yml").exists() {
+            line = "resume_upload";
+        }
+    }
+    assert!(tries > 3);
+    let state = host.s3.state();
+    let first = key(S1.0, S1.1, None);
+    let names = std::iter::once(first.clone()).chain((2..=5).map(|n| format!("{first}.{n}")));
+    assert_eq!(names.flat_map(|name| state.bytes(&name).to_vec()).collect::<Vec<u8>>(), real("full.zfs"));
+    drop(state);
+    host.assert_clean();
+}
+
+#[test]
+fn s3_is_the_truth_about_parts() {
+    let host = killed_after(9);
+    {
+        let mut state = host.s3.state();
+        let upload = state.uploads.values_mut().next().unwrap();
+        upload.parts.remove(&3);
+        upload.parts.get_mut(&5).unwrap().etag = "\"another\"".to_string();
+        upload.parts.get_mut(&6).unwrap().bytes.pop();
+    }
+    host.ok("resume_upload");
+    assert_eq!(host.s3.state().count("UploadPart"), 10 + 9 + 3);
+    assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
+    host.assert_clean();
+}
+
+#[test]
+fn parts_are_compared_also_beyond_the_first_page() {
+    let host = killed_after(11);
+    host.s3.state().powers.page = 2;
+    host.ok("resume_upload");
+    assert_eq!(host.s3.state().count("UploadPart"), 12 + 7);
+    assert_eq!(host.s3.state().count("ListParts"), 6);
+    host.assert_clean();
+}
+
+#[test]
+fn an_upload_that_s3_no_longer_knows_begins_again_in_place() {
+    let host = killed_after(7);
+    host.s3.state().uploads.clear();
+    let said = host.ok("resume_upload").stderr;
+    assert!(said.contains("S3 no longer knows the upload of segment 1"), "{said}");
+    assert_eq!(host.s3.state().count("UploadPart"), 8 + 18);
+    assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
+    host.assert_clean();
+}
+
+#[test]
+fn an_upload_that_is_ended_by_others_while_it_runs() {
+    let host = Host::with_real_streams();
+    host.s3.fault("UploadPart", 4, 1, Act::Status(404, "NoSuchUpload"));
+    let said = host.fails(75, "upload tank/src@s1");
+    assert!(said.contains("S3 no longer knows the upload"), "{said}");
+    host.s3.state().uploads.clear();
+    host.ok("resume_upload");
+    host.assert_clean();
+}
+
+#[test]
+fn another_stream_is_refused_and_can_be_given_up() {
+    let host = killed_after(7);
+    let mut other = real("full.zfs");
+    other[3 * 65536 + 5] ^= 1;
+    host.add_stream(S1, None, &other);
+    let said = host.fails(3, "resume_upload");
+    assert!(
+        said.contains("does not give the same stream as before: it differs in the chunk at byte 196608"),
+        "{said}"
+    );
+    assert!(said.contains("hint: 'zfs2s3 abort_upload'"), "{said}");
+    assert_eq!(host.s3.state().count("CompleteMultipartUpload"), 0);
+    host.add_stream(S1, None, &[&real("full.zfs")[..65536 * 2], &made_stream(S1.1, 0, 700)[388..]].concat());
+    let said = host.fails(3, "resume_upload");
+    assert!(said.contains("same stream"), "{said}");
+    host.ok("abort_upload");
+    assert!(host.s3.state().objects.is_empty());
+    host.assert_clean();
+}
+
+#[test]
+fn a_snapshot_made_again_meanwhile_is_refused_and_can_be_given_up() {
+    let host = killed_after(7);
+    host.snapshot((S1.0, 4711), 30);
+    let said = host.fails(3, "resume_upload");
+    assert!(said.contains("its guid is 4711, not 13707626622376489106"), "{said}");
+    host.destroy(S1.0);
+    let said = host.fails(1, "resume_upload");
+    assert!(said.contains("dataset does not exist") && said.contains("abort_upload"), "{said}");
+    host.ok("abort_upload");
+    assert!(host.s3.state().uploads.is_empty() && host.s3.state().objects.is_empty());
+    assert!(!host.data("upload_progress.yml").exists());
+}
+
+#[test]
+fn the_settings_at_the_beginning_hold() {
+    let mut host = killed_after(7);
+    host.set("ZFS2S3_CHUNK_SIZE", "1M");
+    host.set("ZFS2S3_STORAGE_CLASS", "GLACIER");
+    host.set("ZFS2S3_BUCKET", "another");
+    let said = host.fails(1, "resume_upload");
+    assert!(said.contains("the pending upload is for bucket 'test-bucket'"), "{said}");
+    host.fails(1, "abort_upload");
+    host.set("ZFS2S3_BUCKET", crate::support::BUCKET);
+    host.ok("resume_upload");
+    assert_eq!(host.s3.state().count("UploadPart"), 8 + 11);
+    assert_eq!(host.listed(), ["tank/src@s1 - 1131752 STANDARD stored"]);
+}
+
+#[test]
+fn a_torn_last_record_is_dropped_and_other_damage_is_an_error() {
+    let host = killed_after(7);
+    let path = host.data("upload_progress.yml");
+    let good = std::fs::read(&path).unwrap();
+    for torn in [
+        &b"- {\"part\":{\"segm"[..],
+        b"- {\"part\":{\"segm\n",
+        b"\0\0\0\0\0\0",
+        b"\xff\n",
+        b"- {\"part\":{}}",
+    ] {
+        std::fs::write(&path, [&good, torn].concat()).unwrap();
+        assert_eq!(host.listed(), ["tank/src@s1 - - STANDARD uploading"]);
+    }
+    for bad in [&b""[..], b"\0\0\0\0", b"- {\"later\":{}}\n"] {
+        let first_line = good.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        for damaged in [
+            bad.to_vec(),
+            [bad, &good].concat(),
+            [&good[..first_line], b"\0\n", &good[first_line..]].concat(),
+        ] {
+            if damaged == good {
+                continue;
+            }
+            std::fs::write(&path, &damaged).unwrap();
+            for line in ["resume_upload", "abort_upload", "upload tank/src@s2", "list"] {
+                let said = host.fails(1, line);
+                assert!(said.contains("upload_progress.yml cannot be used"), "{said}");
+            }
+            assert_eq!(std::fs::read(&path).unwrap(), damaged, "left as it is");
+        }
+    }
+    let newer = String::from_utf8(good.clone()).unwrap().replacen("\"version\":1", "\"version\":2", 1);
+    std::fs::write(&path, newer).unwrap();
+    assert!(host.fails(1, "resume_upload").contains("it is of version 2"));
+    std::fs::write(&path, [&good, &b"- {\"part\":{\"segm"[..]].concat()).unwrap();
+    host.ok("resume_upload");
+    host.assert_clean();
+}
+
+#[test]
+fn a_base_that_is_removed_meanwhile_by_another_host_ends_the_resume() {
+    let mut host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    host.s3.fault("UploadPart", 0, 1, Act::KillBefore);
+    host.run("upload -i @1 tank/a@2").expect(-9);
+    host.s3.no_more_faults();
+    host.s3.state().objects.clear();
+    let said = host.fails(3, "resume_upload");
+    assert!(said.contains("no stored chain"), "{said}");
+    host.ok("abort_upload");
+    host.set("ZFS2S3_JOBS", "1");
+    assert!(host.s3.state().uploads.is_empty());
+}
+
+#[test]
+fn a_create_whose_reply_is_lost_leaves_no_open_upload() {
+    let host = Host::with_snapshots(1);
+    host.s3.fault("CreateMultipartUpload", 0, 2, Act::LoseReply);
+    host.ok("upload tank/a@1");
+    assert_eq!(host.s3.state().count("CreateMultipartUpload"), 3);
+    host.assert_clean();
+}
+
+#[test]
+fn a_full_disk_ends_the_upload_and_keeps_what_is_known() {
+    // the progress file cannot grow: its limit is reached after the intent and some parts
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_JOBS", "1");
+    let limited = std::process::Command::new("bash")
+        .args([
+            "-c",
+            "ulimit -f 2; trap '' XFSZ; exec \"$0\" upload tank/src@s1",
+            env!("CARGO_BIN_EXE_zfs2s3"),
+        ])
+        .env_clear()
+        .envs(host.environment())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(limited.stderr).unwrap();
+    assert_eq!(limited.status.code(), Some(75), "{said}");
+    assert!(said.contains("upload_progress.yml: File too large"), "{said}");
+    let sent = host.s3.state().count("UploadPart");
+    assert!((2..18).contains(&sent), "{sent}");
+    host.ok("resume_upload");
+    assert!(
+        host.s3.state().count("UploadPart") <= 18 + 1,
+        "at most the one whose record was torn is sent again"
+    );
+    host.assert_clean();
+}
+
+#[test]
+fn waiting_is_bounded_when_the_network_is_gone() {
+    let host = Host::with_real_streams();
+    host.s3.fault("UploadPart", 3, 1000, Act::Drop);
+    let begun = std::time::Instant::now();
+    let said = host.fails(75, "upload tank/src@s1");
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert!(
+        said.contains("trying again in")
+            && said.contains("hint: the upload is pending: 'zfs2s3 resume_upload'"),
+        "{said}"
+    );
+    host.s3.no_more_faults();
+    host.ok("resume_upload");
+    host.assert_clean();
+}

@@ -1,0 +1,281 @@
+//! A host of the tests' own: a home folder, a `zfs`, an S3 server, and the built binary run in them.
+
+pub mod s3;
+pub mod sigv4;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub use s3::{Act, BUCKET, S3};
+
+/// The real streams in tests/streams: guids.txt.
+pub const S1: (&str, u64) = ("tank/src@s1", 13707626622376489106);
+pub const S2: (&str, u64) = ("tank/src@s2", 15839073234525558964);
+
+pub struct Host {
+    pub s3: S3,
+    home: PathBuf,
+    env: Vec<(String, String)>,
+}
+
+pub struct Ran {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+    told: String,
+}
+
+impl Host {
+    /// Chunks of 64 KiB, and segments of 1,000 parts.
+    pub fn new() -> Host {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("zfs2s3-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
+        let home = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(home.join("zfs")).unwrap();
+        std::fs::write(home.join("zfs/snapshots"), "").unwrap();
+        let s3 = S3::start();
+        let env = [
+            ("HOME", home.to_str().unwrap()),
+            ("PATH", &std::env::var("PATH").unwrap()),
+            ("TEST_ZFS", &format!("{}/zfs", home.display())),
+            ("ZFS2S3_ZFS", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/support/zfs")),
+            ("ZFS2S3_BUCKET", BUCKET),
+            ("ZFS2S3_CHUNK_SIZE", "64K"),
+            ("ZFS2S3_JOBS", "2"),
+            ("ZFS2S3_TEST_PARTS", "1000"),
+            ("ZFS2S3_TEST_PATIENCE_MS", "4000"),
+            ("AWS_ENDPOINT_URL", &s3.url()),
+            ("AWS_ACCESS_KEY_ID", sigv4::ACCESS_KEY),
+            ("AWS_SECRET_ACCESS_KEY", sigv4::SECRET_KEY),
+            ("AWS_REGION", sigv4::REGION),
+        ];
+        let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        Host { s3, home, env }
+    }
+
+    /// One with the real snapshots s1 and s2, and the streams between them.
+    pub fn with_real_streams() -> Host {
+        let host = Host::new();
+        host.snapshot(S1, 10);
+        host.snapshot(S2, 20);
+        host.add_stream(S1, None, &real("full.zfs"));
+        host.add_stream(S2, Some(S1), &real("incr.zfs"));
+        host
+    }
+
+    /// One with `tank/a@1` to `@n` (guids 1 to n), and streams for every full and incremental backup of them.
+    pub fn with_snapshots(n: u64) -> Host {
+        let host = Host::new();
+        for to in 1..=n {
+            host.snapshot((&format!("tank/a@{to}"), to), to * 10);
+            host.add_stream(("", to), None, &made_stream(to, 0, 700));
+            for from in 1..to {
+                host.add_stream(("", to), Some(("", from)), &made_stream(to, from, 700));
+            }
+        }
+        host
+    }
+
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.unset(name);
+        self.env.push((name.to_string(), value.to_string()));
+    }
+    pub fn unset(&mut self, name: &str) {
+        self.env.retain(|(n, _)| n != name);
+    }
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+    /// A file in the data folder.
+    pub fn data(&self, name: &str) -> PathBuf {
+        self.home.join(".local/share/zfs2s3").join(name)
+    }
+    pub fn write_data(&self, name: &str, text: &str) {
+        std::fs::create_dir_all(self.data("")).unwrap();
+        std::fs::write(self.data(name), text).unwrap();
+    }
+    pub fn store_text(&self) -> String {
+        std::fs::read_to_string(self.data("stored_snapshots.yml")).unwrap_or_default()
+    }
+
+    /// Makes a snapshot or bookmark, or makes it again.
+    pub fn snapshot(&self, (name, guid): (&str, u64), createtxg: u64) {
+        self.destroy(name);
+        let path = self.home.join("zfs/snapshots");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text}{name}\t{guid}\t{createtxg}\n")).unwrap();
+    }
+    pub fn destroy(&self, name: &str) {
+        let path = self.home.join("zfs/snapshots");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let kept: String = text
+            .lines()
+            .filter(|line| line.split('\t').next() != Some(name))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        std::fs::write(&path, kept).unwrap();
+    }
+    pub fn add_stream(&self, snapshot: (&str, u64), base: Option<(&str, u64)>, bytes: &[u8]) {
+        let name = match base {
+            None => format!("{}-full", snapshot.1),
+            Some(base) => format!("{}-from-{}", snapshot.1, base.1),
+        };
+        std::fs::write(self.home.join("zfs").join(name), bytes).unwrap();
+    }
+    /// A file that the zfs of the tests looks at, such as `die_after`.
+    pub fn zfs_file(&self, name: &str, text: &str) {
+        std::fs::write(self.home.join("zfs").join(name), text).unwrap();
+    }
+    pub fn remove_zfs_file(&self, name: &str) {
+        std::fs::remove_file(self.home.join("zfs").join(name)).unwrap();
+    }
+    pub fn zfs_log(&self) -> String {
+        std::fs::read_to_string(self.home.join("zfs/log")).unwrap_or_default()
+    }
+    pub fn holds(&self) -> String {
+        std::fs::read_to_string(self.home.join("zfs/holds")).unwrap_or_default()
+    }
+
+    /// For a command that the binary is run in.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        self.env.clone()
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zfs2s3"));
+        command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.args(line.split(' ').filter(|word| !word.is_empty()));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub fn spawn(&self, line: &str) -> Child {
+        let child = self.command(line).spawn().unwrap();
+        self.s3.victim.store(child.id(), Ordering::SeqCst);
+        child
+    }
+
+    /// Runs the binary; the words are separated by one space.
+    pub fn run(&self, line: &str) -> Ran {
+        self.s3.victim.store(0, Ordering::SeqCst);
+        let output = self.spawn(line).wait_with_output().unwrap();
+        self.ran(line, output)
+    }
+
+    fn ran(&self, line: &str, output: Output) -> Ran {
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let status = output.status.code().unwrap_or(-9);
+        let files = std::fs::read_dir(self.data("")).into_iter().flatten();
+        let files: Vec<_> = files.map(|entry| entry.unwrap().file_name()).collect();
+        let bucket: Vec<String> = self.s3.state().objects.keys().cloned().collect();
+        let told = format!(
+            "$ zfs2s3 {line}\nstatus {status}\n-- stdout\n{stdout}-- stderr\n{stderr}-- files {files:?}\n-- bucket {bucket:#?}\n"
+        );
+        for secret in [sigv4::SECRET_KEY, "Signature=", "Credential="] {
+            assert!(!stdout.contains(secret) && !stderr.contains(secret), "a secret is shown: {told}");
+        }
+        Ran { status, stdout, stderr, told }
+    }
+
+    pub fn ok(&self, line: &str) -> Ran {
+        let ran = self.run(line);
+        ran.expect(0);
+        ran
+    }
+
+    /// Runs it, expects this exit status, and gives back its stderr.
+    pub fn fails(&self, status: i32, line: &str) -> String {
+        let ran = self.run(line);
+        ran.expect(status);
+        assert!(ran.stderr.starts_with("zfs2s3: "), "{}", ran.told);
+        ran.stderr
+    }
+
+    /// `list -H` without guid and time: snapshot, base, bytes, class, state.
+    pub fn listed(&self) -> Vec<String> {
+        let ran = self.ok("list -H");
+        let row = |line: &str| {
+            let fields: Vec<&str> = line.split('\t').collect();
+            assert_eq!(fields.len(), 7, "{}", ran.told);
+            [fields[0], fields[2], fields[3], fields[4], fields[6]].join(" ")
+        };
+        ran.stdout.lines().map(row).collect()
+    }
+
+    /// The promises that hold between commands when nothing is pending: what is listed is in the bucket whole, with its
+    /// manifest; nothing else is there; no upload is open; no hold is left.
+    pub fn assert_clean(&self) {
+        let state = self.s3.state();
+        assert!(
+            state.uploads.is_empty(),
+            "open uploads of {:?}",
+            state.uploads.values().map(|u| &u.key).collect::<Vec<_>>()
+        );
+        assert_eq!(self.holds(), "", "holds");
+        assert!(!self.data("upload_progress.yml").exists(), "an upload is pending");
+        for key in state.objects.keys() {
+            let manifest = format!(
+                "{}.yml",
+                key.rsplit_once(".zfs").map_or(key.trim_end_matches(".yml"), |(stem, _)| stem)
+            );
+            assert!(state.objects.contains_key(&manifest), "{key} without manifest");
+            let mentioned = self.store_text().contains(key.trim_end_matches(".yml"));
+            assert!(mentioned, "{key} is not in the store");
+        }
+        drop(state);
+        let files = std::fs::read_dir(self.data("")).into_iter().flatten();
+        for file in files {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            assert!(
+                ["stored_snapshots.yml", "stored_snapshots.yml.orig", "lock"].contains(&name.as_str()),
+                "{name} is left"
+            );
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.home);
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    pub fn expect(&self, status: i32) {
+        assert_eq!(self.status, status, "\n{}", self.told);
+    }
+}
+
+pub fn real(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/streams")).join(name)).unwrap()
+}
+
+/// A stream of `size` bytes with the right BEGIN and END records; what is between them is noise of its own.
+pub fn made_stream(guid: u64, from: u64, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size.max(624)];
+    let mut noise = guid.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ from.rotate_left(32) ^ 0x5851_f42d;
+    for byte in &mut bytes {
+        noise = noise.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        *byte = (noise >> 56) as u8;
+    }
+    let end = bytes.len() - 312;
+    bytes[..8].copy_from_slice(&[0; 8]);
+    bytes[8..16].copy_from_slice(&0x2_F5BA_CBACu64.to_le_bytes());
+    bytes[16..24].copy_from_slice(&1u64.to_le_bytes());
+    bytes[40..48].copy_from_slice(&guid.to_le_bytes());
+    bytes[48..56].copy_from_slice(&from.to_le_bytes());
+    bytes[end..end + 4].copy_from_slice(&5u32.to_le_bytes());
+    bytes[end + 40..end + 48].copy_from_slice(&guid.to_le_bytes());
+    bytes
+}
+
+/// The key of the first segment.
+pub fn key(name: &str, guid: u64, from: Option<u64>) -> String {
+    match from {
+        None => format!("{name}/{guid:016x}-full.zfs"),
+        Some(from) => format!("{name}/{guid:016x}-from-{from:016x}.zfs"),
+    }
+}

@@ -1,0 +1,573 @@
+//! An S3 server of the tests' own, on loopback. It keeps objects and uploads in memory, checks every signature and body hash,
+//! counts the requests, and fails on script: see [`Act`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::sigv4::{self, hex, sha256};
+
+pub const BUCKET: &str = "test-bucket";
+
+/// What happens to a request.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// The connection ends before the request is looked at.
+    Drop,
+    /// It is done, but the connection ends before the reply.
+    LoseReply,
+    Delay(Duration),
+    /// Nothing is done; the reply is this status and error code.
+    Status(u16, &'static str),
+    /// Nothing is done; the reply is 200, with an error in its body.
+    OkWithError(&'static str),
+    /// It is done; of the reply's body half is missing.
+    TruncateReply,
+    /// The client is killed (SIGKILL) before anything is done.
+    KillBefore,
+    /// The client is killed after it was done.
+    KillAfter,
+}
+
+struct Fault {
+    /// `UploadPart`, …; empty: any.
+    call: &'static str,
+    skip: usize,
+    times: usize,
+    act: Act,
+}
+
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    /// Lower-case names.
+    pub headers: HashMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+    fn param(&self, name: &str) -> Option<String> {
+        self.query.split('&').find_map(|pair| match pair.split_once('=') {
+            Some((n, value)) if n == name => Some(decode(value)),
+            _ => None,
+        })
+    }
+    fn key(&self) -> String {
+        let path = decode(&self.path);
+        path.strip_prefix(&format!("/{BUCKET}/")).unwrap_or_default().to_string()
+    }
+    /// The API's own name of the call.
+    fn call(&self) -> &'static str {
+        let has = |name: &str| self.query.split('&').any(|pair| pair.split('=').next() == Some(name));
+        match (self.method.as_str(), self.key().is_empty()) {
+            ("GET", true) if has("uploads") => "ListMultipartUploads",
+            ("GET", true) => "ListObjectsV2",
+            ("GET", false) if has("uploadId") => "ListParts",
+            ("GET", false) => "GetObject",
+            ("HEAD", _) => "HeadObject",
+            ("POST", _) if has("uploads") => "CreateMultipartUpload",
+            ("POST", _) => "CompleteMultipartUpload",
+            ("PUT", _) if has("partNumber") => "UploadPart",
+            ("PUT", _) => "PutObject",
+            ("DELETE", _) if has("uploadId") => "AbortMultipartUpload",
+            ("DELETE", _) => "DeleteObject",
+            _ => "Unknown",
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct Object {
+    pub bytes: Vec<u8>,
+    pub etag: String,
+    pub checksum: Option<String>,
+    pub storage_class: String,
+}
+
+pub struct Upload {
+    pub key: String,
+    storage_class: String,
+    checksums: bool,
+    pub parts: BTreeMap<u16, Object>,
+}
+
+/// What this server can do and allows.
+pub struct Powers {
+    /// Knows x-amz-checksum-*; else it rejects them.
+    pub checksums: bool,
+    pub if_none_match: bool,
+    pub may_list: bool,
+    pub page: usize,
+}
+
+pub struct State {
+    pub objects: BTreeMap<String, Object>,
+    pub uploads: BTreeMap<String, Upload>,
+    /// Each call that arrived, in order: name and key.
+    pub log: Vec<(&'static str, String)>,
+    pub powers: Powers,
+    faults: Vec<Fault>,
+    next_id: u32,
+}
+
+impl State {
+    pub fn count(&self, call: &str) -> usize {
+        self.log.iter().filter(|(name, _)| *name == call).count()
+    }
+    pub fn keys(&self) -> Vec<&str> {
+        self.objects.keys().map(String::as_str).collect()
+    }
+    pub fn bytes(&self, key: &str) -> &[u8] {
+        match self.objects.get(key) {
+            Some(object) => &object.bytes,
+            None => panic!("no object {key} in {:?}", self.keys()),
+        }
+    }
+    pub fn put(&mut self, key: &str, bytes: &[u8]) {
+        let etag = format!("\"{}\"", &hex(&sha256(bytes))[..32]);
+        let storage_class = "STANDARD".to_string();
+        self.objects
+            .insert(key.to_string(), Object { bytes: bytes.to_vec(), etag, checksum: None, storage_class });
+    }
+}
+
+pub struct S3 {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    /// The process that KillBefore and KillAfter end.
+    pub victim: Arc<AtomicU32>,
+    ended: Arc<AtomicBool>,
+}
+
+impl S3 {
+    pub fn start() -> S3 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let powers = Powers { checksums: true, if_none_match: true, may_list: true, page: 1000 };
+        let state = Arc::new(Mutex::new(State {
+            objects: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            log: vec![],
+            powers,
+            faults: vec![],
+            next_id: 0,
+        }));
+        let s3 = S3 {
+            address: listener.local_addr().unwrap(),
+            state,
+            victim: Arc::default(),
+            ended: Arc::default(),
+        };
+        let (state, victim, ended) = (Arc::clone(&s3.state), Arc::clone(&s3.victim), Arc::clone(&s3.ended));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ended.load(Ordering::SeqCst) {
+                    break;
+                }
+                let (state, victim) = (Arc::clone(&state), Arc::clone(&victim));
+                let Ok(stream) = stream else { continue };
+                std::thread::spawn(move || serve(stream, &state, &victim));
+            }
+        });
+        s3
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+    /// The call of this name, after `skip` of them and then `times` times, meets `act`.
+    pub fn fault(&self, call: &'static str, skip: usize, times: usize, act: Act) {
+        self.state().faults.push(Fault { call, skip, times, act });
+    }
+    pub fn no_more_faults(&self) {
+        self.state().faults.clear();
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32) {
+    let _ = stream.set_nodelay(true);
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    while let Some(request) = read_request(&mut reader, &mut stream) {
+        let call = request.call();
+        let act = {
+            let mut state = state.lock().unwrap();
+            state.log.push((call, request.key()));
+            next_act(&mut state.faults, call)
+        };
+        match act {
+            Some(Act::Drop) => break,
+            Some(Act::KillBefore) => return kill(victim),
+            Some(Act::Delay(time)) => std::thread::sleep(time),
+            Some(Act::Status(status, code)) => {
+                if reply(&mut stream, &request, error(status, code, "as the test wants it"), false).is_err() {
+                    break;
+                }
+                continue;
+            }
+            Some(Act::OkWithError(code)) => {
+                let mut said = error(500, code, "as the test wants it");
+                said.status = 200;
+                if reply(&mut stream, &request, said, false).is_err() {
+                    break;
+                }
+                continue;
+            }
+            _ => {}
+        }
+        let done = match sigv4::check(&request) {
+            Ok(()) => answer(&mut state.lock().unwrap(), &request, call),
+            Err((status, code, why)) => error(status, code, &why),
+        };
+        match act {
+            Some(Act::LoseReply) => break,
+            Some(Act::KillAfter) => return kill(victim),
+            _ => {}
+        }
+        let cut = matches!(act, Some(Act::TruncateReply));
+        if reply(&mut stream, &request, done, cut).is_err() || cut {
+            break;
+        }
+    }
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+fn next_act(faults: &mut [Fault], call: &str) -> Option<Act> {
+    let mut hit = None;
+    for fault in faults.iter_mut().filter(|f| f.times > 0 && (f.call.is_empty() || f.call == call)) {
+        if fault.skip > 0 {
+            fault.skip -= 1;
+        } else if hit.is_none() {
+            fault.times -= 1;
+            hit = Some(fault.act.clone());
+        }
+    }
+    hit
+}
+
+fn kill(victim: &AtomicU32) {
+    let pid = loop {
+        match victim.load(Ordering::SeqCst) {
+            0 => std::thread::sleep(Duration::from_millis(1)),
+            pid => break pid,
+        }
+    };
+    let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(killed.unwrap().success());
+    // no reply, so that it cannot go on before it is dead
+    std::thread::sleep(Duration::from_millis(50));
+}
+
+fn read_request(reader: &mut BufReader<TcpStream>, stream: &mut TcpStream) -> Option<Request> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
+    let mut words = line.split_whitespace();
+    let (method, target) = (words.next()?.to_string(), words.next()?.to_string());
+    let mut headers = HashMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
+        match line.trim_end().split_once(':') {
+            Some((name, value)) => headers.insert(name.to_lowercase(), value.trim().to_string()),
+            None => break,
+        };
+    }
+    if headers.get("expect").is_some_and(|value| value == "100-continue") {
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
+    }
+    let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    Some(Request { method, path: path.to_string(), query: query.to_string(), headers, body })
+}
+
+struct Answer {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+fn ok(body: impl Into<Vec<u8>>) -> Answer {
+    Answer { status: 200, headers: vec![], body: body.into() }
+}
+
+fn error(status: u16, code: &str, why: &str) -> Answer {
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{}</Message></Error>",
+        escape(why)
+    );
+    Answer { status, headers: vec![], body: body.into_bytes() }
+}
+
+fn reply(stream: &mut TcpStream, request: &Request, answer: Answer, cut: bool) -> std::io::Result<()> {
+    let mut head = format!("HTTP/1.1 {} X\r\n", answer.status);
+    let sized = answer.headers.iter().any(|(name, _)| *name == "Content-Length");
+    if !sized {
+        head.push_str(&format!("Content-Length: {}\r\n", answer.body.len()));
+    }
+    for (name, value) in &answer.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    stream.write_all(head.as_bytes())?;
+    if request.method != "HEAD" {
+        let length = if cut { answer.body.len() / 2 } else { answer.body.len() };
+        stream.write_all(&answer.body[..length])?;
+    }
+    stream.flush()
+}
+
+fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
+    let key = request.key();
+    if !request.path.starts_with(&format!("/{BUCKET}/")) {
+        return error(404, "NoSuchBucket", "The specified bucket does not exist");
+    }
+    let only_new = request.header("if-none-match").is_some();
+    if only_new && !state.powers.if_none_match {
+        return error(501, "NotImplemented", "If-None-Match");
+    }
+    let carries_checksum = request
+        .headers
+        .keys()
+        .any(|name| name.starts_with("x-amz-checksum-") && name != "x-amz-checksum-mode");
+    if carries_checksum && !state.powers.checksums {
+        return error(400, "InvalidArgument", "checksums");
+    }
+    match call {
+        "ListObjectsV2" | "ListMultipartUploads" if !state.powers.may_list => {
+            error(403, "AccessDenied", "no listing")
+        }
+        "ListObjectsV2" => list_objects(state, request),
+        "ListMultipartUploads" => list_uploads(state, request),
+        "HeadObject" | "GetObject" => get(state, &key),
+        "PutObject" if only_new && state.objects.contains_key(&key) => {
+            error(412, "PreconditionFailed", "exists")
+        }
+        "PutObject" => {
+            state.put(&key, &request.body);
+            ok("")
+        }
+        "DeleteObject" => {
+            state.objects.remove(&key);
+            Answer { status: 204, headers: vec![], body: vec![] }
+        }
+        "CreateMultipartUpload" => {
+            state.next_id += 1;
+            // with all that must be escaped
+            let id = format!("id+{}/=& x", state.next_id);
+            let storage_class = request.header("x-amz-storage-class").unwrap_or("STANDARD").to_string();
+            let checksums = request.header("x-amz-checksum-algorithm") == Some("SHA256");
+            let upload = Upload { key: key.clone(), storage_class, checksums, parts: BTreeMap::new() };
+            state.uploads.insert(id.clone(), upload);
+            ok(format!(
+                "<InitiateMultipartUploadResult><Bucket>{BUCKET}</Bucket><Key>{}</Key><UploadId>{}</UploadId></InitiateMultipartUploadResult>",
+                escape(&key),
+                escape(&id)
+            ))
+        }
+        _ => of_upload(state, request, call, &key),
+    }
+}
+
+/// The calls that name an upload.
+fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Answer {
+    let id = request.param("uploadId").unwrap_or_default();
+    let (powers, exists) = (&state.powers, state.objects.contains_key(key));
+    let Some(upload) = state.uploads.get_mut(&id).filter(|upload| upload.key == key) else {
+        return error(404, "NoSuchUpload", "The specified upload does not exist.");
+    };
+    match call {
+        "UploadPart" => {
+            let sum = BASE64.encode(sha256(&request.body));
+            let given = request.header("x-amz-checksum-sha256");
+            if upload.checksums && given != Some(&sum) {
+                return error(400, "InvalidRequest", "the part's checksum is missing or wrong");
+            }
+            let Some(number @ 1..=10_000) = request.param("partNumber").and_then(|text| text.parse().ok())
+            else {
+                return error(
+                    400,
+                    "InvalidArgument",
+                    "Part number must be an integer between 1 and 10000, inclusive",
+                );
+            };
+            let etag = format!("\"{}\"", &hex(&sha256(&request.body))[..32]);
+            let checksum = upload.checksums.then_some(sum);
+            let storage_class = String::new();
+            upload.parts.insert(
+                number,
+                Object { bytes: request.body.clone(), etag: etag.clone(), checksum, storage_class },
+            );
+            Answer { status: 200, headers: vec![("ETag", etag)], body: vec![] }
+        }
+        "ListParts" => {
+            let after: u16 =
+                request.param("part-number-marker").and_then(|text| text.parse().ok()).unwrap_or(0);
+            let page: Vec<(&u16, &Object)> = upload.parts.range(after + 1..).take(powers.page).collect();
+            let more = page.last().is_some_and(|(last, _)| upload.parts.range(**last + 1..).next().is_some());
+            let next = page
+                .last()
+                .map(|(n, _)| format!("<NextPartNumberMarker>{n}</NextPartNumberMarker>"))
+                .unwrap_or_default();
+            let parts: String = page
+                .iter()
+                .map(|(number, part)| {
+                    let sum = part.checksum.as_ref().map(|sum| format!("<ChecksumSHA256>{sum}</ChecksumSHA256>"));
+                    format!(
+                        "<Part><PartNumber>{number}</PartNumber><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{}</ETag><Size>{}</Size>{}</Part>",
+                        escape(&part.etag),
+                        part.bytes.len(),
+                        sum.unwrap_or_default()
+                    )
+                })
+                .collect();
+            ok(format!(
+                "<ListPartsResult><Bucket>{BUCKET}</Bucket><IsTruncated>{more}</IsTruncated>{next}{parts}</ListPartsResult>"
+            ))
+        }
+        "AbortMultipartUpload" => {
+            state.uploads.remove(&id);
+            Answer { status: 204, headers: vec![], body: vec![] }
+        }
+        "CompleteMultipartUpload" => {
+            if request.header("if-none-match").is_some() && exists {
+                return error(412, "PreconditionFailed", "exists");
+            }
+            let body = String::from_utf8_lossy(&request.body).replace("&quot;", "\"");
+            match put_together(upload, &body) {
+                Ok(object) => {
+                    state.uploads.remove(&id);
+                    let sum =
+                        object.checksum.clone().map(|sum| format!("<ChecksumSHA256>{sum}</ChecksumSHA256>"));
+                    let said = format!(
+                        "<?xml version=\"1.0\"?>\n  \n<CompleteMultipartUploadResult><Key>{}</Key><ETag>{}</ETag>{}</CompleteMultipartUploadResult>",
+                        escape(key),
+                        escape(&object.etag),
+                        sum.unwrap_or_default()
+                    );
+                    state.objects.insert(key.to_string(), object);
+                    ok(said)
+                }
+                Err(why) => error(400, "InvalidPart", &why),
+            }
+        }
+        _ => error(405, "MethodNotAllowed", call),
+    }
+}
+
+fn put_together(upload: &Upload, body: &str) -> Result<Object, String> {
+    let inner = |text: &str, tag: &str| {
+        let from = text.split_once(&format!("<{tag}>")).map(|(_, rest)| rest.to_string())?;
+        Some(from.split_once(&format!("</{tag}>"))?.0.to_string())
+    };
+    let (mut bytes, mut sums, mut numbers) = (vec![], vec![], vec![]);
+    for part in body.split("<Part>").skip(1) {
+        let number: u16 =
+            inner(part, "PartNumber").and_then(|text| text.parse().ok()).ok_or("no part number")?;
+        let stored = upload.parts.get(&number).ok_or(format!("part {number} is not there"))?;
+        if inner(part, "ETag").as_ref() != Some(&stored.etag) {
+            return Err(format!("part {number}: another ETag"));
+        }
+        if inner(part, "ChecksumSHA256") != stored.checksum {
+            return Err(format!("part {number}: another checksum, or none"));
+        }
+        bytes.extend_from_slice(&stored.bytes);
+        sums.extend_from_slice(&sha256(&stored.bytes));
+        numbers.push(number);
+    }
+    if numbers.is_empty() || !numbers.is_sorted_by(|a, b| a < b) {
+        return Err("the parts are not in order".to_string());
+    }
+    let count = numbers.len();
+    let checksum = upload.checksums.then(|| format!("{}-{count}", BASE64.encode(sha256(&sums))));
+    let etag = format!("\"{}-{count}\"", &hex(&sha256(&bytes))[..32]);
+    Ok(Object { bytes, etag, checksum, storage_class: upload.storage_class.clone() })
+}
+
+fn get(state: &State, key: &str) -> Answer {
+    let Some(object) = state.objects.get(key) else {
+        return error(404, "NoSuchKey", "The specified key does not exist.");
+    };
+    let mut headers = vec![("ETag", object.etag.clone()), ("Content-Length", object.bytes.len().to_string())];
+    headers.extend(object.checksum.clone().map(|sum| ("x-amz-checksum-sha256", sum)));
+    Answer { status: 200, headers, body: object.bytes.clone() }
+}
+
+fn list_objects(state: &State, request: &Request) -> Answer {
+    let prefix = request.param("prefix").unwrap_or_default();
+    let after = request.param("continuation-token").unwrap_or_default();
+    let mut found = state.objects.iter().filter(|(key, _)| key.starts_with(&prefix) && **key > after);
+    let page: Vec<_> = found.by_ref().take(state.powers.page).collect();
+    let more = found.next().is_some();
+    let next = page.last().filter(|_| more).map(|(key, _)| key.as_str());
+    let next = next.map(|key| format!("<NextContinuationToken>{}</NextContinuationToken>", escape(key)));
+    let contents: String = page
+        .iter()
+        .map(|(key, object)| {
+            format!(
+                "<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{}</ETag><Size>{}</Size><StorageClass>{}</StorageClass></Contents>",
+                escape(key),
+                escape(&object.etag),
+                object.bytes.len(),
+                object.storage_class
+            )
+        })
+        .collect();
+    ok(format!(
+        "<ListBucketResult><Name>{BUCKET}</Name><Prefix>{}</Prefix><IsTruncated>{more}</IsTruncated>{}{contents}</ListBucketResult>",
+        escape(&prefix),
+        next.unwrap_or_default()
+    ))
+}
+
+fn list_uploads(state: &State, request: &Request) -> Answer {
+    let prefix = request.param("prefix").unwrap_or_default();
+    let uploads: String = state
+        .uploads
+        .iter()
+        .filter(|(_, upload)| upload.key.starts_with(&prefix))
+        .map(|(id, upload)| {
+            format!("<Upload><Key>{}</Key><UploadId>{}</UploadId><Initiated>2026-01-01T00:00:00.000Z</Initiated></Upload>", escape(&upload.key), escape(id))
+        })
+        .collect();
+    ok(format!(
+        "<ListMultipartUploadsResult><Bucket>{BUCKET}</Bucket><IsTruncated>false</IsTruncated>{uploads}</ListMultipartUploadsResult>"
+    ))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn decode(text: &str) -> String {
+    let mut bytes = vec![];
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let pair: Vec<u8> = rest.by_ref().take(2).collect();
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&pair).unwrap(), 16).unwrap());
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}

@@ -1,0 +1,380 @@
+//! `upload`: what lies in the bucket and in the store afterwards, and what is refused.
+
+use crate::support::{BUCKET, Host, S1, S2, key, made_stream, real};
+
+#[test]
+fn a_full_and_an_incremental_backup_are_stored_byte_for_byte() {
+    let host = Host::with_real_streams();
+    let ran = host.ok("upload tank/src@s1");
+    assert_eq!(ran.stderr, "zfs2s3: stored tank/src@s1, full: 1.08M, 18 parts\n");
+    assert_eq!(ran.stdout, "");
+    host.ok("upload -i @s1 tank/src@s2");
+    {
+        let state = host.s3.state();
+        assert_eq!(state.bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
+        assert_eq!(state.bytes(&key(S2.0, S2.1, Some(S1.1))), real("incr.zfs"));
+        assert_eq!(state.count("UploadPart"), 18 + 5);
+    }
+    host.assert_clean();
+    assert_eq!(
+        host.listed(),
+        ["tank/src@s1 - 1131752 STANDARD stored", "tank/src@s2 tank/src@s1 290104 STANDARD stored"]
+    );
+    assert!(host.zfs_log().contains("\nsend --raw -i tank/src@s1 tank/src@s2\n"), "{}", host.zfs_log());
+}
+
+#[test]
+fn the_manifest_says_all_about_the_data() {
+    let host = Host::with_real_streams();
+    host.ok("upload tank/src@s1");
+    let state = host.s3.state();
+    let manifest = key(S1.0, S1.1, None).replace(".zfs", ".yml");
+    let text = String::from_utf8(state.bytes(&manifest).to_vec()).unwrap();
+    assert_eq!(state.objects[&manifest].storage_class, "STANDARD");
+    for line in [
+        "version: 1\n",
+        "  name: tank/src@s1\n",
+        "  guid: '13707626622376489106'\n",
+        "  size: 1131752\n",
+        "  chunk_size: 65536\n",
+        "  - --raw\n",
+        "  stages: []\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+    for chunk in real("full.zfs").chunks(65536) {
+        let sum = crate::support::sigv4::hex(&crate::support::sigv4::sha256(chunk));
+        assert!(text.contains(&format!("      {sum}\n")), "{sum}\n{text}");
+    }
+    let object = &state.objects[&key(S1.0, S1.1, None)];
+    assert!(text.contains(object.checksum.as_ref().unwrap()));
+    drop(state);
+    let store = host.store_text();
+    assert!(!store.contains("chunks:"), "the store keeps no list of chunks");
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |name| std::fs::metadata(host.data(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(""), mode("stored_snapshots.yml"), mode("lock")), (0o700, 0o600, 0o600));
+}
+
+#[test]
+fn sizes_at_the_edges_of_a_chunk() {
+    for size in [624, 65535, 65536, 65537, 131072, 131073] {
+        let host = Host::new();
+        host.snapshot(("tank@a", 7), 1);
+        let stream = made_stream(7, 0, size);
+        host.add_stream(("tank@a", 7), None, &stream);
+        host.ok("upload tank@a");
+        assert_eq!(host.s3.state().bytes(&key("tank@a", 7, None)), stream);
+        assert_eq!(host.s3.state().count("UploadPart"), size.div_ceil(65536));
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn a_stream_of_more_parts_than_an_upload_may_have_goes_on_in_further_segments() {
+    for (parts, segments) in [("18", 1), ("17", 2), ("9", 2), ("5", 4), ("1", 18)] {
+        let mut host = Host::with_real_streams();
+        host.set("ZFS2S3_TEST_PARTS", parts);
+        host.ok("upload tank/src@s1");
+        let first = key(S1.0, S1.1, None);
+        let names: Vec<String> =
+            (1..=segments).map(|n| if n == 1 { first.clone() } else { format!("{first}.{n}") }).collect();
+        let state = host.s3.state();
+        let joined: Vec<u8> = names.iter().flat_map(|name| state.bytes(name).to_vec()).collect();
+        assert_eq!(joined, real("full.zfs"), "{parts} parts a segment");
+        assert_eq!(state.objects.len(), segments + 1);
+        drop(state);
+        host.assert_clean();
+        host.ok("remove tank/src@s1");
+        assert_eq!(host.s3.state().keys(), [""; 0]);
+    }
+}
+
+#[test]
+fn the_storage_class_goes_to_the_data_not_to_the_manifest() {
+    let mut host = Host::with_snapshots(1);
+    host.set("ZFS2S3_STORAGE_CLASS", "DEEP_GLACIER");
+    host.ok("upload tank/a@1");
+    let state = host.s3.state();
+    let classes: Vec<&str> = state.objects.values().map(|object| object.storage_class.as_str()).collect();
+    assert_eq!(classes, ["STANDARD", "DEEP_ARCHIVE"]);
+    drop(state);
+    assert_eq!(host.listed(), ["tank/a@1 - 700 DEEP_ARCHIVE stored"]);
+    let mut host = Host::with_snapshots(1);
+    host.set("ZFS2S3_STORAGE_CLASS", "COLD9");
+    let warning = host.ok("upload tank/a@1").stderr;
+    assert!(warning.starts_with("zfs2s3: warning: 'COLD9' is not a storage class"), "{warning}");
+}
+
+#[test]
+fn a_prefix_is_put_before_each_key() {
+    let mut host = Host::with_snapshots(2);
+    host.set("ZFS2S3_PREFIX", "nas 1/+x/");
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    assert!(host.s3.state().keys().iter().all(|key| key.starts_with("nas 1/+x/tank/a@")));
+    host.ok("remove -i @1 tank/a@2");
+    host.ok("remove tank/a@1");
+    assert!(host.s3.state().objects.is_empty());
+}
+
+#[test]
+fn dry_runs_say_what_would_be_done_and_do_nothing() {
+    let host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    let before = host.s3.state().keys().join(" ");
+    let said = host.ok("upload -n -i @1 tank/a@2").stdout;
+    assert_eq!(
+        said,
+        format!(
+            "would upload tank/a@2, incremental from tank/a@1\n  guid   2\n  to     s3://{BUCKET}/{}\n  \
+             class  STANDARD\n  size   about 1000000 bytes (977K, 16 parts of 64.0K)\n",
+            key("tank/a@2", 2, Some(1))
+        )
+    );
+    assert!(host.fails(3, "upload -n tank/a@1").contains("is stored already"));
+    assert_eq!(host.s3.state().keys().join(" "), before);
+    host.assert_clean();
+}
+
+#[test]
+fn what_the_chain_rule_does_not_allow_is_refused_with_status_3() {
+    let host = Host::with_snapshots(3);
+    let no_base = host.fails(3, "upload -i @1 tank/a@2");
+    assert!(no_base.contains("no stored chain of backups leads to the base tank/a@1"), "{no_base}");
+    assert!(no_base.contains("hint: upload tank/a@1 first"), "{no_base}");
+    host.ok("upload tank/a@2");
+    assert!(host.fails(3, "upload tank/a@2").contains("'tank/a@2' is stored already"));
+    assert!(host.fails(3, "upload -i @2 tank/a@1").contains("the base tank/a@2 is not older than tank/a@1"));
+    assert!(host.fails(3, "upload -i @2 tank/a@2").contains("is not older"));
+    assert!(host.s3.state().uploads.is_empty());
+    host.assert_clean();
+}
+
+#[test]
+fn a_base_of_the_same_name_but_another_guid_is_not_the_stored_one() {
+    let host = Host::with_snapshots(3);
+    host.ok("upload tank/a@1");
+    host.snapshot(("tank/a@1", 99), 15);
+    host.add_stream(("", 2), Some(("", 99)), &made_stream(2, 99, 700));
+    assert!(host.fails(3, "upload -i @1 tank/a@2").contains("no stored chain"));
+}
+
+#[test]
+fn a_snapshot_made_again_under_the_same_name_never_touches_the_older_object() {
+    let host = Host::with_snapshots(1);
+    host.ok("upload tank/a@1");
+    let old = host.s3.state().bytes(&key("tank/a@1", 1, None)).to_vec();
+    host.snapshot(("tank/a@1", 77), 20);
+    host.add_stream(("", 77), None, &made_stream(77, 0, 900));
+    host.ok("upload tank/a@1");
+    let state = host.s3.state();
+    assert_eq!(state.bytes(&key("tank/a@1", 1, None)), old);
+    assert_eq!(state.bytes(&key("tank/a@1", 77, None)), made_stream(77, 0, 900));
+    drop(state);
+    host.assert_clean();
+}
+
+#[test]
+fn a_bookmark_may_be_the_base() {
+    let host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    host.snapshot(("tank/a#mark", 1), 10);
+    host.destroy("tank/a@1");
+    host.ok("upload -i #mark tank/a@2");
+    assert_eq!(host.listed()[1], "tank/a@2 tank/a#mark 700 STANDARD stored");
+    assert!(!host.zfs_log().contains("hold zfs2s3 tank/a#mark"), "a bookmark cannot be held");
+    host.assert_clean();
+}
+
+#[test]
+fn what_is_not_there_is_a_failure_and_what_is_no_name_a_usage_error() {
+    let host = Host::with_snapshots(1);
+    assert!(host.fails(1, "upload tank/a@9").contains("dataset does not exist"));
+    assert!(host.fails(1, "upload -i @9 tank/a@1").contains("dataset does not exist"));
+    for line in [
+        "upload tank/a",
+        "upload tank/a#mark",
+        "upload @1",
+        "upload tank/a@1 x",
+        "upload",
+        "upload -i 1 tank/a@1",
+        "upload -i tank/a@1",
+    ] {
+        host.fails(2, line);
+    }
+    assert_eq!(
+        host.fails(2, "upload tank/a"),
+        "zfs2s3: error: 'tank/a' is not a snapshot name (dataset@snapshot): no '@' in it\n"
+    );
+}
+
+#[test]
+fn holds_are_placed_while_it_runs_and_released_after() {
+    let host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    let log = host.zfs_log();
+    for line in
+        ["hold zfs2s3 tank/a@1", "hold zfs2s3 tank/a@2", "release zfs2s3 tank/a@1", "release zfs2s3 tank/a@2"]
+    {
+        assert!(log.contains(line), "{line}\n{log}");
+    }
+    host.assert_clean();
+    let host = Host::with_snapshots(1);
+    host.zfs_file("no_hold", "");
+    let said = host.ok("upload tank/a@1").stderr;
+    assert!(said.contains("warning: no hold on tank/a@1") && said.contains("permission denied"), "{said}");
+    host.assert_clean();
+}
+
+#[test]
+fn another_snapshots_stream_is_never_stored() {
+    for (stream, why) in [
+        (made_stream(5, 0, 700), "its toguid is 5, not 1"),
+        (made_stream(1, 9, 700), "its fromguid is 9, not 0"),
+        (real("incr-I.zfs"), "a package of several streams"),
+        (vec![7; 700], "does not begin as a ZFS stream"),
+        (vec![], "too few for a stream"),
+        (made_stream(1, 0, 700)[..100].to_vec(), "too few for a stream"),
+    ] {
+        let host = Host::with_snapshots(1);
+        host.add_stream(("", 1), None, &stream);
+        let said = host.fails(1, "upload tank/a@1");
+        assert!(said.contains(why), "{said}");
+        assert_eq!(host.s3.state().count("UploadPart"), 0, "{why}");
+        assert!(host.s3.state().objects.is_empty());
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn a_stream_that_ends_early_is_never_completed() {
+    // zfs send fails
+    let host = Host::with_real_streams();
+    host.zfs_file("die_after", "200000");
+    let said = host.fails(75, "upload tank/src@s1");
+    assert!(said.contains("Input/output error") && said.contains("hint: the upload is pending"), "{said}");
+    assert_eq!(host.s3.state().count("CompleteMultipartUpload"), 0);
+    assert_eq!(host.listed(), ["tank/src@s1 - - STANDARD uploading"]);
+    host.remove_zfs_file("die_after");
+    assert_eq!(
+        host.s3.state().count("UploadPart"),
+        3,
+        "a chunk that is short because it broke off is not stored"
+    );
+    host.ok("resume_upload");
+    assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
+    assert_eq!(host.s3.state().count("UploadPart"), 18);
+    host.assert_clean();
+    // zfs send says that it went well
+    let host = Host::with_real_streams();
+    host.add_stream(S1, None, &real("full.zfs")[..1131751]);
+    let said = host.fails(75, "upload tank/src@s1");
+    assert!(said.contains("ends without an END record"), "{said}");
+    assert_eq!(host.s3.state().count("CompleteMultipartUpload"), 0);
+    host.ok("abort_upload");
+    assert!(host.s3.state().objects.is_empty());
+    host.assert_clean();
+}
+
+#[test]
+fn a_backup_that_only_the_bucket_knows_counts() {
+    let host = Host::with_snapshots(3);
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
+    let said = host.fails(3, "upload tank/a@1");
+    assert!(said.contains("'tank/a@1' is in the bucket already, though not in the store"), "{said}");
+    host.ok("upload -i @2 tank/a@3");
+    let said = host.fails(1, "remove tank/a@1");
+    assert!(said.contains("no such backup is stored"), "{said}");
+}
+
+#[test]
+fn a_base_whose_data_the_bucket_lost_is_none() {
+    let host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    host.s3.state().objects.remove(&key("tank/a@1", 1, None));
+    let said = host.fails(3, "upload -i @1 tank/a@2");
+    assert!(said.contains("hint: 'tank/a@1' is in the store, but the bucket has no object"), "{said}");
+    host.s3.state().put(&key("tank/a@1", 1, None), b"short");
+    let said = host.fails(3, "upload -i @1 tank/a@2");
+    assert!(said.contains("has 5 bytes, not 700"), "{said}");
+    let said = host.fails(3, "upload tank/a@1");
+    assert!(said.contains("already, but the object"), "{said}");
+}
+
+#[test]
+fn without_the_right_to_list_the_store_alone_decides() {
+    let host = Host::with_snapshots(2);
+    host.s3.state().powers.may_list = false;
+    let said = host.ok("upload tank/a@1").stderr;
+    assert!(said.contains("warning: may not list the bucket"), "{said}");
+    host.ok("upload -i @1 tank/a@2");
+    host.fails(3, "remove tank/a@1");
+    host.ok("remove -i @1 tank/a@2");
+    host.assert_clean();
+}
+
+#[test]
+fn servers_that_know_neither_checksums_nor_conditions() {
+    let host = Host::with_real_streams();
+    {
+        let powers = &mut host.s3.state().powers;
+        powers.checksums = false;
+        powers.if_none_match = false;
+    }
+    host.ok("upload tank/src@s1");
+    assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
+    host.assert_clean();
+    // nothing is overwritten there either
+    let host = Host::with_snapshots(1);
+    host.s3.state().powers.if_none_match = false;
+    host.s3.state().powers.may_list = false;
+    host.s3.state().put(&key("tank/a@1", 1, None), b"somebody's");
+    let said = host.fails(3, "upload tank/a@1");
+    assert!(said.contains("another object is at"), "{said}");
+    host.ok("abort_upload");
+    assert_eq!(host.s3.state().bytes(&key("tank/a@1", 1, None)), b"somebody's");
+}
+
+#[test]
+fn names_with_all_that_zfs_allows() {
+    let host = Host::new();
+    let name = "tank/a b.c_d-e:f@x:1 .y";
+    host.snapshot((name, 5), 1);
+    host.add_stream(("", 5), None, &made_stream(5, 0, 700));
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_zfs2s3"));
+    child.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", host.home());
+    child.env("TEST_ZFS", host.home().join("zfs"));
+    child.env("ZFS2S3_ZFS", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/support/zfs"));
+    child.env("ZFS2S3_BUCKET", BUCKET).env("AWS_ENDPOINT_URL", host.s3.url());
+    child.env("AWS_ACCESS_KEY_ID", crate::support::sigv4::ACCESS_KEY);
+    child.env("AWS_SECRET_ACCESS_KEY", crate::support::sigv4::SECRET_KEY);
+    let output = child.args(["upload", name]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(host.s3.state().bytes(&key(name, 5, None)), made_stream(5, 0, 700));
+}
+
+#[test]
+fn two_at_the_same_time_the_second_is_told_who_is_at_work() {
+    let host = Host::with_snapshots(2);
+    host.s3.fault(
+        "CreateMultipartUpload",
+        0,
+        1,
+        crate::support::Act::Delay(std::time::Duration::from_millis(1500)),
+    );
+    let first = host.spawn("upload tank/a@1");
+    while host.s3.state().count("CreateMultipartUpload") == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    for line in ["upload tank/a@2", "remove tank/a@1", "resume_upload", "abort_upload"] {
+        let said = host.fails(4, line);
+        assert!(said.contains(&format!("process {}: upload tank/a@1", first.id())), "{said}");
+    }
+    assert_eq!(host.listed(), ["tank/a@1 - - STANDARD uploading"], "list needs no lock");
+    assert!(first.wait_with_output().unwrap().status.success());
+    host.assert_clean();
+}
