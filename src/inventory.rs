@@ -1,11 +1,11 @@
 //! What is stored, by the store and by the bucket's listing together: what the chain rule is asked about.
 //!
 //! - A backup that the store knows is intact if the listing has all its objects, with their sizes.
-//! - A backup that only the listing knows (another host's, or a store that was lost) counts as one that must stay
-//!   recoverable, too; also where its manifest is not there (yet).
+//! - A backup that only the listing knows (another host's, or of a store that was lost) counts as one that must stay
+//!   recoverable, too; also while it is still being uploaded. But only its key is known, so it is never a base or a bypass.
 //! - Without a right to list, the store alone decides.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::backup::{Backup, Link};
 use crate::chain::{Member, RemoveConflict, UploadConflict, check_remove, check_upload, recoverable};
@@ -28,39 +28,70 @@ struct Known {
     /// Why it is not intact.
     lost: Option<String>,
     in_store: bool,
+    /// Only an open multipart upload tells of it.
+    unfinished: bool,
 }
 
-/// The bucket's objects under the store's prefix; none where listing is forbidden.
-pub fn list_bucket(client: &Client, contents: &Contents, ui: &Ui) -> Result<Option<Vec<Object>>> {
-    match client.list_objects(&contents.prefix) {
-        Ok(objects) => Ok(Some(objects)),
-        Err(failure) if failure.is_forbidden() => {
-            ui.warning(&format!(
-                "may not list the bucket ({}): the store alone decides what is stored",
-                failure.describe()
-            ));
-            Ok(None)
-        }
-        Err(failure) => Err(failure.into()),
+/// What the bucket holds of backups under the store's prefix.
+#[derive(Default)]
+struct Listing {
+    objects: Vec<Object>,
+    /// The keys of unfinished uploads.
+    uploads: Vec<String>,
+}
+
+impl Listing {
+    /// None where listing is forbidden.
+    fn read(client: &Client, contents: &Contents, ui: &Ui) -> Result<Option<Self>> {
+        let python: HashSet<String> = contents
+            .entries
+            .iter()
+            .filter(|entry| entry.stream.is_none())
+            .flat_map(|entry| entry.keys(&contents.prefix))
+            .collect();
+        let ours = |object: &Object| {
+            keys::parse(&contents.prefix, &object.key).is_some() || python.contains(&object.key)
+        };
+        let objects = match client.list_objects(&contents.prefix, ours) {
+            Ok(objects) => objects,
+            Err(failure) if failure.is_forbidden() => {
+                ui.warning(&format!(
+                    "may not list the bucket ({}): the store alone decides what is stored",
+                    failure.describe()
+                ));
+                return Ok(None);
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        let uploads = match client.list_uploads(&contents.prefix) {
+            Ok(uploads) => uploads.into_iter().map(|upload| upload.key).collect(),
+            Err(failure) if failure.is_forbidden() || failure.is_not_supported() => Vec::new(),
+            Err(failure) => return Err(failure.into()),
+        };
+        Ok(Some(Listing { objects, uploads }))
     }
 }
 
 impl Inventory {
-    pub fn new(contents: &Contents, listing: Option<&[Object]>) -> Self {
+    pub fn read(client: &Client, contents: &Contents, ui: &Ui) -> Result<Self> {
+        Ok(Self::new(contents, Listing::read(client, contents, ui)?))
+    }
+
+    fn new(contents: &Contents, listing: Option<Listing>) -> Self {
         let sizes: Option<HashMap<&str, u64>> =
-            listing.map(|objects| objects.iter().map(|o| (o.key.as_str(), o.size)).collect());
+            listing.as_ref().map(|l| l.objects.iter().map(|o| (o.key.as_str(), o.size)).collect());
         let mut inventory = Inventory { members: Vec::new(), known: HashMap::new() };
         let mut names: HashMap<_, String> = HashMap::new();
         for entry in &contents.entries {
             names.insert(entry.snapshot.guid, entry.snapshot.name.clone());
             let lost = sizes.as_ref().and_then(|sizes| what_is_lost(entry, &contents.prefix, sizes));
-            let known = Known { name: entry.backup().to_string(), lost, in_store: true };
+            let known = Known { name: entry.backup().to_string(), lost, in_store: true, unfinished: false };
             if entry.state == State::Stored {
                 inventory.members.push(Member { link: entry.link(), intact: known.lost.is_none() });
             }
             inventory.known.insert(entry.link(), known);
         }
-        let strangers = strangers(contents, listing.unwrap_or_default());
+        let strangers = strangers(&contents.prefix, listing.as_ref().unwrap_or(&Listing::default()));
         for (link, stranger) in &strangers {
             names.entry(link.snapshot).or_insert_with(|| stranger.snapshot_name.clone());
         }
@@ -72,15 +103,20 @@ impl Inventory {
             let prefix = base.map(|base| format!("-i {base} ")).unwrap_or_default();
             let name = prefix + &stranger.snapshot_name;
             let lost = stranger.what_is_lost();
-            inventory.members.push(Member { link, intact: lost.is_none() });
-            inventory.known.insert(link, Known { name, lost, in_store: false });
+            // its key is all that is known of it: it counts as one that hangs on its base, never as a route
+            inventory.members.push(Member { link, intact: false });
+            let unfinished = !stranger.manifest && !stranger.data;
+            inventory.known.insert(link, Known { name, lost, in_store: false, unfinished });
         }
         inventory
     }
 
-    /// May this backup be stored?
+    /// May this backup be stored? An unfinished upload of the same is no obstacle: it may be a left-over, and where it
+    /// is not, the first to be completed stays.
     pub fn check_upload(&self, backup: &Backup) -> Result<()> {
-        match check_upload(&self.members, backup.link()) {
+        let unfinished = |link: &Link| self.known.get(link).is_some_and(|known| known.unfinished);
+        let members: Vec<Member> = self.members.iter().copied().filter(|m| !unfinished(&m.link)).collect();
+        match check_upload(&members, backup.link()) {
             Ok(()) => self.refuse_while_removing(backup),
             Err(UploadConflict::AlreadyStored) => Err(self.already_stored(backup)),
             Err(UploadConflict::BaseNotRecoverable(_)) => Err(self.base_not_recoverable(backup)),
@@ -110,8 +146,13 @@ impl Inventory {
         let error = Error::refused(format!("no stored chain of backups leads to the base {base}"));
         let leading_there = |link: &Link| Some(link.snapshot) == backup.link().base;
         let mut lost = self.known.iter().filter(|(link, _)| leading_there(link));
-        match lost.find_map(|(_, known)| known.lost.as_ref().map(|lost| (known, lost))) {
-            Some((known, lost)) => error.hint(format!("'{}' is in the store, but {lost}", known.name)),
+        match lost.find(|(_, known)| known.lost.is_some() || !known.in_store) {
+            Some((_, Known { in_store: false, name, .. })) => {
+                error.hint(format!("'{name}' is in the bucket, but not in this host's store"))
+            }
+            Some((_, Known { name, lost, .. })) => {
+                error.hint(format!("'{name}' is in the store, but {}", lost.as_deref().unwrap_or_default()))
+            }
             None => error.hint(format!("upload {base} first, or leave out -i for a full backup")),
         }
     }
@@ -119,7 +160,7 @@ impl Inventory {
     /// The same backup's removal must have ended first: it would delete what is stored now.
     fn refuse_while_removing(&self, backup: &Backup) -> Result<()> {
         match self.known.get(&backup.link()) {
-            None => Ok(()),
+            None | Some(Known { in_store: false, .. }) => Ok(()),
             Some(known) => Err(Error::refused(format!("'{}' is being removed", known.name))
                 .hint(format!("'zfs2s3 remove {}' goes on with that", known.name))),
         }
@@ -133,7 +174,13 @@ impl Inventory {
 
     /// May this backup of the store be removed?
     pub fn check_remove(&self, backup: &Backup) -> Result<()> {
-        match check_remove(&self.members, backup.link()) {
+        let link = backup.link();
+        let mut members = self.members.clone();
+        // a removal that was interrupted is asked about again: another host may have built on it meanwhile
+        if members.iter().all(|member| member.link != link) {
+            members.push(Member { link, intact: false });
+        }
+        match check_remove(&members, link) {
             Ok(()) => Ok(()),
             Err(RemoveConflict::NotStored) => Err(Error::failed(format!("'{backup}' is not stored"))),
             Err(RemoveConflict::Needed(order)) => {
@@ -154,7 +201,8 @@ impl Inventory {
     pub fn unrecoverable(&self) -> Vec<String> {
         let reached = recoverable(&self.members);
         let lost = |m: &&Member| !m.intact || m.link.base.is_some_and(|base| !reached.contains(&base));
-        self.members.iter().filter(lost).map(|m| self.name(m.link)).collect()
+        let ours = |m: &&Member| self.known.get(&m.link).is_some_and(|known| known.in_store);
+        self.members.iter().filter(ours).filter(lost).map(|m| self.name(m.link)).collect()
     }
 
     fn name(&self, link: Link) -> String {
@@ -196,9 +244,12 @@ impl Stranger {
     }
 }
 
-fn strangers(contents: &Contents, listing: &[Object]) -> BTreeMap<Link, Stranger> {
+fn strangers(prefix: &str, listing: &Listing) -> BTreeMap<Link, Stranger> {
     let mut found = BTreeMap::new();
-    for parsed in listing.iter().filter_map(|object| keys::parse(&contents.prefix, &object.key)) {
+    let objects = listing.objects.iter().map(|object| (object.key.as_str(), true));
+    let uploads = listing.uploads.iter().map(|key| (key.as_str(), false));
+    for (key, there) in objects.chain(uploads) {
+        let Some(parsed) = keys::parse(prefix, key) else { continue };
         let name = parsed.snapshot_name;
         let stranger = found.entry(parsed.link).or_insert(Stranger {
             snapshot_name: name,
@@ -206,9 +257,8 @@ fn strangers(contents: &Contents, listing: &[Object]) -> BTreeMap<Link, Stranger
             data: false,
         });
         match parsed.kind {
-            Kind::Manifest => stranger.manifest = true,
-            Kind::Segment(1) => stranger.data = true,
-            Kind::Segment(_) => {}
+            Kind::Manifest => stranger.manifest |= there,
+            Kind::Segment(_) => stranger.data |= there,
         }
     }
     found

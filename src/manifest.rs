@@ -68,6 +68,15 @@ impl Manifest {
             stream,
         }
     }
+
+    /// Of the same snapshot and base, and the same bytes in the same objects.
+    pub fn is_of_the_same_data(&self, other: &Manifest) -> bool {
+        let objects =
+            |m: &Manifest| m.stream.segments.iter().map(|s| (s.key.clone(), s.size)).collect::<Vec<_>>();
+        let data = |m: &Manifest| (m.stream.size, m.stream.composite_sha256, m.stream.chunk_size);
+        let guids = |m: &Manifest| (m.snapshot.guid, m.base.as_ref().map(|base| base.guid));
+        guids(self) == guids(other) && data(self) == data(other) && objects(self) == objects(other)
+    }
 }
 
 impl Stream {

@@ -6,8 +6,8 @@ use crate::upload::describe;
 
 pub fn run(context: &Context) -> Result<()> {
     let _lock = context.lock("abort_upload")?;
-    let intent = context.pending()?.intent;
-    context.upload(context.store()?)?.abort(&intent)?;
-    context.ui.note(&format!("no upload is pending any more ({})", describe(&intent.backup())));
+    let (overview, upload) = context.pending()?;
+    upload.abort(&overview.intent)?;
+    context.ui.note(&format!("no upload is pending any more ({})", describe(&overview.intent.backup())));
     Ok(())
 }

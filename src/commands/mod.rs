@@ -49,22 +49,30 @@ impl Context {
         Lock::take(&self.folder, who)
     }
 
+    /// The store, to look at.
     pub fn store(&self) -> Result<Store> {
-        Store::open(&self.folder, &self.local.bucket, &self.local.prefix)
+        Store::open(&self.folder, &self.local.bucket, &self.local.prefix, None)
+    }
+
+    /// The store, to be changed together with what is on this server.
+    fn store_of(&self, remote: &Remote) -> Result<Store> {
+        Store::open(&self.folder, &self.local.bucket, &self.local.prefix, Some(&remote.endpoint.url))
     }
 
     pub fn zfs(&self) -> Zfs {
         Zfs::new(config::zfs_words(&self.env))
     }
 
-    pub fn remote(&self) -> Result<Remote> {
+    fn remote(&self) -> Result<Remote> {
         let remote = Remote::new(&self.env, &self.local)?;
         remote.warnings.iter().for_each(|warning| self.ui.warning(warning));
         Ok(remote)
     }
 
-    pub fn client(&self) -> Result<Client> {
-        Client::new(self.remote()?, Arc::clone(&self.ui))
+    pub fn store_and_client(&self) -> Result<(Store, Client)> {
+        let remote = self.remote()?;
+        let store = self.store_of(&remote)?;
+        Ok((store, Client::new(remote, Arc::clone(&self.ui))?))
     }
 
     pub fn refuse_while_pending(&self) -> Result<()> {
@@ -78,8 +86,8 @@ impl Context {
         }
     }
 
-    /// The upload that resume_upload and abort_upload are about.
-    pub fn pending(&self) -> Result<Overview> {
+    /// The upload that resume_upload and abort_upload are about, and what they work with.
+    pub fn pending(&self) -> Result<(Overview, Upload)> {
         progress::refuse_python_upload(&self.folder, &self.local.bucket)?;
         let Some(overview) = progress::overview(&self.folder)? else {
             return Err(Error::pending("no upload is pending"));
@@ -92,14 +100,24 @@ impl Context {
             ))
             .hint("set ZFS2S3_BUCKET and ZFS2S3_PREFIX as they were when it began"));
         }
-        Ok(overview)
+        let upload = self.upload()?;
+        if overview.intent.endpoint != upload.endpoint {
+            return Err(Error::failed(format!(
+                "the pending upload is for the server {}, not for {}",
+                overview.intent.endpoint, upload.endpoint
+            ))
+            .hint("set AWS_ENDPOINT_URL or AWS_REGION as they were when it began"));
+        }
+        Ok((overview, upload))
     }
 
-    /// What an upload works with; the store is read anew.
-    pub fn upload(&self, store: Store) -> Result<Upload> {
+    /// What an upload works with.
+    pub fn upload(&self) -> Result<Upload> {
         let remote = self.remote()?;
-        let jobs = remote.jobs;
+        let (jobs, endpoint) = (remote.jobs, remote.endpoint.url.clone());
+        let store = self.store_of(&remote)?;
         Ok(Upload {
+            endpoint,
             folder: self.folder.clone(),
             store,
             client: Client::new(remote, Arc::clone(&self.ui))?,

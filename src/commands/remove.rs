@@ -5,7 +5,7 @@ use super::Context;
 use crate::backup::Point;
 use crate::cli;
 use crate::error::{Error, Result};
-use crate::inventory::{Inventory, list_bucket};
+use crate::inventory::Inventory;
 use crate::names::{BaseName, Guid, SnapshotName};
 use crate::store::format::{Contents, Entry, State};
 use crate::units::{count, human_size};
@@ -17,15 +17,12 @@ pub fn run(context: &Context, args: &cli::Remove) -> Result<()> {
         false => Some(context.lock(&format!("remove {}", args.snapshot))?),
     };
     context.refuse_while_pending()?;
-    let mut store = context.store()?;
+    let (mut store, client) = context.store_and_client()?;
     let at = wanted.find(&store.contents)?;
     let entry = store.contents.entries[at].clone();
-    let client = context.client()?;
-    if entry.state == State::Stored {
-        let listing = list_bucket(&client, &store.contents, &context.ui)?;
-        Inventory::new(&store.contents, listing.as_deref()).check_remove(&entry.backup())?;
-    }
+    Inventory::read(&client, &store.contents, &context.ui)?.check_remove(&entry.backup())?;
     let keys = entry.keys(&store.contents.prefix);
+    check_not_shared(&store.contents, at, &keys)?;
     if args.dry_run {
         return context.ui.data(&plan(&store.contents.bucket, &entry, &keys));
     }
@@ -43,6 +40,24 @@ pub fn run(context: &Context, args: &cli::Remove) -> Result<()> {
     store.save()?;
     context.ui.note(&format!("removed '{}'", entry.backup()));
     Ok(())
+}
+
+/// The Python tool's keys bear no guid: what it stored of a snapshot made again lies where the older one lay.
+fn check_not_shared(contents: &Contents, at: usize, keys: &[String]) -> Result<()> {
+    let others = contents.entries.iter().enumerate().filter(|(n, _)| *n != at);
+    let shared = others.map(|(_, entry)| entry).find(|entry| {
+        let theirs = entry.keys(&contents.prefix);
+        keys.iter().any(|key| theirs.contains(key))
+    });
+    match shared {
+        None => Ok(()),
+        Some(other) => Err(Error::refused(format!(
+            "the backup of guid {} has the same object '{}'",
+            other.snapshot.guid,
+            keys.first().map(String::as_str).unwrap_or_default()
+        ))
+        .hint("nothing was removed")),
+    }
 }
 
 /// What `-n` prints.

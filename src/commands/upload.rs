@@ -5,7 +5,7 @@ use crate::backup::Backup;
 use crate::cli;
 use crate::config;
 use crate::error::{Error, Result};
-use crate::inventory::{Inventory, list_bucket};
+use crate::inventory::Inventory;
 use crate::keys;
 use crate::names::{BaseName, SnapshotName};
 use crate::progress::record::{Intent, VERSION};
@@ -28,15 +28,15 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
     context.refuse_while_pending()?;
     let zfs = context.zfs();
     let backup = find(&zfs, &snapshot, base.as_ref())?;
-    let upload = context.upload(context.store()?)?;
-    let listing = list_bucket(&upload.client, &upload.store.contents, &context.ui)?;
-    let inventory = Inventory::new(&upload.store.contents, listing.as_deref());
+    let upload = context.upload()?;
+    let inventory = Inventory::read(&upload.client, &upload.store.contents, &context.ui)?;
     inventory.check_upload(&backup)?;
     for name in inventory.unrecoverable() {
         context.ui.warning(&format!(
             "'{name}' cannot be restored: its data, or those it hangs on, are not in the bucket"
         ));
     }
+    drop(inventory); // it may be large
     let estimate = match zfs.estimate(&backup) {
         Ok(size) => Some(size),
         // some versions cannot guess from a bookmark
@@ -46,9 +46,11 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
     if args.dry_run {
         return context.ui.data(&plan(context, &backup, &how, estimate));
     }
+    let endpoint = upload.endpoint.clone();
     upload.begin(Intent {
         version: VERSION,
         tool: concat!("zfs2s3 ", env!("CARGO_PKG_VERSION")).to_string(),
+        endpoint,
         bucket: context.local.bucket.clone(),
         prefix: context.local.prefix.clone(),
         snapshot: backup.snapshot,

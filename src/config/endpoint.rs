@@ -15,6 +15,8 @@ const DEFAULT_REGION: &str = "us-east-1";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     pub region: Region,
+    /// The server's URL.
+    pub url: String,
     /// The bucket's URL, without a slash at its end.
     pub bucket_url: String,
 }
@@ -36,10 +38,10 @@ impl Endpoint {
             Some(given) => with_scheme(given).map_err(|why| usage("AWS_ENDPOINT_URL", why))?,
             None => aws_url(region),
         };
-        let region = Region::Custom { region: region.to_string(), endpoint: url };
+        let region = Region::Custom { region: region.to_string(), endpoint: url.clone() };
         // an AWS certificate does not cover a bucket with dots
         let by_path = given.is_some() || bucket.contains('.');
-        Ok(Endpoint { bucket_url: bucket_url(bucket, &region, by_path)?, region })
+        Ok(Endpoint { bucket_url: bucket_url(bucket, &region, by_path)?, region, url })
     }
 }
 
@@ -56,7 +58,9 @@ fn aws_url(region: &str) -> String {
 }
 
 fn with_scheme(given: &str) -> std::result::Result<String, String> {
-    let bad = || format!("'{given}' is not a URL such as https://s3.example.org");
+    // a URL with a password in it is not shown
+    let shown = if given.contains('@') { "it".to_string() } else { format!("'{given}'") };
+    let bad = || format!("{shown} is not a URL such as https://s3.example.org");
     let (scheme, rest) = match given.split_once("://") {
         Some((scheme, rest)) => (scheme, rest),
         None if is_loopback(given) => ("http", given),
@@ -126,7 +130,7 @@ mod tests {
             ["ftp://x", "https://", "http://user:secret@host", "https://h?x=1", "https://h#f", "https://a b"]
         {
             let made = Endpoint::new(&Env::of(&[("AWS_ENDPOINT_URL", given)]), &Profile::default(), "b");
-            assert!(made.is_err(), "{given}");
+            assert!(!made.unwrap_err().message.contains("secret"), "{given}");
         }
         assert!(Endpoint::new(&Env::of(&[("AWS_REGION", "a/b")]), &Profile::default(), "b").is_err());
     }

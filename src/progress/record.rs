@@ -30,6 +30,7 @@ pub enum Record {
 pub struct Intent {
     pub version: u32,
     pub tool: String,
+    pub endpoint: String,
     pub bucket: String,
     pub prefix: String,
     pub snapshot: Point,

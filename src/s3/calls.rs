@@ -38,26 +38,25 @@ pub struct Open<'a> {
 pub type Piece<'a> = (u16, &'a str, Sha256);
 
 impl Client {
-    /// ListObjectsV2, all pages: every object whose key begins with `prefix`.
-    pub fn list_objects(&self, prefix: &str) -> Result<Vec<Object>> {
-        self.pages("list", prefix, reply::objects, || {
+    /// ListObjectsV2, all pages: every object whose key begins with `prefix` and that `keep` wants.
+    pub fn list_objects(&self, prefix: &str, keep: impl Fn(&Object) -> bool) -> Result<Vec<Object>> {
+        self.pages("list", prefix, reply::objects, keep, || {
             Request::new("GET", "").query("list-type", 2).query("prefix", prefix)
         })
     }
 
     /// ListMultipartUploads, all pages: the unfinished uploads whose key begins with `prefix`.
     pub fn list_uploads(&self, prefix: &str) -> Result<Vec<Upload>> {
-        let mut uploads = self.pages("list uploads", prefix, reply::uploads, || {
+        let ours = |upload: &Upload| upload.key.starts_with(prefix);
+        self.pages("list uploads", prefix, reply::uploads, ours, || {
             Request::new("GET", "").query("prefix", prefix).query("uploads", "")
-        })?;
-        uploads.retain(|upload| upload.key.starts_with(prefix));
-        Ok(uploads)
+        })
     }
 
     /// ListParts, all pages; none: S3 does not know this upload (any more).
     pub fn list_parts(&self, open: Open) -> Result<Option<Vec<Part>>> {
         let first = || Request::new("GET", open.key).query("uploadId", open.upload_id);
-        match self.pages("list parts", open.key, reply::parts, first) {
+        match self.pages("list parts", open.key, reply::parts, |_| true, first) {
             Err(failure) if failure.is_missing() => Ok(None),
             parts => parts.map(Some),
         }
@@ -68,6 +67,7 @@ impl Client {
         call: &str,
         key: &str,
         parse: impl Fn(&[u8]) -> std::result::Result<Page<T>, String>,
+        keep: impl Fn(&T) -> bool,
         first: impl Fn() -> Request<'a>,
     ) -> Result<Vec<T>> {
         let mut items = Vec::new();
@@ -77,7 +77,7 @@ impl Client {
             let request = next.iter().fold(first(), |request, (name, value)| request.query(name, value));
             let reply = self.send(&request)?;
             let page = parse(&reply.body).map_err(|why| odd(call, key, why))?;
-            items.extend(page.items);
+            items.extend(page.items.into_iter().filter(&keep));
             match page.next {
                 None => return Ok(items),
                 Some(marker) if !asked.insert(marker.clone()) => {
@@ -103,24 +103,41 @@ impl Client {
         }))
     }
 
+    /// HEAD where only "it is there" counts. Without s3:ListBucket, S3 says "forbidden" of what is not there.
+    pub fn head_if_allowed(&self, key: &str) -> Result<Option<Head>> {
+        match self.head(key) {
+            Err(failure) if failure.is_forbidden() => Ok(None),
+            head => head,
+        }
+    }
+
     /// GetObject, for small ones.
     pub fn get(&self, key: &str) -> Result<Vec<u8>> {
         Ok(self.send(&Request::new("GET", key))?.body)
     }
 
-    /// PutObject in class STANDARD; false: there is an object of this key already, and it stays as it is.
+    /// PutObject in class STANDARD; false: there is an object of this key already, and it stays as it is. Where the
+    /// server does not know a checksum (which Object Lock asks for) or a condition, it goes without.
     pub fn put_new(&self, key: &str, body: &[u8]) -> Result<bool> {
-        if self.head(key)?.is_some() {
+        if self.head_if_allowed(key)?.is_some() {
             return Ok(false);
         }
         let sha256 = Sha256::of(body);
-        let request =
-            |only_new| Request::new("PUT", key).header_if(only_new, "if-none-match", "*").body(body, sha256);
-        match self.send(&request(true)) {
-            Err(failure) if failure.is_precondition_failed() => Ok(false),
-            Err(failure) if failure.is_not_supported() => self.send(&request(false)).map(|_| true),
-            reply => reply.map(|_| true),
+        let request = |checksum, only_new| {
+            Request::new("PUT", key)
+                .header_if(checksum, "x-amz-checksum-sha256", sha256.base64())
+                .header_if(only_new, "if-none-match", "*")
+                .body(body, sha256)
+        };
+        let mut last = Ok(false);
+        for (checksum, only_new) in [(true, true), (false, true), (false, false)] {
+            match self.send(&request(checksum, only_new)) {
+                Err(failure) if failure.is_precondition_failed() => return Ok(false),
+                Err(failure) if failure.is_not_supported() => last = Err(failure),
+                reply => return reply.map(|_| true),
+            }
         }
+        last
     }
 
     /// DeleteObject; a key that is not there is fine.

@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 use crate::ui::Ui;
 use crate::utc::Utc;
 
-/// No reply that zfs2s3 asks for comes near this.
-const REPLY_LIMIT: u64 = 64 << 20;
+/// The largest reply is a manifest: 65 bytes a chunk.
+const REPLY_LIMIT: u64 = 512 << 20;
 /// New credentials are fetched when the old ones have this many seconds left.
 const RENEW_BEFORE: i64 = 300;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -64,7 +64,8 @@ impl Client {
             .accept_encoding("identity")
             .max_idle_connections(remote.jobs + 1)
             .max_idle_connections_per_host(remote.jobs + 1)
-            .output_buffer_size(128 << 10)
+            .input_buffer_size(16 << 10)
+            .output_buffer_size(((8 << 20) / remote.jobs).clamp(16 << 10, 128 << 10))
             .timeout_resolve(Some(Duration::from_secs(30)))
             .timeout_connect(Some(Duration::from_secs(30)))
             .timeout_per_write(Some(Duration::from_secs(120)))
@@ -94,7 +95,7 @@ impl Client {
     }
 
     pub fn patience(&self) -> Patience<'_> {
-        Patience { ui: &self.ui, until: Instant::now() + self.patience, next: FIRST_PAUSE }
+        Patience { ui: &self.ui, limit: self.patience, until: None, next: FIRST_PAUSE }
     }
 
     /// One try (two where the credentials had run out).
@@ -132,7 +133,10 @@ impl Client {
             }
             _ => self.agent.run(http.body(()).map_err(unsent)?),
         };
-        let response = outcome.map_err(|e| failed(e.to_string(), kind_of(&e)))?;
+        let response = outcome.map_err(|e| {
+            let hints = if is_untrusted(&e) { vec![UNTRUSTED.to_string()] } else { vec![] };
+            Failure { hints, ..failed(e.to_string(), kind_of(&e)) }
+        })?;
         let (parts, body) = response.into_parts();
         let mut bytes = Vec::new();
         let mut reader = body.into_with_config().limit(REPLY_LIMIT).reader();
@@ -175,11 +179,18 @@ fn refusal(request: &Request, status: StatusCode, reply: &Reply) -> Failure {
     failure
 }
 
+const UNTRUSTED: &str = "AWS_CA_BUNDLE names the authorities to trust; a certificate that is its own must not be \
+                         marked as a CA";
+
+/// What rustls makes of a certificate that it does not trust.
+fn is_untrusted(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData)
+}
+
 fn kind_of(error: &ureq::Error) -> Kind {
     use ureq::Error::*;
     match error {
-        // what rustls makes of a certificate that it does not trust
-        Io(e) if e.kind() == std::io::ErrorKind::InvalidData => Kind::Final,
+        _ if is_untrusted(error) => Kind::Final,
         Io(_)
         | Timeout(_)
         | HostNotFound
@@ -204,7 +215,9 @@ fn certificates(pem: &[u8]) -> std::result::Result<Vec<Certificate<'static>>, St
 /// How long to go on with one request: pauses that double, with jitter, or as long as S3 asks for.
 pub struct Patience<'a> {
     ui: &'a Ui,
-    until: Instant,
+    limit: Duration,
+    /// Set by the first failure: how long a try takes does not count, for a large part may take an hour.
+    until: Option<Instant>,
     next: Duration,
 }
 
@@ -220,7 +233,8 @@ impl Patience<'_> {
             Some(asked) => asked + self.next.mul_f64(jitter),
             None => self.next.mul_f64(jitter),
         };
-        if Instant::now() + pause > self.until {
+        let until = *self.until.get_or_insert_with(|| Instant::now() + self.limit);
+        if Instant::now() + pause > until {
             return Err(failure);
         }
         self.ui.retry(&failure.describe(), pause);

@@ -14,6 +14,7 @@ use crate::yaml;
 #[serde(deny_unknown_fields)]
 struct Unchecked {
     version: u32,
+    endpoint: String,
     bucket: String,
     prefix: String,
     backups: Vec<Entry>,
@@ -21,9 +22,11 @@ struct Unchecked {
     count: usize,
 }
 
-/// A checked list of what is stored in one bucket under one prefix.
+/// A checked list of what is stored in one bucket of one server, under one prefix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contents {
+    /// The server's URL: a bucket of the same name elsewhere is another one.
+    pub endpoint: String,
     pub bucket: String,
     pub prefix: String,
     pub entries: Vec<Entry>,
@@ -80,8 +83,13 @@ impl Entry {
 }
 
 impl Contents {
-    pub fn empty(bucket: &str, prefix: &str) -> Self {
-        Contents { bucket: bucket.to_string(), prefix: prefix.to_string(), entries: Vec::new() }
+    pub fn empty(endpoint: &str, bucket: &str, prefix: &str) -> Self {
+        Contents {
+            endpoint: endpoint.to_string(),
+            bucket: bucket.to_string(),
+            prefix: prefix.to_string(),
+            entries: Vec::new(),
+        }
     }
 
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -99,7 +107,12 @@ impl Contents {
                 read.count
             ));
         }
-        let contents = Contents { bucket: read.bucket, prefix: read.prefix, entries: read.backups };
+        let contents = Contents {
+            endpoint: read.endpoint,
+            bucket: read.bucket,
+            prefix: read.prefix,
+            entries: read.backups,
+        };
         contents.check()?;
         Ok(contents)
     }
@@ -108,6 +121,7 @@ impl Contents {
         #[derive(Serialize)]
         struct File<'a> {
             version: u32,
+            endpoint: &'a str,
             bucket: &'a str,
             prefix: &'a str,
             backups: &'a [Entry],
@@ -115,6 +129,7 @@ impl Contents {
         }
         yaml::to_string(&File {
             version: VERSION,
+            endpoint: &self.endpoint,
             bucket: &self.bucket,
             prefix: &self.prefix,
             backups: &self.entries,
@@ -178,6 +193,7 @@ mod tests {
 
     const STORE: &str = "\
 version: 1
+endpoint: https://s3.example.org
 bucket: b
 prefix: ''
 backups:

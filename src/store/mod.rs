@@ -1,6 +1,7 @@
 //! The store: ~/.local/share/zfs2s3/stored_snapshots.yml, the list of what is stored, and where it lies.
 //!
-//! It is read whole and written whole, and on the disk before a caller goes on. It belongs to one bucket and prefix.
+//! It is read whole and written whole, and on the disk before a caller goes on. It belongs to one
+//! server, bucket and prefix.
 
 pub mod format;
 pub mod python;
@@ -50,13 +51,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// No file is an empty store; a file that cannot be read or understood is an error.
-    pub fn open(folder: &Folder, bucket: &str, prefix: &str) -> Result<Store> {
+    /// No file is an empty store; a file that cannot be read or understood is an error. To look at it no `endpoint` is needed.
+    pub fn open(folder: &Folder, bucket: &str, prefix: &str, endpoint: Option<&str>) -> Result<Store> {
+        let empty = Contents::empty(endpoint.unwrap_or_default(), bucket, prefix);
         let path = folder.store();
         let text = match read_text(&path)? {
             None => {
-                let contents = Contents::empty(bucket, prefix);
-                return Ok(Store { folder: folder.clone(), contents, from_python: false });
+                return Ok(Store { folder: folder.clone(), contents: empty, from_python: false });
             }
             Some(text) => text,
         };
@@ -67,31 +68,49 @@ impl Store {
         };
         let from_python = python::is_python(&text);
         let contents = match from_python {
+            true if !prefix.is_empty() => {
+                return Err(Error::failed(format!(
+                    "the store {} is the older, Python zfs2s3's, which knew no prefix",
+                    path.display()
+                ))
+                .hint("unset ZFS2S3_PREFIX, or set XDG_DATA_HOME to have another store"));
+            }
             true => {
                 let entries = python::parse(&text).map_err(damaged)?;
-                let bare = Contents { entries, ..Contents::empty(bucket, prefix) };
+                let bare = Contents { entries, ..empty };
                 bare.to_yaml().and_then(|yaml| Contents::parse(&yaml)).map_err(damaged)?
             }
             false => Contents::parse(&text).map_err(damaged)?,
         };
         let store = Store { folder: folder.clone(), contents, from_python };
-        store.check_place(bucket, prefix)?;
+        store.check_place(bucket, prefix, endpoint)?;
         Ok(store)
     }
 
-    fn check_place(&self, bucket: &str, prefix: &str) -> Result<()> {
-        let (own_bucket, own_prefix) = (&self.contents.bucket, &self.contents.prefix);
-        if own_bucket == bucket && own_prefix == prefix {
-            return Ok(());
+    fn check_place(&self, bucket: &str, prefix: &str, endpoint: Option<&str>) -> Result<()> {
+        let own = &self.contents;
+        let path = self.folder.store();
+        if own.bucket != bucket || own.prefix != prefix {
+            let place = |bucket: &str, prefix: &str| format!("bucket '{bucket}', prefix '{prefix}'");
+            return Err(Error::failed(format!(
+                "the store {} is of {}, not of {}",
+                path.display(),
+                place(&own.bucket, &own.prefix),
+                place(bucket, prefix)
+            ))
+            .hint(
+                "set ZFS2S3_BUCKET and ZFS2S3_PREFIX to the store's, or XDG_DATA_HOME to have another store",
+            ));
         }
-        let place = |bucket: &str, prefix: &str| format!("bucket '{bucket}', prefix '{prefix}'");
-        Err(Error::failed(format!(
-            "the store {} is of {}, not of {}",
-            self.folder.store().display(),
-            place(own_bucket, own_prefix),
-            place(bucket, prefix)
-        ))
-        .hint("set ZFS2S3_BUCKET and ZFS2S3_PREFIX to the store's, or XDG_DATA_HOME to have another store"))
+        match endpoint {
+            Some(endpoint) if endpoint != own.endpoint => Err(Error::failed(format!(
+                "the store {} is of the server {}, not of {endpoint}",
+                path.display(),
+                own.endpoint
+            ))
+            .hint("set AWS_ENDPOINT_URL or AWS_REGION to the store's; if the same bucket has moved, change 'endpoint' in the file")),
+            _ => Ok(()),
+        }
     }
 
     /// When this returns, the new list is on the disk.

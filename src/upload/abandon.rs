@@ -1,60 +1,79 @@
-//! Gives a pending upload up: ends its unfinished uploads in S3, and deletes the objects that it has made, but nothing
-//! that is, or may be, part of a stored backup.
+//! Gives a pending upload up: ends its unfinished uploads in S3, and deletes what it has made, but nothing that is, or may
+//! be, part of a stored backup.
 
 use super::finish::Expected;
 use super::{Upload, describe};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::inventory::Inventory;
 use crate::keys;
-use crate::progress::record::Intent;
+use crate::manifest::Manifest;
+use crate::progress::record::{Intent, Overview, SegmentState};
 use crate::progress::{self, Progress};
+use crate::s3::calls::Open;
 
 impl Upload {
     pub(super) fn abandon(&mut self, intent: &Intent) -> Result<()> {
-        let backup = intent.backup();
         let progress = Progress::open(&self.folder)?;
-        if self.store.contents.entries.iter().any(|entry| entry.link() == backup.link()) {
-            // the run before ended between the store and the progress file
-            self.end_strays(intent, &[]);
-            self.forget(progress, intent)?;
-            self.ui.note(&format!("{} was stored already, and stays so", describe(&backup)));
-            return Ok(());
-        }
-        let complete = self.client.head(&keys::manifest(&intent.prefix, &backup));
-        match complete {
-            Ok(Some(_)) => {
-                return Err(Error::refused(format!(
-                    "'{backup}' is complete in the bucket, so it is no longer just an upload"
-                ))
-                .hint("'zfs2s3 resume_upload' puts it into the store; 'zfs2s3 remove' can remove it then"));
-            }
-            Ok(None) => {}
-            Err(failure) if failure.is_forbidden() => {}
-            Err(failure) => return Err(failure.into()),
-        }
         let Some(overview) = progress::overview(&self.folder)? else { return Ok(()) };
-        for (segment, state) in &overview.segments {
-            let key = keys::segment(&intent.prefix, &backup, *segment);
-            self.client.abort_multipart_upload(&key, &state.upload_id)?;
-            self.delete_own(&key, *segment)?;
+        if self.is_stored(intent) {
+            // the run before ended between the store and the progress file
+            self.ui.note(&format!("{} was stored already, and stays so", describe(&intent.backup())));
+        } else {
+            self.take_back(intent, &overview)?;
         }
         self.end_strays(intent, &[]);
         self.forget(progress, intent)
     }
 
-    /// Deletes a segment's object, if it is just what this upload made of it.
-    fn delete_own(&self, key: &str, segment: u32) -> Result<()> {
-        let parts = progress::parts_of(&self.folder, segment)?;
-        match self.client.head(key) {
-            Ok(Some(head)) if !parts.is_empty() && Expected::of(&parts).is(&head) => {
-                Ok(self.client.delete(key)?)
+    fn take_back(&self, intent: &Intent, overview: &Overview) -> Result<()> {
+        let backup = intent.backup();
+        let manifest_key = keys::manifest(&intent.prefix, &backup);
+        let there = match self.client.head_if_allowed(&manifest_key)? {
+            Some(_) => Some(self.read_manifest(&manifest_key)?),
+            None => None,
+        };
+        let others = match &there {
+            None => false,
+            Some(manifest) if manifest.as_ref().is_some_and(|manifest| is_own(manifest, overview)) => {
+                // complete but for the store: another host may have built on it already
+                Inventory::read(&self.client, &self.store.contents, &self.ui)?.check_remove(&backup)?;
+                self.client.delete(&manifest_key)?;
+                false
             }
-            Ok(Some(_)) => {
-                self.ui.warning(&format!("the object '{key}' is not what this upload made, and stays"));
-                Ok(())
+            Some(_) => {
+                self.ui.note(&format!("another store has stored {}: its objects stay", describe(&backup)));
+                true
             }
-            Ok(None) => Ok(()),
-            Err(failure) if failure.is_forbidden() => Ok(()),
-            Err(failure) => Err(failure.into()),
+        };
+        for (segment, state) in &overview.segments {
+            let key = keys::segment(&intent.prefix, &backup, *segment);
+            let open = Open { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
+            let still_open = self.client.list_parts(open)?.is_some();
+            self.client.abort_multipart_upload(&key, &state.upload_id)?;
+            if !others {
+                self.delete_own(&key, *segment, state, still_open)?;
+            }
         }
+        Ok(())
     }
+
+    /// Deletes the object of a segment, if it is just what this upload made: so not if that was still open.
+    fn delete_own(&self, key: &str, segment: u32, state: &SegmentState, was_open: bool) -> Result<()> {
+        let parts = progress::parts_of(&self.folder, segment)?;
+        let Some(head) = self.client.head_if_allowed(key)? else { return Ok(()) };
+        let same_etag = state.completed.as_ref().is_none_or(|completed| completed.etag == head.etag);
+        if !was_open && !parts.is_empty() && same_etag && Expected::of(&parts).is(&head) {
+            return Ok(self.client.delete(key)?);
+        }
+        self.ui.warning(&format!("the object '{key}' is not what this upload made, and stays"));
+        Ok(())
+    }
+}
+
+/// Was the manifest written by this upload? It bears the time of its end, and the ETags that it found.
+fn is_own(manifest: &Manifest, overview: &Overview) -> bool {
+    let etags = manifest.stream.segments.iter().map(|segment| Some(segment.etag.as_str()));
+    let found = overview.segments.values().map(|state| state.completed.as_ref().map(|c| c.etag.as_str()));
+    let ended = overview.end.as_ref().is_some_and(|end| end.stored == manifest.stream.stored);
+    ended && manifest.tool == overview.intent.tool && etags.eq(found)
 }

@@ -7,10 +7,11 @@ use super::{Upload, describe};
 use crate::digest::{Composite, Sha256};
 use crate::error::{Error, Result};
 use crate::keys;
-use crate::manifest::{Manifest, Segment, Stream, chunk_lines};
+use crate::manifest::{Manifest, Segment, Stream, VERSION, chunk_lines};
 use crate::progress::record::{Completed, End, Intent, PartStored, Record, SegmentState};
 use crate::progress::{self, Progress};
 use crate::s3::calls::{Head, Open, Piece};
+use crate::s3::failure::{Failure, Kind};
 use crate::store::format::{Entry, State};
 use crate::units::{count, human_size};
 use crate::yaml;
@@ -36,8 +37,10 @@ impl Expected {
         let sums_agree = match &head.checksum {
             Some(sum) => *sum == self.composite.s3() || *sum == self.composite.sha256().base64(),
             None => match head.etag.trim_matches('"').rsplit_once('-') {
-                Some((_, parts)) => parts == self.parts.to_string(),
-                None => true,
+                Some((_, parts)) if parts.bytes().all(|b| b.is_ascii_digit()) => {
+                    parts == self.parts.to_string()
+                }
+                _ => true,
             },
         };
         head.size == self.size && sums_agree
@@ -60,8 +63,9 @@ impl Upload {
             segments,
         };
         let manifest = Manifest::new(&intent.tool, &backup, stream);
-        self.put_manifest(intent, &manifest)?;
-        if self.store.contents.entries.iter().all(|entry| entry.link() != backup.link()) {
+        self.check_base(intent)?;
+        let manifest = self.put_manifest(intent, manifest)?;
+        if !self.is_stored(intent) {
             self.store.contents.entries.push(Entry {
                 snapshot: backup.snapshot.clone(),
                 base: backup.base.clone(),
@@ -136,20 +140,21 @@ impl Upload {
         let mut patience = self.client.patience();
         let mut done = false;
         let head = loop {
-            match self.client.head(key) {
-                Ok(Some(head)) if expected.is(&head) => break head,
-                Ok(Some(_)) => return Err(another_object(key)),
-                Ok(None) => {}
-                // without the right to list, S3 says "forbidden" of what is not there
-                Err(failure) if failure.is_forbidden() && !done => {}
-                Err(failure) => return Err(failure.into()),
+            match self.client.head_if_allowed(key)? {
+                Some(head) if expected.is(&head) => break head,
+                Some(_) => return Err(another_object(key)),
+                None if done => {
+                    patience.pause_after(not_there(key))?;
+                    continue;
+                }
+                None => {}
             }
             match self.client.complete_multipart_upload_once(open, &pieces) {
                 Ok(()) => done = true,
                 // by the try before, whose reply was lost: HEAD will tell
-                Err(failure) if (failure.is_missing() || failure.is_precondition_failed()) && !done => {
+                Err(failure) if failure.is_missing() || failure.is_precondition_failed() => {
                     done = true;
-                    if self.client.head(key)?.is_none() {
+                    if self.client.head_if_allowed(key)?.is_none() {
                         return Err(Error::try_again(format!(
                             "S3 no longer knows the upload of {key}: {}",
                             failure.describe()
@@ -159,22 +164,38 @@ impl Upload {
                 Err(failure) => patience.pause_after(failure)?,
             }
         };
+        if !done {
+            // by another store, so this one's upload is still open
+            self.client.abort_multipart_upload(key, &state.upload_id)?;
+        }
         let completed = Completed { segment, etag: head.etag, checksum: head.checksum };
         progress.add(&Record::Completed(completed.clone()))?;
         Ok(completed)
     }
 
-    fn put_manifest(&self, intent: &Intent, manifest: &Manifest) -> Result<()> {
+    /// Gives back the manifest that is there: this one, or an equal one of a try before or of another store.
+    fn put_manifest(&self, intent: &Intent, manifest: Manifest) -> Result<Manifest> {
         let key = keys::manifest(&intent.prefix, &intent.backup());
-        let text = yaml::to_string(manifest).map_err(|why| Error::failed(format!("the manifest: {why}")))?;
+        let text = yaml::to_string(&manifest).map_err(|why| Error::failed(format!("the manifest: {why}")))?;
         if self.client.put_new(&key, text.as_bytes())? {
-            return Ok(());
+            return Ok(manifest);
         }
-        // by a try before, whose reply was lost?
-        if self.client.get(&key)? == text.as_bytes() { Ok(()) } else { Err(another_object(&key)) }
+        match self.read_manifest(&key)? {
+            Some(there) if there.is_of_the_same_data(&manifest) => Ok(there),
+            _ => Err(another_object(&key)),
+        }
     }
 
-    /// Ends uploads of this backup's keys that are not in `keep`: a Create whose reply was lost leaves one.
+    /// None where it is damaged, or not one that this version knows.
+    pub(super) fn read_manifest(&self, key: &str) -> Result<Option<Manifest>> {
+        let bytes = self.client.get(key)?;
+        let manifest =
+            std::str::from_utf8(&bytes).ok().and_then(|text| yaml::from_str::<Manifest>(text).ok());
+        Ok(manifest.filter(|manifest| manifest.version == VERSION))
+    }
+
+    /// Ends uploads of this backup's keys that are not in `keep` and have no parts: a Create whose reply was lost
+    /// leaves one. One that has parts is another host's.
     pub(super) fn end_strays(&self, intent: &Intent, keep: &[&str]) {
         let key = keys::segment(&intent.prefix, &intent.backup(), 1);
         let found = match self.client.list_uploads(&key) {
@@ -183,11 +204,22 @@ impl Upload {
             Err(failure) => return self.ui.warning(&failure.describe()),
         };
         for upload in found.iter().filter(|upload| !keep.contains(&upload.upload_id.as_str())) {
-            if let Err(failure) = self.client.abort_multipart_upload(&upload.key, &upload.upload_id) {
+            let open = Open { key: &upload.key, upload_id: &upload.upload_id, checksums: false };
+            let ended = match self.client.list_parts(open) {
+                Ok(Some(parts)) if parts.is_empty() => {
+                    self.client.abort_multipart_upload(&upload.key, &upload.upload_id)
+                }
+                listed => listed.map(|_| ()),
+            };
+            if let Err(failure) = ended {
                 self.ui.warning(&format!("an unfinished upload stays: {}", failure.describe()));
             }
         }
     }
+}
+
+fn not_there(key: &str) -> Failure {
+    Failure::transport(format!("HEAD {key}"), "S3 does not show the object yet".to_string(), Kind::Transient)
 }
 
 fn another_object(key: &str) -> Error {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::backup::Backup;
 use crate::error::{Error, Result, Status};
+use crate::inventory::Inventory;
 use crate::progress::record::{End, Intent, Overview};
 use crate::progress::{self, Progress};
 use crate::s3::client::Client;
@@ -28,6 +29,8 @@ use crate::zfs::Zfs;
 pub struct Upload {
     pub folder: Folder,
     pub store: Store,
+    /// The server's URL.
+    pub endpoint: String,
     pub client: Client,
     pub zfs: Zfs,
     pub jobs: usize,
@@ -56,6 +59,7 @@ impl Upload {
     /// Goes on with the pending upload.
     pub fn resume(mut self, overview: Overview) -> Result<()> {
         let intent = overview.intent.clone();
+        self.check_base(&intent).map_err(pending)?;
         let progress = Progress::open(&self.folder)?;
         let (overview, known) = self.reconcile(&progress, overview)?;
         let end = match overview.end.clone() {
@@ -82,6 +86,19 @@ impl Upload {
         let end = End { size: size?, stored: Utc::now() };
         progress.add(&progress::record::Record::End(end.clone()))?;
         Ok(end)
+    }
+
+    /// Another host may have removed the base since the upload began.
+    fn check_base(&self, intent: &Intent) -> Result<()> {
+        if intent.base.is_none() || self.is_stored(intent) {
+            return Ok(());
+        }
+        Inventory::read(&self.client, &self.store.contents, &self.ui)?.check_resume(&intent.backup())
+    }
+
+    fn is_stored(&self, intent: &Intent) -> bool {
+        let link = intent.backup().link();
+        self.store.contents.entries.iter().any(|entry| entry.link() == link)
     }
 
     fn check_same_snapshot(&self, intent: &Intent) -> Result<()> {

@@ -54,7 +54,7 @@ impl Upload {
             return Ok(Some(same.map(|part| part.part_number).collect()));
         }
         // completed, perhaps by a run that did not live to write that down
-        match self.client.head(&key)? {
+        match self.client.head_if_allowed(&key)? {
             Some(head) if !parts.is_empty() && Expected::of(parts).is(&head) => {
                 if state.completed.is_none() {
                     let completed = Completed { segment, etag: head.etag, checksum: head.checksum };

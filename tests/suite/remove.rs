@@ -142,7 +142,20 @@ fn another_hosts_backup_that_hangs_on_it_counts() {
     host.write_data("stored_snapshots.yml", &before);
     let said = host.fails(3, "remove tank/a@1");
     assert!(said.contains("-i tank/a@1 tank/a@2  (in the bucket, not in the store)"), "{said}");
-    // also while it is being stored, when only its data are there
+    // also while it is only being uploaded
+    let host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    let before = host.store_text();
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillBefore);
+    host.run("upload -i @1 tank/a@2").expect(-9);
+    host.s3.no_more_faults();
+    let progress = std::fs::read(host.data("upload_progress.yml")).unwrap();
+    std::fs::remove_file(host.data("upload_progress.yml")).unwrap();
+    assert!(host.fails(3, "remove tank/a@1").contains("-i tank/a@1 tank/a@2  (in the bucket"));
+    std::fs::write(host.data("upload_progress.yml"), progress).unwrap();
+    host.ok("resume_upload");
+    host.write_data("stored_snapshots.yml", &before);
+    // and while it is being stored, when only its data are there
     host.s3.state().objects.remove(&key("tank/a@2", 2, Some(1)).replace(".zfs", ".yml"));
     host.fails(3, "remove tank/a@1");
 }
@@ -150,12 +163,12 @@ fn another_hosts_backup_that_hangs_on_it_counts() {
 #[test]
 fn killed_at_any_request_the_same_command_goes_on() {
     for act in [Act::KillBefore, Act::KillAfter] {
-        for at in 0..3 {
+        for at in 0..4 {
             let host = month();
             host.s3.fault("", at, 1, act.clone());
             host.run("remove -i @3 tank/a@4").expect(-9);
             host.s3.no_more_faults();
-            if at > 0 {
+            if at > 1 {
                 assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD removing");
                 assert!(host.fails(3, "upload -i @3 tank/a@4").contains("is being removed"));
                 host.ok("upload -i @3 tank/a@5");
@@ -210,4 +223,31 @@ fn a_damaged_store_with_a_circle_loses_nothing() {
     host.fails(3, "remove -i @4 tank/a@1");
     host.fails(3, "upload -i @4 tank/a@5");
     assert_eq!(host.s3.state().count("DeleteObject"), 0);
+}
+
+#[test]
+fn an_interrupted_removal_is_asked_about_again() {
+    let host = month();
+    host.s3.fault("DeleteObject", 0, 1, Act::KillBefore);
+    host.run("remove -i @3 tank/a@4").expect(-9);
+    host.s3.no_more_faults();
+    // another host, that sees its manifest, builds on it
+    host.s3.state().put(&key("tank/a@5", 5, Some(4)), b"x");
+    let said = host.fails(3, "remove -i @3 tank/a@4");
+    assert!(said.contains("-i tank/a@4 tank/a@5"), "{said}");
+    host.s3.state().objects.remove(&key("tank/a@5", 5, Some(4)));
+    host.ok("remove -i @3 tank/a@4");
+    host.assert_clean();
+}
+
+#[test]
+fn two_python_backups_with_one_object() {
+    let host = Host::new();
+    let twice = "!S3BackupStructureDto\nbackups:\n- !S3BackupDto\n  base: null\n  snapshot: !SnapshotDto\n    guid: '1'\n    name: tank@a\n\
+                 - !S3BackupDto\n  base: null\n  snapshot: !SnapshotDto\n    guid: '2'\n    name: tank@a\n";
+    host.write_data("stored_snapshots.yml", twice);
+    host.s3.state().put("tank@a", b"the newer");
+    let said = host.fails(3, "remove 1");
+    assert!(said.contains("the backup of guid 2 has the same object 'tank@a'"), "{said}");
+    assert_eq!(host.s3.state().bytes("tank@a"), b"the newer");
 }

@@ -64,14 +64,7 @@ fn ends_cleanly(host: &Host, way_out: &str, what: &str) {
     if pending {
         let said = host.fails(4, "upload -i @s1 tank/src@s2");
         assert!(said.contains("is pending: tank/src@s2"), "{what}: {said}");
-        let ran = host.run(way_out);
-        // complete but for the store: it is no longer just an upload
-        if way_out == "abort_upload" && ran.status == 3 {
-            assert!(ran.stderr.contains("complete in the bucket"), "{what}: {}", ran.stderr);
-            host.ok("resume_upload");
-        } else {
-            ran.expect(0);
-        }
+        host.ok(way_out);
     }
     host.assert_clean();
     let stored = host.listed().len() == 2;
@@ -85,6 +78,122 @@ fn ends_cleanly(host: &Host, way_out: &str, what: &str) {
     }
     host.ok("upload -i @s1 tank/src@s2");
     host.assert_clean();
+}
+
+/// `tank/a@2` on `@1`, killed when its manifest is in the bucket, and the store does not know it yet.
+fn complete_but_for_the_store() -> Host {
+    let host = Host::with_snapshots(3);
+    host.ok("upload tank/a@1");
+    host.s3.fault("PutObject", 0, 1, Act::KillAfter);
+    host.run("upload -i @1 tank/a@2").expect(-9);
+    host.s3.no_more_faults();
+    host
+}
+
+#[test]
+fn complete_but_for_the_store_it_is_given_up_only_if_nothing_hangs_on_it() {
+    let host = complete_but_for_the_store();
+    host.ok("abort_upload");
+    assert_eq!(host.listed().len(), 1);
+    host.assert_clean();
+    // another host has built on it
+    let host = complete_but_for_the_store();
+    host.s3.state().put(&key("tank/a@3", 3, Some(2)), b"x");
+    let said = host.fails(3, "abort_upload");
+    assert!(
+        said.contains("is needed to restore other backups") && said.contains("-i tank/a@2 tank/a@3"),
+        "{said}"
+    );
+    host.ok("resume_upload");
+    assert_eq!(host.listed().len(), 2);
+}
+
+#[test]
+fn what_another_store_has_stored_meanwhile_is_adopted_or_left_alone() {
+    let other = |host: &Host, chunk: &str| {
+        let mut env = host.environment();
+        env.retain(|(name, _)| name != "XDG_DATA_HOME" && name != "ZFS2S3_CHUNK_SIZE");
+        let run = std::process::Command::new(env!("CARGO_BIN_EXE_zfs2s3"))
+            .env_clear()
+            .envs(env)
+            .env("ZFS2S3_CHUNK_SIZE", chunk)
+            .env("XDG_DATA_HOME", host.home().join("other"))
+            .args(["upload", "tank/src@s1"])
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    };
+    // the same bytes in the same chunks
+    let host = killed_after(7);
+    other(&host, "64K");
+    assert_eq!(host.s3.state().uploads.len(), 1, "this store's upload is left alone");
+    host.ok("resume_upload");
+    assert_eq!(host.listed(), ["tank/src@s1 - 1131752 STANDARD stored"]);
+    assert!(host.s3.state().uploads.is_empty());
+    // other chunks: this upload cannot be finished, and giving it up leaves the other's
+    let host = killed_after(7);
+    other(&host, "128K");
+    let said = host.fails(3, "resume_upload");
+    assert!(said.contains("another object is at"), "{said}");
+    let said = host.ok("abort_upload").stderr;
+    assert!(said.contains("another store has stored tank/src@s1, full: its objects stay"), "{said}");
+    assert!(host.s3.state().uploads.is_empty());
+    assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
+    // while the other is between its data and its manifest
+    let host = Host::with_real_streams();
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillBefore);
+    host.run("upload tank/src@s1").expect(-9);
+    host.s3.no_more_faults();
+    host.s3.state().put(&key(S1.0, S1.1, None), &real("full.zfs"));
+    host.ok("abort_upload");
+    assert_eq!(
+        host.s3.state().bytes(&key(S1.0, S1.1, None)),
+        real("full.zfs"),
+        "not this upload's, which was open"
+    );
+}
+
+#[test]
+fn another_stores_running_upload_is_left_alone() {
+    let host = Host::with_real_streams();
+    host.s3.fault("UploadPart", 7, 1, Act::KillBefore);
+    let mut other = host.environment();
+    other.push(("XDG_DATA_HOME".to_string(), host.home().join("other").to_str().unwrap().to_string()));
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_zfs2s3"));
+    let child = child
+        .env_clear()
+        .envs(other)
+        .args(["upload", "tank/src@s1"])
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let mut child = child.unwrap();
+    host.s3.victim.store(child.id(), std::sync::atomic::Ordering::SeqCst);
+    child.wait().unwrap();
+    host.s3.no_more_faults();
+    assert_eq!(host.s3.state().uploads.len(), 1);
+    let said = host.fails(3, "upload -i @s1 tank/src@s2");
+    assert!(said.contains("hint: 'tank/src@s1' is in the bucket, but not in this host's store"), "{said}");
+    host.ok("upload tank/src@s1");
+    assert_eq!(host.s3.state().uploads.len(), 1);
+}
+
+#[test]
+fn another_server_is_never_taken_for_the_one_that_the_upload_began_on() {
+    let mut host = killed_after(7);
+    let elsewhere = Host::new();
+    let home = host.s3.url();
+    host.set("AWS_ENDPOINT_URL", &elsewhere.s3.url());
+    for line in ["resume_upload", "abort_upload"] {
+        let said = host.fails(1, line);
+        assert!(said.contains(&format!("the pending upload is for the server {home}")), "{said}");
+    }
+    host.set("AWS_ENDPOINT_URL", &home);
+    host.ok("resume_upload");
+    host.set("AWS_ENDPOINT_URL", &elsewhere.s3.url());
+    let said = host.fails(1, "remove tank/src@s1");
+    assert!(said.contains(&format!("is of the server {home}, not of {}", elsewhere.s3.url())), "{said}");
+    assert_eq!(host.listed().len(), 1, "looking needs no server");
+    assert!(elsewhere.s3.state().log.is_empty());
 }
 
 /// The same with several segments, killed again while it resumes.
@@ -270,6 +379,37 @@ fn a_base_that_is_removed_meanwhile_by_another_host_ends_the_resume() {
     host.ok("abort_upload");
     host.set("ZFS2S3_JOBS", "1");
     assert!(host.s3.state().uploads.is_empty());
+}
+
+#[test]
+fn a_base_that_is_removed_while_the_upload_runs_ends_it() {
+    let host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    host.s3.fault("UploadPart", 0, 1, Act::Delay(Duration::from_millis(500)));
+    let child = host.spawn("upload -i @1 tank/a@2");
+    while host.s3.state().count("UploadPart") < 2 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    host.s3.state().objects.clear();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).to_string();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("no stored chain"), "{said}");
+    host.ok("abort_upload");
+    assert!(host.s3.state().objects.is_empty() && host.s3.state().uploads.is_empty());
+}
+
+#[test]
+fn without_the_right_to_list_it_resumes_too() {
+    let host = killed_after(7);
+    host.s3.state().powers.may_list = false;
+    host.ok("resume_upload");
+    let host = killed_after(7);
+    host.s3.state().powers.may_list = false;
+    host.s3.state().uploads.clear();
+    host.ok("resume_upload");
+    assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
+    host.assert_clean();
 }
 
 #[test]

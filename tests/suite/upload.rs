@@ -286,7 +286,11 @@ fn a_backup_that_only_the_bucket_knows_counts() {
     std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
     let said = host.fails(3, "upload tank/a@1");
     assert!(said.contains("'tank/a@1' is in the bucket already, though not in the store"), "{said}");
-    host.ok("upload -i @2 tank/a@3");
+    let said = host.fails(3, "upload -i @2 tank/a@3");
+    assert!(
+        said.contains("hint: '-i tank/a@1 tank/a@2' is in the bucket, but not in this host's store"),
+        "{said}"
+    );
     let said = host.fails(1, "remove tank/a@1");
     assert!(said.contains("no such backup is stored"), "{said}");
 }
@@ -315,6 +319,16 @@ fn without_the_right_to_list_the_store_alone_decides() {
     host.fails(3, "remove tank/a@1");
     host.ok("remove -i @1 tank/a@2");
     host.assert_clean();
+}
+
+#[test]
+fn another_hosts_prefix_below_ours_gives_no_base() {
+    let mut host = Host::with_snapshots(2);
+    host.set("ZFS2S3_PREFIX", "b/");
+    host.ok("upload tank/a@1");
+    host.set("ZFS2S3_PREFIX", "");
+    std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
+    host.fails(3, "upload -i @1 tank/a@2");
 }
 
 #[test]

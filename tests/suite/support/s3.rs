@@ -358,6 +358,10 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
         }
         "ListObjectsV2" => list_objects(state, request),
         "ListMultipartUploads" => list_uploads(state, request),
+        // so AWS hides what is there from those who may not list
+        "HeadObject" | "GetObject" if !state.powers.may_list && !state.objects.contains_key(&key) => {
+            error(403, "AccessDenied", "no listing")
+        }
         "HeadObject" | "GetObject" => get(state, &key),
         "PutObject" if only_new && state.objects.contains_key(&key) => {
             error(412, "PreconditionFailed", "exists")

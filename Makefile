@@ -1,0 +1,55 @@
+# zfs2s3: make, make demo, make test, make check, make lint, make bench, make install
+# What a target needs and this machine lacks is installed with apt, or with pip into a venv under target/; each says so.
+PREFIX = /usr/local
+MANDIR = $(PREFIX)/share/man
+DESTDIR =
+CARGO = cargo
+BINARY = target/release/zfs2s3
+
+all: $(BINARY)
+
+$(BINARY): tools FORCE
+	$(CARGO) build --release --locked
+
+# the main job, for real: OpenZFS in a guest (or this host's own), SeaweedFS on loopback
+demo: $(BINARY)
+	tests/guest/demo-anywhere $(BINARY)
+
+# the fast suite: no server, no guest
+test: tools
+	$(CARGO) test --locked
+
+# test, and end to end on real OpenZFS and SeaweedFS
+check: test $(BINARY)
+	tests/guest/run tests/guest/check $(BINARY)
+	tests/guest/https $(BINARY)
+
+lint: tools
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+	@tests/need mandoc mandoc
+	mandoc -T lint -W warning zfs2s3.1
+	@tests/need shellcheck shellcheck
+	shellcheck -S warning tests/need tests/bench/run tests/guest/* tests/suite/support/zfs .ci/run
+
+# CPU and memory of an upload, beside the least that any program would need
+bench: $(BINARY)
+	tests/bench/run $(BINARY)
+
+install: $(BINARY)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR)/man1
+	install -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/zfs2s3
+	install -m 644 zfs2s3.1 $(DESTDIR)$(MANDIR)/man1/zfs2s3.1
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/zfs2s3 $(DESTDIR)$(MANDIR)/man1/zfs2s3.1
+
+clean:
+	$(CARGO) clean
+
+# a linker and a C compiler, which cargo does not bring
+tools:
+	@tests/need cc gcc libc6-dev
+
+FORCE:
+.PHONY: all demo test check lint bench install uninstall clean tools FORCE

@@ -1,0 +1,142 @@
+"""The measurements of tests/bench/run: CPU by wait4, which counts a process and those it waited for."""
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import time
+
+BINARY, FLOOR, ZFS, WORK = (os.environ[name] for name in ("BINARY", "FLOOR", "ZFS", "WORK"))
+SIZE = 2 << 30
+CHUNK = 16 << 20
+ROUNDS = 3
+
+
+def stream(path):
+    """Noise between a BEGIN and an END record."""
+    with open(path, "wb") as out:
+        begin = bytearray(312)
+        struct.pack_into("<QQ", begin, 8, 0x2F5BACBAC, 1)
+        struct.pack_into("<Q", begin, 40, 1)
+        out.write(begin)
+        noise = os.urandom(64 << 20)
+        left = SIZE - 624
+        while left > 0:
+            left -= out.write(noise[:left])
+        end = bytearray(312)
+        struct.pack_into("<I", end, 0, 5)
+        struct.pack_into("<Q", end, 40, 1)
+        out.write(end)
+
+
+def measure(command, **env):
+    """CPU seconds, seconds, and peak memory in MiB of the process itself."""
+    begun = time.monotonic()
+    child = subprocess.Popen(command, env=os.environ | env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    peak = 0
+    while True:
+        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+        if pid:
+            break
+        try:
+            with open(f"/proc/{child.pid}/status") as f:
+                peak = max([peak] + [int(line.split()[1]) for line in f if line.startswith("VmHWM")])
+        except OSError:
+            pass
+        time.sleep(0.01)
+    if status:
+        sys.exit(f"{command}: {child.stderr.read().decode()}")
+    return usage.ru_utime + usage.ru_stime, time.monotonic() - begun, peak / 1024
+
+
+def upload(jobs):
+    os.makedirs(f"{WORK}/zfs", exist_ok=True)
+    with open(f"{WORK}/zfs/snapshots", "w") as f:
+        f.write("tank@a\t1\t1\n")
+    env = {"TEST_ZFS": f"{WORK}/zfs", "ZFS2S3_ZFS": ZFS, "XDG_DATA_HOME": f"{WORK}/data", "ZFS2S3_JOBS": str(jobs)}
+    result = measure([BINARY, "upload", "tank@a"], **env)
+    measure([BINARY, "remove", "tank@a"], **env)
+    return result
+
+
+def floor():
+    sink = subprocess.Popen([FLOOR, "sink"], stdout=subprocess.PIPE)
+    address = sink.stdout.readline().decode().strip()
+    result = measure(["sh", "-c", f"cat {WORK}/zfs/1-full | {FLOOR} {CHUNK} {address}"])
+    sink.wait()
+    return result
+
+
+def aws():
+    command = f"cat {WORK}/zfs/1-full | aws s3 cp --quiet --expected-size {SIZE} - s3://zfs2s3-test/peer"
+    result = measure(["sh", "-c", command])
+    measure(["aws", "s3", "rm", "--quiet", "s3://zfs2s3-test/peer"])
+    return result
+
+
+def many(count):
+    """A store of so many backups: one full, and a chain."""
+    entry = """- snapshot:
+    name: tank/data/home@daily-{n:06}
+    guid: '{guid}'
+{base}  stream:
+    size: 123456789
+    composite_sha256: 2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881
+    send_args:
+    - --raw
+    stages: []
+    chunk_size: 16777216
+    storage_class: STANDARD
+    stored: 2026-01-02T03:04:05Z
+    segments:
+    - key: tank/data/home@daily-{n:06}/{guid:016x}-{kind}.zfs
+      size: 123456789
+      etag: '"3ebc905ba543a93220253a05eca2d5ce-5"'
+      checksum: SFu8QN+VfIPMdQmnpzy12rzbgt4Bm8wVP7xBthfKMU0=-5
+"""
+    first = 1 << 60
+    folder = f"{WORK}/many/zfs2s3"
+    os.makedirs(folder)
+    with open(f"{folder}/stored_snapshots.yml", "w") as f:
+        f.write("version: 1\nendpoint: x\nbucket: zfs2s3-test\nprefix: ''\nbackups:\n")
+        for n in range(count):
+            base = f"  base:\n    name: tank/data/home@daily-{n - 1:06}\n    guid: '{first + n - 1}'\n" if n else ""
+            kind = f"from-{first + n - 1:016x}" if n else "full"
+            f.write(entry.format(n=n, guid=first + n, base=base, kind=kind))
+        f.write(f"count: {count}\n")
+
+
+def least(results):
+    return min(results, key=lambda result: result[0])
+
+
+def main():
+    os.makedirs(f"{WORK}/zfs")
+    stream(f"{WORK}/zfs/1-full")
+    runs = {"floor": floor, "zfs2s3, 16 jobs": lambda: upload(16), "zfs2s3, 2 jobs": lambda: upload(2)}
+    if shutil.which("aws"):
+        runs["aws s3 cp"] = aws
+    results = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            results[name].append(run())
+    base = least(results["floor"])[0]
+    print(f"{'2 GiB':18} {'CPU s/GiB':>10} {'x floor':>8} {'seconds':>8} {'peak MiB':>9}")
+    for name, found in results.items():
+        cpu, seconds, peak = least(found)
+        shown = f"{peak:9.0f}" if name.startswith("zfs2s3") else f"{'-':>9}"
+        print(f"{name:18} {cpu / 2:10.2f} {cpu / base:8.2f} {seconds:8.1f} {shown}")
+    many(10_000)
+    for name, args in {"list, 10,000": ["list"], "list -Hp, 10,000": ["list", "-Hp"], "--version": ["--version"]}.items():
+        found = [wall([BINARY, *args], XDG_DATA_HOME=f"{WORK}/many") for _ in range(10)]
+        print(f"{name:18} {min(found) * 1000:.1f} ms")
+
+
+def wall(command, **env):
+    begun = time.monotonic()
+    subprocess.run(command, env=os.environ | env, stdout=subprocess.DEVNULL, check=True)
+    return time.monotonic() - begun
+
+
+main()
