@@ -1,5 +1,6 @@
 """The measurements of tests/bench/run: CPU by wait4, which counts a process and those it waited for."""
 
+import json
 import os
 import shutil
 import struct
@@ -77,33 +78,35 @@ def aws():
 
 def many(count):
     """A store of so many backups: one full, and a chain."""
-    entry = """- snapshot:
-    name: tank/data/home@daily-{n:06}
-    guid: '{guid}'
-{base}  stream:
-    size: 123456789
-    composite_sha256: 2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881
-    send_args:
-    - --raw
-    stages: []
-    chunk_size: 16777216
-    storage_class: STANDARD
-    stored: 2026-01-02T03:04:05Z
-    segments:
-    - key: tank/data/home@daily-{n:06}/{guid:016x}-{kind}.zfs
-      size: 123456789
-      etag: '"3ebc905ba543a93220253a05eca2d5ce-5"'
-      checksum: SFu8QN+VfIPMdQmnpzy12rzbgt4Bm8wVP7xBthfKMU0=-5
-"""
     first = 1 << 60
     folder = f"{WORK}/many/zfs2s3"
     os.makedirs(folder)
     with open(f"{folder}/stored_snapshots.yml", "w") as f:
         f.write("version: 1\nendpoint: x\nbucket: zfs2s3-test\nprefix: ''\nbackups:\n")
         for n in range(count):
-            base = f"  base:\n    name: tank/data/home@daily-{n - 1:06}\n    guid: '{first + n - 1}'\n" if n else ""
-            kind = f"from-{first + n - 1:016x}" if n else "full"
-            f.write(entry.format(n=n, guid=first + n, base=base, kind=kind))
+            name, guid = f"tank/data/home@daily-{n:06}", first + n
+            kind = f"from-{guid - 1:016x}" if n else "full"
+            entry = {"snapshot": {"name": name, "guid": str(guid)}}
+            if n:
+                entry["base"] = {"name": f"tank/data/home@daily-{n - 1:06}", "guid": str(guid - 1)}
+            entry["stream"] = {
+                "size": 123456789,
+                "composite_sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
+                "send_args": ["--raw"],
+                "stages": [],
+                "chunk_size": 16777216,
+                "storage_class": "STANDARD",
+                "stored": "2026-01-02T03:04:05Z",
+                "segments": [
+                    {
+                        "key": f"{name}/{guid:016x}-{kind}.zfs",
+                        "size": 123456789,
+                        "etag": '"3ebc905ba543a93220253a05eca2d5ce-5"',
+                        "checksum": "SFu8QN+VfIPMdQmnpzy12rzbgt4Bm8wVP7xBthfKMU0=-5",
+                    }
+                ],
+            }
+            f.write(f"- {json.dumps(entry, separators=(',', ':'))}\n")
         f.write(f"count: {count}\n")
 
 

@@ -58,7 +58,7 @@ fn a_damaged_or_newer_store_is_an_error_for_every_command_and_stays_as_it_is() {
         ("\0".repeat(100), ""),
         (good[..good.len() - 40].to_string(), ""),
         (good.replace("version: 1", "version: 2"), "version 2"),
-        (good.replace("- snapshot", "- later: 1\n  snapshot"), "later"),
+        (good.replace("- {", "- {\"later\":1,"), "later"),
         (good.replace("tank/a@1/0", "tank/b@1/0"), "keys are not its own"),
     ] {
         host.write_data("stored_snapshots.yml", &text);

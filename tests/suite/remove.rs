@@ -209,11 +209,10 @@ fn lost_replies_and_busy_servers() {
 #[test]
 fn a_damaged_store_with_a_circle_loses_nothing() {
     let host = month();
-    let circle = host.store_text().replacen(
-        "- snapshot:\n    name: tank/a@1\n    guid: '1'\n",
-        "- snapshot:\n    name: tank/a@1\n    guid: '1'\n  base:\n    name: tank/a@4\n    guid: '4'\n",
-        1,
-    );
+    let full = "- {\"snapshot\":{\"name\":\"tank/a@1\",\"guid\":\"1\"},";
+    let based = format!("{full}\"base\":{{\"name\":\"tank/a@4\",\"guid\":\"4\"}},");
+    assert!(host.store_text().contains(full));
+    let circle = host.store_text().replacen(full, &based, 1);
     let circle = circle.replace(&key("tank/a@1", 1, None), &key("tank/a@1", 1, Some(4)));
     host.write_data("stored_snapshots.yml", &circle);
     host.s3.state().powers.may_list = false;
