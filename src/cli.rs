@@ -19,6 +19,8 @@ pub enum Command {
     Abort(AbortUpload),
     Remove(Remove),
     List(List),
+    Restore(Restore),
+    Download(Download),
 }
 
 /// store a snapshot, in full or as the changes since a base
@@ -53,7 +55,7 @@ pub struct Remove {
     /// say what would be done, and do nothing
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
-    /// remove the incremental backup from this base, not the full one; a guid will do
+    /// remove the incremental backup from this base (as for upload, or its guid), not the full one
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
     /// the snapshot: dataset@snap, or its guid
@@ -78,6 +80,39 @@ pub struct List {
     #[argh(positional)]
     pub dataset: Option<String>,
 }
+
+/// bring a snapshot back, with all that it needs
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "restore")]
+pub struct Restore {
+    /// say what would be done, and do nothing
+    #[argh(switch, short = 'n')]
+    pub dry_run: bool,
+    /// drop what an interrupted restore has left of a stream in the target, and receive that one again
+    #[argh(switch, short = 'A')]
+    pub discard: bool,
+    /// the snapshot: dataset@snap, or its guid
+    #[argh(positional)]
+    pub snapshot: String,
+    /// the dataset to receive it: a new one, or one that an earlier restore has made
+    #[argh(positional)]
+    pub target: String,
+}
+
+/// write the stream of one backup to standard output
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "download")]
+pub struct Download {
+    /// the incremental backup from this base (as for upload, or its guid), not the full one
+    #[argh(option, short = 'i', arg_name = "base")]
+    pub base: Option<String>,
+    /// the snapshot: dataset@snap, or its guid
+    #[argh(positional)]
+    pub snapshot: String,
+}
+
+const COMMANDS: &[&str] =
+    &["upload", "resume_upload", "abort_upload", "remove", "list", "restore", "download"];
 
 /// What the arguments ask for.
 pub enum Asked {
@@ -106,21 +141,31 @@ pub fn parse(args: &[String]) -> Result<Asked, Error> {
         Ok(cli) => Ok(Asked::Run(cli.command)),
         Err(exit) if exit.status.is_ok() && !empty => Ok(Asked::Print(exit.output + "\n")),
         Err(_) if empty => Err(Error::usage("no command given").hint("see 'zfs2s3 --help' or 'man zfs2s3'")),
+        Err(_) if args.first().is_some_and(|first| !first.starts_with('-') && !COMMANDS.contains(first)) => {
+            let commands = COMMANDS.join(", ");
+            Err(Error::usage(format!("there is no command '{}'", args[0]))
+                .hint(format!("the commands are {commands}")))
+        }
         Err(exit) => Err(Error::usage(one_line(&exit.output)).hint("see 'zfs2s3 --help' or 'man zfs2s3'")),
     }
 }
 
-/// `-Hp` is `-H -p`, as everywhere in ZFS.
+/// As everywhere in ZFS `-Hp` is `-H -p`, and `-i@a` is `-i @a`; and `--base=@a` is `--base @a`.
 fn split_switches(args: &[String]) -> Vec<String> {
     let mut split = Vec::new();
     let mut options = true;
     for arg in args {
         options &= arg != "--";
-        match arg.strip_prefix('-') {
-            Some(letters)
-                if options && letters.len() > 1 && letters.bytes().all(|b| b.is_ascii_alphabetic()) =>
-            {
+        let letters = arg.strip_prefix('-').filter(|letters| options && letters.len() > 1);
+        match (letters, arg.split_once('=')) {
+            (Some(letters), _) if letters.bytes().all(|b| b.is_ascii_alphabetic()) => {
                 split.extend(letters.chars().map(|letter| format!("-{letter}")));
+            }
+            (Some(letters), _) if letters.starts_with(['i']) => {
+                split.extend(["-i".to_string(), letters[1..].to_string()]);
+            }
+            (Some(letters), Some((name, value))) if letters.starts_with('-') => {
+                split.extend([name.to_string(), value.to_string()]);
             }
             _ => split.push(arg.clone()),
         }
@@ -172,6 +217,8 @@ mod tests {
         assert_eq!(run("upload -i @1 t@2"), upload(false, Some("@1")));
         assert_eq!(run("upload t@2 -i @1"), upload(false, Some("@1")));
         assert_eq!(run("upload -ni @1 t@2"), upload(true, Some("@1")));
+        assert_eq!(run("upload -i@1 t@2"), upload(false, Some("@1")));
+        assert_eq!(run("upload --base=@1 t@2"), upload(false, Some("@1")));
         assert_eq!(run("upload --dry-run --base #b t@2"), upload(true, Some("#b")));
         let list = List { script: true, parsable: true, json: false, dataset: Some("t".to_string()) };
         assert_eq!(run("list -Hp t"), Command::List(list));
@@ -183,7 +230,7 @@ mod tests {
         assert_eq!(wrong("upload"), "missing: snapshot");
         assert_eq!(wrong("upload -x t@1"), "unrecognized argument: -x");
         assert_eq!(wrong("upload a b"), "unrecognized argument: b");
-        assert_eq!(wrong("frobnicate"), "unrecognized argument: frobnicate");
+        assert_eq!(wrong("frobnicate"), "there is no command 'frobnicate'");
         assert!(wrong("upload -i").contains("-i"));
     }
 }

@@ -91,6 +91,11 @@ impl fmt::Display for SnapshotName {
 impl FromStr for SnapshotName {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with('@') {
+            return Err(format!(
+                "'{text}' is not a snapshot name: its dataset is missing (dataset@snapshot)"
+            ));
+        }
         check_point_name(text, "@")
             .map_err(|why| format!("'{text}' is not a snapshot name (dataset@snapshot): {why}"))?;
         Ok(SnapshotName(text.to_string()))

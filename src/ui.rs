@@ -31,6 +31,8 @@ struct State {
 struct Transfer {
     name: String,
     done: u64,
+    /// Bytes of parts that S3 has not answered for yet.
+    sending: u64,
     /// Bytes that did not have to be sent again: they say nothing about the speed.
     skipped: u64,
     estimate: Option<u64>,
@@ -78,24 +80,36 @@ impl Ui {
 
     /// Begins the progress line.
     pub fn transfer(&self, name: &str, estimate: Option<u64>) {
-        let transfer = Transfer {
-            name: name.to_string(),
-            done: 0,
-            skipped: 0,
-            estimate,
-            begun: Instant::now(),
-            drawn: None,
-        };
-        self.state().transfer = Some(transfer);
+        let name = name.to_string();
+        let transfer =
+            Transfer { name, done: 0, sending: 0, skipped: 0, estimate, begun: Instant::now(), drawn: None };
+        let mut state = self.state();
+        state.transfer = Some(transfer);
+        self.draw(&mut state);
+    }
+    /// `bytes` more are on their way; fewer, where a try has failed.
+    pub fn sending(&self, bytes: i64) {
+        let mut state = self.state();
+        if let Some(transfer) = &mut state.transfer {
+            transfer.sending = transfer.sending.saturating_add_signed(bytes);
+        }
+        self.draw(&mut state);
     }
     /// `bytes` more are stored; `sent`: they had to be sent for that.
     pub fn advance(&self, bytes: u64, sent: bool) {
         let mut state = self.state();
-        let Some(transfer) = &mut state.transfer else { return };
-        transfer.done += bytes;
-        if !sent {
-            transfer.skipped += bytes;
+        if let Some(transfer) = &mut state.transfer {
+            transfer.done += bytes;
+            match sent {
+                true => transfer.sending = transfer.sending.saturating_sub(bytes),
+                false => transfer.skipped += bytes,
+            }
         }
+        self.draw(&mut state);
+    }
+
+    fn draw(&self, state: &mut State) {
+        let Some(transfer) = &mut state.transfer else { return };
         if self.terminal && transfer.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW) {
             transfer.drawn = Some(Instant::now());
             let line = progress_line(transfer, transfer.begun.elapsed());
@@ -134,7 +148,8 @@ fn wipe(state: &mut State) {
 
 /// `tank/a@2  1.20G of about 3.4G  35%  56.1M/s  0:40 left`
 fn progress_line(transfer: &Transfer, elapsed: Duration) -> String {
-    let Transfer { name, done, skipped, estimate, .. } = transfer;
+    let Transfer { name, skipped, estimate, .. } = transfer;
+    let done = &(transfer.done + transfer.sending);
     let rate = (done - skipped) as f64 / elapsed.as_secs_f64().max(0.001);
     let speed = format!("{}/s", human_size(rate as u64));
     match *estimate {
@@ -167,7 +182,8 @@ mod tests {
 
     fn line(done: u64, skipped: u64, estimate: Option<u64>, seconds: u64) -> String {
         let name = "tank/a@2".to_string();
-        let transfer = Transfer { name, done, skipped, estimate, begun: Instant::now(), drawn: None };
+        let transfer =
+            Transfer { name, done, sending: 0, skipped, estimate, begun: Instant::now(), drawn: None };
         progress_line(&transfer, Duration::from_secs(seconds))
     }
 

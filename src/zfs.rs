@@ -1,7 +1,7 @@
 //! Runs `zfs`: asks for guids, holds and releases, and reads `zfs send`. Nothing here destroys or changes a dataset.
 
-use std::io::{self, Read};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::io::{self, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 
 use crate::backup::{Backup, Point};
@@ -59,6 +59,57 @@ impl Zfs {
         let text = self.run(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
         let size = text.lines().find_map(|line| line.strip_prefix("size")?.trim().parse().ok());
         size.ok_or_else(|| Error::failed("'zfs send -nP' did not say a size"))
+    }
+
+    /// The snapshots of a dataset, oldest first; none: there is no such dataset.
+    pub fn snapshots(&self, dataset: &str) -> Result<Option<Vec<Point>>> {
+        let args =
+            ["list", "-Hp", "-d", "1", "-t", "snapshot", "-s", "createtxg", "-o", "name,guid", dataset];
+        let text = match self.run(&args) {
+            Err(e) if e.message.contains("does not exist") => return Ok(None),
+            text => text?,
+        };
+        let point = |line: &str| {
+            let (name, guid) = line.split_once('\t')?;
+            Some(Point { name: name.to_string(), guid: guid.trim().parse().ok()? })
+        };
+        let points: Option<Vec<Point>> = text.lines().map(point).collect();
+        points
+            .map(Some)
+            .ok_or_else(|| Error::failed(format!("'zfs list' of {dataset} is not as it should be")))
+    }
+
+    /// Does the dataset hold a part of a stream, whose receiving was interrupted?
+    pub fn has_partial_receive(&self, dataset: &str) -> Result<bool> {
+        let text = self.run(&["get", "-Hp", "-o", "value", "receive_resume_token", dataset])?;
+        Ok(!matches!(text.trim(), "-" | ""))
+    }
+
+    /// Drops such a part.
+    pub fn discard_partial_receive(&self, dataset: &str) -> Result<()> {
+        self.run(&["receive", "-A", dataset]).map(|_| ())
+    }
+
+    /// `zfs receive`, unmounted, keeping what it has if it is interrupted. Nothing is rolled back: no -F.
+    pub fn receive(&self, dataset: &str) -> Result<Receive> {
+        let args = ["receive", "-s", "-u", dataset];
+        let mut child = self
+            .command(&args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| self.cannot_run(&e))?;
+        let (Some(stdin), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
+            return Err(Error::failed("zfs receive has no input"));
+        };
+        let stderr = std::thread::spawn(move || end_of(stderr));
+        Ok(Receive {
+            child,
+            stdin: Some(stdin),
+            stderr: Some(stderr),
+            line: format!("zfs {}", args.join(" ")),
+        })
     }
 
     /// A hold that is there already is fine.
@@ -182,6 +233,44 @@ impl Drop for Send {
         // it may have ended by itself; and one that hangs in the kernel is not waited for
         let _ = self.child.kill();
         let _ = self.child.try_wait();
+    }
+}
+
+/// A running `zfs receive`. Dropping it ends its input, which it takes for an interruption.
+pub struct Receive {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stderr: Option<JoinHandle<String>>,
+    line: String,
+}
+
+impl Receive {
+    /// Waits for its end, which must be a good one.
+    pub fn finish(mut self) -> Result<()> {
+        drop(self.stdin.take());
+        let status = self.child.wait().map_err(|e| Error::failed(format!("'{}': {e}", self.line)))?;
+        let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        if status.success() { Ok(()) } else { Err(failure(&self.line, &status.to_string(), &said)) }
+    }
+}
+
+impl Write for Receive {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.stdin {
+            Some(stdin) => stdin.write(bytes),
+            None => Ok(0),
+        }
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Receive {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        // it writes down how far it has come
+        let _ = self.child.wait();
     }
 }
 

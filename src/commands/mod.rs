@@ -1,10 +1,13 @@
 //! One file a command, and what they share: configuration, lock, store, the pending upload.
 
 pub mod abort_upload;
+pub mod download;
 pub mod list;
 pub mod remove;
+pub mod restore;
 pub mod resume_upload;
 pub mod upload;
+mod wanted;
 
 use std::sync::Arc;
 
@@ -28,7 +31,15 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
         Command::Abort(_) => abort_upload::run(&context),
         Command::Remove(args) => remove::run(&context, &args),
         Command::List(args) => list::run(&context, &args),
+        Command::Restore(args) => restore::run(&context, &args),
+        Command::Download(args) => download::run(&context, &args),
     }
+}
+
+pub struct Reader {
+    pub store: Store,
+    pub client: Client,
+    pub jobs: usize,
 }
 
 pub struct Context {
@@ -70,9 +81,16 @@ impl Context {
     }
 
     pub fn store_and_client(&self) -> Result<(Store, Client)> {
+        let reader = self.reader()?;
+        Ok((reader.store, reader.client))
+    }
+
+    /// What reading stored backups needs.
+    pub fn reader(&self) -> Result<Reader> {
         let remote = self.remote()?;
         let store = self.store_of(&remote)?;
-        Ok((store, Client::new(remote, Arc::clone(&self.ui))?))
+        let jobs = remote.jobs;
+        Ok(Reader { store, client: Client::new(remote, Arc::clone(&self.ui))?, jobs })
     }
 
     pub fn refuse_while_pending(&self) -> Result<()> {

@@ -26,9 +26,8 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
         false => Some(context.lock(&format!("upload {snapshot}"))?),
     };
     context.refuse_while_pending()?;
-    let zfs = context.zfs();
-    let backup = find(&zfs, &snapshot, base.as_ref())?;
     let upload = context.upload()?;
+    let backup = find(&upload.zfs, &snapshot, base.as_ref())?;
     let inventory = Inventory::read(&upload.client, &upload.store.contents, &context.ui)?;
     inventory.check_upload(&backup)?;
     for name in inventory.unrecoverable() {
@@ -37,7 +36,7 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
         ));
     }
     drop(inventory); // it may be large
-    let estimate = match zfs.estimate(&backup) {
+    let estimate = match upload.zfs.estimate(&backup) {
         Ok(size) => Some(size),
         // some versions cannot guess from a bookmark
         Err(_) if base.is_some_and(|base| base.is_bookmark()) => None,

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::client::{Client, Reply};
 use super::failure::Failure;
+use super::outgoing::Meter;
 use super::reply::{self, Object, Page, Part, Upload};
 use super::request::Request;
 use crate::digest::Sha256;
@@ -23,6 +24,19 @@ pub struct Head {
     pub etag: String,
     /// The composite SHA-256, where the server keeps it.
     pub checksum: Option<String>,
+    /// Absent for STANDARD.
+    pub storage_class: Option<String>,
+    /// `x-amz-restore`: how the restoring of an archived object stands.
+    pub restore: Option<String>,
+}
+
+impl Head {
+    /// It lies in an archive class, and no copy to read has been restored.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
+    pub fn is_archived(&self) -> bool {
+        let archive = matches!(self.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"));
+        archive && !self.restore.as_ref().is_some_and(|text| text.contains("ongoing-request=\"false\""))
+    }
 }
 
 /// An upload of one segment that S3 knows.
@@ -100,6 +114,8 @@ impl Client {
             size: size.ok_or_else(|| odd("HEAD", key, "the reply has no Content-Length".to_string()))?,
             etag: reply.header("etag").unwrap_or_default().to_string(),
             checksum: reply.header("x-amz-checksum-sha256").map(str::to_string),
+            storage_class: reply.header("x-amz-storage-class").map(str::to_string),
+            restore: reply.header("x-amz-restore").map(str::to_string),
         }))
     }
 
@@ -114,6 +130,14 @@ impl Client {
     /// GetObject, for small ones.
     pub fn get(&self, key: &str) -> Result<Vec<u8>> {
         Ok(self.send(&Request::new("GET", key))?.body)
+    }
+
+    /// GetObject of just the bytes from `start` on that fill `buffer`.
+    pub fn get_range(&self, key: &str, start: u64, buffer: &mut [u8]) -> Result<()> {
+        let Some(last) = buffer.len().checked_sub(1) else { return Ok(()) };
+        let request =
+            Request::new("GET", key).header("range", format!("bytes={start}-{}", start + last as u64));
+        self.send_into(&request, buffer)
     }
 
     /// PutObject in class STANDARD; false: there is an object of this key already, and it stays as it is. Where the
@@ -165,14 +189,22 @@ impl Client {
         Ok((id, checksums))
     }
 
-    /// UploadPart: the part's ETag. `sha256` is `body`'s.
-    pub fn upload_part(&self, open: Open, part: u16, body: &[u8], sha256: Sha256) -> Result<String> {
+    /// UploadPart: the part's ETag. `sha256` is `body`'s; `meter` is told of its bytes as they are sent.
+    pub fn upload_part(
+        &self,
+        open: Open,
+        part: u16,
+        body: &[u8],
+        sha256: Sha256,
+        meter: Meter,
+    ) -> Result<String> {
         let request = Request::new("PUT", open.key)
             .query("partNumber", part)
             .query("uploadId", open.upload_id)
             .header_if(open.checksums, "x-amz-checksum-sha256", sha256.base64())
             .header("expect", "100-continue")
-            .body(body, sha256);
+            .body(body, sha256)
+            .meter(meter);
         let reply = self.send(&request)?;
         let etag = reply.header("etag").filter(|etag| !etag.is_empty());
         etag.map(str::to_string)

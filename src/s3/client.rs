@@ -8,7 +8,7 @@ use ureq::http::{self, HeaderMap, StatusCode};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 use super::failure::{Failure, Kind};
-use super::limiter::{Limiter, Paced};
+use super::outgoing::{Limiter, Outgoing};
 use super::request::Request;
 use crate::config::Remote;
 use crate::config::credentials::{Keys, Source};
@@ -55,6 +55,8 @@ impl Client {
             let pem = std::fs::read(path).map_err(|e| cannot(e.to_string()))?;
             tls = tls.root_certs(RootCerts::new_with_certs(&certificates(&pem).map_err(cannot)?));
         }
+        // two for each connection, and all of them together small beside the chunks
+        let buffer = ((4 << 20) / remote.jobs).clamp(16 << 10, 128 << 10);
         // a request that hangs must end; how long a part takes is not known, so only each step of it is limited
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -64,8 +66,8 @@ impl Client {
             .accept_encoding("identity")
             .max_idle_connections(remote.jobs + 1)
             .max_idle_connections_per_host(remote.jobs + 1)
-            .input_buffer_size(16 << 10)
-            .output_buffer_size(((8 << 20) / remote.jobs).clamp(16 << 10, 128 << 10))
+            .input_buffer_size(buffer)
+            .output_buffer_size(buffer)
             .timeout_resolve(Some(Duration::from_secs(30)))
             .timeout_connect(Some(Duration::from_secs(30)))
             .timeout_per_write(Some(Duration::from_secs(120)))
@@ -85,31 +87,85 @@ impl Client {
 
     /// Sends a request that may be repeated, until S3 has answered it or patience runs out.
     pub fn send(&self, request: &Request) -> std::result::Result<Reply, Failure> {
-        let mut patience = self.patience();
-        loop {
-            match self.send_once(request) {
-                Err(failure) => patience.pause_after(failure)?,
-                reply => return reply,
-            }
-        }
+        self.patiently(|| self.send_once(request))
+    }
+
+    /// The same, for a body that must fill `buffer` exactly.
+    pub fn send_into(&self, request: &Request, buffer: &mut [u8]) -> std::result::Result<(), Failure> {
+        self.patiently(|| self.with_good_keys(|| self.exchange_into(request, buffer)))
+    }
+
+    /// One try (two where the credentials had run out).
+    pub fn send_once(&self, request: &Request) -> std::result::Result<Reply, Failure> {
+        self.with_good_keys(|| self.exchange(request))
     }
 
     pub fn patience(&self) -> Patience<'_> {
         Patience { ui: &self.ui, limit: self.patience, until: None, next: FIRST_PAUSE }
     }
 
-    /// One try (two where the credentials had run out).
-    pub fn send_once(&self, request: &Request) -> std::result::Result<Reply, Failure> {
-        match self.exchange(request) {
+    fn patiently<T>(
+        &self,
+        mut one_try: impl FnMut() -> std::result::Result<T, Failure>,
+    ) -> std::result::Result<T, Failure> {
+        let mut patience = self.patience();
+        loop {
+            match one_try() {
+                Err(failure) => patience.pause_after(failure)?,
+                done => return done,
+            }
+        }
+    }
+
+    fn with_good_keys<T>(
+        &self,
+        mut one_try: impl FnMut() -> std::result::Result<T, Failure>,
+    ) -> std::result::Result<T, Failure> {
+        match one_try() {
             Err(failure) if failure.kind == Kind::Expired && self.source.can_be_asked_again() => {
                 *self.slot() = None;
-                self.exchange(request)
+                one_try()
             }
             result => result,
         }
     }
 
     fn exchange(&self, request: &Request) -> std::result::Result<Reply, Failure> {
+        let (status, reply) = self.read_reply(request, self.open(request)?)?;
+        if status.is_success() && super::reply::error(&reply.body).is_none() {
+            return Ok(reply);
+        }
+        Err(refusal(request, status, &reply))
+    }
+
+    fn exchange_into(&self, request: &Request, buffer: &mut [u8]) -> std::result::Result<(), Failure> {
+        let response = self.open(request)?;
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            let (status, reply) = self.read_reply(request, response)?;
+            let mut failure = refusal(request, status, &reply);
+            if status.is_success() {
+                (failure.kind, failure.message) =
+                    (Kind::Final, "the server did not give the range that was asked for".to_string());
+            }
+            return Err(failure);
+        }
+        let broke_off = |e: std::io::Error| {
+            Failure::transport(request.describe(), format!("the reply broke off: {e}"), Kind::Transient)
+        };
+        let mut reader = response.into_body().into_with_config().limit(u64::MAX).reader();
+        reader.read_exact(buffer).map_err(broke_off)?;
+        match reader.read(&mut [0]).map_err(broke_off)? {
+            0 => Ok(()),
+            _ => Err(Failure::transport(
+                request.describe(),
+                "the reply is too long".to_string(),
+                Kind::Transient,
+            )),
+        }
+    }
+
+    /// Signs and sends; the body of the reply is yet to be read.
+    fn open(&self, request: &Request) -> std::result::Result<http::Response<ureq::Body>, Failure> {
         let failed = |message: String, kind| Failure::transport(request.describe(), message, kind);
         let keys = self.keys().map_err(|e| Failure { hints: e.hints, ..failed(e.message, Kind::Final) })?;
         let signed = request
@@ -123,31 +179,34 @@ impl Client {
         let outcome = match request.method {
             "PUT" | "POST" => {
                 let http = http.header("content-length", request.body.len());
-                match &self.limiter {
-                    Some(limiter) => {
-                        let mut paced = Paced::new(request.body, limiter);
-                        self.agent.run(http.body(ureq::SendBody::from_reader(&mut paced)).map_err(unsent)?)
-                    }
-                    None => self.agent.run(http.body(request.body).map_err(unsent)?),
+                let mut body = Outgoing::new(request.body, self.limiter.as_ref(), request.meter);
+                let outcome =
+                    self.agent.run(http.body(ureq::SendBody::from_reader(&mut body)).map_err(unsent)?);
+                if !outcome.as_ref().is_ok_and(|response| response.status().is_success()) {
+                    body.undo();
                 }
+                outcome
             }
             _ => self.agent.run(http.body(()).map_err(unsent)?),
         };
-        let response = outcome.map_err(|e| {
+        outcome.map_err(|e| {
             let hints = if is_untrusted(&e) { vec![UNTRUSTED.to_string()] } else { vec![] };
             Failure { hints, ..failed(e.to_string(), kind_of(&e)) }
-        })?;
+        })
+    }
+
+    fn read_reply(
+        &self,
+        request: &Request,
+        response: http::Response<ureq::Body>,
+    ) -> std::result::Result<(StatusCode, Reply), Failure> {
         let (parts, body) = response.into_parts();
         let mut bytes = Vec::new();
         let mut reader = body.into_with_config().limit(REPLY_LIMIT).reader();
-        reader
-            .read_to_end(&mut bytes)
-            .map_err(|e| failed(format!("the reply broke off: {e}"), Kind::Transient))?;
-        let reply = Reply { headers: parts.headers, body: bytes };
-        if parts.status.is_success() && super::reply::error(&reply.body).is_none() {
-            return Ok(reply);
-        }
-        Err(refusal(request, parts.status, &reply))
+        reader.read_to_end(&mut bytes).map_err(|e| {
+            Failure::transport(request.describe(), format!("the reply broke off: {e}"), Kind::Transient)
+        })?;
+        Ok((parts.status, Reply { headers: parts.headers, body: bytes }))
     }
 
     fn keys(&self) -> Result<Keys> {

@@ -133,6 +133,9 @@ fn hint(status: u16, code: &str, region: Option<String>) -> Option<String> {
         }
         "NoSuchBucket" => "make the bucket first ('aws s3 mb'), or set ZFS2S3_BUCKET",
         "RequestTimeTooSkewed" => "this host's clock is wrong",
+        "InvalidObjectState" => {
+            "it is in an archive storage class: 'aws s3api restore-object' makes a copy to read"
+        }
         "InvalidStorageClass" => "check ZFS2S3_STORAGE_CLASS",
         "PermanentRedirect" | "AuthorizationHeaderMalformed" => return Some(other_region(region)),
         _ if status == 301 => return Some(other_region(region)),

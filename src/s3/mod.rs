@@ -3,6 +3,6 @@
 pub mod calls;
 pub mod client;
 pub mod failure;
-mod limiter;
+mod outgoing;
 pub mod reply;
 mod request;

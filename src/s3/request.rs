@@ -7,6 +7,7 @@ use rust_s3::signing;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
+use super::outgoing::Meter;
 use crate::config::credentials::Keys;
 use crate::digest::Sha256;
 use crate::utc::Utc;
@@ -22,6 +23,7 @@ pub struct Request<'a> {
     pub body: &'a [u8],
     /// Of `body`: it is part of the signature, so S3 refuses a body that was damaged on the way.
     pub sha256: Sha256,
+    pub meter: Option<Meter<'a>>,
 }
 
 pub struct Signed {
@@ -31,7 +33,15 @@ pub struct Signed {
 
 impl<'a> Request<'a> {
     pub fn new(method: &'static str, key: &'a str) -> Self {
-        Request { method, key, query: vec![], headers: vec![], body: b"", sha256: Sha256::of(b"") }
+        Request {
+            method,
+            key,
+            query: vec![],
+            headers: vec![],
+            body: b"",
+            sha256: Sha256::of(b""),
+            meter: None,
+        }
     }
     pub fn query(mut self, name: &'static str, value: impl ToString) -> Self {
         self.query.push((name, value.to_string()));
@@ -47,6 +57,12 @@ impl<'a> Request<'a> {
     /// `sha256` must be `body`'s.
     pub fn body(mut self, body: &'a [u8], sha256: Sha256) -> Self {
         (self.body, self.sha256) = (body, sha256);
+        self
+    }
+
+    /// Who is told of the body's bytes as they are sent.
+    pub fn meter(mut self, meter: Meter<'a>) -> Self {
+        self.meter = Some(meter);
         self
     }
 

@@ -125,7 +125,9 @@ impl Work for Transfer<'_> {
         let (upload_id, checksums) = self.upload_id(place.segment)?;
         let key = keys::segment(&intent.prefix, &intent.backup(), place.segment);
         let open = Open { key: &key, upload_id: &upload_id, checksums };
-        let etag = self.upload.client.upload_part(open, place.part, chunk, sha256).map_err(|failure| {
+        let client = &self.upload.client;
+        let meter = |bytes| self.upload.ui.sending(bytes);
+        let etag = client.upload_part(open, place.part, chunk, sha256, &meter).map_err(|failure| {
             let lost = failure.is_missing();
             let error = Error::from(failure);
             // resume begins the segment again

@@ -5,6 +5,7 @@ mod faults;
 mod list;
 mod man_page;
 mod remove;
+mod restore;
 mod resume;
 mod support;
 mod tidy;

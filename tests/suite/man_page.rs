@@ -20,7 +20,8 @@ fn section(name: &str) -> String {
     from.split("\n.Sh ").next().unwrap().to_string()
 }
 
-const COMMANDS: &[&str] = &["upload", "resume_upload", "abort_upload", "remove", "list"];
+const COMMANDS: &[&str] =
+    &["upload", "resume_upload", "abort_upload", "remove", "list", "restore", "download"];
 
 #[test]
 fn commands_and_their_options_are_those_of_the_program() {
@@ -129,6 +130,7 @@ fn help_and_mistakes() {
     let said = host.fails(2, "frobnicate");
     assert_eq!(
         said,
-        "zfs2s3: error: unrecognized argument: frobnicate\nzfs2s3: hint: see 'zfs2s3 --help' or 'man zfs2s3'\n"
+        "zfs2s3: error: there is no command 'frobnicate'\n\
+         zfs2s3: hint: the commands are upload, resume_upload, abort_upload, remove, list, restore, download\n"
     );
 }

@@ -93,7 +93,7 @@ fn a_name_that_is_stored_twice_needs_a_guid() {
 #[test]
 fn what_is_not_stored_fails_and_says_what_is() {
     let host = month();
-    assert!(host.fails(1, "remove tank/a@9").contains("no such backup is stored"));
+    assert!(host.fails(1, "remove tank/a@9").contains("backup of tank/a@9 is stored"));
     let said = host.fails(1, "remove tank/a@3");
     assert!(said.contains("hint: there is: zfs2s3 remove -i tank/a@2 tank/a@3"), "{said}");
     host.fails(1, "remove -i @1 tank/a@3");

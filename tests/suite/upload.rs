@@ -292,7 +292,7 @@ fn a_backup_that_only_the_bucket_knows_counts() {
         "{said}"
     );
     let said = host.fails(1, "remove tank/a@1");
-    assert!(said.contains("no such backup is stored"), "{said}");
+    assert!(said.contains("no full backup of tank/a@1 is stored"), "{said}");
 }
 
 #[test]

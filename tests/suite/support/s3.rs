@@ -29,6 +29,8 @@ pub enum Act {
     OkWithError(&'static str),
     /// It is done; of the reply's body half is missing.
     TruncateReply,
+    /// It is done; in the middle of the reply's body one bit is another.
+    FlipBit,
     /// The client is killed (SIGKILL) before anything is done.
     KillBefore,
     /// The client is killed after it was done.
@@ -233,12 +235,16 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32) {
             }
             _ => {}
         }
-        let done = match sigv4::check(&request) {
+        let mut done = match sigv4::check(&request) {
             Ok(()) => answer(&mut state.lock().unwrap(), &request, call),
             Err((status, code, why)) => error(status, code, &why),
         };
         match act {
             Some(Act::LoseReply) => break,
+            Some(Act::FlipBit) => {
+                let middle = done.body.len() / 2;
+                done.body[middle] ^= 1;
+            }
             Some(Act::KillAfter) => return kill(victim),
             _ => {}
         }
@@ -362,7 +368,12 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
         "HeadObject" | "GetObject" if !state.powers.may_list && !state.objects.contains_key(&key) => {
             error(403, "AccessDenied", "no listing")
         }
-        "HeadObject" | "GetObject" => get(state, &key),
+        "GetObject"
+            if state.objects.get(&key).is_some_and(|object| object.storage_class == "DEEP_ARCHIVE") =>
+        {
+            error(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
+        }
+        "HeadObject" | "GetObject" => get(state, &key, request.header("range")),
         "PutObject" if only_new && state.objects.contains_key(&key) => {
             error(412, "PreconditionFailed", "exists")
         }
@@ -507,13 +518,23 @@ fn put_together(upload: &Upload, body: &str) -> Result<Object, String> {
     Ok(Object { bytes, etag, checksum, storage_class: upload.storage_class.clone() })
 }
 
-fn get(state: &State, key: &str) -> Answer {
+fn get(state: &State, key: &str, range: Option<&str>) -> Answer {
     let Some(object) = state.objects.get(key) else {
         return error(404, "NoSuchKey", "The specified key does not exist.");
     };
-    let mut headers = vec![("ETag", object.etag.clone()), ("Content-Length", object.bytes.len().to_string())];
+    let (status, body) = match range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) {
+        None => (200, object.bytes.clone()),
+        Some((first, last)) => match object.bytes.get(first.parse().unwrap()..=last.parse().unwrap()) {
+            Some(bytes) => (206, bytes.to_vec()),
+            None => return error(416, "InvalidRange", "The requested range is not satisfiable"),
+        },
+    };
+    let mut headers = vec![("ETag", object.etag.clone()), ("Content-Length", body.len().to_string())];
     headers.extend(object.checksum.clone().map(|sum| ("x-amz-checksum-sha256", sum)));
-    Answer { status: 200, headers, body: object.bytes.clone() }
+    if object.storage_class != "STANDARD" {
+        headers.push(("x-amz-storage-class", object.storage_class.clone()));
+    }
+    Answer { status, headers, body }
 }
 
 fn list_objects(state: &State, request: &Request) -> Answer {

@@ -1,4 +1,4 @@
-//! Keeps all upload threads together below ZFS2S3_BWLIMIT.
+//! Bodies on their way out: counted for the progress line, and kept below ZFS2S3_BWLIMIT, all threads together.
 
 use std::io::{self, Read};
 use std::sync::Mutex;
@@ -33,23 +33,41 @@ impl Limiter {
     }
 }
 
-/// A body that is read no faster than the limiter allows.
-pub struct Paced<'a> {
+/// A body on its way: read no faster than the limiter allows, and counted as it goes.
+pub struct Outgoing<'a> {
     rest: &'a [u8],
-    limiter: &'a Limiter,
+    limiter: Option<&'a Limiter>,
+    meter: Option<Meter<'a>>,
+    /// Bytes read so far.
+    pub sent: u64,
 }
 
-impl<'a> Paced<'a> {
-    pub fn new(body: &'a [u8], limiter: &'a Limiter) -> Self {
-        Paced { rest: body, limiter }
+/// Is told of bytes as they are sent, and of fewer than none when a try has failed.
+pub type Meter<'a> = &'a (dyn Fn(i64) + Sync);
+
+impl<'a> Outgoing<'a> {
+    pub fn new(body: &'a [u8], limiter: Option<&'a Limiter>, meter: Option<Meter<'a>>) -> Self {
+        Outgoing { rest: body, limiter, meter, sent: 0 }
+    }
+    /// What was sent has not arrived.
+    pub fn undo(&self) {
+        if let Some(meter) = self.meter {
+            meter(-(self.sent as i64));
+        }
     }
 }
 
-impl Read for Paced<'_> {
+impl Read for Outgoing<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let step = buffer.len().min(STEP);
+        let step = if self.limiter.is_some() { buffer.len().min(STEP) } else { buffer.len() };
         let count = self.rest.read(&mut buffer[..step])?;
-        self.limiter.take(count);
+        if let Some(limiter) = self.limiter {
+            limiter.take(count);
+        }
+        if let Some(meter) = self.meter {
+            meter(count as i64);
+        }
+        self.sent += count as u64;
         Ok(count)
     }
 }
@@ -66,7 +84,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let mut body = Vec::new();
-                    Paced::new(&[7; 64 << 10], &limiter).read_to_end(&mut body).unwrap();
+                    Outgoing::new(&[7; 64 << 10], Some(&limiter), None).read_to_end(&mut body).unwrap();
                     assert_eq!(body, [7; 64 << 10]);
                 });
             }

@@ -1,0 +1,30 @@
+//! `download`: the stream of one stored backup, checked chunk by chunk, to standard output.
+
+use std::io::{self, IsTerminal, Write};
+
+use super::Context;
+use super::wanted::Wanted;
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::restore::stored::Stored;
+
+pub fn run(context: &Context, args: &cli::Download) -> Result<()> {
+    let wanted = Wanted::parse("download", &args.snapshot, args.base.as_deref())?;
+    if io::stdout().is_terminal() {
+        return Err(
+            Error::usage("a stream is not for a terminal").hint("pipe it into 'zfs receive', or into a file")
+        );
+    }
+    let reader = context.reader()?;
+    let contents = &reader.store.contents;
+    let entry = &contents.entries[wanted.find(contents)?];
+    let stored = Stored::open(&reader.client, &contents.prefix, entry)?;
+    context.ui.transfer(&entry.snapshot.name, Some(stored.size()));
+    let mut stdout = io::stdout().lock();
+    let read = stored.read(reader.jobs, &context.ui, |chunk| {
+        stdout.write_all(chunk).map_err(|e| Error::failed(format!("cannot write to standard output: {e}")))
+    });
+    context.ui.transfer_done();
+    read?;
+    stdout.flush().map_err(|e| Error::failed(format!("cannot write to standard output: {e}")))
+}

@@ -1,0 +1,137 @@
+//! Which stored backup, or snapshot, the arguments name: by name, or where that is not enough by guid.
+
+use std::fmt;
+
+use crate::backup::Point;
+use crate::error::{Error, Result};
+use crate::names::{BaseName, Guid, SnapshotName, check_point_name};
+use crate::store::format::{Contents, Entry};
+
+/// A backup.
+pub struct Wanted<'a> {
+    snapshot: Which,
+    base: Option<Which>,
+    /// The command, for hints.
+    command: &'a str,
+}
+
+#[derive(Debug)]
+pub enum Which {
+    Guid(Guid),
+    Name(String),
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Which::Guid(guid) => write!(f, "guid {guid}"),
+            Which::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl Which {
+    pub fn snapshot(text: &str) -> Result<Self> {
+        match text.parse::<Guid>() {
+            Ok(guid) => Ok(Which::Guid(guid)),
+            Err(_) if !text.contains('@') => Err(Error::usage(format!(
+                "'{text}' is neither a snapshot (dataset@snapshot) nor a guid (decimal)"
+            ))),
+            Err(_) => {
+                Ok(Which::Name(text.parse::<SnapshotName>().map_err(Error::usage)?.as_str().to_string()))
+            }
+        }
+    }
+
+    fn base(text: &str, snapshot: &Which) -> std::result::Result<Self, String> {
+        if let Ok(guid) = text.parse() {
+            return Ok(Which::Guid(guid));
+        }
+        match snapshot {
+            Which::Name(name) => Ok(Which::Name(BaseName::parse(text, &name.parse()?)?.as_str().to_string())),
+            Which::Guid(_) if text.starts_with(['@', '#']) => {
+                Err(format!("'{text}' needs its dataset where the snapshot is named by its guid"))
+            }
+            Which::Guid(_) => {
+                check_point_name(text, "@#").map_err(|why| format!("'{text}' is not a base: {why}"))?;
+                Ok(Which::Name(text.to_string()))
+            }
+        }
+    }
+
+    fn is(&self, point: &Point) -> bool {
+        match self {
+            Which::Guid(guid) => point.guid == *guid,
+            Which::Name(name) => point.name == *name,
+        }
+    }
+
+    /// The one stored snapshot that is meant, whichever backups lead to it.
+    pub fn find(&self, contents: &Contents, command: &str) -> Result<Point> {
+        let mut named: Vec<&Point> =
+            contents.entries.iter().map(|e| &e.snapshot).filter(|s| self.is(s)).collect();
+        named.sort_by_key(|point| point.guid);
+        named.dedup_by_key(|point| point.guid);
+        match named.as_slice() {
+            [point] => Ok((*point).clone()),
+            [] => Err(Error::failed("no such snapshot is stored").hint("'zfs2s3 list' says what is")),
+            several => Err(several.iter().fold(
+                Error::failed("several stored snapshots have this name; name one by its guid"),
+                |error, point| error.hint(format!("zfs2s3 {command} {} …", point.guid)),
+            )),
+        }
+    }
+}
+
+impl<'a> Wanted<'a> {
+    pub fn parse(command: &'a str, snapshot: &str, base: Option<&str>) -> Result<Self> {
+        let snapshot = Which::snapshot(snapshot)?;
+        let base = base.map(|text| Which::base(text, &snapshot)).transpose().map_err(Error::usage)?;
+        Ok(Wanted { snapshot, base, command })
+    }
+
+    /// The one backup that is meant, by its place in the store.
+    pub fn find(&self, contents: &Contents) -> Result<usize> {
+        let named: Vec<(usize, &Entry)> =
+            contents.entries.iter().enumerate().filter(|(_, e)| self.snapshot.is(&e.snapshot)).collect();
+        let meant: Vec<(usize, &Entry)> =
+            named.iter().copied().filter(|(_, entry)| self.base_is(contents, entry)).collect();
+        match meant.as_slice() {
+            [(index, _)] => Ok(*index),
+            [] => Err(self.no_such(&named)),
+            several => {
+                let mut error =
+                    Error::failed("several stored backups have these names; name one by its guid");
+                for (_, entry) in several {
+                    let base =
+                        entry.base.as_ref().map(|base| format!("-i {} ", base.guid)).unwrap_or_default();
+                    error = error.hint(format!("zfs2s3 {} {base}{}", self.command, entry.snapshot.guid));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A base may be named as it was when it was stored, or as the stored snapshot of its guid.
+    fn base_is(&self, contents: &Contents, entry: &Entry) -> bool {
+        match (&self.base, &entry.base) {
+            (None, None) => true,
+            (Some(wanted), Some(base)) => {
+                let mut same = contents.entries.iter().map(|e| &e.snapshot).filter(|s| s.guid == base.guid);
+                wanted.is(base) || same.any(|snapshot| wanted.is(snapshot))
+            }
+            _ => false,
+        }
+    }
+
+    fn no_such(&self, named: &[(usize, &Entry)]) -> Error {
+        let kind = if self.base.is_some() { "no such incremental backup" } else { "no full backup" };
+        let error = Error::failed(format!("{kind} of {} is stored", self.snapshot));
+        match named {
+            [] => error.hint("'zfs2s3 list' says what is"),
+            named => named.iter().fold(error, |error, (_, entry)| {
+                error.hint(format!("there is: zfs2s3 {} {}", self.command, entry.backup()))
+            }),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! One stored backup, read back. Nothing is handed on that was not checked: each chunk against its SHA-256 in the manifest, the
+//! list of these against the composite one in the store, and the stream's BEGIN and END records against the guids.
+
+use crate::chunks::MAX_CHUNK;
+use crate::digest::{Composite, Sha256};
+use crate::error::{Error, Result};
+use crate::fetch;
+use crate::keys;
+use crate::manifest::{Manifest, Stream, VERSION};
+use crate::s3::client::Client;
+use crate::store::format::Entry;
+use crate::stream::{StreamError, Tail, check_begin};
+use crate::ui::Ui;
+use crate::yaml;
+
+/// For objects of the Python tool, which have no chunks of their own. Bytes.
+const PYTHON_CHUNK: u64 = 16 << 20;
+/// A chunk that is not what it should be is fetched so many times: the damage may be on the way.
+const TRIES: u32 = 3;
+
+pub struct Stored<'a> {
+    client: &'a Client,
+    entry: &'a Entry,
+    chunk_size: u64,
+    size: u64,
+    segments: Vec<Piece>,
+}
+
+/// One object.
+struct Piece {
+    key: String,
+    size: u64,
+    /// The index of its first chunk.
+    first: u64,
+    /// One for each chunk; none for the Python tool's.
+    sums: Option<Vec<Sha256>>,
+}
+
+/// A chunk's place.
+struct Range<'a> {
+    piece: &'a Piece,
+    segment: usize,
+    start: u64,
+    length: usize,
+    sum: Option<Sha256>,
+}
+
+impl<'a> Stored<'a> {
+    /// Reads the manifest, and makes sure that the data can be read now.
+    pub fn open(client: &'a Client, prefix: &str, entry: &'a Entry) -> Result<Self> {
+        let stored = match &entry.stream {
+            Some(stream) => Self::by_manifest(client, prefix, entry, stream)?,
+            None => Self::of_python(client, entry)?,
+        };
+        for piece in &stored.segments {
+            let head = client.head(&piece.key)?.ok_or_else(|| missing(&piece.key))?;
+            if head.is_archived() {
+                return Err(Error::failed(format!(
+                    "the object '{}' is in the storage class {}, and must be restored before it can be read",
+                    piece.key,
+                    head.storage_class.unwrap_or_default()
+                ))
+                .hint("'aws s3api restore-object' makes a copy to read, in hours"));
+            }
+            if head.size != piece.size {
+                return Err(Error::failed(format!(
+                    "the object '{}' has {} bytes, not {}",
+                    piece.key, head.size, piece.size
+                )));
+            }
+        }
+        Ok(stored)
+    }
+
+    fn by_manifest(client: &'a Client, prefix: &str, entry: &'a Entry, known: &Stream) -> Result<Self> {
+        let key = keys::manifest(prefix, &entry.backup());
+        let wrong = |why: &str| Error::failed(format!("the manifest '{key}' cannot be used: {why}"));
+        let bytes = client.get(&key).map_err(|failure| match failure.is_missing() {
+            true => missing(&key),
+            false => failure.into(),
+        })?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| wrong("it is not UTF-8"))?;
+        let manifest: Manifest = yaml::from_str(text).map_err(|why| wrong(&why))?;
+        drop(bytes);
+        if manifest.version != VERSION {
+            return Err(wrong(&format!("it is of version {}", manifest.version)));
+        }
+        manifest.stream.check_stages().map_err(|why| wrong(&why))?;
+        let same = manifest.snapshot.guid == entry.snapshot.guid
+            && manifest.base.as_ref().map(|base| base.guid) == entry.base.as_ref().map(|base| base.guid);
+        let stream = manifest.stream;
+        if !same || stream.clone().without_chunks() != *known {
+            return Err(wrong("it is not of the backup that the store knows"));
+        }
+        if stream.chunk_size == 0 || stream.chunk_size > MAX_CHUNK {
+            return Err(wrong(&format!("chunks of {} bytes", stream.chunk_size)));
+        }
+        let mut composite = Composite::default();
+        let mut segments = Vec::new();
+        let mut first = 0;
+        for segment in stream.segments {
+            let lines = segment.chunks.unwrap_or_default();
+            let sums: Vec<Sha256> = lines
+                .lines()
+                .map(str::parse)
+                .collect::<std::result::Result<_, _>>()
+                .map_err(|why: String| wrong(&why))?;
+            if sums.len() as u64 != segment.size.div_ceil(stream.chunk_size) {
+                return Err(wrong(&format!(
+                    "its chunks of {} are not as many as the object has",
+                    segment.key
+                )));
+            }
+            sums.iter().for_each(|sum| composite.push(sum));
+            let count = sums.len() as u64;
+            segments.push(Piece { key: segment.key, size: segment.size, first, sums: Some(sums) });
+            first += count;
+        }
+        if composite.sha256() != known.composite_sha256 {
+            return Err(wrong("its list of chunks is not the one that the store knows"));
+        }
+        Ok(Stored { client, entry, chunk_size: stream.chunk_size, size: stream.size, segments })
+    }
+
+    fn of_python(client: &'a Client, entry: &'a Entry) -> Result<Self> {
+        let key = keys::python(&entry.backup());
+        let size = client.head(&key)?.ok_or_else(|| missing(&key))?.size;
+        let segments = vec![Piece { key, size, first: 0, sums: None }];
+        Ok(Stored { client, entry, chunk_size: PYTHON_CHUNK, size, segments })
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Hands the stream on, in order, as far as it is right. The first chunk that stays wrong ends it.
+    pub fn read(&self, jobs: usize, ui: &Ui, mut hand_on: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let chunk_size = usize::try_from(self.chunk_size)
+            .map_err(|_| Error::failed("its chunks are too large for this machine"))?;
+        let count = self.segments.iter().map(|piece| piece.size.div_ceil(self.chunk_size)).sum();
+        let link = self.entry.link();
+        let wrong =
+            |e: StreamError| Error::failed(format!("what is stored of '{}': {e}", self.entry.backup()));
+        let mut tail = Tail::new();
+        let fetch_one = |index, buffer: &mut [u8]| {
+            let range = self.range(index);
+            self.fetch(&range, &mut buffer[..range.length])?;
+            Ok(range.length)
+        };
+        fetch::run(count, chunk_size, jobs, &fetch_one, |index, chunk| {
+            if index == 0 {
+                check_begin(chunk, link).map_err(wrong)?;
+            }
+            tail.push(chunk);
+            hand_on(chunk)?;
+            ui.advance(chunk.len() as u64, false);
+            Ok(())
+        })?;
+        tail.check_end(link).map_err(wrong)
+    }
+
+    fn range(&self, index: u64) -> Range<'_> {
+        let segment = self.segments.partition_point(|piece| piece.first <= index).saturating_sub(1);
+        let piece = &self.segments[segment];
+        let start = (index - piece.first) * self.chunk_size;
+        // a chunk fits into memory, or `read` has refused it
+        let length = (piece.size - start).min(self.chunk_size) as usize;
+        let sum = piece.sums.as_ref().map(|sums| sums[(index - piece.first) as usize]);
+        Range { piece, segment: segment + 1, start, length, sum }
+    }
+
+    fn fetch(&self, range: &Range, buffer: &mut [u8]) -> Result<()> {
+        let Range { piece, segment, start, .. } = range;
+        let mut found = None;
+        for _ in 0..TRIES {
+            self.client.get_range(&piece.key, *start, buffer)?;
+            let sum = Sha256::of(buffer);
+            if range.sum.is_none_or(|expected| expected == sum) {
+                return Ok(());
+            }
+            found = Some(sum);
+        }
+        let (last, sum) =
+            (start + buffer.len() as u64 - 1, found.map(|sum| sum.to_string()).unwrap_or_default());
+        Err(Error::failed(format!(
+            "the object '{}' (segment {segment}) is damaged in bytes {start} to {last}: their SHA-256 is {sum}",
+            piece.key
+        ))
+        .hint("nothing of that chunk, or after it, was handed on"))
+    }
+}
+
+fn missing(key: &str) -> Error {
+    Error::failed(format!("the bucket has no object '{key}'"))
+}

@@ -1,0 +1,294 @@
+//! `restore` and `download`: what comes back is what was stored, or nothing is handed on.
+
+use std::time::Duration;
+
+use crate::support::{Act, Host, S1, S2, key, made_stream, real};
+
+/// Snapshots 1 to 4 in a chain, and a bypass from 1 to 4.
+fn month() -> Host {
+    let host = Host::with_snapshots(4);
+    host.ok("upload tank/a@1");
+    for n in 2..=4 {
+        host.ok(&format!("upload -i @{} tank/a@{n}", n - 1));
+    }
+    host
+}
+
+fn received(host: &Host, target: &str) -> Vec<u8> {
+    std::fs::read(host.home().join("zfs").join(format!("{}.received", target.replace('/', "%"))))
+        .unwrap_or_default()
+}
+
+/// The streams that lead to `to`, in a row.
+fn streams(chain: &[(u64, u64)]) -> Vec<u8> {
+    chain.iter().flat_map(|(to, from)| made_stream(*to, *from, 700)).collect()
+}
+
+/// stdout as bytes, stderr, and the exit status.
+fn download(host: &Host, line: &str) -> (Vec<u8>, String, i32) {
+    let output = host.spawn(line).wait_with_output().unwrap();
+    (output.stdout, String::from_utf8(output.stderr).unwrap(), output.status.code().unwrap())
+}
+
+#[test]
+fn a_download_is_the_stream_byte_for_byte() {
+    for parts in ["1000", "5", "1"] {
+        let mut host = Host::with_real_streams();
+        host.set("ZFS2S3_TEST_PARTS", parts);
+        host.ok("upload tank/src@s1");
+        host.ok("upload -i @s1 tank/src@s2");
+        assert_eq!(download(&host, "download tank/src@s1"), (real("full.zfs"), String::new(), 0));
+        assert_eq!(download(&host, "download -i @s1 tank/src@s2").0, real("incr.zfs"));
+        let by_guid = format!("download -i {} {}", S1.1, S2.1);
+        assert_eq!(download(&host, &by_guid).0, real("incr.zfs"));
+        host.destroy(S1.0);
+        host.set("ZFS2S3_JOBS", "7");
+        assert_eq!(download(&host, "download tank/src@s1").0, real("full.zfs"), "the snapshot is gone");
+        assert_eq!(download(&host, "download tank/src@s2").2, 1, "there is no full one");
+    }
+}
+
+#[test]
+fn every_range_may_fail_in_every_way_and_the_result_is_whole() {
+    for act in [
+        Act::Drop,
+        Act::LoseReply,
+        Act::TruncateReply,
+        Act::FlipBit,
+        Act::Status(500, "InternalError"),
+        Act::Status(503, "SlowDown"),
+        Act::Delay(Duration::from_millis(50)),
+    ] {
+        let host = Host::with_real_streams();
+        host.ok("upload tank/src@s1");
+        host.s3.state().log.clear();
+        // the manifest is the first
+        let first = if matches!(act, Act::FlipBit) { 1 } else { 0 };
+        for at in [first, 3, 7, 12, 18] {
+            host.s3.fault("GetObject", at, 1, act.clone());
+        }
+        let (bytes, said, status) = download(&host, "download tank/src@s1");
+        assert_eq!((status, bytes == real("full.zfs")), (0, true), "{act:?}: {said}");
+        assert!(host.s3.state().count("GetObject") <= 19 + 5, "{act:?}: the number of requests is bounded");
+    }
+}
+
+#[test]
+fn a_damaged_chunk_is_named_and_nothing_of_it_is_handed_on() {
+    let full = real("full.zfs");
+    for chunk in [0, 1, 9, 17] {
+        let host = Host::with_real_streams();
+        host.ok("upload tank/src@s1");
+        let at = chunk * 65536 + 100;
+        host.s3.state().objects.get_mut(&key(S1.0, S1.1, None)).unwrap().bytes[at] ^= 0x10;
+        let (bytes, said, status) = download(&host, "download tank/src@s1");
+        assert_eq!(status, 1);
+        assert_eq!(bytes, full[..chunk * 65536], "all before it, and no more");
+        let last = full.len().min((chunk + 1) * 65536) - 1;
+        let named = format!(
+            "the object '{}' (segment 1) is damaged in bytes {} to {last}",
+            key(S1.0, S1.1, None),
+            chunk * 65536
+        );
+        assert!(said.contains(&named), "{said}");
+        let said = host.fails(1, "restore tank/src@s1 tank/new");
+        assert!(said.contains(&named), "{said}");
+        assert_eq!(received(&host, "tank/new"), b"", "no whole snapshot");
+    }
+}
+
+#[test]
+fn a_manifest_that_is_not_the_stores_is_not_trusted() {
+    let host = Host::with_real_streams();
+    host.ok("upload tank/src@s1");
+    let manifest = key(S1.0, S1.1, None).replace(".zfs", ".yml");
+    let good = String::from_utf8(host.s3.state().bytes(&manifest).to_vec()).unwrap();
+    let lines: Vec<&str> = good.lines().collect();
+    let first_sum = lines.iter().position(|line| line.trim_start().len() == 64).unwrap();
+    for (bad, why) in [
+        (String::new(), "missing field"),
+        (good.replace("version: 1", "version: 9"), "version 9"),
+        (good.replace("stages: []", "stages: [zstd]"), "stage 'zstd'"),
+        (good.replace("size: 1131752", "size: 1131751"), "not of the backup that the store knows"),
+        (good.replace("chunk_size: 65536", "chunk_size: 1"), "not of the backup"),
+        (good.replace("guid: '13707626622376489106'", "guid: '5'"), "not of the backup"),
+        (
+            good.replace(lines[first_sum], &format!("      {}", "0".repeat(64))),
+            "its list of chunks is not the one",
+        ),
+        (good.replace(&format!("{}\n", lines[first_sum]), ""), "are not as many as the object has"),
+        (good.replace(lines[first_sum], "      xyz"), "is not a SHA-256"),
+    ] {
+        assert_ne!(bad, good, "{why}");
+        host.s3.state().put(&manifest, bad.as_bytes());
+        let (bytes, said, status) = download(&host, "download tank/src@s1");
+        assert_eq!((bytes.len(), status), (0, 1), "{said}");
+        assert!(said.contains("the manifest '") && said.contains(why), "{said}");
+    }
+    host.s3.state().objects.remove(&manifest);
+    assert!(download(&host, "download tank/src@s1").1.contains("the bucket has no object"));
+    host.s3.state().put(&manifest, good.as_bytes());
+    host.s3.state().put(&key(S1.0, S1.1, None), &real("full.zfs")[1..]);
+    assert!(download(&host, "download tank/src@s1").1.contains("has 1131751 bytes, not 1131752"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_crash() {
+    let host = Host::with_real_streams();
+    host.ok("upload tank/src@s1");
+    let mut child = host.spawn("download tank/src@s1");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("zfs2s3: error: cannot write to standard output"), "{said}");
+}
+
+#[test]
+fn a_chain_comes_back_in_order_and_by_the_cheapest_route() {
+    let host = month();
+    let said = host.ok("restore tank/a@4 tank/new").stderr;
+    assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1), (3, 2), (4, 3)]));
+    assert_eq!(said.matches("received ").count(), 4, "{said}");
+    assert!(host.zfs_log().contains("\nreceive -s -u tank/new\n"));
+    assert!(host.ok("restore tank/a@4 tank/new").stderr.contains("is there already"));
+    // the bypass is as long as one of the three that it spares
+    host.ok("upload -i @1 tank/a@4");
+    host.ok("restore tank/a@4 tank/other");
+    assert_eq!(received(&host, "tank/other"), streams(&[(1, 0), (4, 1)]));
+    // and what the target has is not fetched again
+    host.ok("restore tank/a@1 tank/third");
+    host.ok("restore 2 tank/third");
+    host.ok("restore tank/a@4 tank/third");
+    assert_eq!(received(&host, "tank/third"), streams(&[(1, 0), (2, 1), (3, 2), (4, 3)]));
+}
+
+#[test]
+fn dry_runs_say_which_backups_and_how_many_bytes() {
+    let host = month();
+    host.ok("restore tank/a@1 tank/new");
+    let said = host.ok("restore -n tank/a@3 tank/new").stdout;
+    assert_eq!(
+        said,
+        "would restore into tank/new, onto tank/new@1\n  receive  tank/a@2, incremental from tank/a@1  700 bytes  STANDARD\n  \
+         receive  tank/a@3, incremental from tank/a@2  700 bytes  STANDARD\n  in all   1400 bytes (1.37K), 2 backups\n"
+    );
+    assert!(
+        host.ok("restore -n tank/a@1 tank/x")
+            .stdout
+            .starts_with("would restore into tank/x, a new dataset\n")
+    );
+    assert_eq!(received(&host, "tank/new"), streams(&[(1, 0)]));
+}
+
+#[test]
+fn a_target_that_has_diverged_is_refused_untouched() {
+    let host = month();
+    host.ok("restore tank/a@2 tank/new");
+    host.snapshot(("tank/new@mine", 99), 5000);
+    let said = host.fails(3, "restore tank/a@4 tank/new");
+    assert!(said.contains("tank/new has diverged") && said.contains("tank/new@mine"), "{said}");
+    assert!(said.contains("the latest that is stored, too, is tank/new@2"), "{said}");
+    // newer than what is wanted
+    host.ok("restore tank/a@4 tank/other");
+    assert!(host.ok("restore tank/a@2 tank/other").stderr.contains("is there already"));
+    host.destroy("tank/other@2");
+    let said = host.fails(3, "restore tank/a@2 tank/other");
+    assert!(said.contains("nothing was rolled back"), "{said}");
+    // a dataset without a snapshot
+    host.snapshot(("tank/empty", 1000), 1);
+    assert!(host.fails(3, "restore tank/a@2 tank/empty").contains("has no snapshot to build on"));
+    assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1)]));
+}
+
+#[test]
+fn killed_in_the_middle_the_same_command_goes_on() {
+    let host = month();
+    // the second backup's manifest has been read; its data are on their way
+    let before = host.s3.state().count("GetObject");
+    host.s3.fault("GetObject", before.max(4) + 1 - before, 1, Act::KillBefore);
+    host.run("restore tank/a@4 tank/new").expect(-9);
+    host.s3.no_more_faults();
+    std::thread::sleep(Duration::from_millis(200));
+    let ran = host.run("restore tank/a@4 tank/new");
+    if ran.status == 3 {
+        assert!(
+            ran.stderr.contains("holds a part of a stream") && ran.stderr.contains("-A drops"),
+            "{}",
+            ran.stderr
+        );
+        host.ok("restore -A tank/a@4 tank/new");
+    }
+    assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1), (3, 2), (4, 3)]));
+}
+
+#[test]
+fn what_an_interrupted_receive_has_left_is_dropped_only_if_asked() {
+    let host = month();
+    host.ok("restore tank/a@1 tank/new");
+    host.zfs_file("partial", "1-abc\n");
+    let said = host.fails(3, "restore tank/a@2 tank/new");
+    assert!(
+        said.contains("tank/new holds a part of a stream") && said.contains("hint: -A drops that part"),
+        "{said}"
+    );
+    host.ok("restore -n -A tank/a@2 tank/new");
+    assert!(host.home().join("zfs/partial").exists());
+    host.ok("restore -A tank/a@2 tank/new");
+    assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1)]));
+}
+
+#[test]
+fn the_words_of_zfs_receive_are_shown() {
+    let host = month();
+    host.zfs_file("refuse_receive", "destination has been modified\nsince most recent snapshot");
+    let said = host.fails(1, "restore tank/a@1 tank/new");
+    assert!(said.contains("destination has been modified"), "{said}");
+}
+
+#[test]
+fn what_is_archived_is_said_before_anything_is_received() {
+    let mut host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    host.set("ZFS2S3_STORAGE_CLASS", "DEEP_ARCHIVE");
+    host.ok("upload -i @1 tank/a@2");
+    let said = host.fails(1, "restore tank/a@2 tank/new");
+    assert!(
+        said.contains("is in the storage class DEEP_ARCHIVE") && said.contains("restore-object"),
+        "{said}"
+    );
+    assert_eq!(received(&host, "tank/new"), b"", "never a half restore");
+    assert_eq!(download(&host, "download -i @1 tank/a@2").2, 1);
+}
+
+#[test]
+fn what_the_python_tool_stored_comes_back_too() {
+    let host = Host::with_real_streams();
+    host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
+    host.s3.state().put("tank/src@s1", &real("full.zfs"));
+    host.s3.state().put("tank/src@s2 <- tank/src@s1", &real("incr.zfs"));
+    assert_eq!(download(&host, "download tank/src@s1").0, real("full.zfs"));
+    host.ok("restore tank/src@s2 tank/new");
+    assert_eq!(received(&host, "tank/new"), [real("full.zfs"), real("incr.zfs")].concat());
+    // another stream in its place
+    host.s3.state().put("tank/src@s1", &made_stream(5, 0, 700));
+    let (bytes, said, _) = download(&host, "download tank/src@s1");
+    assert!(bytes.is_empty() && said.contains("its toguid is 5"), "{said}");
+    host.s3.state().put("tank/src@s1", &real("full.zfs")[..1_000_000]);
+    assert!(download(&host, "download tank/src@s1").1.contains("ends without an END record"));
+}
+
+#[test]
+fn names_that_are_not_stored_or_not_names() {
+    let host = month();
+    assert!(host.fails(1, "restore tank/a@9 tank/new").contains("no such snapshot is stored"));
+    for line in [
+        "restore tank/a@1",
+        "restore tank/a tank/new",
+        "restore tank/a@1 tank/new@1",
+        "restore tank/a@1 /x",
+        "download tank/a",
+    ] {
+        host.fails(2, line);
+    }
+}
