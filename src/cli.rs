@@ -21,6 +21,7 @@ pub enum Command {
     List(List),
     Restore(Restore),
     Download(Download),
+    Recover(Recover),
 }
 
 /// store a snapshot, in full or as the changes since a base
@@ -111,8 +112,20 @@ pub struct Download {
     pub snapshot: String,
 }
 
+/// make the store again, from the bucket
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "recover")]
+pub struct Recover {
+    /// say what would be added, and do nothing
+    #[argh(switch, short = 'n')]
+    pub dry_run: bool,
+    /// add to a store that has some backups already
+    #[argh(switch, short = 'm')]
+    pub merge: bool,
+}
+
 const COMMANDS: &[&str] =
-    &["upload", "resume_upload", "abort_upload", "remove", "list", "restore", "download"];
+    &["upload", "resume_upload", "abort_upload", "remove", "list", "restore", "download", "recover"];
 
 /// What the arguments ask for.
 pub enum Asked {

@@ -20,6 +20,8 @@ mod manifest;
 mod names;
 mod pipeline;
 mod progress;
+mod readme;
+mod recover;
 mod restore;
 mod route;
 mod s3;

@@ -3,6 +3,7 @@
 pub mod abort_upload;
 pub mod download;
 pub mod list;
+pub mod recover;
 pub mod remove;
 pub mod restore;
 pub mod resume_upload;
@@ -33,6 +34,7 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
         Command::List(args) => list::run(&context, &args),
         Command::Restore(args) => restore::run(&context, &args),
         Command::Download(args) => download::run(&context, &args),
+        Command::Recover(args) => recover::run(&context, &args),
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Object {
     pub key: String,
     /// Bytes.
     pub size: u64,
+    /// As S3 writes it.
+    pub modified: String,
 }
 
 #[derive(Debug, PartialEq)]
@@ -43,6 +45,8 @@ pub struct Part {
 pub struct Upload {
     pub key: String,
     pub upload_id: String,
+    /// As S3 writes it.
+    pub initiated: Option<String>,
 }
 
 fn text(body: &[u8]) -> Result<&str, String> {
@@ -78,7 +82,9 @@ pub fn objects(body: &[u8]) -> Result<Page<Object>, String> {
         (true, Some(token)) => Some(vec![("continuation-token", token)]),
         (true, None) => return Err("the listing is cut short and does not say how to go on".to_string()),
     };
-    let items = read.contents.into_iter().map(|o| Object { key: o.key, size: o.size }).collect();
+    let items =
+        read.contents.into_iter().map(|o| Object { key: o.key, size: o.size, modified: o.last_modified });
+    let items = items.collect();
     Ok(Page { items, next })
 }
 

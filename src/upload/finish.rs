@@ -10,6 +10,7 @@ use crate::keys;
 use crate::manifest::{Manifest, Segment, Stream, VERSION, chunk_lines};
 use crate::progress::record::{Completed, End, Intent, PartStored, Record, SegmentState};
 use crate::progress::{self, Progress};
+use crate::readme;
 use crate::s3::calls::{Head, Open, Piece};
 use crate::s3::failure::{Failure, Kind};
 use crate::store::format::{Entry, State};
@@ -65,6 +66,9 @@ impl Upload {
         let manifest = Manifest::new(&intent.tool, &backup, stream);
         self.check_base(intent)?;
         let manifest = self.put_manifest(intent, manifest)?;
+        if self.store.contents.entries.is_empty() {
+            self.put_readme(intent);
+        }
         if !self.is_stored(intent) {
             self.store.contents.entries.push(Entry {
                 snapshot: backup.snapshot.clone(),
@@ -183,6 +187,14 @@ impl Upload {
         match self.read_manifest(&key)? {
             Some(there) if there.is_of_the_same_data(&manifest) => Ok(there),
             _ => Err(another_object(&key)),
+        }
+    }
+
+    /// With the first backup, the words for whoever finds the bucket without this host. No backup fails for want of them.
+    fn put_readme(&self, intent: &Intent) {
+        let text = readme::text(&intent.bucket, &intent.prefix);
+        if let Err(failure) = self.client.put_new(&readme::key(&intent.prefix), text.as_bytes()) {
+            self.ui.warning(&format!("no README in the bucket: {}", failure.describe()));
         }
     }
 

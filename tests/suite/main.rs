@@ -4,6 +4,7 @@ mod config;
 mod faults;
 mod list;
 mod man_page;
+mod recover;
 mod remove;
 mod restore;
 mod resume;

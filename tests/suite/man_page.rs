@@ -21,7 +21,7 @@ fn section(name: &str) -> String {
 }
 
 const COMMANDS: &[&str] =
-    &["upload", "resume_upload", "abort_upload", "remove", "list", "restore", "download"];
+    &["upload", "resume_upload", "abort_upload", "remove", "list", "restore", "download", "recover"];
 
 #[test]
 fn commands_and_their_options_are_those_of_the_program() {
@@ -131,6 +131,6 @@ fn help_and_mistakes() {
     assert_eq!(
         said,
         "zfs2s3: error: there is no command 'frobnicate'\n\
-         zfs2s3: hint: the commands are upload, resume_upload, abort_upload, remove, list, restore, download\n"
+         zfs2s3: hint: the commands are upload, resume_upload, abort_upload, remove, list, restore, download, recover\n"
     );
 }

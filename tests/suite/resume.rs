@@ -292,7 +292,7 @@ fn another_stream_is_refused_and_can_be_given_up() {
     let said = host.fails(3, "resume_upload");
     assert!(said.contains("same stream"), "{said}");
     host.ok("abort_upload");
-    assert!(host.s3.state().objects.is_empty());
+    assert!(host.s3.state().keys().is_empty());
     host.assert_clean();
 }
 
@@ -306,7 +306,7 @@ fn a_snapshot_made_again_meanwhile_is_refused_and_can_be_given_up() {
     let said = host.fails(1, "resume_upload");
     assert!(said.contains("dataset does not exist") && said.contains("abort_upload"), "{said}");
     host.ok("abort_upload");
-    assert!(host.s3.state().uploads.is_empty() && host.s3.state().objects.is_empty());
+    assert!(host.s3.state().uploads.is_empty() && host.s3.state().keys().is_empty());
     assert!(!host.data("upload_progress.yml").exists());
 }
 
@@ -396,7 +396,7 @@ fn a_base_that_is_removed_while_the_upload_runs_ends_it() {
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("no stored chain"), "{said}");
     host.ok("abort_upload");
-    assert!(host.s3.state().objects.is_empty() && host.s3.state().uploads.is_empty());
+    assert!(host.s3.state().keys().is_empty() && host.s3.state().uploads.is_empty());
 }
 
 #[test]

@@ -215,7 +215,7 @@ impl Host {
         );
         assert_eq!(self.holds(), "", "holds");
         assert!(!self.data("upload_progress.yml").exists(), "an upload is pending");
-        for key in state.objects.keys() {
+        for key in state.keys() {
             let manifest = format!(
                 "{}.yml",
                 key.rsplit_once(".zfs").map_or(key.trim_end_matches(".yml"), |(stem, _)| stem)

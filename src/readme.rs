@@ -1,0 +1,52 @@
+//! The object README.zfs2s3.txt, for whoever stands before the bucket when everything else is gone. Pure.
+
+/// Its key. Not one that a backup could have.
+pub fn key(prefix: &str) -> String {
+    format!("{prefix}README.zfs2s3.txt")
+}
+
+/// What it says. The command lines are run in the end-to-end check as they stand here.
+pub fn text(bucket: &str, prefix: &str) -> String {
+    format!(
+        "\
+The objects beside this one are ZFS snapshots, stored by zfs2s3.
+
+    DATASET@SNAPSHOT/GUID-full.zfs             the whole snapshot: what 'zfs send' gave
+    DATASET@SNAPSHOT/GUID-from-BASE.zfs        the changes since the snapshot with the guid BASE
+    ...zfs.2, ...zfs.3 and so on               further segments of the same stream
+    ...yml                                     what zfs2s3 knows of it: sizes and checksums
+
+With zfs2s3, on any host with ZFS:
+
+    export ZFS2S3_BUCKET='{bucket}' ZFS2S3_PREFIX='{prefix}'
+    zfs2s3 recover
+    zfs2s3 restore DATASET@SNAPSHOT NEWDATASET
+
+With nothing but the AWS tools and ZFS: first the full one, then the one that is from its guid, and so on to the one you want.
+
+    aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full.zfs' - | zfs receive -u NEWDATASET
+    aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-from-BASE.zfs' - | zfs receive -u NEWDATASET
+
+Where there are further segments, all of them in a row make the stream: .zfs.2 after .zfs, .zfs.10 after .zfs.9.
+
+    {{ aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full.zfs' - && aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full.zfs.2' -; }} | zfs receive -u NEWDATASET
+
+What lies in the storage classes GLACIER or DEEP_ARCHIVE must be restored first: 'aws s3api restore-object'.
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_key_is_no_backups_and_its_lines_name_the_bucket() {
+        assert_eq!(crate::keys::parse("nas/", &key("nas/")), None);
+        let text = text("b", "nas/");
+        assert!(text.contains(
+            "aws s3 cp 's3://b/nas/DATASET@SNAPSHOT/GUID-full.zfs' - | zfs receive -u NEWDATASET\n"
+        ));
+        assert!(text.contains("    { aws s3 cp") && text.contains("-; } | zfs"));
+    }
+}

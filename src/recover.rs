@@ -1,0 +1,155 @@
+//! What a bucket says is stored, and how that differs from the store. Pure. Nothing in the bucket is trusted: a manifest counts
+//! only if its key, names, guids, sizes and counts agree with each other and with the listing.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::backup::{Backup, Link};
+use crate::chain::{Member, recoverable};
+use crate::chunks::MAX_CHUNK;
+use crate::digest::{Composite, Sha256};
+use crate::keys::{self, Kind, Parsed};
+use crate::manifest::{Manifest, VERSION};
+use crate::store::format::{Contents, Entry, State};
+
+/// The store's entry that a manifest at `key` stands for. `sizes`: the listing.
+pub fn entry_of(
+    prefix: &str,
+    key: &str,
+    manifest: Manifest,
+    sizes: &HashMap<&str, u64>,
+) -> Result<Entry, String> {
+    let Some(Parsed { snapshot_name, link, kind: Kind::Manifest }) = keys::parse(prefix, key) else {
+        return Err("its key is not a manifest's".to_string());
+    };
+    if manifest.version != VERSION {
+        return Err(format!(
+            "it is of version {}, and this program knows version {VERSION}",
+            manifest.version
+        ));
+    }
+    manifest.stream.check_stages()?;
+    let backup = Backup { snapshot: manifest.snapshot, base: manifest.base };
+    if backup.link() != link || backup.snapshot.name != snapshot_name {
+        return Err("it is of another backup than its key says".to_string());
+    }
+    let stream = manifest.stream;
+    if !(1..=MAX_CHUNK).contains(&stream.chunk_size) {
+        return Err(format!("chunks of {} bytes", stream.chunk_size));
+    }
+    let mut composite = Composite::default();
+    let mut size: u64 = 0;
+    for (number, segment) in (1..).zip(&stream.segments) {
+        if segment.key != keys::segment(prefix, &backup, number) {
+            return Err(format!("its segment {number} has a key that is not its own"));
+        }
+        match sizes.get(segment.key.as_str()) {
+            None => return Err(format!("the bucket has no object '{}'", segment.key)),
+            Some(there) if *there != segment.size => {
+                return Err(format!("the object '{}' has {there} bytes, not {}", segment.key, segment.size));
+            }
+            Some(_) => {}
+        }
+        let mut count: u64 = 0;
+        for line in segment.chunks.as_deref().unwrap_or_default().lines() {
+            composite.push(&line.parse::<Sha256>()?);
+            count += 1;
+        }
+        if count != segment.size.div_ceil(stream.chunk_size) {
+            return Err(format!("its chunks of segment {number} are not as many as the object has"));
+        }
+        size = size.checked_add(segment.size).ok_or("its sizes are too large")?;
+    }
+    if stream.segments.is_empty() || size != stream.size || composite.sha256() != stream.composite_sha256 {
+        return Err("its segments do not add up to the stream".to_string());
+    }
+    Ok(Entry {
+        snapshot: backup.snapshot,
+        base: backup.base,
+        state: State::Stored,
+        stream: Some(stream.without_chunks()),
+    })
+}
+
+/// How the bucket and the store differ.
+#[derive(Debug, Default, PartialEq)]
+pub struct Difference {
+    /// In the bucket, not in the store, and restorable: in the order in which they were stored.
+    pub to_add: Vec<Entry>,
+    /// In the bucket, but no chain leads to their base.
+    pub unsound: Vec<String>,
+    /// In the store, not (whole) in the bucket.
+    pub lost: Vec<String>,
+    /// In both, and not the same.
+    pub unequal: Vec<String>,
+    pub same: usize,
+}
+
+pub fn compare(store: &Contents, mut found: Vec<Entry>) -> Difference {
+    let mut difference = Difference::default();
+    let by_link: HashMap<Link, &Entry> = found.iter().map(|entry| (entry.link(), entry)).collect();
+    let stored: HashSet<Link> = store.entries.iter().map(Entry::link).collect();
+    for entry in store.entries.iter().filter(|entry| entry.stream.is_some() && entry.state == State::Stored) {
+        match by_link.get(&entry.link()) {
+            None => difference.lost.push(entry.backup().to_string()),
+            Some(there) if there.stream == entry.stream => difference.same += 1,
+            Some(_) => difference.unequal.push(entry.backup().to_string()),
+        }
+    }
+    found.retain(|entry| !stored.contains(&entry.link()));
+    let kept = store.entries.iter().filter(|entry| entry.state == State::Stored);
+    let members: Vec<Member> =
+        kept.chain(&found).map(|entry| Member { link: entry.link(), intact: true }).collect();
+    let reached = recoverable(&members);
+    let (sound, unsound): (Vec<Entry>, Vec<Entry>) =
+        found.into_iter().partition(|entry| entry.link().base.is_none_or(|base| reached.contains(&base)));
+    difference.unsound = unsound.iter().map(|entry| entry.backup().to_string()).collect();
+    difference.to_add = in_order(sound);
+    difference
+}
+
+/// As they were stored: by time, and where that is the same, a base before what hangs on it.
+fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
+    let mut depths: HashMap<Link, usize> = HashMap::new();
+    let mut frontier: Vec<Link> =
+        entries.iter().map(Entry::link).filter(|link| link.base.is_none()).collect();
+    let mut by_base: HashMap<_, Vec<Link>> = HashMap::new();
+    for link in entries.iter().map(Entry::link) {
+        by_base.entry(link.base).or_default().push(link);
+    }
+    let mut depth = 0;
+    while !frontier.is_empty() {
+        let new: Vec<Link> =
+            frontier.drain(..).filter(|link| depths.insert(*link, depth).is_none()).collect();
+        frontier =
+            new.iter().flat_map(|link| by_base.remove(&Some(link.snapshot)).unwrap_or_default()).collect();
+        depth += 1;
+    }
+    entries.sort_by_key(|entry| {
+        let time = entry.stream.as_ref().map(|stream| stream.stored);
+        (time, depths.get(&entry.link()).copied(), entry.link())
+    });
+    entries
+}
+
+/// Does this key look like an object of the older Python tool? Its backups cannot be taken up: the keys bear no guids.
+pub fn is_python_key(key: &str) -> bool {
+    let mut names = key.split(" <- ");
+    let is_snapshot = |name: &str| crate::names::check_point_name(name, "@").is_ok();
+    names.clone().count() <= 2 && names.all(is_snapshot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn python_keys() {
+        for key in ["tank/src@s1", "tank/src@s2 <- tank/src@s1"] {
+            assert!(is_python_key(key), "{key}");
+        }
+        for key in ["tank/src", "README.zfs2s3.txt", "a@b <- c@d <- e@f", "tank@a/0000000000000001-full.zfs"]
+        {
+            assert!(!is_python_key(key), "{key}");
+        }
+    }
+}

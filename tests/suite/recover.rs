@@ -1,0 +1,223 @@
+//! `recover`: the store again, from nothing but the bucket, whose objects are not trusted.
+
+use crate::support::{Act, BUCKET, Host, S1, key, made_stream};
+
+fn chain() -> Host {
+    let host = Host::with_snapshots(4);
+    host.ok("upload tank/a@1");
+    for n in 2..=4 {
+        host.ok(&format!("upload -i @{} tank/a@{n}", n - 1));
+    }
+    host.ok("upload -i @1 tank/a@4");
+    host
+}
+
+fn lose_the_store(host: &Host) -> String {
+    let lost = host.store_text();
+    std::fs::remove_dir_all(host.data("")).unwrap();
+    lost
+}
+
+fn manifest(n: u64, from: Option<u64>) -> String {
+    key(&format!("tank/a@{n}"), n, from).replace(".zfs", ".yml")
+}
+
+#[test]
+fn a_lost_store_comes_back_equal() {
+    let host = chain();
+    host.ok("remove -i @1 tank/a@4");
+    let lost = lose_the_store(&host);
+    let said = host.ok("recover -n");
+    assert!(said.stderr.contains("would add 4 backups"), "{}", said.stderr);
+    assert_eq!(said.stdout.lines().next(), Some("tank/a@1"));
+    assert_eq!(host.store_text(), "");
+    host.ok("recover");
+    assert_eq!(host.store_text(), lost);
+    assert!(host.ok("recover").stderr.contains("nothing to add: 4 in the store and in the bucket"));
+    host.fails(3, "remove tank/a@1");
+    host.ok("restore tank/a@4 tank/new");
+}
+
+#[test]
+fn twenty_five_hundred_backups_under_a_prefix() {
+    let mut host = Host::new();
+    host.set("ZFS2S3_PREFIX", "nas 1/");
+    host.set("ZFS2S3_JOBS", "8");
+    host.snapshot(("tank/a@1", 1), 1);
+    host.add_stream(("", 1), None, &made_stream(1, 0, 700));
+    host.ok("upload tank/a@1");
+    // the others as a chain on it, in the form of the first
+    let first = format!("nas 1/{}", key("tank/a@1", 1, None));
+    let (data, form) = {
+        let state = host.s3.state();
+        let text = String::from_utf8(state.bytes(&first.replace(".zfs", ".yml")).to_vec()).unwrap();
+        (state.bytes(&first).to_vec(), text)
+    };
+    let mut entries =
+        vec![host.store_text().lines().find(|line| line.starts_with("- ")).unwrap().to_string()];
+    for n in 2..=2500u64 {
+        let (name, before) = (format!("tank/a@{n}"), n - 1);
+        let own = format!("nas 1/{}", key(&name, n, Some(before)));
+        let text =
+            form.replace(&first, &own).replace("name: tank/a@1\n", &format!("name: {name}\n")).replace(
+                "  guid: '1'\n",
+                &format!("  guid: '{n}'\nbase:\n  name: tank/a@{before}\n  guid: '{before}'\n"),
+            );
+        let points = format!(
+            "\"snapshot\":{{\"name\":\"{name}\",\"guid\":\"{n}\"}},\"base\":{{\"name\":\"tank/a@{before}\",\"guid\":\"{before}\"}}"
+        );
+        let entry = entries[0].replace(&first, &own);
+        entries.push(entry.replace("\"snapshot\":{\"name\":\"tank/a@1\",\"guid\":\"1\"}", &points));
+        let mut state = host.s3.state();
+        state.put(&own, &data);
+        state.put(&own.replace(".zfs", ".yml"), text.as_bytes());
+    }
+    lose_the_store(&host);
+    host.ok("recover");
+    let store = host.store_text();
+    let recovered: Vec<&str> = store.lines().filter(|line| line.starts_with("- ")).collect();
+    assert_eq!(recovered, entries);
+    assert_eq!(host.listed().len(), 2500);
+    assert_eq!(host.s3.state().count("GetObject"), 2500);
+    assert!(host.s3.state().count("ListObjectsV2") >= 6, "5,001 objects are more than a page");
+}
+
+#[test]
+fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
+    let host = chain();
+    let lost = lose_the_store(&host);
+    host.snapshot(("tank/b@9", 9), 5);
+    host.add_stream(("", 9), None, &made_stream(9, 0, 700));
+    host.ok("upload tank/b@9");
+    let before = host.store_text();
+    let said = host.fails(1, "recover");
+    assert!(said.contains("the bucket has 5 backups that the store does not have"), "{said}");
+    assert!(said.contains("'zfs2s3 recover -m' adds them"), "{said}");
+    assert_eq!(host.store_text(), before);
+    host.ok("recover -m");
+    assert_eq!(host.listed().len(), 6);
+    for line in lost.lines().filter(|line| line.starts_with("- ")) {
+        assert!(host.store_text().lines().any(|there| there == line), "{line}");
+    }
+    // in the store, and not in the bucket, or not the same
+    host.s3.state().objects.remove(&manifest(3, Some(2)));
+    let changed = host.store_text().replacen("\"size\":700", "\"size\":701", 1);
+    host.write_data("stored_snapshots.yml", &changed);
+    let said = host.ok("recover -m").stderr;
+    assert!(said.contains("'-i tank/a@2 tank/a@3' is in the store, but not (whole) in the bucket"), "{said}");
+    assert!(said.contains("'tank/b@9' is in the store and in the bucket, and not the same"), "{said}");
+    assert_eq!(host.store_text(), changed, "nothing is taken away");
+}
+
+#[test]
+fn damaged_and_hostile_manifests_are_named_and_passed_over() {
+    let host = chain();
+    let bypass = manifest(4, Some(1));
+    let good = String::from_utf8(host.s3.state().bytes(&bypass).to_vec()).unwrap();
+    lose_the_store(&host);
+    let own = key("tank/a@4", 4, Some(1));
+    let composite = good.split("composite_sha256: ").nth(1).unwrap().split('\n').next().unwrap();
+    for (bad, why) in [
+        ("\0\0".to_string(), ""),
+        (String::new(), "missing field"),
+        (good.replace("version: 1", "version: 2"), "version 2"),
+        (good.replace("stages: []", "stages: [x]"), "stage 'x'"),
+        (good.replace("guid: '4'", "guid: '5'"), "of another backup than its key says"),
+        (good.replace("name: tank/a@4", "name: tank/b@4"), "of another backup than its key says"),
+        (
+            good.replace(&format!("key: {own}"), "key: tank/a@1/0000000000000001-full.zfs"),
+            "a key that is not its own",
+        ),
+        (good.replace("size: 700", "size: 18446744073709551615"), "has 700 bytes, not"),
+        (good.replace("chunk_size: 65536", "chunk_size: 0"), "chunks of 0 bytes"),
+        (good.replace("chunk_size: 65536", "chunk_size: 10"), "are not as many as the object has"),
+        (good.replace(composite, &"0".repeat(64)), "do not add up"),
+        (good.clone() + "later: 1\n", "later"),
+    ] {
+        assert_ne!(bad, good, "{why}");
+        host.s3.state().put(&bypass, bad.as_bytes());
+        let said = host.ok("recover").stderr;
+        assert!(said.contains(&format!("the manifest '{bypass}' is passed over: ")), "{said}");
+        assert!(said.contains(why), "{why}: {said}");
+        assert_eq!(host.listed().len(), 4);
+        std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
+    }
+    host.s3.state().put(&bypass, good.as_bytes());
+    host.s3.state().objects.remove(&own);
+    assert!(host.ok("recover").stderr.contains(&format!("the bucket has no object '{own}'")));
+}
+
+#[test]
+fn what_no_chain_reaches_is_named_and_not_added() {
+    let host = chain();
+    lose_the_store(&host);
+    host.s3.state().objects.remove(&manifest(2, Some(1)));
+    let said = host.ok("recover").stderr;
+    assert!(
+        said.contains("'-i tank/a@2 tank/a@3' is in the bucket, but no chain leads to its base"),
+        "{said}"
+    );
+    assert!(said.contains(&format!("aws s3 rm 's3://{BUCKET}/{}'", key("tank/a@2", 2, Some(1)))), "{said}");
+    let listed = host.listed();
+    let names: Vec<&str> = listed.iter().map(|line| line.split(" 700").next().unwrap()).collect();
+    assert_eq!(names, ["tank/a@1 -", "tank/a@4 tank/a@1"]);
+}
+
+#[test]
+fn leftovers_and_the_python_tools_objects_are_named() {
+    let host = chain();
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillBefore);
+    host.snapshot(S1, 900);
+    host.add_stream(S1, None, &made_stream(S1.1, 0, 700));
+    host.run("upload tank/src@s1").expect(-9);
+    host.s3.no_more_faults();
+    host.fails(4, "recover");
+    lose_the_store(&host);
+    host.s3.state().put("tank/old@b <- tank/old@a", b"x");
+    let before = host.s3.state().objects.len();
+    let said = host.ok("recover").stderr;
+    let unfinished =
+        format!("an upload of '{}' (700B, 2026-01-01T00:00:00.000Z) is unfinished", key(S1.0, S1.1, None));
+    assert!(said.contains(&unfinished), "{said}");
+    assert!(said.contains("aws s3api abort-multipart-upload --bucket"), "{said}");
+    assert!(said.contains("'tank/old@b <- tank/old@a' (1B) is of the older, Python zfs2s3"), "{said}");
+    let state = host.s3.state();
+    assert_eq!((state.objects.len(), state.uploads.len()), (before, 1), "nothing is deleted");
+}
+
+#[test]
+fn a_server_that_fails_is_not_an_empty_bucket() {
+    let mut host = chain();
+    lose_the_store(&host);
+    host.set("ZFS2S3_TEST_PATIENCE_MS", "600");
+    for call in ["ListObjectsV2", "GetObject"] {
+        host.s3.fault(call, 0, 1000, Act::Status(500, "InternalError"));
+        host.fails(75, "recover");
+        host.s3.no_more_faults();
+        assert_eq!(host.store_text(), "");
+    }
+    host.set("ZFS2S3_TEST_PATIENCE_MS", "4000");
+    host.s3.fault("GetObject", 2, 1, Act::TruncateReply);
+    host.s3.fault("GetObject", 3, 1, Act::Drop);
+    host.ok("recover");
+    assert_eq!(host.listed().len(), 5);
+}
+
+#[test]
+fn the_readme_is_written_with_the_first_backup_and_never_again() {
+    let mut host = Host::with_snapshots(3);
+    host.set("ZFS2S3_PREFIX", "nas/");
+    host.ok("upload tank/a@1");
+    let text = String::from_utf8(host.s3.state().bytes("nas/README.zfs2s3.txt").to_vec()).unwrap();
+    let line =
+        format!("aws s3 cp 's3://{BUCKET}/nas/DATASET@SNAPSHOT/GUID-full.zfs' - | zfs receive -u NEWDATASET");
+    assert!(text.contains(&line), "{text}");
+    host.s3.state().put("nas/README.zfs2s3.txt", b"my own words");
+    host.ok("upload tank/a@2");
+    lose_the_store(&host);
+    host.ok("upload tank/a@3");
+    assert_eq!(host.s3.state().bytes("nas/README.zfs2s3.txt"), b"my own words");
+    let host = Host::with_snapshots(1);
+    host.s3.fault("PutObject", 1, 1, Act::Status(403, "AccessDenied"));
+    assert!(host.ok("upload tank/a@1").stderr.contains("warning: no README in the bucket"));
+}
