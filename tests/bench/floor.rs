@@ -1,30 +1,53 @@
-//! The least that an upload can cost: reads standard input in chunks, hashes each once with SHA-256, and writes it to a
-//! socket. `floor CHUNK_BYTES`; the other end of the socket is a thread of a child of its own, which counts for nothing.
+//! The least that moving the bytes can cost, for `make bench`.
+//!
+//!     floor CHUNK_BYTES ADDRESS        standard input in chunks, one SHA-256 pass, a write to a socket
+//!     floor read CHUNK_BYTES ADDRESS   a socket in chunks, one SHA-256 pass, a write to standard output
+//!     floor sink, floor source FILE    the other ends: they print their address, and count for nothing
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use sha2::{Digest, Sha256};
 
+/// Bytes a write.
+const PIECE: usize = 128 << 10;
+
 fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    if args[1] == "sink" {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        println!("{}", listener.local_addr().unwrap());
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut buffer = vec![0; 1 << 20];
-        while stream.read(&mut buffer).unwrap() > 0 {}
-        return;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["sink"] => {
+            let mut from = accept();
+            let mut buffer = vec![0; 1 << 20];
+            while from.read(&mut buffer).unwrap() > 0 {}
+        }
+        ["source", path] => {
+            let mut file = std::fs::File::open(path).unwrap();
+            std::io::copy(&mut file, &mut accept()).unwrap();
+        }
+        ["read", chunk, address] => {
+            pass(TcpStream::connect(address).unwrap(), std::io::stdout().lock(), chunk.parse().unwrap());
+        }
+        [chunk, address] => {
+            pass(std::io::stdin().lock(), TcpStream::connect(address).unwrap(), chunk.parse().unwrap());
+        }
+        _ => panic!("see the top of this file"),
     }
-    let chunk: usize = args[1].parse().unwrap();
-    let mut socket = TcpStream::connect(&args[2]).unwrap();
+}
+
+fn accept() -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    listener.accept().unwrap().0
+}
+
+fn pass(mut from: impl Read, mut to: impl Write, chunk: usize) {
     let mut buffer = vec![0; chunk];
-    let mut stdin = std::io::stdin().lock();
     let mut sums = Sha256::new();
     loop {
         let mut filled = 0;
         while filled < chunk {
-            match stdin.read(&mut buffer[filled..]).unwrap() {
+            match from.read(&mut buffer[filled..]).unwrap() {
                 0 => break,
                 count => filled += count,
             }
@@ -33,9 +56,7 @@ fn main() {
             break;
         }
         sums.update(Sha256::digest(&buffer[..filled]));
-        for piece in buffer[..filled].chunks(128 << 10) {
-            socket.write_all(piece).unwrap();
-        }
+        buffer[..filled].chunks(PIECE).for_each(|piece| to.write_all(piece).unwrap());
     }
     eprintln!("{:x}", sums.finalize());
 }

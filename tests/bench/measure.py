@@ -31,10 +31,14 @@ def stream(path):
         out.write(end)
 
 
-def measure(command, **env):
+def measure(command, into_pipe=False, **env):
     """CPU seconds, seconds, and peak memory in MiB of the process itself."""
     begun = time.monotonic()
-    child = subprocess.Popen(command, env=os.environ | env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    reader = subprocess.Popen("cat > /dev/null", shell=True, stdin=subprocess.PIPE) if into_pipe else None
+    out = reader.stdin if reader else subprocess.DEVNULL
+    child = subprocess.Popen(command, env=os.environ | env, stdout=out, stderr=subprocess.PIPE)
+    if reader:
+        reader.stdin.close()
     peak = 0
     while True:
         pid, status, usage = os.wait4(child.pid, os.WNOHANG)
@@ -46,6 +50,8 @@ def measure(command, **env):
         except OSError:
             pass
         time.sleep(0.01)
+    if reader:
+        reader.wait()
     if status:
         sys.exit(f"{command}: {child.stderr.read().decode()}")
     return usage.ru_utime + usage.ru_stime, time.monotonic() - begun, peak / 1024
@@ -58,6 +64,23 @@ def upload(jobs):
     env = {"TEST_ZFS": f"{WORK}/zfs", "ZFS2S3_ZFS": ZFS, "XDG_DATA_HOME": f"{WORK}/data", "ZFS2S3_JOBS": str(jobs)}
     result = measure([BINARY, "upload", "tank@a"], **env)
     measure([BINARY, "remove", "tank@a"], **env)
+    return result
+
+
+def download(jobs):
+    """Of what was uploaded once before; to a pipe that somebody reads."""
+    env = {"TEST_ZFS": f"{WORK}/zfs", "ZFS2S3_ZFS": ZFS, "XDG_DATA_HOME": f"{WORK}/kept", "ZFS2S3_JOBS": str(jobs)}
+    if not os.path.exists(f"{WORK}/kept"):
+        measure([BINARY, "upload", "tank@a"], **env, ZFS2S3_PREFIX="kept/")
+    return measure([BINARY, "download", "tank@a"], into_pipe=True, **env, ZFS2S3_PREFIX="kept/")
+
+
+def read_floor():
+    """The same bytes from a socket, one SHA-256 pass, and a write to a pipe."""
+    source = subprocess.Popen([FLOOR, "source", f"{WORK}/zfs/1-full"], stdout=subprocess.PIPE)
+    address = source.stdout.readline().decode().strip()
+    result = measure([FLOOR, "read", str(CHUNK), address], into_pipe=True)
+    source.wait()
     return result
 
 
@@ -114,6 +137,15 @@ def least(results):
     return min(results, key=lambda result: result[0])
 
 
+def table(title, results):
+    base = least(results["floor"])[0]
+    print(f"{title:18} {'CPU s/GiB':>10} {'x floor':>8} {'seconds':>8} {'peak MiB':>9}")
+    for name, found in results.items():
+        cpu, seconds, peak = least(found)
+        shown = f"{peak:9.0f}" if name.startswith("zfs2s3") else f"{'-':>9}"
+        print(f"{name:18} {cpu / 2:10.2f} {cpu / base:8.2f} {seconds:8.1f} {shown}")
+
+
 def main():
     os.makedirs(f"{WORK}/zfs")
     stream(f"{WORK}/zfs/1-full")
@@ -124,12 +156,13 @@ def main():
     for _ in range(ROUNDS):
         for name, run in runs.items():
             results[name].append(run())
-    base = least(results["floor"])[0]
-    print(f"{'2 GiB':18} {'CPU s/GiB':>10} {'x floor':>8} {'seconds':>8} {'peak MiB':>9}")
-    for name, found in results.items():
-        cpu, seconds, peak = least(found)
-        shown = f"{peak:9.0f}" if name.startswith("zfs2s3") else f"{'-':>9}"
-        print(f"{name:18} {cpu / 2:10.2f} {cpu / base:8.2f} {seconds:8.1f} {shown}")
+    table("upload of 2 GiB", results)
+    runs = {"floor": read_floor, "zfs2s3, 16 jobs": lambda: download(16), "zfs2s3, 2 jobs": lambda: download(2)}
+    results = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            results[name].append(run())
+    table("download of 2 GiB", results)
     many(10_000)
     for name, args in {"list, 10,000": ["list"], "list -Hp, 10,000": ["list", "-Hp"], "--version": ["--version"]}.items():
         found = [wall([BINARY, *args], XDG_DATA_HOME=f"{WORK}/many") for _ in range(10)]
