@@ -81,11 +81,21 @@ pub struct Difference {
     pub lost: Vec<String>,
     /// In both, and not the same.
     pub unequal: Vec<String>,
+    /// In the bucket under two names (a snapshot that was renamed), of which the first is taken.
+    pub twice: Vec<String>,
     pub same: usize,
 }
 
 pub fn compare(store: &Contents, mut found: Vec<Entry>) -> Difference {
     let mut difference = Difference::default();
+    let mut seen = HashSet::new();
+    found.retain(|entry| {
+        let first = seen.insert(entry.link());
+        if !first {
+            difference.twice.push(entry.backup().to_string());
+        }
+        first
+    });
     let by_link: HashMap<Link, &Entry> = found.iter().map(|entry| (entry.link(), entry)).collect();
     let stored: HashSet<Link> = store.entries.iter().map(Entry::link).collect();
     for entry in store.entries.iter().filter(|entry| entry.stream.is_some() && entry.state == State::Stored) {

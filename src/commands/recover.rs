@@ -162,6 +162,11 @@ fn say(difference: &Difference, ui: &Ui) {
     for name in &difference.unsound {
         ui.warning(&format!("'{name}' is in the bucket, but no chain leads to its base: it is not added"));
     }
+    for name in &difference.twice {
+        ui.warning(&format!(
+            "'{name}' is in the bucket under another name, too, and that is the one that counts"
+        ));
+    }
     for name in &difference.lost {
         ui.warning(&format!("'{name}' is in the store, but not (whole) in the bucket"));
     }

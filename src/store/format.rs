@@ -131,6 +131,8 @@ impl Contents {
 
     /// One line a backup, in YAML's flow style, which is JSON: for grep, and to be read quickly.
     pub fn to_yaml(&self) -> Result<String, String> {
+        // what could not be read again is not written
+        self.check()?;
         let header = Header {
             version: VERSION,
             endpoint: self.endpoint.clone(),

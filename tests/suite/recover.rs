@@ -221,3 +221,22 @@ fn the_readme_is_written_with_the_first_backup_and_never_again() {
     host.s3.fault("PutObject", 1, 1, Act::Status(403, "AccessDenied"));
     assert!(host.ok("upload tank/a@1").stderr.contains("warning: no README in the bucket"));
 }
+
+#[test]
+fn one_backup_under_two_names_is_taken_once() {
+    let host = Host::with_snapshots(1);
+    host.ok("upload tank/a@1");
+    let lost = lose_the_store(&host);
+    // as another host stores it, where the snapshot has another name
+    {
+        let mut state = host.s3.state();
+        let text = String::from_utf8(state.bytes(&manifest(1, None)).to_vec()).unwrap();
+        let data = state.bytes(&key("tank/a@1", 1, None)).to_vec();
+        state.put(&key("tank/b@1", 1, None), &data);
+        let other = text.replace("tank/a@1", "tank/b@1");
+        state.put(&key("tank/b@1", 1, None).replace(".zfs", ".yml"), other.as_bytes());
+    }
+    let said = host.ok("recover").stderr;
+    assert!(said.contains("'tank/b@1' is in the bucket under another name, too"), "{said}");
+    assert_eq!(host.store_text(), lost);
+}
