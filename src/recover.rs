@@ -32,7 +32,14 @@ pub fn entry_of(
     if backup.link() != link || backup.snapshot.name != snapshot_name {
         return Err("it is of another backup than its key says".to_string());
     }
+    if let Some(base) = &backup.base {
+        crate::names::check_point_name(&base.name, "@#")
+            .map_err(|why| format!("its base '{}': {why}", base.name))?;
+    }
     let stream = manifest.stream;
+    if !stream.storage_class.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+        return Err("its storage class is none".to_string());
+    }
     if !(1..=MAX_CHUNK).contains(&stream.chunk_size) {
         return Err(format!("chunks of {} bytes", stream.chunk_size));
     }
@@ -97,18 +104,27 @@ pub fn compare(store: &Contents, mut found: Vec<Entry>) -> Difference {
         first
     });
     let by_link: HashMap<Link, &Entry> = found.iter().map(|entry| (entry.link(), entry)).collect();
+    let mut equal: HashSet<Link> = HashSet::new();
     let stored: HashSet<Link> = store.entries.iter().map(Entry::link).collect();
     for entry in store.entries.iter().filter(|entry| entry.stream.is_some() && entry.state == State::Stored) {
         match by_link.get(&entry.link()) {
             None => difference.lost.push(entry.backup().to_string()),
-            Some(there) if there.stream == entry.stream => difference.same += 1,
+            Some(there) if there.stream == entry.stream => {
+                equal.insert(entry.link());
+            }
             Some(_) => difference.unequal.push(entry.backup().to_string()),
         }
     }
+    difference.same = equal.len();
     found.retain(|entry| !stored.contains(&entry.link()));
     let kept = store.entries.iter().filter(|entry| entry.state == State::Stored);
-    let members: Vec<Member> =
-        kept.chain(&found).map(|entry| Member { link: entry.link(), intact: true }).collect();
+    // what the bucket does not bear out leads nowhere
+    let borne_out = |entry: &&Entry| entry.stream.is_none() || equal.contains(&entry.link());
+    let members: Vec<Member> = kept
+        .filter(borne_out)
+        .chain(&found)
+        .map(|entry| Member { link: entry.link(), intact: true })
+        .collect();
     let reached = recoverable(&members);
     let (sound, unsound): (Vec<Entry>, Vec<Entry>) =
         found.into_iter().partition(|entry| entry.link().base.is_none_or(|base| reached.contains(&base)));

@@ -42,10 +42,10 @@ impl From<Utc> for String {
 impl TryFrom<String> for Utc {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let parsed = OffsetDateTime::parse(&text, &Rfc3339);
-        parsed
-            .map(|t| Utc(t.to_offset(time::UtcOffset::UTC)))
-            .map_err(|e| format!("'{text}' is not a time: {e}"))
+        let bad = |why: &dyn fmt::Display| format!("'{text}' is not a time: {why}");
+        let parsed = OffsetDateTime::parse(&text, &Rfc3339).map_err(|e| bad(&e))?;
+        let utc = parsed.checked_to_offset(time::UtcOffset::UTC).filter(|t| (1..=9999).contains(&t.year()));
+        utc.map(Utc).ok_or_else(|| bad(&"out of range"))
     }
 }
 
@@ -59,6 +59,10 @@ mod tests {
         assert_eq!(utc.to_string(), "2026-11-23T16:32:35Z");
         assert_eq!(utc.to_minute(), "2026-11-23 16:32");
         assert_eq!(utc.unix_seconds(), 1_795_451_555);
-        assert!(Utc::try_from("yesterday".to_string()).is_err());
+        for bad in
+            ["yesterday", "9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00+01:00", "0000-06-01T00:00:00Z"]
+        {
+            assert!(Utc::try_from(bad.to_string()).is_err(), "{bad}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::keys::{self, Kind};
 use crate::manifest::Manifest;
 use crate::recover::{Difference, compare, entry_of, is_python_key};
 use crate::s3::client::Client;
+use crate::s3::failure;
 use crate::s3::reply::Object;
 use crate::store::format::Entry;
 use crate::ui::Ui;
@@ -81,7 +82,7 @@ fn read_all(
 ) -> Result<Vec<std::result::Result<Entry, String>>> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(HashMap::new());
-    let failure = Mutex::new(None);
+    let gave_up = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..jobs.min(keys.len()) {
             scope.spawn(|| {
@@ -92,8 +93,13 @@ fn read_all(
                             let entry = make(key, text.and_then(|text| yaml::from_str(&text)));
                             done.lock().unwrap_or_else(|e| e.into_inner()).insert(*key, entry);
                         }
+                        // in an archive class, say, or deleted meanwhile
+                        Err(error) if error.kind == failure::Kind::Final => {
+                            let entry = Err(error.describe());
+                            done.lock().unwrap_or_else(|e| e.into_inner()).insert(*key, entry);
+                        }
                         Err(error) => {
-                            failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
+                            gave_up.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
                             next.store(keys.len(), Ordering::SeqCst);
                         }
                     }
@@ -101,7 +107,7 @@ fn read_all(
             });
         }
     });
-    if let Some(error) = failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
+    if let Some(error) = gave_up.into_inner().unwrap_or_else(|e| e.into_inner()) {
         return Err(error.into());
     }
     let mut done = done.into_inner().unwrap_or_else(|e| e.into_inner());

@@ -6,10 +6,11 @@ use std::io::Write;
 
 use super::wanted::Which;
 use super::{Context, Reader};
+use crate::backup::Point;
 use crate::cli;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::keys;
-use crate::names::check_dataset_name;
+use crate::names::{Guid, check_dataset_name};
 use crate::restore::plan::{Plan, Target, plan};
 use crate::restore::stored::Stored;
 use crate::store::format::{Contents, Entry};
@@ -29,53 +30,89 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     let contents = &reader.store.contents;
     let wanted = which.find(contents, "restore")?;
     let zfs = context.zfs();
-    let has = look_at(context, &zfs, args)?;
-    let sizes = python_sizes(&reader)?;
-    let bytes = |entry: &Entry| {
-        entry.size().or_else(|| sizes.get(&keys::python(&entry.backup())).copied()).unwrap_or_default()
-    };
-    let plan = plan(contents, bytes, wanted.guid, &wanted.name, target, &has)?;
-    if let Some(there) = &plan.there {
-        context.ui.note(&format!("{there} is there already"));
-        return Ok(());
-    }
-    // all of them can be read, before the first one is received
-    let entries: Vec<&Entry> = plan.steps.iter().map(|n| &contents.entries[*n]).collect();
-    let stored: Vec<Stored> = entries
-        .iter()
-        .map(|entry| Stored::open(&reader.client, &contents.prefix, entry))
-        .collect::<Result<_>>()?;
-    if args.dry_run {
-        return context.ui.data(&say(contents, &plan, &has, target, bytes));
-    }
-    for (entry, stored) in entries.iter().zip(&stored) {
-        receive(context, &zfs, &reader, entry, stored, target)?;
-    }
-    Ok(())
-}
-
-fn look_at(context: &Context, zfs: &Zfs, args: &cli::Restore) -> Result<Target> {
-    let target = &args.target;
-    let Some(points) = zfs.snapshots(target)? else { return Ok(Target::New) };
-    let as_it_is = |points: Vec<crate::backup::Point>| {
-        Target::Has(points.into_iter().map(|point| (point.name, point.guid)).collect())
-    };
-    if !zfs.has_partial_receive(target)? {
-        return Ok(as_it_is(points));
-    }
-    if !args.discard {
+    let has = look_at(&zfs, target)?;
+    if has.partial && !args.discard {
         return Err(Error::refused(format!(
             "{target} holds a part of a stream, whose receiving was interrupted"
         ))
         .hint("-A drops that part, and receives that one stream again; whole snapshots stay"));
     }
-    if args.dry_run {
-        // a dataset that only such a part has made goes with it
-        return Ok(if points.is_empty() { Target::New } else { as_it_is(points) });
+    let has_without = has.without_the_part();
+    let plan = plan_what_can_be_read(&reader, &wanted, target, &has_without)?;
+    if let Some(there) = &plan.there {
+        context.ui.note(&format!("{there} is there already"));
+        return Ok(());
     }
-    context.ui.note(&format!("dropping the part of a stream in {target}"));
-    zfs.discard_partial_receive(target)?;
-    Ok(zfs.snapshots(target)?.map_or(Target::New, as_it_is))
+    if args.dry_run {
+        return context.ui.data(&say(contents, &plan, &has_without, target));
+    }
+    if has.partial {
+        // only now that the rest is known to be possible
+        context.ui.note(&format!("dropping the part of a stream in {target}"));
+        zfs.discard_partial_receive(target)?;
+        if look_at(&zfs, target)?.without_the_part() != has_without {
+            return Err(Error::refused(format!(
+                "{target} is not what it was taken for: look at it, and restore again"
+            )));
+        }
+    }
+    for n in &plan.steps {
+        receive(context, &zfs, &reader, &contents.entries[*n], target)?;
+    }
+    Ok(())
+}
+
+/// The target as it is found.
+struct Found {
+    /// None: there is no such dataset.
+    snapshots: Option<Vec<(String, Guid)>>,
+    /// It holds a part of a stream.
+    partial: bool,
+}
+
+impl Found {
+    /// As it will be when the part is dropped: a dataset that only the part has made goes with it.
+    fn without_the_part(&self) -> Target {
+        match &self.snapshots {
+            None => Target::New,
+            Some(snapshots) if self.partial && snapshots.is_empty() => Target::New,
+            Some(snapshots) => Target::Has(snapshots.clone()),
+        }
+    }
+}
+
+fn look_at(zfs: &Zfs, target: &str) -> Result<Found> {
+    let Some(points) = zfs.snapshots(target)? else { return Ok(Found { snapshots: None, partial: false }) };
+    let snapshots = points.into_iter().map(|point| (point.name, point.guid)).collect();
+    Ok(Found { snapshots: Some(snapshots), partial: zfs.has_partial_receive(target)? })
+}
+
+/// The cheapest route of which every backup can be read now. One that cannot is left out, and another route looked for.
+fn plan_what_can_be_read(reader: &Reader, wanted: &Point, target: &str, has: &Target) -> Result<Plan> {
+    let contents = &reader.store.contents;
+    let sizes = python_sizes(reader)?;
+    let mut unreadable: HashMap<usize, Error> = HashMap::new();
+    loop {
+        let bytes = |n: usize, entry: &Entry| match &entry.stream {
+            _ if unreadable.contains_key(&n) => None,
+            Some(stream) => Some(stream.size),
+            None => sizes.get(&keys::python(&entry.backup())).copied(),
+        };
+        let plan = match plan(contents, bytes, wanted.guid, &wanted.name, target, has) {
+            Ok(plan) => plan,
+            // why it cannot be read tells more
+            Err(error) => return Err(unreadable.into_values().next().unwrap_or(error)),
+        };
+        let open =
+            |n: &usize| Stored::open(&reader.client, &contents.prefix, &contents.entries[*n]).map(|_| ());
+        match plan.steps.iter().find_map(|n| open(n).err().map(|error| (*n, error))) {
+            None => return Ok(plan),
+            Some((_, error)) if error.status == Status::TryAgain => return Err(error),
+            Some((n, error)) => {
+                unreadable.insert(n, error);
+            }
+        }
+    }
 }
 
 /// The Python tool's list has no sizes.
@@ -91,14 +128,8 @@ fn python_sizes(reader: &Reader) -> Result<HashMap<String, u64>> {
     Ok(sizes)
 }
 
-fn receive(
-    context: &Context,
-    zfs: &Zfs,
-    reader: &Reader,
-    entry: &Entry,
-    stored: &Stored,
-    target: &str,
-) -> Result<()> {
+fn receive(context: &Context, zfs: &Zfs, reader: &Reader, entry: &Entry, target: &str) -> Result<()> {
+    let stored = Stored::open(&reader.client, &reader.store.contents.prefix, entry)?;
     context.ui.transfer(&entry.snapshot.name, Some(stored.size()));
     let mut receive = zfs.receive(target)?;
     let mut refused = false;
@@ -125,13 +156,7 @@ fn receive(
 }
 
 /// What `-n` prints.
-fn say(
-    contents: &Contents,
-    plan: &Plan,
-    has: &Target,
-    target: &str,
-    bytes: impl Fn(&Entry) -> u64,
-) -> String {
+fn say(contents: &Contents, plan: &Plan, has: &Target, target: &str) -> String {
     let onto = match has {
         Target::New => "a new dataset".to_string(),
         Target::Has(snapshots) => {
@@ -139,6 +164,7 @@ fn say(
         }
     };
     let entries: Vec<&Entry> = plan.steps.iter().map(|n| &contents.entries[*n]).collect();
+    let bytes = |entry: &Entry| entry.size().unwrap_or_default();
     let total: u64 = entries.iter().map(|entry| bytes(entry)).sum();
     let lines: String = entries
         .iter()

@@ -1,12 +1,15 @@
 //! What a restore would do: which stored backups, in which order, onto what the target has. Pure.
 
+use std::collections::HashSet;
+
 use crate::backup::Link;
 use crate::error::{Error, Result};
-use crate::names::Guid;
+use crate::names::{Guid, dataset_of};
 use crate::route::{Step, cheapest};
 use crate::store::format::{Contents, Entry, State};
 
 /// The target as it is.
+#[derive(PartialEq)]
 pub enum Target {
     New,
     /// Its snapshots, oldest first: name and guid.
@@ -20,10 +23,10 @@ pub struct Plan {
     pub there: Option<String>,
 }
 
-/// `bytes` says what fetching an entry costs.
+/// `bytes` says what fetching an entry costs; none: it cannot be had.
 pub fn plan(
     contents: &Contents,
-    bytes: impl Fn(&Entry) -> u64,
+    bytes: impl Fn(usize, &Entry) -> Option<u64>,
     wanted: Guid,
     name: &str,
     target_name: &str,
@@ -48,14 +51,43 @@ pub fn plan(
         .entries
         .iter()
         .enumerate()
-        .filter(|(_, entry)| entry.state == State::Stored)
-        .map(|(n, entry)| (n, Step { link: entry.link(), bytes: bytes(entry) }))
+        .filter(|(_, entry)| entry.state == State::Stored && is_of_one_dataset(entry))
+        .filter_map(|(n, entry)| Some((n, Step { link: entry.link(), bytes: bytes(n, entry)? })))
         .collect();
     let steps: Vec<Step> = usable.iter().map(|(_, step)| *step).collect();
     match cheapest(&steps, start, wanted) {
-        Some(route) => Ok(Plan { steps: route.iter().map(|n| usable[*n].0).collect(), there: None }),
+        Some(route) => {
+            let steps: Vec<usize> = route.iter().map(|n| usable[*n].0).collect();
+            check_names(contents, &steps, target_name, target)?;
+            Ok(Plan { steps, there: None })
+        }
         None => Err(no_route(&steps, wanted, name, target_name, target)),
     }
+}
+
+/// The stream of a clone from its origin makes a new dataset: it cannot be received onto the origin's.
+fn is_of_one_dataset(entry: &Entry) -> bool {
+    entry.base.as_ref().is_none_or(|base| dataset_of(&base.name) == dataset_of(&entry.snapshot.name))
+}
+
+/// A dataset has each snapshot name once, so of a snapshot made again only one can be in it.
+fn check_names(contents: &Contents, steps: &[usize], target_name: &str, target: &Target) -> Result<()> {
+    let short = |name: &str| name.rsplit('@').next().unwrap_or_default().to_string();
+    let mut taken: HashSet<String> = match target {
+        Target::New => HashSet::new(),
+        Target::Has(snapshots) => snapshots.iter().map(|(name, _)| short(name)).collect(),
+    };
+    for step in steps {
+        let name = &contents.entries[*step].snapshot.name;
+        if !taken.insert(short(name)) {
+            return Err(Error::refused(format!(
+                "on the way {target_name} would get two snapshots of the name {}, which cannot be",
+                short(name)
+            ))
+            .hint("'zfs2s3 download' and 'zfs receive' can bring them back one by one, renamed in between"));
+        }
+    }
+    Ok(())
 }
 
 fn no_route(steps: &[Step], wanted: Guid, name: &str, target_name: &str, target: &Target) -> Error {

@@ -88,8 +88,11 @@ impl<'a> Stored<'a> {
         manifest.stream.check_stages().map_err(|why| wrong(&why))?;
         let same = manifest.snapshot.guid == entry.snapshot.guid
             && manifest.base.as_ref().map(|base| base.guid) == entry.base.as_ref().map(|base| base.guid);
-        let stream = manifest.stream;
-        if !same || stream.clone().without_chunks() != *known {
+        let mut stream = manifest.stream;
+        // out of the way, so that the rest is as the store has it
+        let chunks: Vec<String> =
+            stream.segments.iter_mut().map(|segment| segment.chunks.take().unwrap_or_default()).collect();
+        if !same || stream != *known {
             return Err(wrong("it is not of the backup that the store knows"));
         }
         if stream.chunk_size == 0 || stream.chunk_size > MAX_CHUNK {
@@ -98,8 +101,7 @@ impl<'a> Stored<'a> {
         let mut composite = Composite::default();
         let mut segments = Vec::new();
         let mut first = 0;
-        for segment in stream.segments {
-            let lines = segment.chunks.unwrap_or_default();
+        for (segment, lines) in stream.segments.into_iter().zip(chunks) {
             let sums: Vec<Sha256> = lines
                 .lines()
                 .map(str::parse)

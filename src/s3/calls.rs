@@ -28,13 +28,16 @@ pub struct Head {
     pub storage_class: Option<String>,
     /// `x-amz-restore`: how the restoring of an archived object stands.
     pub restore: Option<String>,
+    /// `x-amz-archive-status`: Intelligent-Tiering has moved it to an archive tier.
+    pub archive_status: Option<String>,
 }
 
 impl Head {
     /// It lies in an archive class, and no copy to read has been restored.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
     pub fn is_archived(&self) -> bool {
-        let archive = matches!(self.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"));
+        let archive = matches!(self.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"))
+            || self.archive_status.is_some();
         archive && !self.restore.as_ref().is_some_and(|text| text.contains("ongoing-request=\"false\""))
     }
 }
@@ -116,6 +119,7 @@ impl Client {
             checksum: reply.header("x-amz-checksum-sha256").map(str::to_string),
             storage_class: reply.header("x-amz-storage-class").map(str::to_string),
             restore: reply.header("x-amz-restore").map(str::to_string),
+            archive_status: reply.header("x-amz-archive-status").map(str::to_string),
         }))
     }
 

@@ -132,7 +132,7 @@ impl Client {
 
     fn exchange(&self, request: &Request) -> std::result::Result<Reply, Failure> {
         let (status, reply) = self.read_reply(request, self.open(request)?)?;
-        if status.is_success() && super::reply::error(&reply.body).is_none() {
+        if status.is_success() && (request.is_object() || super::reply::error(&reply.body).is_none()) {
             return Ok(reply);
         }
         Err(refusal(request, status, &reply))
@@ -140,14 +140,14 @@ impl Client {
 
     fn exchange_into(&self, request: &Request, buffer: &mut [u8]) -> std::result::Result<(), Failure> {
         let response = self.open(request)?;
+        if response.status().is_success() && response.status() != StatusCode::PARTIAL_CONTENT {
+            // its body may be the whole object: it is not read
+            let why = "the server did not give the range that was asked for".to_string();
+            return Err(Failure::transport(request.describe(), why, Kind::Final));
+        }
         if response.status() != StatusCode::PARTIAL_CONTENT {
             let (status, reply) = self.read_reply(request, response)?;
-            let mut failure = refusal(request, status, &reply);
-            if status.is_success() {
-                (failure.kind, failure.message) =
-                    (Kind::Final, "the server did not give the range that was asked for".to_string());
-            }
-            return Err(failure);
+            return Err(refusal(request, status, &reply));
         }
         let broke_off = |e: std::io::Error| {
             Failure::transport(request.describe(), format!("the reply broke off: {e}"), Kind::Transient)

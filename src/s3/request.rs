@@ -66,6 +66,11 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// Is the reply's body an object's, whatever that begins with?
+    pub fn is_object(&self) -> bool {
+        self.method == "GET" && !self.key.is_empty() && self.query.is_empty()
+    }
+
     /// For messages: `PUT key part 1`, without what changes from try to try.
     pub fn describe(&self) -> String {
         let part = self.query.iter().find(|(name, _)| *name == "partNumber");

@@ -66,7 +66,7 @@ impl Upload {
         let manifest = Manifest::new(&intent.tool, &backup, stream);
         self.check_base(intent)?;
         let manifest = self.put_manifest(intent, manifest)?;
-        if self.store.contents.entries.is_empty() {
+        if self.store.contents.entries.iter().all(|entry| entry.stream.is_none()) {
             self.put_readme(intent);
         }
         if !self.is_stored(intent) {
@@ -192,7 +192,7 @@ impl Upload {
 
     /// With the first backup, the words for whoever finds the bucket without this host. No backup fails for want of them.
     fn put_readme(&self, intent: &Intent) {
-        let text = readme::text(&intent.bucket, &intent.prefix);
+        let text = readme::text(&intent.endpoint, &intent.bucket, &intent.prefix);
         if let Err(failure) = self.client.put_new(&readme::key(&intent.prefix), text.as_bytes()) {
             self.ui.warning(&format!("no README in the bucket: {}", failure.describe()));
         }

@@ -99,6 +99,21 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
     for line in lost.lines().filter(|line| line.starts_with("- ")) {
         assert!(host.store_text().lines().any(|there| there == line), "{line}");
     }
+    // what hangs on a backup that the bucket has lost is not added
+    let with_all = host.store_text();
+    let data = host.s3.state().objects.remove(&manifest(3, Some(2))).unwrap();
+    host.ok("remove -i @1 tank/a@4");
+    let line =
+        with_all.lines().find(|line| line.contains("\"tank/a@4\"") && line.contains("\"tank/a@3\"")).unwrap();
+    let without = host.store_text().replace(&format!("{line}\n"), "").replace("count: 5", "count: 4");
+    host.write_data("stored_snapshots.yml", &without);
+    let said = host.ok("recover -m").stderr;
+    assert!(
+        said.contains("'-i tank/a@3 tank/a@4' is in the bucket, but no chain leads to its base"),
+        "{said}"
+    );
+    assert_eq!(host.store_text(), without);
+    host.s3.state().objects.insert(manifest(3, Some(2)), data);
     // in the store, and not in the bucket, or not the same
     host.s3.state().objects.remove(&manifest(3, Some(2)));
     let changed = host.store_text().replacen("\"size\":700", "\"size\":701", 1);
@@ -133,6 +148,9 @@ fn damaged_and_hostile_manifests_are_named_and_passed_over() {
         (good.replace("chunk_size: 65536", "chunk_size: 10"), "are not as many as the object has"),
         (good.replace(composite, &"0".repeat(64)), "do not add up"),
         (good.clone() + "later: 1\n", "later"),
+        (good.replace("name: tank/a@1\n", "name: ../x@a\n"), "its base '../x@a'"),
+        (good.replace("storage_class: STANDARD", "storage_class: \"A\\tB\""), "storage class"),
+        (good.replace("stored: 2", "stored: 9999-12-31T23:59:59-01:00 #"), "is not a time"),
     ] {
         assert_ne!(bad, good, "{why}");
         host.s3.state().put(&bypass, bad.as_bytes());
@@ -197,6 +215,10 @@ fn a_server_that_fails_is_not_an_empty_bucket() {
         assert_eq!(host.store_text(), "");
     }
     host.set("ZFS2S3_TEST_PATIENCE_MS", "4000");
+    host.s3.fault("GetObject", 4, 1, Act::Status(403, "AccessDenied"));
+    let said = host.ok("recover -n").stderr;
+    assert!(said.contains("would add 4 backups") && said.contains("403 AccessDenied"), "{said}");
+    host.s3.no_more_faults();
     host.s3.fault("GetObject", 2, 1, Act::TruncateReply);
     host.s3.fault("GetObject", 3, 1, Act::Drop);
     host.ok("recover");

@@ -292,3 +292,55 @@ fn names_that_are_not_stored_or_not_names() {
         host.fails(2, line);
     }
 }
+
+#[test]
+fn nothing_is_dropped_before_the_rest_is_known_to_be_possible() {
+    let host = month();
+    host.ok("restore tank/a@1 tank/new");
+    host.snapshot(("tank/new@mine", 99), 5000);
+    host.zfs_file("partial", "1-abc\n");
+    host.fails(3, "restore -A tank/a@2 tank/new");
+    host.destroy("tank/new@mine");
+    let there = host.s3.state().objects.remove(&key("tank/a@2", 2, Some(1))).unwrap();
+    host.fails(1, "restore -A tank/a@2 tank/new");
+    assert!(host.home().join("zfs/partial").exists());
+    host.s3.state().objects.insert(key("tank/a@2", 2, Some(1)), there);
+    host.ok("restore -A tank/a@2 tank/new");
+    assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1)]));
+}
+
+#[test]
+fn where_the_cheapest_route_cannot_be_read_another_one_is_taken() {
+    let host = month();
+    host.ok("upload -i @1 tank/a@4");
+    host.s3.state().objects.remove(&key("tank/a@4", 4, Some(1)));
+    host.ok("restore tank/a@4 tank/new");
+    assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1), (3, 2), (4, 3)]));
+    host.s3.state().objects.remove(&key("tank/a@3", 3, Some(2)));
+    let said = host.fails(1, "restore tank/a@4 tank/other");
+    assert!(said.contains("the bucket has no object"), "{said}");
+    assert_eq!(received(&host, "tank/other"), b"");
+}
+
+#[test]
+fn routes_that_zfs_receive_would_refuse_half_way_are_not_begun() {
+    // a snapshot made again under the same name, on the way
+    let host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    host.snapshot(("tank/a@1", 3), 30);
+    host.add_stream(("", 3), Some(("", 2)), &made_stream(3, 2, 700));
+    host.ok("upload -i @2 tank/a@1");
+    let said = host.fails(3, "restore 3 tank/new");
+    assert!(said.contains("would get two snapshots of the name 1"), "{said}");
+    assert_eq!(received(&host, "tank/new"), b"");
+    // a clone's stream from its origin
+    let host = Host::with_snapshots(1);
+    host.ok("upload tank/a@1");
+    host.snapshot(("tank/clone@2", 2), 30);
+    host.add_stream(("", 2), Some(("", 1)), &made_stream(2, 1, 700));
+    host.ok("upload -i tank/a@1 tank/clone@2");
+    let said = host.fails(1, "restore tank/clone@2 tank/new");
+    assert!(said.contains("no stored chain of backups leads to tank/clone@2"), "{said}");
+    assert_eq!(received(&host, "tank/new"), b"");
+}
