@@ -32,6 +32,8 @@ struct Known {
     unfinished: bool,
 }
 
+const RECOVER: &str = "'zfs2s3 recover -m' adds to the store what is in the bucket";
+
 /// What the bucket holds of backups under the store's prefix.
 #[derive(Default)]
 struct Listing {
@@ -136,7 +138,8 @@ impl Inventory {
             }
             Some(Known { in_store: false, lost: None, .. }) => Error::refused(format!(
                 "'{name}' is in the bucket already, though not in the store: another host may have stored it"
-            )),
+            ))
+            .hint(RECOVER),
             _ => Error::refused(format!("'{name}' is stored already")),
         }
     }
@@ -148,7 +151,7 @@ impl Inventory {
         let mut lost = self.known.iter().filter(|(link, _)| leading_there(link));
         match lost.find(|(_, known)| known.lost.is_some() || !known.in_store) {
             Some((_, Known { in_store: false, name, .. })) => {
-                error.hint(format!("'{name}' is in the bucket, but not in this host's store"))
+                error.hint(format!("'{name}' is in the bucket, but not in this host's store")).hint(RECOVER)
             }
             Some((_, Known { name, lost, .. })) => {
                 error.hint(format!("'{name}' is in the store, but {}", lost.as_deref().unwrap_or_default()))

@@ -200,6 +200,13 @@ fn failure(line: &str, status: &str, said: &str) -> Error {
     }
 }
 
+/// Waits for a process; where it fails, its own words are the error.
+fn ended_well(child: &mut Child, stderr: Option<JoinHandle<String>>, line: &str) -> Result<()> {
+    let status = child.wait().map_err(|e| Error::failed(format!("'{line}': {e}")))?;
+    let said = stderr.and_then(|thread| thread.join().ok()).unwrap_or_default();
+    if status.success() { Ok(()) } else { Err(failure(line, &status.to_string(), &said)) }
+}
+
 /// A running `zfs send`. Dropping it ends the process.
 pub struct Send {
     child: Child,
@@ -212,9 +219,7 @@ impl Send {
     /// Waits for its end, which must be a good one.
     pub fn finish(mut self) -> Result<()> {
         drop(self.stdout.take());
-        let status = self.child.wait().map_err(|e| Error::failed(format!("'{}': {e}", self.line)))?;
-        let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        if status.success() { Ok(()) } else { Err(failure(&self.line, &status.to_string(), &said)) }
+        ended_well(&mut self.child, self.stderr.take(), &self.line)
     }
 }
 
@@ -248,9 +253,7 @@ impl Receive {
     /// Waits for its end, which must be a good one.
     pub fn finish(mut self) -> Result<()> {
         drop(self.stdin.take());
-        let status = self.child.wait().map_err(|e| Error::failed(format!("'{}': {e}", self.line)))?;
-        let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        if status.success() { Ok(()) } else { Err(failure(&self.line, &status.to_string(), &said)) }
+        ended_well(&mut self.child, self.stderr.take(), &self.line)
     }
 }
 
