@@ -65,7 +65,8 @@ fn a_complete_whose_reply_is_lost_is_not_blindly_repeated() {
 
 #[test]
 fn an_error_that_comes_as_200_is_an_error() {
-    let host = Host::with_real_streams();
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_TEST_PATIENCE_MS", "2500");
     host.s3.fault("CompleteMultipartUpload", 0, 1000, Act::OkWithError("InternalError"));
     let said = host.fails(75, "upload tank/src@s1");
     assert!(said.contains("200 InternalError"), "{said}");

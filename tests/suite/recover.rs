@@ -214,7 +214,7 @@ fn a_server_that_fails_is_not_an_empty_bucket() {
         host.s3.no_more_faults();
         assert_eq!(host.store_text(), "");
     }
-    host.set("ZFS2S3_TEST_PATIENCE_MS", "4000");
+    host.set("ZFS2S3_TEST_PATIENCE_MS", "30000");
     host.s3.fault("GetObject", 4, 1, Act::Status(403, "AccessDenied"));
     let said = host.ok("recover -n").stderr;
     assert!(said.contains("would add 4 backups") && said.contains("403 AccessDenied"), "{said}");

@@ -209,7 +209,8 @@ fn killed_in_the_middle_the_same_command_goes_on() {
     host.s3.fault("GetObject", before.max(4) + 1 - before, 1, Act::KillBefore);
     host.run("restore tank/a@4 tank/new").expect(-9);
     host.s3.no_more_faults();
-    std::thread::sleep(Duration::from_millis(200));
+    // the zfs receive of the tests sees the end of its input
+    std::thread::sleep(Duration::from_millis(1000));
     let ran = host.run("restore tank/a@4 tank/new");
     if ran.status == 3 {
         assert!(

@@ -451,7 +451,8 @@ fn a_full_disk_ends_the_upload_and_keeps_what_is_known() {
 
 #[test]
 fn waiting_is_bounded_when_the_network_is_gone() {
-    let host = Host::with_real_streams();
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_TEST_PATIENCE_MS", "2500");
     host.s3.fault("UploadPart", 3, 1000, Act::Drop);
     let begun = std::time::Instant::now();
     let said = host.fails(75, "upload tank/src@s1");

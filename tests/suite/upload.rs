@@ -378,7 +378,7 @@ fn two_at_the_same_time_the_second_is_told_who_is_at_work() {
         "CreateMultipartUpload",
         0,
         1,
-        crate::support::Act::Delay(std::time::Duration::from_millis(1500)),
+        crate::support::Act::Delay(std::time::Duration::from_millis(5000)),
     );
     let first = host.spawn("upload tank/a@1");
     while host.s3.state().count("CreateMultipartUpload") == 0 {

@@ -44,7 +44,7 @@ impl Host {
             ("ZFS2S3_CHUNK_SIZE", "64K"),
             ("ZFS2S3_JOBS", "2"),
             ("ZFS2S3_TEST_PARTS", "1000"),
-            ("ZFS2S3_TEST_PATIENCE_MS", "4000"),
+            ("ZFS2S3_TEST_PATIENCE_MS", "30000"),
             ("AWS_ENDPOINT_URL", &s3.url()),
             ("AWS_ACCESS_KEY_ID", sigv4::ACCESS_KEY),
             ("AWS_SECRET_ACCESS_KEY", sigv4::SECRET_KEY),
