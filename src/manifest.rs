@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{Backup, Point};
-use crate::digest::Sha256;
+use crate::chunks::MAX_CHUNK;
+use crate::digest::{Composite, Sha256};
 use crate::utc::Utc;
 
 /// A reader refuses any other.
@@ -67,6 +68,42 @@ impl Manifest {
             base: backup.base.clone(),
             stream,
         }
+    }
+
+    /// Checks what a manifest says against itself: that this version can read the stream, and that the chunks are as many as each
+    /// segment has, and the ones that its composite SHA-256 is of. Gives each segment's chunks, in order.
+    pub fn checked_chunks(&self) -> Result<Vec<Vec<Sha256>>, String> {
+        if self.version != VERSION {
+            return Err(format!(
+                "it is of version {}, and this program knows version {VERSION}",
+                self.version
+            ));
+        }
+        let stream = &self.stream;
+        stream.check_stages()?;
+        if !(1..=MAX_CHUNK).contains(&stream.chunk_size) {
+            return Err(format!("its chunks are of {} bytes", stream.chunk_size));
+        }
+        let mut composite = Composite::default();
+        let mut all = Vec::with_capacity(stream.segments.len());
+        let mut size: u64 = 0;
+        for segment in &stream.segments {
+            let lines = segment.chunks.as_deref().unwrap_or_default().lines();
+            let chunks = lines.map(str::parse).collect::<Result<Vec<Sha256>, String>>()?;
+            if chunks.len() as u64 != segment.size.div_ceil(stream.chunk_size) {
+                return Err(format!("its chunks of {} are not as many as the object has", segment.key));
+            }
+            chunks.iter().for_each(|sum| composite.push(sum));
+            size = size.checked_add(segment.size).ok_or("its sizes are too large")?;
+            all.push(chunks);
+        }
+        if all.is_empty() || size != stream.size {
+            return Err("its segments do not add up to the stream".to_string());
+        }
+        if composite.sha256() != stream.composite_sha256 {
+            return Err("its list of chunks is not the one that its composite SHA-256 is of".to_string());
+        }
+        Ok(all)
     }
 
     /// Of the same snapshot and base, and the same bytes in the same objects.

@@ -5,10 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::backup::{Backup, Link};
 use crate::chain::{Member, recoverable};
-use crate::chunks::MAX_CHUNK;
-use crate::digest::{Composite, Sha256};
 use crate::keys::{self, Kind, Parsed};
-use crate::manifest::{Manifest, VERSION};
+use crate::manifest::Manifest;
 use crate::store::format::{Contents, Entry, State};
 
 /// The store's entry that a manifest at `key` stands for. `sizes`: the listing.
@@ -21,13 +19,7 @@ pub fn entry_of(
     let Some(Parsed { snapshot_name, link, kind: Kind::Manifest }) = keys::parse(prefix, key) else {
         return Err("its key is not a manifest's".to_string());
     };
-    if manifest.version != VERSION {
-        return Err(format!(
-            "it is of version {}, and this program knows version {VERSION}",
-            manifest.version
-        ));
-    }
-    manifest.stream.check_stages()?;
+    manifest.checked_chunks()?;
     let backup = Backup { snapshot: manifest.snapshot, base: manifest.base };
     if backup.link() != link || backup.snapshot.name != snapshot_name {
         return Err("it is of another backup than its key says".to_string());
@@ -40,11 +32,6 @@ pub fn entry_of(
     if !stream.storage_class.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
         return Err("its storage class is none".to_string());
     }
-    if !(1..=MAX_CHUNK).contains(&stream.chunk_size) {
-        return Err(format!("chunks of {} bytes", stream.chunk_size));
-    }
-    let mut composite = Composite::default();
-    let mut size: u64 = 0;
     for (number, segment) in (1..).zip(&stream.segments) {
         if segment.key != keys::segment(prefix, &backup, number) {
             return Err(format!("its segment {number} has a key that is not its own"));
@@ -56,18 +43,6 @@ pub fn entry_of(
             }
             Some(_) => {}
         }
-        let mut count: u64 = 0;
-        for line in segment.chunks.as_deref().unwrap_or_default().lines() {
-            composite.push(&line.parse::<Sha256>()?);
-            count += 1;
-        }
-        if count != segment.size.div_ceil(stream.chunk_size) {
-            return Err(format!("its chunks of segment {number} are not as many as the object has"));
-        }
-        size = size.checked_add(segment.size).ok_or("its sizes are too large")?;
-    }
-    if stream.segments.is_empty() || size != stream.size || composite.sha256() != stream.composite_sha256 {
-        return Err("its segments do not add up to the stream".to_string());
     }
     Ok(Entry {
         snapshot: backup.snapshot,

@@ -1,12 +1,11 @@
 //! One stored backup, read back. Nothing is handed on that was not checked: each chunk against its SHA-256 in the manifest, the
 //! list of these against the composite one in the store, and the stream's BEGIN and END records against the guids.
 
-use crate::chunks::MAX_CHUNK;
-use crate::digest::{Composite, Sha256};
+use crate::digest::Sha256;
 use crate::error::{Error, Result};
 use crate::fetch;
 use crate::keys;
-use crate::manifest::{Manifest, Stream, VERSION};
+use crate::manifest::{Manifest, Stream};
 use crate::s3::client::Client;
 use crate::store::format::Entry;
 use crate::stream::{StreamError, Tail, check_begin};
@@ -82,44 +81,19 @@ impl<'a> Stored<'a> {
         let text = std::str::from_utf8(&bytes).map_err(|_| wrong("it is not UTF-8"))?;
         let manifest: Manifest = yaml::from_str(text).map_err(|why| wrong(&why))?;
         drop(bytes);
-        if manifest.version != VERSION {
-            return Err(wrong(&format!("it is of version {}", manifest.version)));
-        }
-        manifest.stream.check_stages().map_err(|why| wrong(&why))?;
+        let chunks = manifest.checked_chunks().map_err(|why| wrong(&why))?;
         let same = manifest.snapshot.guid == entry.snapshot.guid
             && manifest.base.as_ref().map(|base| base.guid) == entry.base.as_ref().map(|base| base.guid);
-        let mut stream = manifest.stream;
-        // out of the way, so that the rest is as the store has it
-        let chunks: Vec<String> =
-            stream.segments.iter_mut().map(|segment| segment.chunks.take().unwrap_or_default()).collect();
+        let stream = manifest.stream.without_chunks();
         if !same || stream != *known {
             return Err(wrong("it is not of the backup that the store knows"));
         }
-        if stream.chunk_size == 0 || stream.chunk_size > MAX_CHUNK {
-            return Err(wrong(&format!("chunks of {} bytes", stream.chunk_size)));
-        }
-        let mut composite = Composite::default();
         let mut segments = Vec::new();
         let mut first = 0;
-        for (segment, lines) in stream.segments.into_iter().zip(chunks) {
-            let sums: Vec<Sha256> = lines
-                .lines()
-                .map(str::parse)
-                .collect::<std::result::Result<_, _>>()
-                .map_err(|why: String| wrong(&why))?;
-            if sums.len() as u64 != segment.size.div_ceil(stream.chunk_size) {
-                return Err(wrong(&format!(
-                    "its chunks of {} are not as many as the object has",
-                    segment.key
-                )));
-            }
-            sums.iter().for_each(|sum| composite.push(sum));
+        for (segment, sums) in stream.segments.into_iter().zip(chunks) {
             let count = sums.len() as u64;
             segments.push(Piece { key: segment.key, size: segment.size, first, sums: Some(sums) });
             first += count;
-        }
-        if composite.sha256() != known.composite_sha256 {
-            return Err(wrong("its list of chunks is not the one that the store knows"));
         }
         Ok(Stored { client, entry, chunk_size: stream.chunk_size, size: stream.size, segments })
     }

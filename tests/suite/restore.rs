@@ -110,7 +110,8 @@ fn a_manifest_that_is_not_the_stores_is_not_trusted() {
         (good.replace("version: 1", "version: 9"), "version 9"),
         (good.replace("stages: []", "stages: [zstd]"), "stage 'zstd'"),
         (good.replace("size: 1131752", "size: 1131751"), "not of the backup that the store knows"),
-        (good.replace("chunk_size: 65536", "chunk_size: 1"), "not of the backup"),
+        (good.replace("chunk_size: 65536", "chunk_size: 65537"), "not of the backup"),
+        (good.replace("chunk_size: 65536", "chunk_size: 1"), "are not as many as the object has"),
         (good.replace("guid: '13707626622376489106'", "guid: '5'"), "not of the backup"),
         (
             good.replace(lines[first_sum], &format!("      {}", "0".repeat(64))),
