@@ -34,6 +34,13 @@ impl Backup {
     pub fn link(&self) -> Link {
         Link { snapshot: self.snapshot.guid, base: self.base.as_ref().map(|base| base.guid) }
     }
+    /// For messages: `tank/a@2, incremental from tank/a@1`.
+    pub fn in_words(&self) -> String {
+        match &self.base {
+            None => format!("{}, full", self.snapshot.name),
+            Some(base) => format!("{}, incremental from {}", self.snapshot.name, base.name),
+        }
+    }
 }
 
 /// As the commands take it: `tank/a@2 -i tank/a@1`, or `tank/a@1` for a full one.

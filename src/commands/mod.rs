@@ -21,7 +21,7 @@ use crate::progress::record::{Intent, Overview};
 use crate::s3::client::Client;
 use crate::store::{Folder, Store};
 use crate::ui::Ui;
-use crate::upload::{Upload, describe};
+use crate::upload::Upload;
 use crate::zfs::Zfs;
 
 pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
@@ -149,5 +149,5 @@ impl Context {
 }
 
 fn what(intent: &Intent) -> String {
-    format!("{}, since {}", describe(&intent.backup()), intent.begun)
+    format!("{}, since {}", intent.backup().in_words(), intent.begun)
 }

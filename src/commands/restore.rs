@@ -15,7 +15,6 @@ use crate::restore::plan::{Plan, Target, plan};
 use crate::restore::stored::Stored;
 use crate::store::format::{Contents, Entry};
 use crate::units::{count, human_size};
-use crate::upload::describe;
 use crate::zfs::Zfs;
 
 pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
@@ -149,7 +148,7 @@ fn receive(context: &Context, zfs: &Zfs, reader: &Reader, entry: &Entry, target:
     }
     context.ui.note(&format!(
         "received {} into {target}: {}",
-        describe(&entry.backup()),
+        entry.backup().in_words(),
         human_size(stored.size())
     ));
     Ok(())
@@ -170,7 +169,7 @@ fn say(contents: &Contents, plan: &Plan, has: &Target, target: &str) -> String {
         .iter()
         .map(|entry| {
             let class = entry.stream.as_ref().map_or("-", |stream| stream.storage_class.as_str());
-            format!("  receive  {}  {} bytes  {class}\n", describe(&entry.backup()), bytes(entry))
+            format!("  receive  {}  {} bytes  {class}\n", entry.backup().in_words(), bytes(entry))
         })
         .collect();
     let backups = count(entries.len() as u64, "backup");

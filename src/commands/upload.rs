@@ -10,7 +10,6 @@ use crate::keys;
 use crate::names::{BaseName, SnapshotName};
 use crate::progress::record::{Intent, VERSION};
 use crate::units::{count, human_size};
-use crate::upload::describe;
 use crate::utc::Utc;
 use crate::zfs::Zfs;
 
@@ -88,7 +87,7 @@ fn plan(context: &Context, backup: &Backup, how: &config::Upload, estimate: Opti
     };
     format!(
         "would upload {}\n  guid   {}\n  to     s3://{}/{}\n  class  {}\n  size   {size}\n",
-        describe(backup),
+        backup.in_words(),
         backup.snapshot.guid,
         local.bucket,
         keys::segment(&local.prefix, backup, 1),

@@ -1,8 +1,8 @@
 //! Gives a pending upload up: ends its unfinished uploads in S3, and deletes what it has made, but nothing that is, or may
 //! be, part of a stored backup.
 
+use super::Upload;
 use super::finish::Expected;
-use super::{Upload, describe};
 use crate::error::Result;
 use crate::inventory::Inventory;
 use crate::keys;
@@ -17,7 +17,7 @@ impl Upload {
         let Some(overview) = progress::overview(&self.folder)? else { return Ok(()) };
         if self.is_stored(intent) {
             // the run before ended between the store and the progress file
-            self.ui.note(&format!("{} was stored already, and stays so", describe(&intent.backup())));
+            self.ui.note(&format!("{} was stored already, and stays so", intent.backup().in_words()));
         } else {
             self.take_back(intent, &overview)?;
         }
@@ -41,7 +41,7 @@ impl Upload {
                 false
             }
             Some(_) => {
-                self.ui.note(&format!("another store has stored {}: its objects stay", describe(&backup)));
+                self.ui.note(&format!("another store has stored {}: its objects stay", backup.in_words()));
                 true
             }
         };

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Upload, describe};
+use super::Upload;
 use crate::digest::{Composite, Sha256};
 use crate::error::{Error, Result};
 use crate::keys;
@@ -81,7 +81,7 @@ impl Upload {
         self.end_strays(intent, &[]);
         self.forget(progress, intent)?;
         let size = human_size(end.size);
-        self.ui.note(&format!("stored {}: {size}, {}", describe(&backup), count(parts as u64, "part")));
+        self.ui.note(&format!("stored {}: {size}, {}", backup.in_words(), count(parts as u64, "part")));
         Ok(())
     }
 

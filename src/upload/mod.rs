@@ -14,7 +14,6 @@ mod transfer;
 
 use std::sync::Arc;
 
-use crate::backup::Backup;
 use crate::error::{Error, Result, Status};
 use crate::inventory::Inventory;
 use crate::progress::record::{End, Intent, Overview};
@@ -161,12 +160,4 @@ fn error_with(error: &Error, second: &Error) -> Error {
     let mut both = Error::failed(format!("{error}; and cleaning up: {second}"));
     both.hints = error.hints.clone();
     both
-}
-
-/// `tank/a@2, incremental from tank/a@1`
-pub fn describe(backup: &Backup) -> String {
-    match &backup.base {
-        None => format!("{}, full", backup.snapshot.name),
-        Some(base) => format!("{}, incremental from {}", backup.snapshot.name, base.name),
-    }
 }
