@@ -13,12 +13,13 @@ use crate::error::{Error, Result};
 type Fetched = (u64, Vec<u8>, Result<usize>);
 
 /// Fetches the chunks 0 to `count` - 1, each into a buffer of `chunk_size` bytes, of which it gives back how many it has
-/// filled, and calls `hand_on` for each in order. The first error, in the order of the chunks, ends it.
+/// filled, and calls `hand_on` for each in order. The first error, in the order of the chunks, ends it: what is still being
+/// fetched then is told so by its last argument.
 pub fn run(
     count: u64,
     chunk_size: usize,
     jobs: usize,
-    fetch: &(impl Fn(u64, &mut [u8]) -> Result<usize> + Sync),
+    fetch: &(impl Fn(u64, &mut [u8], &AtomicBool) -> Result<usize> + Sync),
     mut hand_on: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
     let stop = AtomicBool::new(false);
@@ -38,7 +39,7 @@ pub fn run(
                     if buffer.is_empty() {
                         buffer = vec![0; chunk_size];
                     }
-                    let length = fetch(index, &mut buffer);
+                    let length = fetch(index, &mut buffer, stop);
                     if to_main.send((index, buffer, length)).is_err() {
                         break;
                     }
@@ -83,7 +84,7 @@ mod tests {
     use std::time::Duration;
 
     /// Chunks of 10 bytes, the last of 3, that come late in turns.
-    fn fetch(index: u64, buffer: &mut [u8]) -> Result<usize> {
+    fn fetch(index: u64, buffer: &mut [u8], _: &AtomicBool) -> Result<usize> {
         std::thread::sleep(Duration::from_millis((index * 7) % 5));
         let length = if index == 99 { 3 } else { 10 };
         buffer[..length].fill(index as u8);
@@ -109,9 +110,9 @@ mod tests {
     #[test]
     fn no_more_than_the_buffers_are_fetched_ahead() {
         let begun = AtomicU64::new(0);
-        let count = |index: u64, buffer: &mut [u8]| {
+        let count = |index: u64, buffer: &mut [u8], stop: &AtomicBool| {
             begun.fetch_add(1, Ordering::SeqCst);
-            fetch(index, buffer)
+            fetch(index, buffer, stop)
         };
         run(100, 10, 3, &count, |index, _| {
             std::thread::sleep(Duration::from_millis(2));
@@ -123,9 +124,9 @@ mod tests {
 
     #[test]
     fn the_first_damaged_chunk_ends_it_and_nothing_after_it_is_handed_on() {
-        let broken = |index: u64, buffer: &mut [u8]| match index {
+        let broken = |index: u64, buffer: &mut [u8], stop: &AtomicBool| match index {
             5 => Err(Error::failed("damaged")),
-            _ => fetch(index, buffer),
+            _ => fetch(index, buffer, stop),
         };
         let mut last = None;
         let error = run(100, 10, 4, &broken, |index, _| {
@@ -137,6 +138,18 @@ mod tests {
             2 => Err(Error::failed("broken pipe")),
             _ => Ok(()),
         });
+        assert_eq!(error.unwrap_err().message, "broken pipe");
+    }
+
+    #[test]
+    fn what_is_being_fetched_is_not_waited_for_when_it_is_not_wanted_any_more() {
+        let slow = |index: u64, buffer: &mut [u8], stop: &AtomicBool| {
+            while index > 0 && !stop.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            fetch(index, buffer, stop)
+        };
+        let error = run(100, 10, 4, &slow, |_, _| Err(Error::failed("broken pipe")));
         assert_eq!(error.unwrap_err().message, "broken pipe");
     }
 }

@@ -1,6 +1,8 @@
 //! One stored backup, read back. Nothing is handed on that was not checked: each chunk against its SHA-256 in the manifest, the
 //! list of these against the composite one in the store, and the stream's BEGIN and END records against the guids.
 
+use std::sync::atomic::AtomicBool;
+
 use crate::digest::Sha256;
 use crate::error::{Error, Result};
 use crate::fetch;
@@ -118,9 +120,9 @@ impl<'a> Stored<'a> {
         let wrong =
             |e: StreamError| Error::failed(format!("what is stored of '{}': {e}", self.entry.backup()));
         let mut tail = Tail::new();
-        let fetch_one = |index, buffer: &mut [u8]| {
+        let fetch_one = |index, buffer: &mut [u8], stop: &AtomicBool| {
             let range = self.range(index);
-            self.fetch(&range, &mut buffer[..range.length])?;
+            self.fetch(&range, &mut buffer[..range.length], stop)?;
             Ok(range.length)
         };
         fetch::run(count, chunk_size, jobs, &fetch_one, |index, chunk| {
@@ -145,11 +147,11 @@ impl<'a> Stored<'a> {
         Range { piece, segment: segment + 1, start, length, sum }
     }
 
-    fn fetch(&self, range: &Range, buffer: &mut [u8]) -> Result<()> {
+    fn fetch(&self, range: &Range, buffer: &mut [u8], stop: &AtomicBool) -> Result<()> {
         let Range { piece, segment, start, .. } = range;
         let mut found = None;
         for _ in 0..TRIES {
-            self.client.get_range(&piece.key, *start, buffer)?;
+            self.client.get_range(&piece.key, *start, buffer, stop)?;
             let sum = Sha256::of(buffer);
             if range.sum.is_none_or(|expected| expected == sum) {
                 return Ok(());

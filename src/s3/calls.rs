@@ -2,6 +2,7 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html>
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
 
 use super::client::{Client, Reply};
 use super::failure::Failure;
@@ -137,11 +138,11 @@ impl Client {
     }
 
     /// GetObject of just the bytes from `start` on that fill `buffer`.
-    pub fn get_range(&self, key: &str, start: u64, buffer: &mut [u8]) -> Result<()> {
+    pub fn get_range(&self, key: &str, start: u64, buffer: &mut [u8], stop: &AtomicBool) -> Result<()> {
         let Some(last) = buffer.len().checked_sub(1) else { return Ok(()) };
         let request =
             Request::new("GET", key).header("range", format!("bytes={start}-{}", start + last as u64));
-        self.send_into(&request, buffer)
+        self.send_into(&request, buffer, stop)
     }
 
     /// PutObject in class STANDARD; false: there is an object of this key already, and it stays as it is. Where the

@@ -1,6 +1,7 @@
 //! Sends requests: signs each try anew, keeps connections, tries again where that may help.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,9 @@ const REPLY_LIMIT: u64 = 512 << 20;
 const RENEW_BEFORE: i64 = 300;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often a pause, and how often a body being read (bytes), looks up whether it is still wanted.
+const LOOK_UP: Duration = Duration::from_millis(100);
+const READ_AT_ONCE: usize = 256 << 10;
 
 pub struct Client {
     agent: ureq::Agent,
@@ -87,12 +91,18 @@ impl Client {
 
     /// Sends a request that may be repeated, until S3 has answered it or patience runs out.
     pub fn send(&self, request: &Request) -> std::result::Result<Reply, Failure> {
-        self.patiently(|| self.send_once(request))
+        self.patiently(self.patience(), || self.send_once(request))
     }
 
-    /// The same, for a body that must fill `buffer` exactly.
-    pub fn send_into(&self, request: &Request, buffer: &mut [u8]) -> std::result::Result<(), Failure> {
-        self.patiently(|| self.with_good_keys(|| self.exchange_into(request, buffer)))
+    /// The same, for a body that must fill `buffer` exactly. It ends early once `stop` is set.
+    pub fn send_into(
+        &self,
+        request: &Request,
+        buffer: &mut [u8],
+        stop: &AtomicBool,
+    ) -> std::result::Result<(), Failure> {
+        let patience = Patience { stop, ..self.patience() };
+        self.patiently(patience, || self.with_good_keys(|| self.exchange_into(request, buffer, stop)))
     }
 
     /// One try (two where the credentials had run out).
@@ -101,14 +111,14 @@ impl Client {
     }
 
     pub fn patience(&self) -> Patience<'_> {
-        Patience { ui: &self.ui, limit: self.patience, until: None, next: FIRST_PAUSE }
+        Patience { ui: &self.ui, limit: self.patience, until: None, next: FIRST_PAUSE, stop: &GO_ON }
     }
 
     fn patiently<T>(
         &self,
+        mut patience: Patience,
         mut one_try: impl FnMut() -> std::result::Result<T, Failure>,
     ) -> std::result::Result<T, Failure> {
-        let mut patience = self.patience();
         loop {
             match one_try() {
                 Err(failure) => patience.pause_after(failure)?,
@@ -138,7 +148,12 @@ impl Client {
         Err(refusal(request, status, &reply))
     }
 
-    fn exchange_into(&self, request: &Request, buffer: &mut [u8]) -> std::result::Result<(), Failure> {
+    fn exchange_into(
+        &self,
+        request: &Request,
+        buffer: &mut [u8],
+        stop: &AtomicBool,
+    ) -> std::result::Result<(), Failure> {
         let response = self.open(request)?;
         if response.status().is_success() && response.status() != StatusCode::PARTIAL_CONTENT {
             // its body may be the whole object: it is not read
@@ -153,7 +168,13 @@ impl Client {
             Failure::transport(request.describe(), format!("the reply broke off: {e}"), Kind::Transient)
         };
         let mut reader = response.into_body().into_with_config().limit(u64::MAX).reader();
-        reader.read_exact(buffer).map_err(broke_off)?;
+        for piece in buffer.chunks_mut(READ_AT_ONCE) {
+            reader.read_exact(piece).map_err(broke_off)?;
+            if stop.load(Ordering::SeqCst) {
+                let why = "it is not wanted any more".to_string();
+                return Err(Failure::transport(request.describe(), why, Kind::Final));
+            }
+        }
         match reader.read(&mut [0]).map_err(broke_off)? {
             0 => Ok(()),
             _ => Err(Failure::transport(
@@ -271,6 +292,9 @@ fn certificates(pem: &[u8]) -> std::result::Result<Vec<Certificate<'static>>, St
     if found.is_empty() { Err("there is no certificate in it".to_string()) } else { Ok(found) }
 }
 
+/// For what nobody stops.
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
 /// How long to go on with one request: pauses that double, with jitter, or as long as S3 asks for.
 pub struct Patience<'a> {
     ui: &'a Ui,
@@ -278,6 +302,8 @@ pub struct Patience<'a> {
     /// Set by the first failure: how long a try takes does not count, for a large part may take an hour.
     until: Option<Instant>,
     next: Duration,
+    /// Set when the request is not wanted any more.
+    stop: &'a AtomicBool,
 }
 
 impl Patience<'_> {
@@ -297,7 +323,13 @@ impl Patience<'_> {
             return Err(failure);
         }
         self.ui.retry(&failure.describe(), pause);
-        std::thread::sleep(pause);
+        let end = Instant::now() + pause;
+        while Instant::now() < end {
+            if self.stop.load(Ordering::SeqCst) {
+                return Err(failure);
+            }
+            std::thread::sleep(end.saturating_duration_since(Instant::now()).min(LOOK_UP));
+        }
         self.next = (self.next * 2).min(LONGEST_PAUSE);
         Ok(())
     }

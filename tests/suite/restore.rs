@@ -249,6 +249,21 @@ fn the_words_of_zfs_receive_are_shown() {
 }
 
 #[test]
+fn when_zfs_receive_has_ended_no_fetch_is_waited_for() {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_JOBS", "6");
+    host.ok("upload tank/src@s1");
+    host.zfs_file("dead_receive", "out of space");
+    // the manifest, twice, and the first 6 chunks come; the one that is fetched ahead of them does not, and is tried again
+    // for 30 seconds
+    host.s3.fault("GetObject", 8, 100, Act::Status(503, "SlowDown"));
+    let begun = std::time::Instant::now();
+    let said = host.fails(1, "restore tank/src@s1 tank/new");
+    assert!(said.contains("cannot receive: out of space"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn what_is_archived_is_said_before_anything_is_received() {
     let mut host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
