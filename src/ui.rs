@@ -33,7 +33,7 @@ struct Transfer {
     done: u64,
     /// Bytes of parts that S3 has not answered for yet.
     sending: u64,
-    /// Bytes that did not have to be sent again: they say nothing about the speed.
+    /// Bytes that did not have to be moved again: they say nothing about the speed.
     skipped: u64,
     estimate: Option<u64>,
     begun: Instant,
@@ -95,12 +95,12 @@ impl Ui {
         }
         self.draw(&mut state);
     }
-    /// `bytes` more are stored; `sent`: they had to be sent for that.
-    pub fn advance(&self, bytes: u64, sent: bool) {
+    /// `bytes` more are stored, or handed on; `moved`: they had to be sent or fetched for that.
+    pub fn advance(&self, bytes: u64, moved: bool) {
         let mut state = self.state();
         if let Some(transfer) = &mut state.transfer {
             transfer.done += bytes;
-            match sent {
+            match moved {
                 true => transfer.sending = transfer.sending.saturating_sub(bytes),
                 false => transfer.skipped += bytes,
             }

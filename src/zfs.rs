@@ -1,7 +1,7 @@
 //! Runs `zfs`: asks for guids, holds and releases, and reads `zfs send`. Nothing here destroys or changes a dataset.
 
 use std::io::{self, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::thread::JoinHandle;
 
 use crate::backup::{Backup, Point};
@@ -79,10 +79,17 @@ impl Zfs {
             .ok_or_else(|| Error::failed(format!("'zfs list' of {dataset} is not as it should be")))
     }
 
-    /// Does the dataset hold a part of a stream, whose receiving was interrupted?
-    pub fn has_partial_receive(&self, dataset: &str) -> Result<bool> {
+    /// The resume token, where the dataset holds a part of a stream whose receiving was interrupted.
+    pub fn resume_token(&self, dataset: &str) -> Result<Option<String>> {
         let text = self.run(&["get", "-Hp", "-o", "value", "receive_resume_token", dataset])?;
-        Ok(!matches!(text.trim(), "-" | ""))
+        let token = text.trim();
+        Ok((!matches!(token, "-" | "")).then(|| token.to_string()))
+    }
+
+    /// What a resume token says, in `zfs send`'s words. It says so even if it then fails, for want of the snapshot.
+    pub fn explain_token(&self, token: &str) -> Result<String> {
+        let output = self.output(&["send", "-nvP", "-t", token])?;
+        Ok([output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat())
     }
 
     /// Drops such a part.
@@ -150,12 +157,16 @@ impl Zfs {
     }
 
     fn run(&self, args: &[&str]) -> Result<String> {
-        let output = self.command(args).stdin(Stdio::null()).output().map_err(|e| self.cannot_run(&e))?;
+        let output = self.output(args)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr);
         Err(failure(&format!("zfs {}", args.join(" ")), &output.status.to_string(), &said))
+    }
+
+    fn output(&self, args: &[&str]) -> Result<Output> {
+        self.command(args).stdin(Stdio::null()).output().map_err(|e| self.cannot_run(&e))
     }
 
     fn command(&self, args: &[&str]) -> Command {

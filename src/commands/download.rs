@@ -21,7 +21,7 @@ pub fn run(context: &Context, args: &cli::Download) -> Result<()> {
     let stored = Stored::open(&reader.client, &contents.prefix, entry)?;
     context.ui.transfer(&entry.snapshot.name, Some(stored.size()));
     let mut stdout = io::stdout().lock();
-    let read = stored.read(reader.jobs, &context.ui, |chunk| {
+    let read = stored.read(0, reader.jobs, &context.ui, |chunk| {
         stdout.write_all(chunk).map_err(|e| Error::failed(format!("cannot write to standard output: {e}")))
     });
     context.ui.transfer_done();

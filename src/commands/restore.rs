@@ -1,8 +1,8 @@
-//! `restore`: the cheapest chain that the target does not have yet, each backup piped into `zfs receive`. Nothing in the
-//! target is destroyed or rolled back.
+//! `restore`: the cheapest chain that the target does not have yet, each backup piped into `zfs receive`; first of all the one
+//! whose receiving was interrupted, from there on. Nothing in the target is destroyed or rolled back.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{self, Write};
 
 use super::wanted::Which;
 use super::{Context, Reader};
@@ -11,9 +11,12 @@ use crate::cli;
 use crate::error::{Error, Result, Status};
 use crate::keys;
 use crate::names::{Guid, check_dataset_name};
-use crate::restore::plan::{Plan, Target, plan};
+use crate::restore::locate::Start;
+use crate::restore::partial::Partial;
+use crate::restore::plan::{HOW_TO_DROP, Target, begun, plan};
 use crate::restore::stored::Stored;
 use crate::store::format::{Contents, Entry};
+use crate::stream::StreamError;
 use crate::units::{count, human_size};
 use crate::zfs::Zfs;
 
@@ -29,34 +32,49 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     let contents = &reader.store.contents;
     let wanted = which.find(contents, "restore")?;
     let zfs = context.zfs();
-    let has = look_at(&zfs, target)?;
-    if has.partial && !args.discard {
-        return Err(Error::refused(format!(
-            "{target} holds a part of a stream, whose receiving was interrupted"
-        ))
-        .hint("-A drops that part, and receives that one stream again; whole snapshots stay"));
-    }
-    let has_without = has.without_the_part();
-    let plan = plan_what_can_be_read(&reader, &wanted, target, &has_without)?;
-    if let Some(there) = &plan.there {
+    let found = look_at(&zfs, target)?;
+    let has = found.without_the_part();
+    if let Some(there) = has.name_of(wanted.guid) {
         context.ui.note(&format!("{there} is there already"));
         return Ok(());
     }
+    let (first, steps) = match &found.token {
+        Some(token) if !args.discard => {
+            let (first, then) = go_on(&zfs, &reader, token, target, &has)?;
+            let steps = plan_what_can_be_read(&reader, &wanted, target, &then).map_err(|error| {
+                let part = first.entry.backup().in_words();
+                error.hint(format!("{target} holds a part of {part}; {HOW_TO_DROP}"))
+            })?;
+            (Some(first), steps)
+        }
+        _ => (None, plan_what_can_be_read(&reader, &wanted, target, &has)?),
+    };
     if args.dry_run {
-        return context.ui.data(&say(contents, &plan, &has_without, target));
+        return context.ui.data(&say(contents, first.as_ref(), &steps, &has, target));
     }
-    if has.partial {
+    if found.token.is_some() && first.is_none() {
         // only now that the rest is known to be possible
         context.ui.note(&format!("dropping the part of a stream in {target}"));
         zfs.discard_partial_receive(target)?;
-        if look_at(&zfs, target)?.without_the_part() != has_without {
+        if look_at(&zfs, target)?.without_the_part() != has {
             return Err(Error::refused(format!(
                 "{target} is not what it was taken for: look at it, and restore again"
             )));
         }
     }
-    for n in &plan.steps {
-        receive(context, &zfs, &reader, &contents.entries[*n], target)?;
+    let receive = |it: Receiving| it.receive(context, &zfs, &reader, target);
+    if let Some(first) = first {
+        context.ui.note(&format!(
+            "going on with {}, of which {target} has the first {}",
+            first.entry.backup().in_words(),
+            human_size(first.from())
+        ));
+        receive(first)?;
+    }
+    for n in &steps {
+        let entry = &contents.entries[*n];
+        let stored = Stored::open(&reader.client, &contents.prefix, entry)?;
+        receive(Receiving { entry, stored, start: None })?;
     }
     Ok(())
 }
@@ -65,8 +83,8 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
 struct Found {
     /// None: there is no such dataset.
     snapshots: Option<Vec<(String, Guid)>>,
-    /// It holds a part of a stream.
-    partial: bool,
+    /// Where it holds a part of a stream.
+    token: Option<String>,
 }
 
 impl Found {
@@ -74,20 +92,45 @@ impl Found {
     fn without_the_part(&self) -> Target {
         match &self.snapshots {
             None => Target::New,
-            Some(snapshots) if self.partial && snapshots.is_empty() => Target::New,
+            Some(snapshots) if self.token.is_some() && snapshots.is_empty() => Target::New,
             Some(snapshots) => Target::Has(snapshots.clone()),
         }
     }
 }
 
 fn look_at(zfs: &Zfs, target: &str) -> Result<Found> {
-    let Some(points) = zfs.snapshots(target)? else { return Ok(Found { snapshots: None, partial: false }) };
+    let Some(points) = zfs.snapshots(target)? else { return Ok(Found { snapshots: None, token: None }) };
     let snapshots = points.into_iter().map(|point| (point.name, point.guid)).collect();
-    Ok(Found { snapshots: Some(snapshots), partial: zfs.has_partial_receive(target)? })
+    Ok(Found { snapshots: Some(snapshots), token: zfs.resume_token(target)? })
+}
+
+/// The backup of which the target holds a part, ready to be gone on with, and the target as it will be after that.
+fn go_on<'a>(
+    zfs: &Zfs,
+    reader: &'a Reader,
+    token: &str,
+    target: &str,
+    has: &Target,
+) -> Result<(Receiving<'a>, Target)> {
+    let contents = &reader.store.contents;
+    let partial = Partial::parse(&zfs.explain_token(token)?).ok_or_else(|| {
+        Error::refused(format!(
+            "{target} holds a part of an interrupted stream, and 'zfs send -nvP -t' does not say of which"
+        ))
+        .hint(HOW_TO_DROP)
+    })?;
+    let (n, then) = begun(contents, &partial, target, has)?;
+    let entry = &contents.entries[n];
+    let stored = Stored::open(&reader.client, &contents.prefix, entry)?;
+    let start = stored.start(&partial).map_err(|error| match error.status {
+        Status::Refused => error.hint(HOW_TO_DROP),
+        _ => error,
+    })?;
+    Ok((Receiving { entry, stored, start: Some(start) }, then))
 }
 
 /// The cheapest route of which every backup can be read now. One that cannot is left out, and another route looked for.
-fn plan_what_can_be_read(reader: &Reader, wanted: &Point, target: &str, has: &Target) -> Result<Plan> {
+fn plan_what_can_be_read(reader: &Reader, wanted: &Point, target: &str, has: &Target) -> Result<Vec<usize>> {
     let contents = &reader.store.contents;
     let sizes = python_sizes(reader)?;
     let mut unreadable: HashMap<usize, Error> = HashMap::new();
@@ -97,15 +140,15 @@ fn plan_what_can_be_read(reader: &Reader, wanted: &Point, target: &str, has: &Ta
             Some(stream) => Some(stream.size),
             None => sizes.get(&keys::python(&entry.backup())).copied(),
         };
-        let plan = match plan(contents, bytes, wanted.guid, &wanted.name, target, has) {
-            Ok(plan) => plan,
+        let steps = match plan(contents, bytes, wanted, target, has) {
+            Ok(steps) => steps,
             // why it cannot be read tells more
             Err(error) => return Err(unreadable.into_values().next().unwrap_or(error)),
         };
         let open =
             |n: &usize| Stored::open(&reader.client, &contents.prefix, &contents.entries[*n]).map(|_| ());
-        match plan.steps.iter().find_map(|n| open(n).err().map(|error| (*n, error))) {
-            None => return Ok(plan),
+        match steps.iter().find_map(|n| open(n).err().map(|error| (*n, error))) {
+            None => return Ok(steps),
             Some((_, error)) if error.status == Status::TryAgain => return Err(error),
             Some((n, error)) => {
                 unreadable.insert(n, error);
@@ -127,52 +170,123 @@ fn python_sizes(reader: &Reader) -> Result<HashMap<String, u64>> {
     Ok(sizes)
 }
 
-fn receive(context: &Context, zfs: &Zfs, reader: &Reader, entry: &Entry, target: &str) -> Result<()> {
-    let stored = Stored::open(&reader.client, &reader.store.contents.prefix, entry)?;
-    context.ui.transfer(&entry.snapshot.name, Some(stored.size()));
-    let mut receive = zfs.receive(target)?;
-    let mut refused = false;
-    let read = stored.read(reader.jobs, &context.ui, |chunk| {
-        receive.write_all(chunk).map_err(|e| {
-            refused = true;
-            Error::failed(format!("cannot write to 'zfs receive': {e}"))
-        })
-    });
-    context.ui.transfer_done();
-    match read {
-        Ok(()) => receive.finish()?,
-        // it has ended before its input: its own words tell why
-        Err(error) if refused => return Err(receive.finish().err().unwrap_or(error)),
-        // 'zfs receive' keeps what it has
-        Err(error) => return Err(error),
+/// A backup on its way into the target.
+struct Receiving<'a> {
+    entry: &'a Entry,
+    stored: Stored<'a>,
+    /// Where it goes on, if its beginning is there.
+    start: Option<Start>,
+}
+
+impl Receiving<'_> {
+    /// Bytes of the stream that are there already.
+    fn from(&self) -> u64 {
+        self.start.as_ref().map_or(0, |start| start.position)
     }
-    context.ui.note(&format!(
-        "received {} into {target}: {}",
-        entry.backup().in_words(),
-        human_size(stored.size())
-    ));
-    Ok(())
+
+    fn receive(self, context: &Context, zfs: &Zfs, reader: &Reader, target: &str) -> Result<()> {
+        let (from, size) = (self.from(), self.stored.size());
+        let mut receive = zfs.receive(target)?;
+        let mut refused = false;
+        let mut hand_on = Onward::new(self.start);
+        context.ui.transfer(&self.entry.snapshot.name, Some(size));
+        let read = self.stored.read(from, reader.jobs, &context.ui, |chunk| {
+            hand_on.push(chunk, &mut receive).map_err(|trouble| match trouble {
+                Trouble::Stream(e) => self.stored.wrong(e),
+                Trouble::Write(e) => {
+                    refused = true;
+                    Error::failed(format!("cannot write to 'zfs receive': {e}"))
+                }
+            })
+        });
+        let read = read.and_then(|()| hand_on.check_ended().map_err(|e| self.stored.wrong(e)));
+        context.ui.transfer_done();
+        match read {
+            Ok(()) => receive.finish()?,
+            // it has ended before its input: its own words tell why
+            Err(error) if refused => return Err(receive.finish().err().unwrap_or(error)),
+            // 'zfs receive' keeps what it has
+            Err(error) => return Err(error),
+        }
+        context.ui.note(&format!(
+            "received {} into {target}: {}",
+            self.entry.backup().in_words(),
+            human_size(size - from)
+        ));
+        Ok(())
+    }
+}
+
+/// What stands between the stored bytes and `zfs receive`: nothing, or what makes them go on where it was interrupted.
+enum Onward {
+    Whole,
+    Rest(Box<Start>),
+}
+
+enum Trouble {
+    Stream(StreamError),
+    Write(io::Error),
+}
+
+impl From<StreamError> for Trouble {
+    fn from(e: StreamError) -> Self {
+        Trouble::Stream(e)
+    }
+}
+
+impl Onward {
+    fn new(start: Option<Start>) -> Self {
+        start.map_or(Onward::Whole, |start| Onward::Rest(Box::new(start)))
+    }
+
+    fn push(&mut self, chunk: &[u8], to: &mut impl Write) -> std::result::Result<(), Trouble> {
+        match self {
+            Onward::Whole => to.write_all(chunk).map_err(Trouble::Write),
+            Onward::Rest(start) => {
+                to.write_all(&std::mem::take(&mut start.head)).map_err(Trouble::Write)?;
+                start.resuming.push(chunk, |bytes| to.write_all(bytes).map_err(Trouble::Write))
+            }
+        }
+    }
+
+    fn check_ended(&self) -> std::result::Result<(), StreamError> {
+        match self {
+            Onward::Whole => Ok(()),
+            Onward::Rest(start) => start.resuming.check_ended(),
+        }
+    }
 }
 
 /// What `-n` prints.
-fn say(contents: &Contents, plan: &Plan, has: &Target, target: &str) -> String {
+fn say(
+    contents: &Contents,
+    first: Option<&Receiving>,
+    steps: &[usize],
+    has: &Target,
+    target: &str,
+) -> String {
     let onto = match has {
         Target::New => "a new dataset".to_string(),
         Target::Has(snapshots) => {
             snapshots.last().map(|(name, _)| format!("onto {name}")).unwrap_or_default()
         }
     };
-    let entries: Vec<&Entry> = plan.steps.iter().map(|n| &contents.entries[*n]).collect();
-    let bytes = |entry: &Entry| entry.size().unwrap_or_default();
-    let total: u64 = entries.iter().map(|entry| bytes(entry)).sum();
-    let lines: String = entries
-        .iter()
-        .map(|entry| {
-            let class = entry.stream.as_ref().map_or("-", |stream| stream.storage_class.as_str());
-            format!("  receive  {}  {} bytes  {class}\n", entry.backup().in_words(), bytes(entry))
-        })
-        .collect();
-    let backups = count(entries.len() as u64, "backup");
+    let line = |verb: &str, entry: &Entry, bytes: u64| {
+        let class = entry.stream.as_ref().map_or("-", |stream| stream.storage_class.as_str());
+        format!("  {verb}  {}  {bytes} bytes  {class}\n", entry.backup().in_words())
+    };
+    let size = |entry: &Entry| entry.size().unwrap_or_default();
+    let mut total = 0;
+    let mut lines = String::new();
+    if let Some(first) = first {
+        total += first.stored.size() - first.from();
+        lines += &line("go on  ", first.entry, total);
+    }
+    for entry in steps.iter().map(|n| &contents.entries[*n]) {
+        total += size(entry);
+        lines += &line("receive", entry, size(entry));
+    }
+    let backups = count(steps.len() as u64 + u64::from(first.is_some()), "backup");
     format!(
         "would restore into {target}, {onto}\n{lines}  in all   {total} bytes ({}), {backups}\n",
         human_size(total)

@@ -2,42 +2,68 @@
 
 use std::collections::HashSet;
 
-use crate::backup::Link;
+use crate::backup::{Link, Point};
 use crate::error::{Error, Result};
 use crate::names::{Guid, dataset_of};
+use crate::restore::partial::Partial;
 use crate::route::{Step, cheapest};
 use crate::store::format::{Contents, Entry, State};
 
-/// The target as it is.
-#[derive(PartialEq)]
+/// The target as it is, or will be.
+#[derive(Clone, PartialEq)]
 pub enum Target {
     New,
     /// Its snapshots, oldest first: name and guid.
     Has(Vec<(String, Guid)>),
 }
 
-pub struct Plan {
-    /// Places in the store, in order.
-    pub steps: Vec<usize>,
-    /// The name of the wanted snapshot in the target, if it has it already.
-    pub there: Option<String>,
+impl Target {
+    pub fn snapshots(&self) -> &[(String, Guid)] {
+        match self {
+            Target::New => &[],
+            Target::Has(snapshots) => snapshots,
+        }
+    }
+    /// The name that this snapshot has there.
+    pub fn name_of(&self, guid: Guid) -> Option<&str> {
+        self.snapshots().iter().find(|(_, there)| *there == guid).map(|(name, _)| name.as_str())
+    }
+    /// As it will be when this backup has been received.
+    fn and(&self, entry: &Entry, name: &str) -> Target {
+        let received = (format!("{name}@{}", short(&entry.snapshot.name)), entry.snapshot.guid);
+        Target::Has([self.snapshots(), &[received]].concat())
+    }
 }
 
-/// `bytes` says what fetching an entry costs; none: it cannot be had.
+/// The place in the store of the backup that the target holds a part of, and the target as it will be when that is whole.
+pub fn begun(contents: &Contents, partial: &Partial, name: &str, target: &Target) -> Result<(usize, Target)> {
+    let cannot = |why: &str| {
+        Error::refused(format!("{name} holds a part of an interrupted stream, of {}, {why}", partial.name))
+            .hint(HOW_TO_DROP)
+    };
+    let is_it = |entry: &Entry| entry.state == State::Stored && entry.link() == partial.link;
+    let place = contents.entries.iter().position(is_it).ok_or_else(|| cannot("that is not stored"))?;
+    if target.snapshots().last().map(|(_, guid)| *guid) != partial.link.base {
+        return Err(cannot("that does not follow on what is there"));
+    }
+    Ok((place, target.and(&contents.entries[place], name)))
+}
+
+/// What to do about a part that stands in the way.
+pub const HOW_TO_DROP: &str = "-A drops that part; whole snapshots stay";
+
+/// The stored backups that lead from what the target has to `wanted`: their places in the store, in order. `bytes` says what
+/// fetching an entry costs; none: it cannot be had.
 pub fn plan(
     contents: &Contents,
     bytes: impl Fn(usize, &Entry) -> Option<u64>,
-    wanted: Guid,
-    name: &str,
+    wanted: &Point,
     target_name: &str,
     target: &Target,
-) -> Result<Plan> {
+) -> Result<Vec<usize>> {
     let start = match target {
         Target::New => None,
         Target::Has(snapshots) => {
-            if let Some((there, _)) = snapshots.iter().find(|(_, guid)| *guid == wanted) {
-                return Ok(Plan { steps: vec![], there: Some(there.clone()) });
-            }
             let Some((_, guid)) = snapshots.last() else {
                 return Err(Error::refused(format!(
                     "{target_name} is there already, and has no snapshot to build on"
@@ -55,14 +81,18 @@ pub fn plan(
         .filter_map(|(n, entry)| Some((n, Step { link: entry.link(), bytes: bytes(n, entry)? })))
         .collect();
     let steps: Vec<Step> = usable.iter().map(|(_, step)| *step).collect();
-    match cheapest(&steps, start, wanted) {
+    match cheapest(&steps, start, wanted.guid) {
         Some(route) => {
             let steps: Vec<usize> = route.iter().map(|n| usable[*n].0).collect();
             check_names(contents, &steps, target_name, target)?;
-            Ok(Plan { steps, there: None })
+            Ok(steps)
         }
-        None => Err(no_route(&steps, wanted, name, target_name, target)),
+        None => Err(no_route(&steps, wanted, target_name, target)),
     }
+}
+
+fn short(name: &str) -> &str {
+    name.rsplit('@').next().unwrap_or_default()
 }
 
 /// The stream of a clone from its origin makes a new dataset: it cannot be received onto the origin's.
@@ -72,11 +102,7 @@ fn is_of_one_dataset(entry: &Entry) -> bool {
 
 /// A dataset has each snapshot name once, so of a snapshot made again only one can be in it.
 fn check_names(contents: &Contents, steps: &[usize], target_name: &str, target: &Target) -> Result<()> {
-    let short = |name: &str| name.rsplit('@').next().unwrap_or_default().to_string();
-    let mut taken: HashSet<String> = match target {
-        Target::New => HashSet::new(),
-        Target::Has(snapshots) => snapshots.iter().map(|(name, _)| short(name)).collect(),
-    };
+    let mut taken: HashSet<&str> = target.snapshots().iter().map(|(name, _)| short(name)).collect();
     for step in steps {
         let name = &contents.entries[*step].snapshot.name;
         if !taken.insert(short(name)) {
@@ -90,8 +116,9 @@ fn check_names(contents: &Contents, steps: &[usize], target_name: &str, target: 
     Ok(())
 }
 
-fn no_route(steps: &[Step], wanted: Guid, name: &str, target_name: &str, target: &Target) -> Error {
-    let from_nothing = cheapest(steps, None, wanted).is_some();
+fn no_route(steps: &[Step], wanted: &Point, target_name: &str, target: &Target) -> Error {
+    let from_nothing = cheapest(steps, None, wanted.guid).is_some();
+    let name = &wanted.name;
     match target {
         Target::Has(snapshots) if from_nothing => {
             let latest = snapshots.last().map(|(name, _)| name.as_str()).unwrap_or_default();

@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 use crate::fetch;
 use crate::keys;
 use crate::manifest::{Manifest, Stream};
+use crate::restore::locate::{self, Chunks, Start};
+use crate::restore::partial::Partial;
 use crate::s3::client::Client;
 use crate::store::format::Entry;
 use crate::stream::{StreamError, Tail, check_begin};
@@ -107,34 +109,57 @@ impl<'a> Stored<'a> {
         Ok(Stored { client, entry, chunk_size: PYTHON_CHUNK, size, segments })
     }
 
+    /// The error that this is not the stream that it should be.
+    pub fn wrong(&self, e: StreamError) -> Error {
+        Error::failed(format!("what is stored of '{}': {e}", self.entry.backup()))
+    }
+
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Hands the stream on, in order, as far as it is right. The first chunk that stays wrong ends it.
-    pub fn read(&self, jobs: usize, ui: &Ui, mut hand_on: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    /// Where the stream goes on that was interrupted.
+    pub fn start(&self, partial: &Partial) -> Result<Start> {
+        let chunk = |index| {
+            let range = self.range(index);
+            let mut chunk = vec![0; range.length];
+            self.fetch(&range, &mut chunk, &AtomicBool::new(false)).map(|()| chunk)
+        };
+        locate::start(&mut Chunks::new(chunk, self.chunk_size, self.size), partial)
+    }
+
+    /// Hands the stream on from the position `from`, in order, as far as it is right. The first chunk that stays wrong ends it.
+    pub fn read(
+        &self,
+        from: u64,
+        jobs: usize,
+        ui: &Ui,
+        mut hand_on: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         let chunk_size = usize::try_from(self.chunk_size)
             .map_err(|_| Error::failed("its chunks are too large for this machine"))?;
-        let count = self.segments.iter().map(|piece| piece.size.div_ceil(self.chunk_size)).sum();
+        let first = from / self.chunk_size;
+        let mut skip = (from % self.chunk_size) as usize;
+        let count: u64 = self.segments.iter().map(|piece| piece.size.div_ceil(self.chunk_size)).sum();
         let link = self.entry.link();
-        let wrong =
-            |e: StreamError| Error::failed(format!("what is stored of '{}': {e}", self.entry.backup()));
         let mut tail = Tail::new();
         let fetch_one = |index, buffer: &mut [u8], stop: &AtomicBool| {
-            let range = self.range(index);
+            let range = self.range(first + index);
             self.fetch(&range, &mut buffer[..range.length], stop)?;
             Ok(range.length)
         };
-        fetch::run(count, chunk_size, jobs, &fetch_one, |index, chunk| {
-            if index == 0 {
-                check_begin(chunk, link).map_err(wrong)?;
+        ui.advance(from, false);
+        fetch::run(count.saturating_sub(first), chunk_size, jobs, &fetch_one, |index, chunk| {
+            if first + index == 0 {
+                check_begin(chunk, link).map_err(|e| self.wrong(e))?;
             }
             tail.push(chunk);
+            let chunk = &chunk[std::mem::take(&mut skip)..];
             hand_on(chunk)?;
-            ui.advance(chunk.len() as u64, false);
+            ui.advance(chunk.len() as u64, true);
             Ok(())
         })?;
-        tail.check_end(link).map_err(wrong)
+        tail.check_end(link).map_err(|e| self.wrong(e))
     }
 
     fn range(&self, index: u64) -> Range<'_> {

@@ -7,7 +7,8 @@ use std::io::{self, Read};
 use crate::backup::{Backup, Link};
 use crate::error::{Error, Result};
 use crate::pipeline::fill;
-use crate::stream::{RECORD, StreamError, Tail, check_begin};
+use crate::stream::record::RECORD;
+use crate::stream::{StreamError, Tail, check_begin};
 use crate::zfs::{Send, Zfs};
 
 pub struct Source {

@@ -215,13 +215,151 @@ fn killed_in_the_middle_the_same_command_goes_on() {
     let ran = host.run("restore tank/a@4 tank/new");
     if ran.status == 3 {
         assert!(
-            ran.stderr.contains("holds a part of a stream") && ran.stderr.contains("-A drops"),
+            ran.stderr.contains("holds a part of an interrupted stream") && ran.stderr.contains("-A drops"),
             "{}",
             ran.stderr
         );
         host.ok("restore -A tank/a@4 tank/new");
     }
     assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1), (3, 2), (4, 3)]));
+}
+
+/// Lets the target hold a part of a stream, up to an object and offset, of which so many bytes were read.
+fn interrupt(host: &Host, to: (&str, u64), from: u64, [object, offset, bytes]: [u64; 3], more: &str) {
+    let base = if from == 0 { String::new() } else { format!("\tfromguid = {from:#x}\n") };
+    host.zfs_file("partial", "1-abc\n");
+    host.zfs_file(
+        "token",
+        &format!(
+            "resume token contents:\nnvlist version: 0\n\tobject = {object:#x}\n\toffset = {offset:#x}\n\tbytes = {bytes:#x}\n\
+             {base}\ttoguid = {:#x}\n\ttoname = {}\n{more}",
+            to.1, to.0
+        ),
+    );
+}
+
+/// Of the stream that `zfs send -t` gave for such a token of full.zfs, in the same place and time.
+const RESUMED: &str = "04af56124b14dc23ad886bc7cb66820f2bf102636467bfaea4e90b23feebc22f";
+const PLACE: [u64; 3] = [22, 0x20000, 297_808];
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn an_interrupted_receive_goes_on_as_zfs_send_t_would() {
+    for jobs in ["1", "5"] {
+        let mut host = Host::with_real_streams();
+        host.set("ZFS2S3_JOBS", jobs);
+        host.ok("upload tank/src@s1");
+        host.ok("upload -i @s1 tank/src@s2");
+        // a dataset that only the part has made
+        host.snapshot(("tank/new", 0), 0);
+        interrupt(&host, S1, 0, PLACE, "");
+        assert_eq!(
+            host.ok("restore -n tank/src@s2 tank/new").stdout,
+            "would restore into tank/new, a new dataset\n  go on    tank/src@s1, full  965016 bytes  STANDARD\n  \
+             receive  tank/src@s2, incremental from tank/src@s1  290104 bytes  STANDARD\n  in all   1255120 bytes (1.20M), 2 backups\n"
+        );
+        assert_eq!(received(&host, "tank/new"), b"");
+        host.s3.state().log.clear();
+        let said = host.ok("restore tank/src@s2 tank/new").stderr;
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "zfs2s3: going on with tank/src@s1, full, of which tank/new has the first 163K",
+                "zfs2s3: received tank/src@s1, full into tank/new: 942K",
+                "zfs2s3: received tank/src@s2, incremental from tank/src@s1 into tank/new: 283K",
+            ]
+        );
+        let got = received(&host, "tank/new");
+        assert_eq!(sha256(&got[..966_224]), RESUMED);
+        assert_eq!(got[966_224..], real("incr.zfs"));
+        // manifests: one of the first, two of the second; chunks: to find the place, the last 16 of 18, and 5. Here a record
+        // may be longer than a chunk, so the search has more of them to look at
+        let requests = host.s3.state().count("GetObject");
+        assert!(requests <= 3 + 12 + 16 + 5, "{requests} requests");
+        assert!(!host.zfs_log().contains("receive -A"));
+    }
+}
+
+#[test]
+fn a_part_of_an_incremental_stream_goes_on_too() {
+    let host = Host::with_real_streams();
+    host.ok("upload tank/src@s1");
+    host.ok("upload -i @s1 tank/src@s2");
+    host.ok("restore tank/src@s1 tank/new");
+    host.snapshot(("tank/new@s1", S1.1), 1000);
+    // nothing is certain yet: all is received, but as one that goes on
+    interrupt(&host, S2, S1.1, [1, 0, 0], "");
+    host.ok("restore tank/src@s2 tank/new");
+    let (got, incremental) = (received(&host, "tank/new"), real("incr.zfs"));
+    assert_eq!(got.len(), real("full.zfs").len() + incremental.len() + 96);
+    let rest = &got[got.len() - incremental.len() + 312..];
+    assert_eq!(rest[..280], incremental[312..592], "the first record but for its checksum");
+}
+
+#[test]
+fn a_damaged_chunk_ends_what_goes_on_too() {
+    let host = Host::with_real_streams();
+    host.ok("upload tank/src@s1");
+    host.snapshot(("tank/new", 0), 0);
+    interrupt(&host, S1, 0, PLACE, "");
+    host.s3.state().objects.get_mut(&key(S1.0, S1.1, None)).unwrap().bytes[9 * 65536] ^= 1;
+    let said = host.fails(1, "restore tank/src@s1 tank/new");
+    assert!(said.contains("(segment 1) is damaged in bytes 589824 to 655359"), "{said}");
+    assert_eq!(received(&host, "tank/new"), b"");
+    host.s3.state().objects.get_mut(&key(S1.0, S1.1, None)).unwrap().bytes[9 * 65536] ^= 1;
+    host.ok("restore tank/src@s1 tank/new");
+    assert_eq!(sha256(&received(&host, "tank/new")), RESUMED);
+}
+
+#[test]
+fn a_part_that_cannot_be_gone_on_with_is_named() {
+    let host = Host::with_real_streams();
+    host.ok("upload tank/src@s1");
+    host.ok("upload -i @s1 tank/src@s2");
+    let refused = |why: &str| {
+        let said = host.fails(3, "restore tank/src@s1 tank/new");
+        assert!(said.contains(why) && said.contains("-A drops that part; whole snapshots stay"), "{said}");
+        assert_eq!(received(&host, "tank/new"), b"");
+        assert!(host.home().join("zfs/partial").exists());
+    };
+    host.snapshot(("tank/new", 0), 0);
+    interrupt(&host, ("tank/x@y", 5), 0, PLACE, "");
+    refused("tank/new holds a part of an interrupted stream, of tank/x@y, that is not stored");
+    interrupt(&host, S2, S1.1, PLACE, "");
+    refused("of tank/src@s2, that does not follow on what is there");
+    interrupt(&host, S1, 0, [22, 0x20001, 297_808], "");
+    refused("the place where it was interrupted is not in what is stored");
+    interrupt(&host, S1, 0, PLACE, "\tcompressok = 1\n");
+    refused("it was received from another kind of 'zfs send' than the stored one");
+    host.zfs_file("token", "something new\n");
+    refused("'zfs send -nvP -t' does not say of which");
+    host.remove_zfs_file("token");
+    refused("'zfs send -nvP -t' does not say of which");
+    // it leads elsewhere
+    host.ok("restore -A tank/src@s1 tank/new");
+    host.destroy("tank/new");
+    host.snapshot(("tank/new@s1", S1.1), 1000);
+    let got = received(&host, "tank/new");
+    host.snapshot(("tank/src@s3", 33), 30);
+    host.add_stream(("", 33), Some(("", S1.1)), &made_stream(33, S1.1, 700));
+    host.ok("upload -i @s1 tank/src@s3");
+    interrupt(&host, S2, S1.1, [1, 0, 0], "");
+    let said = host.fails(3, "restore tank/src@s3 tank/new");
+    assert!(
+        said.contains("no stored backups lead from its latest snapshot tank/new@s2 to tank/src@s3")
+            && said.contains("tank/new holds a part of tank/src@s2, incremental from tank/src@s1; -A drops"),
+        "{said}"
+    );
+    // and what is there already needs it not
+    assert!(host.ok("restore tank/src@s1 tank/new").stderr.contains("is there already"));
+    assert_eq!(received(&host, "tank/new"), got);
+    host.ok("restore -A tank/src@s3 tank/new");
+    assert!(!host.home().join("zfs/partial").exists());
 }
 
 #[test]
@@ -231,7 +369,8 @@ fn what_an_interrupted_receive_has_left_is_dropped_only_if_asked() {
     host.zfs_file("partial", "1-abc\n");
     let said = host.fails(3, "restore tank/a@2 tank/new");
     assert!(
-        said.contains("tank/new holds a part of a stream") && said.contains("hint: -A drops that part"),
+        said.contains("tank/new holds a part of an interrupted stream")
+            && said.contains("hint: -A drops that part"),
         "{said}"
     );
     host.ok("restore -n -A tank/a@2 tank/new");

@@ -1,19 +1,22 @@
 //! What a `zfs send` stream must begin and end with. Pure.
 //!
-//! A stream is a row of records of 312 bytes (`dmu_replay_record` in OpenZFS include/sys/zfs_ioctl.h), some
-//! followed by data, in the sender's byte order. The first is BEGIN and says which snapshot this is; the last
-//! is END, and is only there if the sender came to the end.
+//! A stream is a row of records (see [`record`]), some followed by data, in the sender's byte order. The first is BEGIN and
+//! says which snapshot this is; the last is END, and is only there if the sender came to the end.
 //!
 //!     BEGIN  0 type=0 u32   8 magic u64   16 versioninfo u64 (low 2 bits: 1 = one snapshot)   40 toguid   48 fromguid
 //!     END    0 type=5 u32   8 checksum 32 bytes                                               40 toguid
 
+pub mod fletcher;
+pub mod record;
+pub mod resuming;
+
 use std::fmt;
 
+use self::record::{RECORD, Record};
 use crate::backup::Link;
 use crate::names::Guid;
 
-pub const RECORD: usize = 312;
-const MAGIC: u64 = 0x2_F5BA_CBAC;
+pub const MAGIC: u64 = 0x2_F5BA_CBAC;
 const DRR_BEGIN: u32 = 0;
 const DRR_END: u32 = 5;
 const DMU_SUBSTREAM: u64 = 1;
@@ -30,6 +33,9 @@ pub enum StreamError {
         found: u64,
     },
     NoEnd,
+    BigEndian,
+    UnknownRecord,
+    Checksum,
 }
 
 impl fmt::Display for StreamError {
@@ -42,32 +48,17 @@ impl fmt::Display for StreamError {
                 write!(f, "its {field} is {found}, not {expected}: it is another snapshot's stream")
             }
             StreamError::NoEnd => f.write_str("it ends without an END record: it is not complete"),
+            StreamError::BigEndian => f.write_str("it is from a big-endian host"),
+            StreamError::UnknownRecord => f.write_str("it has a record that is not known"),
+            StreamError::Checksum => f.write_str("a checksum in it is wrong"),
         }
     }
 }
 
-/// Reads a record's numbers in the sender's byte order.
-struct Record<'a> {
-    bytes: &'a [u8; RECORD],
-    swapped: bool,
-}
-
-impl Record<'_> {
-    fn u32(&self, at: usize) -> u32 {
-        let mut raw = [0; 4];
-        raw.copy_from_slice(&self.bytes[at..at + 4]);
-        if self.swapped { u32::from_be_bytes(raw) } else { u32::from_le_bytes(raw) }
-    }
-    fn u64(&self, at: usize) -> u64 {
-        let mut raw = [0; 8];
-        raw.copy_from_slice(&self.bytes[at..at + 8]);
-        if self.swapped { u64::from_be_bytes(raw) } else { u64::from_le_bytes(raw) }
-    }
-    fn require(&self, field: &'static str, at: usize, expected: u64) -> Result<(), StreamError> {
-        match self.u64(at) {
-            found if found == expected => Ok(()),
-            found => Err(StreamError::Other { field, expected, found }),
-        }
+fn require(record: &Record, field: &'static str, at: usize, expected: u64) -> Result<(), StreamError> {
+    match record.u64(at) {
+        found if found == expected => Ok(()),
+        found => Err(StreamError::Other { field, expected, found }),
     }
 }
 
@@ -83,8 +74,8 @@ pub fn check_begin(bytes: &[u8], link: Link) -> Result<(), StreamError> {
     if record.u64(16) & 3 != DMU_SUBSTREAM {
         return Err(StreamError::Compound);
     }
-    record.require("toguid", 40, link.snapshot.number())?;
-    record.require("fromguid", 48, link.base.map_or(0, Guid::number))
+    require(&record, "toguid", 40, link.snapshot.number())?;
+    require(&record, "fromguid", 48, link.base.map_or(0, Guid::number))
 }
 
 /// Keeps the last record's worth of a stream that passes by in pieces.
@@ -116,9 +107,9 @@ impl Tail {
 mod tests {
     use super::*;
 
-    const FULL: &[u8] = include_bytes!("../tests/streams/full.zfs");
-    const INCREMENTAL: &[u8] = include_bytes!("../tests/streams/incr.zfs");
-    const PACKAGE: &[u8] = include_bytes!("../tests/streams/incr-I.zfs");
+    const FULL: &[u8] = include_bytes!("../../tests/streams/full.zfs");
+    const INCREMENTAL: &[u8] = include_bytes!("../../tests/streams/incr.zfs");
+    const PACKAGE: &[u8] = include_bytes!("../../tests/streams/incr-I.zfs");
     const S1: u64 = 13707626622376489106;
     const S2: u64 = 15839073234525558964;
 

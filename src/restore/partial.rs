@@ -1,0 +1,98 @@
+//! What an interrupted `zfs receive -s` has left: the contents of its resume token. Pure.
+//!
+//! `zfs send -nvP -t TOKEN` prints them (OpenZFS lib/libzfs/libzfs_sendrecv.c, zfs_send_resume_impl), also on a host that does
+//! not have the snapshot. A line is a tab, a name, ` = `, and a value; numbers are hexadecimal.
+
+use crate::backup::Link;
+use crate::names::Guid;
+use crate::stream::record::Record;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partial {
+    /// Of which stream.
+    pub link: Link,
+    /// The name of the snapshot where it was sent from.
+    pub name: String,
+    /// Where to go on: the last object and offset of which it is certain that it was received.
+    pub object: u64,
+    pub offset: u64,
+    /// How many bytes were read behind the BEGIN record: those up to that place, and some more.
+    pub bytes: u64,
+    /// The kind of stream.
+    pub features: Features,
+}
+
+/// What may differ between streams of one snapshot. Each decides on how the data are cut into records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    pub large_blocks: bool,
+    pub embedded: bool,
+    pub compressed: bool,
+    pub raw: bool,
+}
+
+impl Partial {
+    pub fn parse(text: &str) -> Option<Self> {
+        let value = |name: &str| {
+            let mut fields = text.lines().filter_map(|line| line.strip_prefix('\t')?.split_once(" = "));
+            fields.find(|(field, _)| *field == name).map(|(_, value)| value)
+        };
+        let number = |name: &str| u64::from_str_radix(value(name)?.strip_prefix("0x")?, 16).ok();
+        let has = |name: &str| value(name).is_some();
+        let base = match value("fromguid") {
+            None => None,
+            Some(_) => Guid::new(number("fromguid")?),
+        };
+        Some(Partial {
+            link: Link { snapshot: Guid::new(number("toguid")?)?, base },
+            name: value("toname")?.to_string(),
+            object: number("object")?,
+            offset: number("offset")?,
+            bytes: number("bytes")?,
+            features: Features {
+                large_blocks: has("largeblockok"),
+                embedded: has("embedok"),
+                compressed: has("compressok"),
+                raw: has("rawok"),
+            },
+        })
+    }
+}
+
+impl Features {
+    /// Of a stream that begins with this BEGIN record: `DMU_BACKUP_FEATURE_*`, as `drr_versioninfo` has them, 2 bits up.
+    pub fn of(begin: &Record) -> Self {
+        let has = |feature: u32| begin.u64(16) & (1 << (feature + 2)) != 0;
+        Features { large_blocks: has(19), embedded: has(16), compressed: has(22), raw: has(24) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_zfs_prints_it() {
+        let text = "resume token contents:\nnvlist version: 0\n\tobject = 0x16\n\toffset = 0x20000\n\tbytes = 0x48b50\n\t\
+                    toguid = 0xbe3b45c974703092\n\ttoname = tank/a b@x = y\n\tcompressok = 1\n\trawok = 1\n\
+                    cannot resume send: 'tank/a b@x = y' used in the initial send no longer exists\n";
+        let partial = Partial::parse(text).unwrap();
+        assert_eq!((partial.object, partial.offset, partial.bytes), (22, 131_072, 297_808));
+        assert_eq!(
+            (partial.link.snapshot.number(), partial.link.base, partial.name.as_str()),
+            (13_707_626_622_376_489_106, None, "tank/a b@x = y")
+        );
+        let Features { large_blocks, embedded, compressed, raw } = partial.features;
+        assert_eq!([large_blocks, embedded, compressed, raw], [false, false, true, true]);
+        let incremental = text.replace("\ttoname", "\tfromguid = 0x10\n\ttoname");
+        assert_eq!(Partial::parse(&incremental).unwrap().link.base, Guid::new(16));
+        for bad in [
+            "",
+            "\tobject = 0x16\n",
+            &text.replace("0x16", "22"),
+            &text.replace("\ttoname", "\tfromguid = x\n\ttoname"),
+        ] {
+            assert_eq!(Partial::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The records that a stream is made of. Pure.
+//!
+//! `dmu_replay_record` in OpenZFS include/sys/zfs_ioctl.h: 312 bytes, of which the first 4 are the type, and in all but BEGIN
+//! the last 32 the checksum of all before them, in the sender's byte order. Behind a record comes its payload, as long as
+//! the record says in a way that depends on the type.
+
+use super::fletcher::{SUMS, Sums};
+
+/// Bytes of a record without its payload.
+pub const RECORD: usize = 312;
+/// Where the checksum of all before it stands.
+pub const CHECKSUM: usize = RECORD - SUMS;
+/// No payload is longer (SPA_MAXBLOCKSIZE).
+const MAX_PAYLOAD: u64 = 16 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Object,
+    FreeObjects,
+    Write,
+    Free,
+    End,
+    Spill,
+    WriteEmbedded,
+    ObjectRange,
+    Redact,
+}
+
+/// What a record is about, in the order in which a stream has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub object: u64,
+    pub part: Part,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The encryption parameters of a block of objects, the first of which is the place's.
+    Range,
+    /// The object itself.
+    Object,
+    /// Its data at this offset.
+    Data(u64),
+}
+
+/// What a record says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub kind: Kind,
+    pub toguid: u64,
+    /// Bytes.
+    pub payload: usize,
+    /// None for records of which several kinds of places may come before and after.
+    pub place: Option<Place>,
+}
+
+impl Facts {
+    /// Does this record belong to the OBJECT record right before it?
+    pub fn completes(&self, record: &Record, object: u64) -> bool {
+        match self.kind {
+            // what lies beyond the object's end
+            Kind::Free => record.u64(8) == object && record.u64(24) == u64::MAX,
+            Kind::Spill => record.u64(8) == object,
+            _ => false,
+        }
+    }
+}
+
+/// Reads a record's numbers in the sender's byte order.
+pub struct Record<'a> {
+    pub bytes: &'a [u8; RECORD],
+    /// From a big-endian host.
+    pub swapped: bool,
+}
+
+impl Record<'_> {
+    pub fn u32(&self, at: usize) -> u32 {
+        let mut raw = [0; 4];
+        raw.copy_from_slice(&self.bytes[at..at + 4]);
+        if self.swapped { u32::from_be_bytes(raw) } else { u32::from_le_bytes(raw) }
+    }
+    pub fn u64(&self, at: usize) -> u64 {
+        let mut raw = [0; 8];
+        raw.copy_from_slice(&self.bytes[at..at + 8]);
+        if self.swapped { u64::from_be_bytes(raw) } else { u64::from_le_bytes(raw) }
+    }
+    /// Four sums, of a little-endian host.
+    pub fn sums(&self, at: usize) -> Sums {
+        let mut raw = [0; SUMS];
+        raw.copy_from_slice(&self.bytes[at..at + SUMS]);
+        Sums::from(raw)
+    }
+
+    /// None: it is BEGIN, or no record at all, or one that this version does not know.
+    pub fn facts(&self) -> Option<Facts> {
+        let byte = |at: usize| self.bytes[at];
+        let rounded = |length: u32| u64::from(length).next_multiple_of(8);
+        let either = |first: u64, second: u64| if first != 0 { first } else { second };
+        let at = |object: usize, part: Part| Some(Place { object: self.u64(object), part });
+        let (kind, toguid, payload, place) = match self.u32(0) {
+            1 => {
+                let payload = either(u64::from(self.u32(36)), rounded(self.u32(28)));
+                (Kind::Object, 40, payload, at(8, Part::Object))
+            }
+            2 => (Kind::FreeObjects, 24, 0, None),
+            3 => {
+                let compressed = byte(50) != 0;
+                let payload = if compressed { self.u64(96) } else { self.u64(32) };
+                (Kind::Write, 40, payload, at(8, Part::Data(self.u64(24))))
+            }
+            4 => (Kind::Free, 32, 0, None),
+            5 => (Kind::End, 40, 0, None),
+            7 => (Kind::Spill, 24, either(self.u64(40), self.u64(16)), None),
+            8 => (Kind::WriteEmbedded, 32, rounded(self.u32(52)), at(8, Part::Data(self.u64(16)))),
+            9 => (Kind::ObjectRange, 24, 0, at(8, Part::Range)),
+            10 => (Kind::Redact, 32, 0, None),
+            _ => return None,
+        };
+        if payload > MAX_PAYLOAD || !payload.is_multiple_of(4) {
+            return None;
+        }
+        Some(Facts { kind, toguid: self.u64(toguid), payload: payload as usize, place })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Kind::*;
+
+    /// Each record's kind and place.
+    fn walk(stream: &[u8]) -> Vec<(Kind, Option<Place>)> {
+        let begin = Record { bytes: stream.first_chunk().unwrap(), swapped: false };
+        let mut at = RECORD + begin.u32(4) as usize;
+        let mut found = vec![];
+        while at < stream.len() {
+            let record = Record { bytes: stream[at..].first_chunk().unwrap(), swapped: false };
+            let facts = record.facts().unwrap_or_else(|| panic!("no record at {at}"));
+            found.push((facts.kind, facts.place));
+            at += RECORD + facts.payload;
+        }
+        assert_eq!(at, stream.len());
+        found
+    }
+
+    #[test]
+    fn real_streams_are_rows_of_records_in_order() {
+        let full = walk(include_bytes!("../../tests/streams/full.zfs"));
+        let raw = walk(include_bytes!("../../tests/streams/raw-encrypted-full.zfs"));
+        let raw_incremental = walk(include_bytes!("../../tests/streams/raw-encrypted-incr.zfs"));
+        let unencrypted_raw = walk(include_bytes!("../../tests/streams/full-raw-unencrypted.zfs"));
+        for stream in [&full, &raw, &raw_incremental, &unencrypted_raw] {
+            let places: Vec<Place> = stream.iter().filter_map(|(_, place)| *place).collect();
+            assert!(places.is_sorted(), "{places:?}");
+            assert_eq!(stream.last(), Some(&(End, None)));
+        }
+        for (stream, kinds) in [
+            (&full, vec![Object, Free, Write]),
+            (&raw, vec![ObjectRange, Object, Free, Write, FreeObjects]),
+            (&unencrypted_raw, vec![WriteEmbedded]),
+        ] {
+            kinds.iter().for_each(|kind| assert!(stream.iter().any(|(k, _)| k == kind), "{kind:?}"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_record() {
+        let facts = |bytes: &[u8; RECORD]| Record { bytes, swapped: false }.facts();
+        let mut bytes = [0; RECORD];
+        assert_eq!(facts(&bytes), None, "BEGIN");
+        bytes[0] = 11;
+        assert_eq!(facts(&bytes), None, "of a later version");
+        bytes[0] = 3;
+        bytes[32..40].copy_from_slice(&(MAX_PAYLOAD + 8).to_le_bytes());
+        assert_eq!(facts(&bytes), None, "too long");
+        bytes[32..40].copy_from_slice(&MAX_PAYLOAD.to_le_bytes());
+        assert_eq!(facts(&bytes).map(|facts| facts.payload), Some(16 << 20));
+    }
+}

@@ -1,0 +1,230 @@
+//! A stream that goes on where a receive was interrupted, made out of the whole one. Pure.
+//!
+//! What `zfs send -t` gives differs from the whole stream in its BEGIN record, which has the feature RESUMING and an nvlist
+//! with `resume_object` and `resume_offset`; in what is left out; and so in the checksums, each of which is over all before it
+//! (OpenZFS module/zfs/dmu_send.c: dmu_send_impl, dump_record). The checksums of the whole stream are checked on the way: they
+//! prove that the bytes were taken for the records that they are.
+
+use super::fletcher::{SUMS, Span, Sums};
+use super::record::{CHECKSUM, Kind, RECORD, Record};
+use super::{MAGIC, StreamError};
+
+/// `DMU_BACKUP_FEATURE_RESUMING` where `drr_versioninfo` has it: 2 bits up.
+const RESUMING: u64 = 1 << 22;
+/// The start of a packed nvlist (OpenZFS module/nvpair/nvpair.c): native encoding, little-endian, version 0, unique names.
+const NVLIST: [u8; 12] = [0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
+const NVLIST_END: [u8; 4] = [0; 4];
+/// The payload of BEGIN is no longer: encryption parameters have 1,028 bytes.
+const MAX_BEGIN_PAYLOAD: u32 = 1 << 20;
+
+/// Bytes of a BEGIN record's payload.
+pub fn begin_payload(begin: &[u8; RECORD]) -> Result<usize, StreamError> {
+    let record = Record { bytes: begin, swapped: false };
+    match record.u32(4) {
+        _ if record.u64(8) != MAGIC => Err(StreamError::BigEndian),
+        length @ 0..=MAX_BEGIN_PAYLOAD => Ok(length as usize),
+        _ => Err(StreamError::NotAStream),
+    }
+}
+
+/// Makes the stream: first its BEGIN, then what [`Resuming::push`] is given.
+pub struct Resuming {
+    toguid: u64,
+    /// Over all that was given out.
+    given: Sums,
+    /// As the whole stream has them; not known where something was left out, until the next record.
+    taken: Option<Sums>,
+    /// A record of which not all bytes have come.
+    record: Vec<u8>,
+    payload: Span,
+    /// Bytes of the payload that are still to come.
+    left: usize,
+    ended: bool,
+}
+
+impl Resuming {
+    /// Also gives the BEGIN record and its payload. `begin` is the whole stream's, `payload` its payload; `object` and `offset` are
+    /// those of the token.
+    pub fn new(
+        begin: &[u8; RECORD],
+        payload: &[u8],
+        object: u64,
+        offset: u64,
+    ) -> Result<(Self, Vec<u8>), StreamError> {
+        let whole = Record { bytes: begin, swapped: false };
+        let mut nvlist = NVLIST.to_vec();
+        nvlist.extend(nvpair("resume_object", object));
+        nvlist.extend(nvpair("resume_offset", offset));
+        match payload.strip_prefix(&NVLIST) {
+            Some(pairs) => nvlist.extend_from_slice(pairs),
+            None if payload.is_empty() => nvlist.extend(NVLIST_END),
+            None => return Err(StreamError::UnknownRecord),
+        }
+        let mut bytes = begin.to_vec();
+        bytes[4..8].copy_from_slice(&(nvlist.len() as u32).to_le_bytes());
+        bytes[16..24].copy_from_slice(&(whole.u64(16) | RESUMING).to_le_bytes());
+        bytes.extend(nvlist);
+        let resuming = Resuming {
+            toguid: whole.u64(40),
+            given: Sums::default().then(&Span::of(&bytes)),
+            taken: None,
+            record: Vec::with_capacity(RECORD),
+            payload: Span::default(),
+            left: 0,
+            ended: false,
+        };
+        Ok((resuming, bytes))
+    }
+
+    /// What is pushed next does not follow on what was pushed before. Both are whole records.
+    pub fn leave_out(&mut self) {
+        self.taken = None;
+    }
+
+    /// Takes some more bytes of the whole stream, and hands on what they become.
+    pub fn push<E: From<StreamError>>(
+        &mut self,
+        mut bytes: &[u8],
+        mut hand_on: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let (payload, rest) = bytes.split_at(bytes.len().min(self.left));
+                self.payload.push(payload);
+                hand_on(payload)?;
+                self.left -= payload.len();
+                if self.left == 0 {
+                    let payload = std::mem::take(&mut self.payload);
+                    self.given = self.given.then(&payload);
+                    self.taken = self.taken.map(|sums| sums.then(&payload));
+                }
+                bytes = rest;
+            } else {
+                let (part, rest) = bytes.split_at(bytes.len().min(RECORD - self.record.len()));
+                self.record.extend_from_slice(part);
+                if let Some(record) = self.record.first_chunk::<RECORD>().copied() {
+                    self.record.clear();
+                    hand_on(&self.with_new_sums(record)?)?;
+                }
+                bytes = rest;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the END record come?
+    pub fn check_ended(&self) -> Result<(), StreamError> {
+        if self.ended { Ok(()) } else { Err(StreamError::NoEnd) }
+    }
+
+    fn with_new_sums(&mut self, mut bytes: [u8; RECORD]) -> Result<[u8; RECORD], StreamError> {
+        let record = Record { bytes: &bytes, swapped: false };
+        let facts = record.facts().filter(|facts| facts.toguid == self.toguid && !self.ended);
+        let facts = facts.ok_or(StreamError::UnknownRecord)?;
+        self.ended = facts.kind == Kind::End;
+        self.left = facts.payload;
+        let as_it_was = record.sums(CHECKSUM);
+        let until_sums = Span::of(&bytes[..CHECKSUM]);
+        let right = match self.taken {
+            Some(before) => {
+                before.then(&until_sums) == as_it_was && (!self.ended || record.sums(8) == before)
+            }
+            None => true,
+        };
+        if !right {
+            return Err(StreamError::Checksum);
+        }
+        self.taken = Some(as_it_was.then(&Span::of(&as_it_was.bytes())));
+        if self.ended {
+            bytes[8..8 + SUMS].copy_from_slice(&self.given.bytes());
+        }
+        let sums = self.given.then(&Span::of(&bytes[..CHECKSUM]));
+        bytes[CHECKSUM..].copy_from_slice(&sums.bytes());
+        self.given = sums.then(&Span::of(&sums.bytes()));
+        Ok(bytes)
+    }
+}
+
+/// A packed pair of the type uint64: its size, the length of its name, one value, the type; name and value, each padded to 8 bytes.
+fn nvpair(name: &str, value: u64) -> Vec<u8> {
+    const UINT64: u32 = 8;
+    let name_length = name.len() + 1;
+    let size = 16 + (16 + name_length).next_multiple_of(8) - 16 + 8;
+    let mut pair = Vec::with_capacity(size);
+    pair.extend((size as u32).to_le_bytes());
+    pair.extend((name_length as u16).to_le_bytes());
+    pair.extend([0; 2]);
+    pair.extend(1u32.to_le_bytes());
+    pair.extend(UINT64.to_le_bytes());
+    pair.extend(name.as_bytes());
+    pair.resize(size - 8, 0);
+    pair.extend(value.to_le_bytes());
+    pair
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Sha256;
+
+    const FULL: &[u8] = include_bytes!("../../tests/streams/full.zfs");
+    /// Object 22 and its FREE; the WRITE record of its offset 0x20000.
+    const OBJECT: std::ops::Range<usize> = 34552..35352;
+    const WRITE: usize = 166_736;
+
+    fn resumed(whole: &[u8], pieces: usize) -> Result<Vec<u8>, StreamError> {
+        let begin = whole.first_chunk().unwrap();
+        let (mut resuming, mut stream) = Resuming::new(begin, &[], 22, 0x20000)?;
+        let mut hand_on = |bytes: &[u8]| {
+            stream.extend_from_slice(bytes);
+            Ok(())
+        };
+        resuming.push(&whole[OBJECT], &mut hand_on)?;
+        resuming.leave_out();
+        for piece in whole[WRITE..].chunks(pieces) {
+            resuming.push(piece, &mut hand_on)?;
+        }
+        resuming.check_ended()?;
+        Ok(stream)
+    }
+
+    #[test]
+    fn byte_for_byte_what_zfs_send_t_gives() {
+        // tests/streams/guids.txt tells how that stream was made; it has 966,224 bytes
+        let expected = "04af56124b14dc23ad886bc7cb66820f2bf102636467bfaea4e90b23feebc22f";
+        for pieces in [1, 313, 65536, FULL.len()] {
+            let stream = resumed(FULL, pieces).unwrap();
+            assert_eq!((stream.len(), Sha256::of(&stream).to_string()), (966_224, expected.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_not_what_it_should_be_is_not_handed_on() {
+        for at in [WRITE + 400, FULL.len() - 1000, FULL.len() - 312 + 8, FULL.len() - 1] {
+            let mut bad = FULL.to_vec();
+            bad[at] ^= 1;
+            assert_eq!(resumed(&bad, 4096), Err(StreamError::Checksum), "{at}");
+        }
+        assert_eq!(resumed(&FULL[..FULL.len() - 312], 4096), Err(StreamError::NoEnd));
+        let twice = [FULL, &FULL[FULL.len() - 312..]].concat();
+        assert_eq!(resumed(&twice, 4096), Err(StreamError::UnknownRecord));
+        let mut foreign = FULL.to_vec();
+        foreign[WRITE + 40] ^= 1;
+        assert_eq!(resumed(&foreign, 4096), Err(StreamError::UnknownRecord), "another toguid");
+        let mut big_endian = FULL[..RECORD].to_vec();
+        big_endian[..16].reverse();
+        assert_eq!(begin_payload(big_endian.first_chunk().unwrap()), Err(StreamError::BigEndian));
+    }
+
+    #[test]
+    fn an_nvlist_that_is_there_already_gets_the_two_pairs() {
+        let raw = include_bytes!("../../tests/streams/raw-encrypted-full.zfs");
+        let begin = raw.first_chunk().unwrap();
+        let length = begin_payload(begin).unwrap();
+        assert_eq!(length, 1028);
+        let payload = &raw[RECORD..RECORD + length];
+        let (_, bytes) = Resuming::new(begin, payload, 3, 512).unwrap();
+        assert_eq!(begin_payload(bytes.first_chunk().unwrap()), Ok(1028 + 80));
+        assert_eq!(bytes[RECORD + 12 + 80..], payload[12..], "the encryption parameters");
+    }
+}
