@@ -25,6 +25,7 @@ mod recover;
 mod restore;
 mod route;
 mod s3;
+mod send_flags;
 mod store;
 mod stream;
 mod ui;

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use crate::backup::{Backup, Point};
 use crate::error::{Error, Result};
 use crate::names::Guid;
+use crate::send_flags::{Flags, embeds_well, flags};
 
 /// The tag of the holds that keep a snapshot from being destroyed while it is uploaded.
 pub const HOLD_TAG: &str = "zfs2s3";
@@ -31,9 +32,16 @@ impl Zfs {
         Zfs { words }
     }
 
-    /// The arguments of every `zfs send`: raw, so that an encrypted dataset stays so and needs no key.
-    pub fn send_args() -> Vec<String> {
-        vec!["--raw".to_string()]
+    /// The flags of `zfs send` for this snapshot.
+    pub fn send_flags(&self, snapshot: &str) -> Result<Flags> {
+        match self.run(&["version"]) {
+            // before OpenZFS 0.8, or not permitted
+            Err(_) => return Ok(Flags::Raw),
+            Ok(version) if embeds_well(&version) => return Ok(Flags::Raw),
+            Ok(_) => {}
+        }
+        let encryption = self.run(&["get", "-Hp", "-o", "value", "encryption", snapshot])?;
+        Ok(flags(Some(encryption.trim())))
     }
 
     pub fn find(&self, name: &str) -> Result<Found> {
@@ -53,8 +61,8 @@ impl Zfs {
     }
 
     /// The size of a stream in bytes, as `zfs send -nP` guesses it.
-    pub fn estimate(&self, backup: &Backup) -> Result<u64> {
-        let mut args = send_command(backup);
+    pub fn estimate(&self, backup: &Backup, flags: &[String]) -> Result<u64> {
+        let mut args = send_command(backup, flags);
         args.insert(1, "-nP".to_string());
         let text = self.run(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
         let size = text.lines().find_map(|line| line.strip_prefix("size")?.trim().parse().ok());
@@ -99,24 +107,9 @@ impl Zfs {
 
     /// `zfs receive`, unmounted, keeping what it has if it is interrupted. Nothing is rolled back: no -F.
     pub fn receive(&self, dataset: &str) -> Result<Receive> {
-        let args = ["receive", "-s", "-u", dataset];
-        let mut child = self
-            .command(&args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|e| self.cannot_run(&e))?;
-        let (Some(stdin), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
-            return Err(Error::failed("zfs receive has no input"));
-        };
-        let stderr = std::thread::spawn(move || end_of(stderr));
-        Ok(Receive {
-            child,
-            stdin: Some(stdin),
-            stderr: Some(stderr),
-            line: format!("zfs {}", args.join(" ")),
-        })
+        let mut process = self.spawn(&["receive", "-s", "-u", dataset], Stdio::piped(), Stdio::null())?;
+        let stdin = process.child.stdin.take();
+        Ok(Receive { process, stdin })
     }
 
     /// A hold that is there already is fine.
@@ -135,25 +128,24 @@ impl Zfs {
         }
     }
 
-    pub fn send(&self, backup: &Backup) -> Result<Send> {
-        let args = send_command(backup);
-        let mut command = self.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    pub fn send(&self, backup: &Backup, flags: &[String]) -> Result<Send> {
+        let args = send_command(backup, flags);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut process = self.spawn(&args, Stdio::null(), Stdio::piped())?;
+        let stdout = process.child.stdout.take();
+        Ok(Send { process, stdout })
+    }
+
+    fn spawn(&self, args: &[&str], stdin: Stdio, stdout: Stdio) -> Result<Process> {
+        let mut command = self.command(args);
         let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| self.cannot_run(&e))?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(Error::failed("zfs send has no output"));
-        };
-        let stderr = std::thread::spawn(move || end_of(stderr));
-        Ok(Send {
-            child,
-            stdout: Some(stdout),
-            stderr: Some(stderr),
-            line: format!("zfs {}", args.join(" ")),
-        })
+        let stderr = child.stderr.take().map(|stderr| std::thread::spawn(move || end_of(stderr)));
+        Ok(Process { child, stderr, line: format!("zfs {}", args.join(" ")) })
     }
 
     fn run(&self, args: &[&str]) -> Result<String> {
@@ -188,9 +180,9 @@ impl Zfs {
     }
 }
 
-fn send_command(backup: &Backup) -> Vec<String> {
+fn send_command(backup: &Backup, flags: &[String]) -> Vec<String> {
     let mut args = vec!["send".to_string()];
-    args.extend(Zfs::send_args());
+    args.extend_from_slice(flags);
     if let Some(base) = &backup.base {
         args.extend(["-i".to_string(), base.name.clone()]);
     }
@@ -211,26 +203,33 @@ fn failure(line: &str, status: &str, said: &str) -> Error {
     }
 }
 
-/// Waits for a process; where it fails, its own words are the error.
-fn ended_well(child: &mut Child, stderr: Option<JoinHandle<String>>, line: &str) -> Result<()> {
-    let status = child.wait().map_err(|e| Error::failed(format!("'{line}': {e}")))?;
-    let said = stderr.and_then(|thread| thread.join().ok()).unwrap_or_default();
-    if status.success() { Ok(()) } else { Err(failure(line, &status.to_string(), &said)) }
+/// A running command, of which the end of stderr is kept.
+struct Process {
+    child: Child,
+    stderr: Option<JoinHandle<String>>,
+    line: String,
+}
+
+impl Process {
+    /// Waits for its end; where that is not a good one, its own words are the error.
+    fn finish(&mut self) -> Result<()> {
+        let status = self.child.wait().map_err(|e| Error::failed(format!("'{}': {e}", self.line)))?;
+        let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        if status.success() { Ok(()) } else { Err(failure(&self.line, &status.to_string(), &said)) }
+    }
 }
 
 /// A running `zfs send`. Dropping it ends the process.
 pub struct Send {
-    child: Child,
+    process: Process,
     stdout: Option<ChildStdout>,
-    stderr: Option<JoinHandle<String>>,
-    line: String,
 }
 
 impl Send {
     /// Waits for its end, which must be a good one.
     pub fn finish(mut self) -> Result<()> {
         drop(self.stdout.take());
-        ended_well(&mut self.child, self.stderr.take(), &self.line)
+        self.process.finish()
     }
 }
 
@@ -247,24 +246,22 @@ impl Drop for Send {
     fn drop(&mut self) {
         drop(self.stdout.take());
         // it may have ended by itself; and one that hangs in the kernel is not waited for
-        let _ = self.child.kill();
-        let _ = self.child.try_wait();
+        let _ = self.process.child.kill();
+        let _ = self.process.child.try_wait();
     }
 }
 
 /// A running `zfs receive`. Dropping it ends its input, which it takes for an interruption.
 pub struct Receive {
-    child: Child,
+    process: Process,
     stdin: Option<ChildStdin>,
-    stderr: Option<JoinHandle<String>>,
-    line: String,
 }
 
 impl Receive {
     /// Waits for its end, which must be a good one.
     pub fn finish(mut self) -> Result<()> {
         drop(self.stdin.take());
-        ended_well(&mut self.child, self.stderr.take(), &self.line)
+        self.process.finish()
     }
 }
 
@@ -284,7 +281,7 @@ impl Drop for Receive {
     fn drop(&mut self) {
         drop(self.stdin.take());
         // it writes down how far it has come
-        let _ = self.child.wait();
+        let _ = self.process.child.wait();
     }
 }
 

@@ -35,7 +35,8 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
         ));
     }
     drop(inventory); // it may be large
-    let estimate = match upload.zfs.estimate(&backup) {
+    let send_args = upload.zfs.send_flags(&backup.snapshot.name)?.words();
+    let estimate = match upload.zfs.estimate(&backup, &send_args) {
         Ok(size) => Some(size),
         // some versions cannot guess from a bookmark
         Err(_) if base.is_some_and(|base| base.is_bookmark()) => None,
@@ -55,7 +56,7 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
         base: backup.base,
         cut: how.cut,
         storage_class: how.storage_class,
-        send_args: Zfs::send_args(),
+        send_args,
         estimate,
         begun: Utc::now(),
     })

@@ -12,6 +12,7 @@ use crate::restore::locate::{self, Chunks, Start};
 use crate::restore::partial::Partial;
 use crate::s3::client::Client;
 use crate::store::format::Entry;
+use crate::stream::watch::Watch;
 use crate::stream::{StreamError, Tail, check_begin};
 use crate::ui::Ui;
 use crate::yaml;
@@ -143,6 +144,7 @@ impl<'a> Stored<'a> {
         let count: u64 = self.segments.iter().map(|piece| piece.size.div_ceil(self.chunk_size)).sum();
         let link = self.entry.link();
         let mut tail = Tail::new();
+        let mut watch = Watch::default();
         let fetch_one = |index, buffer: &mut [u8], stop: &AtomicBool| {
             let range = self.range(first + index);
             self.fetch(&range, &mut buffer[..range.length], stop)?;
@@ -154,11 +156,16 @@ impl<'a> Stored<'a> {
                 check_begin(chunk, link).map_err(|e| self.wrong(e))?;
             }
             tail.push(chunk);
+            watch.push(chunk);
             let chunk = &chunk[std::mem::take(&mut skip)..];
             hand_on(chunk)?;
             ui.advance(chunk.len() as u64, true);
             Ok(())
         })?;
+        // stored as it was sent: it is too late to refuse it
+        if let Some(object) = watch.lost() {
+            ui.warning(&self.wrong(StreamError::Loses(object)).message);
+        }
         tail.check_end(link).map_err(|e| self.wrong(e))
     }
 

@@ -9,6 +9,7 @@
 pub mod fletcher;
 pub mod record;
 pub mod resuming;
+pub mod watch;
 
 use std::fmt;
 
@@ -36,6 +37,8 @@ pub enum StreamError {
     BigEndian,
     UnknownRecord,
     Checksum,
+    /// Some of this object's attributes.
+    Loses(u64),
 }
 
 impl fmt::Display for StreamError {
@@ -50,6 +53,10 @@ impl fmt::Display for StreamError {
             StreamError::NoEnd => f.write_str("it ends without an END record: it is not complete"),
             StreamError::BigEndian => f.write_str("it is from a big-endian host"),
             StreamError::UnknownRecord => f.write_str("it has a record that is not known"),
+            StreamError::Loses(object) => write!(
+                f,
+                "'zfs receive' would lose extended attributes, or the target of a long symbolic link, of the object {object}"
+            ),
             StreamError::Checksum => f.write_str("a checksum in it is wrong"),
         }
     }

@@ -8,6 +8,7 @@ use crate::backup::{Backup, Link};
 use crate::error::{Error, Result};
 use crate::pipeline::fill;
 use crate::stream::record::RECORD;
+use crate::stream::watch::Watch;
 use crate::stream::{StreamError, Tail, check_begin};
 use crate::zfs::{Send, Zfs};
 
@@ -19,18 +20,20 @@ pub struct Source {
     /// None: it came to its end, and that was a good one.
     send: Option<Send>,
     tail: Tail,
+    watch: Watch,
 }
 
 impl Source {
-    pub fn open(zfs: &Zfs, backup: &Backup) -> Result<Self> {
+    pub fn open(zfs: &Zfs, backup: &Backup, flags: &[String]) -> Result<Self> {
         let mut source = Source {
             name: backup.snapshot.name.clone(),
             link: backup.link(),
             begin: vec![0; RECORD],
             send: None,
             tail: Tail::new(),
+            watch: Watch::default(),
         };
-        let mut send = zfs.send(backup)?;
+        let mut send = zfs.send(backup, flags)?;
         let length = fill(&mut send, &mut source.begin)
             .map_err(|e| Error::try_again(format!("cannot read the stream of {}: {e}", source.name)))?;
         if length < RECORD {
@@ -60,6 +63,17 @@ impl Source {
         }
     }
 
+    fn watch_over(&mut self, bytes: &[u8]) -> Result<()> {
+        self.tail.push(bytes);
+        self.watch.push(bytes);
+        match self.watch.lost() {
+            None => Ok(()),
+            Some(object) => Err(Error::failed(self.wrong(&StreamError::Loses(object))).hint(
+                "this is a bug of this host's OpenZFS: see https://github.com/openzfs/zfs/issues/18239",
+            )),
+        }
+    }
+
     /// `zfs send` must have ended well, and its last record been END.
     fn check_end(&mut self) -> Result<()> {
         if let Some(send) = self.send.take() {
@@ -75,7 +89,7 @@ impl Read for Source {
         let count = self.next(buffer)?;
         match count {
             0 if !buffer.is_empty() => self.check_end().map_err(io::Error::other)?,
-            _ => self.tail.push(&buffer[..count]),
+            _ => self.watch_over(&buffer[..count]).map_err(io::Error::other)?,
         }
         Ok(count)
     }

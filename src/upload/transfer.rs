@@ -60,7 +60,7 @@ impl<'a> Transfer<'a> {
     pub fn run(&self) -> Result<u64> {
         self.open_segment(1)?;
         let intent = &self.overview.intent;
-        let source = Source::open(&self.upload.zfs, &intent.backup())?;
+        let source = Source::open(&self.upload.zfs, &intent.backup(), &intent.send_args)?;
         let chunk_size = usize::try_from(intent.cut.chunk_size)
             .map_err(|_| Error::usage("ZFS2S3_CHUNK_SIZE is too large for this machine"))?;
         let size = pipeline::run(source, chunk_size, self.upload.jobs, self)?;

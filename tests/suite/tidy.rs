@@ -49,6 +49,8 @@ fn arrows_point_one_way() {
         "stream/fletcher",
         "stream/record",
         "stream/resuming",
+        "stream/watch",
+        "send_flags",
         "units",
         "yaml",
         "route",

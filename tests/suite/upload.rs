@@ -392,3 +392,74 @@ fn two_at_the_same_time_the_second_is_told_who_is_at_work() {
     assert!(first.wait_with_output().unwrap().status.success());
     host.assert_clean();
 }
+
+/// OpenZFS since 2.2.7 loses attributes in what `-e` sends, which raw means for a dataset without encryption.
+#[test]
+fn embedded_data_are_only_sent_where_they_are_known_to_be_right() {
+    for (version, encryption, flags) in [
+        ("zfs-2.1.11-1\nzfs-kmod-2.1.11-1\n", "off", "--raw"),
+        ("zfs-2.1.11-1\nzfs-kmod-2.3.2-2~bpo12+2\n", "off", "--large-block --compressed"),
+        ("zfs-2.3.2-2~bpo12+2\nzfs-kmod-2.3.2-2~bpo12+2\n", "aes-256-gcm", "--raw"),
+        ("something new\n", "off", "--large-block --compressed"),
+    ] {
+        let host = Host::with_real_streams();
+        host.zfs_file("zfs_version", version);
+        host.zfs_file("encryption", encryption);
+        host.ok("upload tank/src@s1");
+        // an upgrade before the resume changes nothing
+        host.zfs_file("die_after", "200000");
+        host.fails(75, "upload -i @s1 tank/src@s2");
+        host.remove_zfs_file("die_after");
+        host.remove_zfs_file("zfs_version");
+        host.ok("resume_upload");
+        let log = host.zfs_log();
+        let sends: Vec<&str> = log.lines().filter(|line| line.starts_with("send ")).collect();
+        let incremental = format!("{flags} -i tank/src@s1 tank/src@s2");
+        assert_eq!(
+            sends,
+            [
+                format!("send -nP {flags} tank/src@s1"),
+                format!("send {flags} tank/src@s1"),
+                format!("send -nP {incremental}"),
+                format!("send {incremental}"),
+                format!("send {incremental}"),
+            ]
+        );
+        let state = host.s3.state();
+        let manifest =
+            String::from_utf8(state.bytes(&key(S1.0, S1.1, None).replace(".zfs", ".yml")).to_vec());
+        let words: String = flags.split(' ').map(|flag| format!("  - {flag}\n")).collect();
+        assert!(manifest.unwrap().contains(&format!("  send_args:\n{words}")));
+    }
+    // where `zfs version` is not permitted, or not known
+    let host = Host::with_snapshots(1);
+    std::fs::create_dir(host.home().join("zfs/zfs_version")).unwrap();
+    host.ok("upload tank/a@1");
+}
+
+#[test]
+fn a_stream_that_would_not_give_back_all_is_not_stored() {
+    let mut host = Host::new();
+    host.set("ZFS2S3_CHUNK_SIZE", "4K");
+    let bad = real("embedded-spill.zfs");
+    let guid = u64::from_le_bytes(bad[40..48].try_into().unwrap());
+    host.snapshot(("tank/p@1", guid), 10);
+    host.add_stream(("", guid), None, &bad);
+    let said = host.fails(1, "upload tank/p@1");
+    assert!(
+        said.contains("the stream of tank/p@1: 'zfs receive' would lose extended attributes, or the target of a long symbolic link, of the object 3")
+            && said.contains("https://github.com/openzfs/zfs/issues/18239"),
+        "{said}"
+    );
+    assert_eq!(host.listed(), ["tank/p@1 - - STANDARD uploading"]);
+    host.ok("abort_upload");
+    host.assert_clean();
+    // stored by an older program, it is had back as it is, with a warning
+    let store = include_str!("../legacy/stored_snapshots.yml").replace(&S1.1.to_string(), &guid.to_string());
+    host.write_data("stored_snapshots.yml", &store);
+    host.s3.state().put("tank/src@s1", &bad);
+    let output = host.spawn("download tank/src@s1").wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout), (Some(0), bad));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("zfs2s3: warning: ") && said.contains("would lose"), "{said}");
+}

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use s3::{Act, BUCKET, S3};
 
-/// The real streams in tests/streams: guids.txt.
+/// The real streams in tests/streams: README.md there.
 pub const S1: (&str, u64) = ("tank/src@s1", 13707626622376489106);
 pub const S2: (&str, u64) = ("tank/src@s2", 15839073234525558964);
 
