@@ -94,10 +94,21 @@ impl Zfs {
         Ok((!matches!(token, "-" | "")).then(|| token.to_string()))
     }
 
-    /// What a resume token says, in `zfs send`'s words. It says so even if it then fails, for want of the snapshot.
-    pub fn explain_token(&self, token: &str) -> Result<String> {
-        let output = self.output(&["send", "-nvP", "-t", token])?;
-        Ok([output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat())
+    /// Is all of the dataset a part of a stream, and nothing else?
+    pub fn is_only_a_part(&self, dataset: &str) -> Result<bool> {
+        Ok(self.run(&["get", "-Hp", "-o", "value", "inconsistent", dataset])?.trim() == "1")
+    }
+
+    /// What a resume token says, in `zfs send`'s words. It says so even if it then fails, for want of the snapshot; the second is
+    /// its failure.
+    pub fn explain_token(&self, token: &str) -> Result<(String, Option<Error>)> {
+        let args = ["send", "-nvP", "-t", token];
+        let output = self.output(&args)?;
+        let [stdout, stderr] =
+            [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned());
+        let failed = (!output.status.success())
+            .then(|| failure(&format!("zfs {}", args[..3].join(" ")), &output.status.to_string(), &stderr));
+        Ok((stdout + &stderr, failed))
     }
 
     /// Drops such a part.

@@ -41,10 +41,10 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     let (first, steps) = match &found.token {
         Some(token) if !args.discard => {
             let (first, then) = go_on(&zfs, &reader, token, target, &has)?;
-            let steps = plan_what_can_be_read(&reader, &wanted, target, &then).map_err(|error| {
-                let part = first.entry.backup().in_words();
-                error.hint(format!("{target} holds a part of {part}; {HOW_TO_DROP}"))
-            })?;
+            let part = first.entry.backup().in_words();
+            let hint = format!("{target} holds a part of {part}; {HOW_TO_DROP}");
+            let steps = plan_what_can_be_read(&reader, &wanted, target, &then)
+                .map_err(|error| if_refused(error, &hint))?;
             (Some(first), steps)
         }
         _ => (None, plan_what_can_be_read(&reader, &wanted, target, &has)?),
@@ -85,23 +85,33 @@ struct Found {
     snapshots: Option<Vec<(String, Guid)>>,
     /// Where it holds a part of a stream.
     token: Option<String>,
+    /// It is nothing but that part.
+    only_a_part: bool,
 }
 
 impl Found {
     /// As it will be when the part is dropped: a dataset that only the part has made goes with it.
     fn without_the_part(&self) -> Target {
         match &self.snapshots {
-            None => Target::New,
-            Some(snapshots) if self.token.is_some() && snapshots.is_empty() => Target::New,
-            Some(snapshots) => Target::Has(snapshots.clone()),
+            Some(snapshots) if !self.only_a_part => Target::Has(snapshots.clone()),
+            _ => Target::New,
         }
     }
 }
 
 fn look_at(zfs: &Zfs, target: &str) -> Result<Found> {
-    let Some(points) = zfs.snapshots(target)? else { return Ok(Found { snapshots: None, token: None }) };
-    let snapshots = points.into_iter().map(|point| (point.name, point.guid)).collect();
-    Ok(Found { snapshots: Some(snapshots), token: zfs.resume_token(target)? })
+    let Some(points) = zfs.snapshots(target)? else {
+        return Ok(Found { snapshots: None, token: None, only_a_part: false });
+    };
+    let snapshots: Vec<(String, Guid)> = points.into_iter().map(|point| (point.name, point.guid)).collect();
+    let token = zfs.resume_token(target)?;
+    // 'zfs receive -F' keeps its part beside what is there
+    let only_a_part = token.is_some() && snapshots.is_empty() && zfs.is_only_a_part(target)?;
+    Ok(Found { snapshots: Some(snapshots), token, only_a_part })
+}
+
+fn if_refused(error: Error, hint: &str) -> Error {
+    if error.status == Status::Refused { error.hint(hint) } else { error }
 }
 
 /// The backup of which the target holds a part, ready to be gone on with, and the target as it will be after that.
@@ -113,19 +123,18 @@ fn go_on<'a>(
     has: &Target,
 ) -> Result<(Receiving<'a>, Target)> {
     let contents = &reader.store.contents;
-    let partial = Partial::parse(&zfs.explain_token(token)?).ok_or_else(|| {
-        Error::refused(format!(
-            "{target} holds a part of an interrupted stream, and 'zfs send -nvP -t' does not say of which"
-        ))
-        .hint(HOW_TO_DROP)
+    let (said, failed) = zfs.explain_token(token)?;
+    let not_understood = |why: &str| {
+        Error::refused(format!("{target} holds a part of an interrupted stream: {why}")).hint(HOW_TO_DROP)
+    };
+    let partial = Partial::parse(&said).map_err(|why| not_understood(&why))?.ok_or_else(|| {
+        let nothing = || not_understood("'zfs send -nvP -t' does not say of which");
+        failed.map_or_else(nothing, |error| error.hint(HOW_TO_DROP))
     })?;
     let (n, then) = begun(contents, &partial, target, has)?;
     let entry = &contents.entries[n];
     let stored = Stored::open(&reader.client, &contents.prefix, entry)?;
-    let start = stored.start(&partial).map_err(|error| match error.status {
-        Status::Refused => error.hint(HOW_TO_DROP),
-        _ => error,
-    })?;
+    let start = stored.start(&partial, reader.jobs).map_err(|error| if_refused(error, HOW_TO_DROP))?;
     Ok((Receiving { entry, stored, start: Some(start) }, then))
 }
 
@@ -206,6 +215,9 @@ impl Receiving<'_> {
             // it has ended before its input: its own words tell why
             Err(error) if refused => return Err(receive.finish().err().unwrap_or(error)),
             // 'zfs receive' keeps what it has
+            Err(error) if error.status == Status::TryAgain => {
+                return Err(error.hint("the same command goes on where this one has ended"));
+            }
             Err(error) => return Err(error),
         }
         context.ui.note(&format!(

@@ -31,12 +31,37 @@ pub struct Features {
     pub raw: bool,
 }
 
+/// All that is understood. A part of a redacted stream, say, has more.
+const FIELDS: [&str; 10] = [
+    "object",
+    "offset",
+    "bytes",
+    "toguid",
+    "fromguid",
+    "toname",
+    "largeblockok",
+    "embedok",
+    "compressok",
+    "rawok",
+];
+
 impl Partial {
-    pub fn parse(text: &str) -> Option<Self> {
-        let value = |name: &str| {
-            let mut fields = text.lines().filter_map(|line| line.strip_prefix('\t')?.split_once(" = "));
-            fields.find(|(field, _)| *field == name).map(|(_, value)| value)
-        };
+    /// None: it says nothing of a token.
+    pub fn parse(text: &str) -> Result<Option<Self>, String> {
+        let fields: Vec<(&str, &str)> =
+            text.lines().filter_map(|line| line.strip_prefix('\t')?.split_once(" = ")).collect();
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        if let Some((name, _)) = fields.iter().find(|(name, _)| !FIELDS.contains(name)) {
+            return Err(format!("its resume token has the field '{name}', which is not known"));
+        }
+        let partial = Self::of_fields(&fields);
+        partial.map(Some).ok_or_else(|| "its resume token is not as it should be".to_string())
+    }
+
+    fn of_fields(fields: &[(&str, &str)]) -> Option<Self> {
+        let value = |name: &str| fields.iter().find(|(field, _)| *field == name).map(|(_, value)| *value);
         let number = |name: &str| u64::from_str_radix(value(name)?.strip_prefix("0x")?, 16).ok();
         let has = |name: &str| value(name).is_some();
         let base = match value("fromguid") {
@@ -76,7 +101,7 @@ mod tests {
         let text = "resume token contents:\nnvlist version: 0\n\tobject = 0x16\n\toffset = 0x20000\n\tbytes = 0x48b50\n\t\
                     toguid = 0xbe3b45c974703092\n\ttoname = tank/a b@x = y\n\tcompressok = 1\n\trawok = 1\n\
                     cannot resume send: 'tank/a b@x = y' used in the initial send no longer exists\n";
-        let partial = Partial::parse(text).unwrap();
+        let partial = Partial::parse(text).unwrap().unwrap();
         assert_eq!((partial.object, partial.offset, partial.bytes), (22, 131_072, 297_808));
         assert_eq!(
             (partial.link.snapshot.number(), partial.link.base, partial.name.as_str()),
@@ -85,14 +110,18 @@ mod tests {
         let Features { large_blocks, embedded, compressed, raw } = partial.features;
         assert_eq!([large_blocks, embedded, compressed, raw], [false, false, true, true]);
         let incremental = text.replace("\ttoname", "\tfromguid = 0x10\n\ttoname");
-        assert_eq!(Partial::parse(&incremental).unwrap().link.base, Guid::new(16));
+        assert_eq!(Partial::parse(&incremental).unwrap().unwrap().link.base, Guid::new(16));
+        let redacted = text.replace("\tcompressok", "\tbook_redact_snaps = 0x1 0x2\n\tcompressok");
+        assert!(Partial::parse(&redacted).unwrap_err().contains("'book_redact_snaps'"));
+        for nothing in ["", "cannot resume send: resume token is corrupt\n", "something new\n"] {
+            assert_eq!(Partial::parse(nothing), Ok(None));
+        }
         for bad in [
-            "",
             "\tobject = 0x16\n",
             &text.replace("0x16", "22"),
             &text.replace("\ttoname", "\tfromguid = x\n\ttoname"),
         ] {
-            assert_eq!(Partial::parse(bad), None, "{bad}");
+            assert!(Partial::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -43,7 +43,12 @@ pub fn begun(contents: &Contents, partial: &Partial, name: &str, target: &Target
     };
     let is_it = |entry: &Entry| entry.state == State::Stored && entry.link() == partial.link;
     let place = contents.entries.iter().position(is_it).ok_or_else(|| cannot("that is not stored"))?;
-    if target.snapshots().last().map(|(_, guid)| *guid) != partial.link.base {
+    let follows = match (target, partial.link.base) {
+        (Target::New, None) => true,
+        (Target::Has(snapshots), Some(base)) => snapshots.last().is_some_and(|(_, latest)| *latest == base),
+        _ => false,
+    };
+    if !follows {
         return Err(cannot("that does not follow on what is there"));
     }
     Ok((place, target.and(&contents.entries[place], name)))

@@ -56,6 +56,12 @@ impl<'a> Stored<'a> {
             Some(stream) => Self::by_manifest(client, prefix, entry, stream)?,
             None => Self::of_python(client, entry)?,
         };
+        if usize::try_from(stored.chunk_size).is_err() {
+            return Err(Error::failed(format!(
+                "the chunks of '{}' are too large for this machine",
+                entry.backup()
+            )));
+        }
         for piece in &stored.segments {
             let head = client.head(&piece.key)?.ok_or_else(|| missing(&piece.key))?;
             if head.is_archived() {
@@ -119,14 +125,20 @@ impl<'a> Stored<'a> {
         self.size
     }
 
-    /// Where the stream goes on that was interrupted.
-    pub fn start(&self, partial: &Partial) -> Result<Start> {
+    /// Where the stream goes on that was interrupted. At most jobs + 1 chunks are in memory.
+    pub fn start(&self, partial: &Partial, jobs: usize) -> Result<Start> {
+        if self.segments.iter().any(|piece| piece.sums.is_none()) {
+            return Err(Error::refused(format!(
+                "cannot go on with the part of {}: the Python tool stored it, without checksums to check a part by",
+                partial.name
+            )));
+        }
         let chunk = |index| {
             let range = self.range(index);
             let mut chunk = vec![0; range.length];
             self.fetch(&range, &mut chunk, &AtomicBool::new(false)).map(|()| chunk)
         };
-        locate::start(&mut Chunks::new(chunk, self.chunk_size, self.size), partial)
+        locate::start(&mut Chunks::new(chunk, self.chunk_size, self.size, jobs + 1), partial)
     }
 
     /// Hands the stream on from the position `from`, in order, as far as it is right. The first chunk that stays wrong ends it.
@@ -137,8 +149,8 @@ impl<'a> Stored<'a> {
         ui: &Ui,
         mut hand_on: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let chunk_size = usize::try_from(self.chunk_size)
-            .map_err(|_| Error::failed("its chunks are too large for this machine"))?;
+        // that it fits was checked by `open`
+        let chunk_size = self.chunk_size as usize;
         let first = from / self.chunk_size;
         let mut skip = (from % self.chunk_size) as usize;
         let count: u64 = self.segments.iter().map(|piece| piece.size.div_ceil(self.chunk_size)).sum();
@@ -173,7 +185,7 @@ impl<'a> Stored<'a> {
         let segment = self.segments.partition_point(|piece| piece.first <= index).saturating_sub(1);
         let piece = &self.segments[segment];
         let start = (index - piece.first) * self.chunk_size;
-        // a chunk fits into memory, or `read` has refused it
+        // that a chunk fits was checked by `open`
         let length = (piece.size - start).min(self.chunk_size) as usize;
         let sum = piece.sums.as_ref().map(|sums| sums[(index - piece.first) as usize]);
         Range { piece, segment: segment + 1, start, length, sum }

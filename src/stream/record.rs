@@ -26,14 +26,17 @@ pub enum Kind {
     Redact,
 }
 
-/// What a record is about, in the order in which a stream has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Objects share a block of metadata, and in a raw stream its encryption parameters (DNODES_PER_BLOCK).
+pub const OBJECTS_PER_RANGE: u64 = 32;
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub object: u64,
     pub part: Part,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The encryption parameters of a block of objects, the first of which is the place's.
     Range,
@@ -54,16 +57,26 @@ pub struct Facts {
     pub place: Option<Place>,
 }
 
-impl Facts {
-    /// Does this record belong to the OBJECT record right before it?
-    pub fn completes(&self, record: &Record, object: u64) -> bool {
-        match self.kind {
-            // what lies beyond the object's end
-            Kind::Free => record.u64(8) == object && record.u64(24) == u64::MAX,
-            Kind::Spill => record.u64(8) == object,
-            _ => false,
+impl Place {
+    /// In the order of a stream: OpenZFS 2.0 and later has the data of each object behind it; before that, the objects of a block
+    /// (see [`OBJECTS_PER_RANGE`]) came first, and the data of all of them then.
+    pub fn order(self, order: Order) -> (u64, u8, u64, u64) {
+        let (rank, offset) = match self.part {
+            Part::Range => (0, 0),
+            Part::Object => (1, 0),
+            Part::Data(offset) => (2, offset),
+        };
+        match order {
+            Order::ByObject => (self.object, rank, 0, offset),
+            Order::ByBlock => (self.object / OBJECTS_PER_RANGE, rank, self.object, offset),
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    ByObject,
+    ByBlock,
 }
 
 /// Reads a record's numbers in the sender's byte order.
@@ -151,7 +164,7 @@ mod tests {
         let unencrypted_raw = walk(include_bytes!("../../tests/streams/full-raw-unencrypted.zfs"));
         for stream in [&full, &raw, &raw_incremental, &unencrypted_raw] {
             let places: Vec<Place> = stream.iter().filter_map(|(_, place)| *place).collect();
-            assert!(places.is_sorted(), "{places:?}");
+            assert!(places.is_sorted_by_key(|place| place.order(Order::ByObject)), "{places:?}");
             assert_eq!(stream.last(), Some(&(End, None)));
         }
         for (stream, kinds) in [
