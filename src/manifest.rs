@@ -13,6 +13,11 @@ use crate::utc::Utc;
 /// A reader refuses any other.
 pub const VERSION: u32 = 1;
 
+/// No manifest of so many bytes of data is larger, even with chunks far smaller than S3 allows. Bytes.
+pub fn largest(data: u64) -> u64 {
+    (1 << 20) + data / 32
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {

@@ -8,7 +8,7 @@ use super::{Context, Reader};
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::keys::{self, Kind};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, largest};
 use crate::recover::{Difference, compare, entry_of, is_python_key};
 use crate::s3::client::Client;
 use crate::s3::failure;
@@ -58,7 +58,13 @@ fn look(reader: &Reader, ui: &Ui) -> Result<Vec<Entry>> {
         .map(|o| o.key.as_str())
         .filter(|key| keys::parse(prefix, key).is_some_and(|parsed| parsed.kind == Kind::Manifest))
         .collect();
-    let read = read_all(&reader.client, reader.jobs, &manifests, &|key, manifest| {
+    let mut data: HashMap<&str, u64> = HashMap::new();
+    for (stem, size) in objects.iter().filter_map(|o| Some((stem(&o.key)?, o.size))) {
+        let sum = data.entry(stem).or_default();
+        *sum = sum.saturating_add(size);
+    }
+    let most = |key: &str| largest(data.get(key.trim_end_matches(".yml")).copied().unwrap_or_default());
+    let read = read_all(&reader.client, reader.jobs, &manifests, &most, &|key, manifest| {
         manifest.and_then(|manifest| entry_of(prefix, key, manifest, &sizes))
     })?;
     let mut found = Vec::new();
@@ -73,11 +79,18 @@ fn look(reader: &Reader, ui: &Ui) -> Result<Vec<Entry>> {
     Ok(found)
 }
 
-/// Reads the manifests with parallel jobs, each into what `make` makes of it. A reply that cannot be had ends it.
+/// What the keys of a backup's objects have in common: of one of its segments.
+fn stem(key: &str) -> Option<&str> {
+    key.rsplit_once(".zfs").map(|(stem, _)| stem)
+}
+
+/// Reads the manifests with parallel jobs, each into what `make` makes of it, and none of more than `most` bytes. A reply that
+/// cannot be had ends it.
 fn read_all(
     client: &Client,
     jobs: usize,
     keys: &[&str],
+    most: &(impl Fn(&str) -> u64 + Sync),
     make: &(impl Fn(&str, std::result::Result<Manifest, String>) -> std::result::Result<Entry, String> + Sync),
 ) -> Result<Vec<std::result::Result<Entry, String>>> {
     let next = AtomicUsize::new(0);
@@ -87,7 +100,7 @@ fn read_all(
         for _ in 0..jobs.min(keys.len()) {
             scope.spawn(|| {
                 while let Some(key) = keys.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    match client.get(key) {
+                    match client.get(key, most(key)) {
                         Ok(bytes) => {
                             let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_string());
                             let entry = make(key, text.and_then(|text| yaml::from_str(&text)));
@@ -130,8 +143,7 @@ fn tell_of_python(entries: &[Entry], objects: &[Object], python: &impl Fn(&str) 
 /// Data without a manifest, and unfinished uploads.
 fn tell_of_leftovers(client: &Client, bucket: &str, prefix: &str, objects: &[Object], ui: &Ui) -> Result<()> {
     let there: HashSet<&str> = objects.iter().map(|o| o.key.as_str()).collect();
-    for object in objects.iter().filter(|o| o.key.contains(".zfs")) {
-        let stem = object.key.rsplit_once(".zfs").map_or("", |(stem, _)| stem);
+    for (object, stem) in objects.iter().filter_map(|o| Some((o, stem(&o.key)?))) {
         if keys::parse(prefix, &object.key).is_some() && !there.contains(format!("{stem}.yml").as_str()) {
             ui.warning(&format!(
                 "the object '{}' ({}, {}) has no manifest; if no host is storing it: aws s3 rm 's3://{bucket}/{}'",

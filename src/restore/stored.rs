@@ -7,7 +7,7 @@ use crate::digest::Sha256;
 use crate::error::{Error, Result};
 use crate::fetch;
 use crate::keys;
-use crate::manifest::{Manifest, Stream};
+use crate::manifest::{Manifest, Stream, largest};
 use crate::restore::locate::{self, Chunks, Start};
 use crate::restore::partial::Partial;
 use crate::s3::client::Client;
@@ -85,7 +85,7 @@ impl<'a> Stored<'a> {
     fn by_manifest(client: &'a Client, prefix: &str, entry: &'a Entry, known: &Stream) -> Result<Self> {
         let key = keys::manifest(prefix, &entry.backup());
         let wrong = |why: &str| Error::failed(format!("the manifest '{key}' cannot be used: {why}"));
-        let bytes = client.get(&key).map_err(|failure| match failure.is_missing() {
+        let bytes = client.get(&key, largest(known.size)).map_err(|failure| match failure.is_missing() {
             true => missing(&key),
             false => failure.into(),
         })?;

@@ -132,9 +132,9 @@ impl Client {
         }
     }
 
-    /// GetObject, for small ones.
-    pub fn get(&self, key: &str) -> Result<Vec<u8>> {
-        Ok(self.send(&Request::new("GET", key))?.body)
+    /// GetObject, for small ones: of at most so many bytes.
+    pub fn get(&self, key: &str, most: u64) -> Result<Vec<u8>> {
+        Ok(self.send(&Request::new("GET", key).at_most(most))?.body)
     }
 
     /// GetObject of just the bytes from `start` on that fill `buffer`.

@@ -18,8 +18,6 @@ use crate::error::{Error, Result};
 use crate::ui::Ui;
 use crate::utc::Utc;
 
-/// The largest reply is a manifest: 65 bytes a chunk.
-const REPLY_LIMIT: u64 = 512 << 20;
 /// New credentials are fetched when the old ones have this many seconds left.
 const RENEW_BEFORE: i64 = 300;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -223,10 +221,14 @@ impl Client {
     ) -> std::result::Result<(StatusCode, Reply), Failure> {
         let (parts, body) = response.into_parts();
         let mut bytes = Vec::new();
-        let mut reader = body.into_with_config().limit(REPLY_LIMIT).reader();
-        reader.read_to_end(&mut bytes).map_err(|e| {
+        let reader = body.into_with_config().limit(u64::MAX).reader();
+        reader.take(request.most + 1).read_to_end(&mut bytes).map_err(|e| {
             Failure::transport(request.describe(), format!("the reply broke off: {e}"), Kind::Transient)
         })?;
+        if bytes.len() as u64 > request.most {
+            let why = format!("the reply has more than {} bytes", request.most);
+            return Err(Failure::transport(request.describe(), why, Kind::Final));
+        }
         Ok((parts.status, Reply { headers: parts.headers, body: bytes }))
     }
 

@@ -24,7 +24,12 @@ pub struct Request<'a> {
     /// Of `body`: it is part of the signature, so S3 refuses a body that was damaged on the way.
     pub sha256: Sha256,
     pub meter: Option<Meter<'a>>,
+    /// Of the reply's body, in bytes.
+    pub most: u64,
 }
+
+/// The largest reply is a manifest: 65 bytes a chunk.
+const LARGEST_REPLY: u64 = 512 << 20;
 
 pub struct Signed {
     pub url: String,
@@ -41,6 +46,7 @@ impl<'a> Request<'a> {
             body: b"",
             sha256: Sha256::of(b""),
             meter: None,
+            most: LARGEST_REPLY,
         }
     }
     pub fn query(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -63,6 +69,12 @@ impl<'a> Request<'a> {
     /// Who is told of the body's bytes as they are sent.
     pub fn meter(mut self, meter: Meter<'a>) -> Self {
         self.meter = Some(meter);
+        self
+    }
+
+    /// A larger reply is refused.
+    pub fn at_most(mut self, bytes: u64) -> Self {
+        self.most = self.most.min(bytes);
         self
     }
 
