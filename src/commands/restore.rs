@@ -71,7 +71,7 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
         ));
         receive(first)?;
     }
-    for n in &steps {
+    for (n, _) in &steps {
         let entry = &contents.entries[*n];
         let stored = Stored::open(&reader.client, &contents.prefix, entry)?;
         receive(Receiving { entry, stored, start: None })?;
@@ -138,8 +138,14 @@ fn go_on<'a>(
     Ok((Receiving { entry, stored, start: Some(start) }, then))
 }
 
-/// The cheapest route of which every backup can be read now. One that cannot is left out, and another route looked for.
-fn plan_what_can_be_read(reader: &Reader, wanted: &Point, target: &str, has: &Target) -> Result<Vec<usize>> {
+/// The cheapest route of which every backup can be read now: their places in the store, and their bytes. One that cannot is left out,
+/// and another route looked for.
+fn plan_what_can_be_read(
+    reader: &Reader,
+    wanted: &Point,
+    target: &str,
+    has: &Target,
+) -> Result<Vec<(usize, u64)>> {
     let contents = &reader.store.contents;
     let sizes = python_sizes(reader)?;
     let mut unreadable: HashMap<usize, Error> = HashMap::new();
@@ -157,7 +163,10 @@ fn plan_what_can_be_read(reader: &Reader, wanted: &Point, target: &str, has: &Ta
         let open =
             |n: &usize| Stored::open(&reader.client, &contents.prefix, &contents.entries[*n]).map(|_| ());
         match steps.iter().find_map(|n| open(n).err().map(|error| (*n, error))) {
-            None => return Ok(steps),
+            None => {
+                let size = |n: &usize| bytes(*n, &contents.entries[*n]).unwrap_or_default();
+                return Ok(steps.iter().map(|n| (*n, size(n))).collect());
+            }
             Some((_, error)) if error.status == Status::TryAgain => return Err(error),
             Some((n, error)) => {
                 unreadable.insert(n, error);
@@ -273,30 +282,33 @@ impl Onward {
 fn say(
     contents: &Contents,
     first: Option<&Receiving>,
-    steps: &[usize],
+    steps: &[(usize, u64)],
     has: &Target,
     target: &str,
 ) -> String {
     let onto = match has {
         Target::New => "a new dataset".to_string(),
         Target::Has(snapshots) => {
-            snapshots.last().map(|(name, _)| format!("onto {name}")).unwrap_or_default()
+            let latest = snapshots.last().map_or("no snapshot", |(name, _)| name.as_str());
+            match snapshots.len().saturating_sub(1) as u64 {
+                0 => format!("which has {latest}"),
+                older => format!("which has {latest} and {}", count(older, "older snapshot")),
+            }
         }
     };
     let line = |verb: &str, entry: &Entry, bytes: u64| {
         let class = entry.stream.as_ref().map_or("-", |stream| stream.storage_class.as_str());
         format!("  {verb}  {}  {bytes} bytes  {class}\n", entry.backup().in_words())
     };
-    let size = |entry: &Entry| entry.size().unwrap_or_default();
     let mut total = 0;
     let mut lines = String::new();
     if let Some(first) = first {
         total += first.stored.size() - first.from();
         lines += &line("go on  ", first.entry, total);
     }
-    for entry in steps.iter().map(|n| &contents.entries[*n]) {
-        total += size(entry);
-        lines += &line("receive", entry, size(entry));
+    for (n, bytes) in steps {
+        total += bytes;
+        lines += &line("receive", &contents.entries[*n], *bytes);
     }
     let backups = count(steps.len() as u64 + u64::from(first.is_some()), "backup");
     format!(

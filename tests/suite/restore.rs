@@ -171,7 +171,7 @@ fn dry_runs_say_which_backups_and_how_many_bytes() {
     let said = host.ok("restore -n tank/a@3 tank/new").stdout;
     assert_eq!(
         said,
-        "would restore into tank/new, onto tank/new@1\n  receive  tank/a@2, incremental from tank/a@1  700 bytes  STANDARD\n  \
+        "would restore into tank/new, which has tank/new@1\n  receive  tank/a@2, incremental from tank/a@1  700 bytes  STANDARD\n  \
          receive  tank/a@3, incremental from tank/a@2  700 bytes  STANDARD\n  in all   1400 bytes (1.37K), 2 backups\n"
     );
     assert!(
@@ -180,6 +180,12 @@ fn dry_runs_say_which_backups_and_how_many_bytes() {
             .starts_with("would restore into tank/x, a new dataset\n")
     );
     assert_eq!(received(&host, "tank/new"), streams(&[(1, 0)]));
+    host.ok("restore tank/a@2 tank/new");
+    let said = host.ok("restore -n tank/a@3 tank/new").stdout;
+    assert!(
+        said.starts_with("would restore into tank/new, which has tank/new@2 and 1 older snapshot\n"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -443,6 +449,12 @@ fn what_the_python_tool_stored_comes_back_too() {
     host.s3.state().put("tank/src@s1", &real("full.zfs"));
     host.s3.state().put("tank/src@s2 <- tank/src@s1", &real("incr.zfs"));
     assert_eq!(download(&host, "download tank/src@s1").0, real("full.zfs"));
+    assert!(
+        host.ok("restore -n tank/src@s2 tank/new").stdout.ends_with(
+            "  receive  tank/src@s1, full  1131752 bytes  -\n  \
+             receive  tank/src@s2, incremental from tank/src@s1  290104 bytes  -\n  in all   1421856 bytes (1.36M), 2 backups\n"
+        )
+    );
     host.ok("restore tank/src@s2 tank/new");
     assert_eq!(received(&host, "tank/new"), [real("full.zfs"), real("incr.zfs")].concat());
     // another stream in its place
