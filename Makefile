@@ -23,6 +23,7 @@ test: tools
 check: test $(BINARY)
 	tests/guest/run tests/guest/check $(BINARY)
 	tests/guest/https $(BINARY)
+	tests/guest/by-hand $(BINARY)
 
 lint: tools
 	$(CARGO) fmt --check

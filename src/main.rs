@@ -26,6 +26,7 @@ mod restore;
 mod route;
 mod s3;
 mod send_flags;
+mod shell;
 mod store;
 mod stream;
 mod ui;

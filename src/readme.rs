@@ -1,5 +1,7 @@
 //! The object README.zfs2s3.txt, for whoever stands before the bucket when everything else is gone. Pure.
 
+use crate::shell::in_quotes;
+
 /// Its key. Not one that a backup could have.
 pub fn key(prefix: &str) -> String {
     format!("{prefix}README.zfs2s3.txt")
@@ -7,10 +9,10 @@ pub fn key(prefix: &str) -> String {
 
 /// What it says. The command lines are run in the end-to-end check as they stand here.
 pub fn text(endpoint: &str, bucket: &str, prefix: &str) -> String {
-    let (bucket, prefix) = (quotable(bucket), quotable(prefix));
+    let (bucket, prefix) = (in_quotes(bucket), in_quotes(prefix));
     let server = match endpoint.contains(".amazonaws.com") {
         true => String::new(),
-        false => format!("    export AWS_ENDPOINT_URL='{}'\n", quotable(endpoint)),
+        false => format!("    export AWS_ENDPOINT_URL='{}'\n", in_quotes(endpoint)),
     };
     format!(
         "\
@@ -39,11 +41,6 @@ Where there are further segments, all of them in a row make the stream: .zfs.2 a
 What lies in the storage classes GLACIER or DEEP_ARCHIVE must be restored first: 'aws s3api restore-object'.
 "
     )
-}
-
-/// Between single quotes, for a shell.
-fn quotable(text: &str) -> String {
-    text.replace('\'', "'\\''")
 }
 
 #[cfg(test)]

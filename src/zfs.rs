@@ -8,6 +8,7 @@ use crate::backup::{Backup, Point};
 use crate::error::{Error, Result};
 use crate::names::Guid;
 use crate::send_flags::{Flags, embeds_well, flags};
+use crate::shell::quoted;
 
 /// The tag of the holds that keep a snapshot from being destroyed while it is uploaded.
 pub const HOLD_TAG: &str = "zfs2s3";
@@ -201,11 +202,6 @@ fn send_command(backup: &Backup, flags: &[String]) -> Vec<String> {
     args
 }
 
-fn quoted(arg: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,=".contains(c);
-    if arg.chars().all(plain) { arg.to_string() } else { format!("'{}'", arg.replace('\'', "'\\''")) }
-}
-
 /// zfs's own words are the message; the command line says what was tried.
 fn failure(line: &str, status: &str, said: &str) -> Error {
     match said.trim() {
@@ -311,13 +307,6 @@ fn end_of(mut from: impl Read) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_with_spaces_survive_a_remote_shell() {
-        assert_eq!(quoted("tank/a@1"), "tank/a@1");
-        assert_eq!(quoted("tank/a b@1"), "'tank/a b@1'");
-        assert_eq!(quoted("a'b"), "'a'\\''b'");
-    }
 
     #[test]
     fn of_a_long_stderr_the_end_is_kept() {

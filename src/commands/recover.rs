@@ -13,6 +13,7 @@ use crate::recover::{Difference, compare, entry_of, is_python_key};
 use crate::s3::client::Client;
 use crate::s3::failure;
 use crate::s3::reply::Object;
+use crate::shell::{abort_multipart_upload, quoted};
 use crate::store::format::Entry;
 use crate::ui::Ui;
 use crate::units::{count, human_size};
@@ -146,11 +147,11 @@ fn tell_of_leftovers(client: &Client, bucket: &str, prefix: &str, objects: &[Obj
     for (object, stem) in objects.iter().filter_map(|o| Some((o, stem(&o.key)?))) {
         if keys::parse(prefix, &object.key).is_some() && !there.contains(format!("{stem}.yml").as_str()) {
             ui.warning(&format!(
-                "the object '{}' ({}, {}) has no manifest; if no host is storing it: aws s3 rm 's3://{bucket}/{}'",
+                "the object '{}' ({}, {}) has no manifest; if no host is storing it: aws s3 rm {}",
                 object.key,
                 human_size(object.size),
                 object.modified,
-                object.key
+                quoted(&format!("s3://{bucket}/{}", object.key))
             ));
         }
     }
@@ -164,13 +165,11 @@ fn tell_of_leftovers(client: &Client, bucket: &str, prefix: &str, objects: &[Obj
             crate::s3::calls::Open { key: &upload.key, upload_id: &upload.upload_id, checksums: false };
         let size = client.list_parts(open)?.unwrap_or_default().iter().map(|part| part.size).sum();
         ui.warning(&format!(
-            "an upload of '{}' ({}, {}) is unfinished; if no host is at it: aws s3api abort-multipart-upload \
-             --bucket '{bucket}' --key '{}' --upload-id '{}'",
+            "an upload of '{}' ({}, {}) is unfinished; if no host is at it: {}",
             upload.key,
             human_size(size),
             upload.initiated.as_deref().unwrap_or("age unknown"),
-            upload.key,
-            upload.upload_id
+            abort_multipart_upload(bucket, &upload.key, &upload.upload_id)
         ));
     }
     Ok(())

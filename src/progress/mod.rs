@@ -12,6 +12,7 @@ use std::sync::Mutex;
 
 use crate::durable;
 use crate::error::{Error, Result};
+use crate::shell::{abort_multipart_upload, quoted};
 use crate::store::{Folder, io_error, read_text};
 use record::{Intent, Overview, PartStored, Record, VERSION};
 
@@ -175,13 +176,11 @@ pub fn refuse_python_upload(folder: &Folder, bucket: &str) -> Result<()> {
     let planned = read_text(&schedule)?.unwrap_or_default();
     let (key, upload_id) = python_upload(&planned, &text);
     let files = [(&schedule, schedule.exists()), (&progress, python_progress)];
-    let files = files.iter().filter(|(_, there)| *there).map(|(path, _)| path.display().to_string());
+    let files = files.iter().filter(|(_, there)| *there).map(|(path, _)| quoted(&path.display().to_string()));
     let mut error = Error::pending(format!("an upload of the older, Python zfs2s3 is pending: '{key}'"))
         .hint("finish or abort it with that program; or end it by hand:");
     if let Some(id) = upload_id {
-        error = error.hint(format!(
-            "aws s3api abort-multipart-upload --bucket '{bucket}' --key '{key}' --upload-id '{id}'"
-        ));
+        error = error.hint(abort_multipart_upload(bucket, &key, &id));
     }
     Err(error.hint(format!("rm {}", files.collect::<Vec<_>>().join(" "))))
 }

@@ -1,6 +1,8 @@
 //! `recover`: the store again, from nothing but the bucket, whose objects are not trusted.
 
-use crate::support::{Act, BUCKET, Host, S1, key, made_stream};
+use std::process::Command;
+
+use crate::support::{Act, BUCKET, Host, S1, S2, key, made_stream, real};
 
 fn chain() -> Host {
     let host = Host::with_snapshots(4);
@@ -149,6 +151,7 @@ fn damaged_and_hostile_manifests_are_named_and_passed_over() {
         (good.replace("chunk_size: 65536", "chunk_size: 10"), "are not as many as the object has"),
         (good.replace(composite, &"0".repeat(64)), "its list of chunks is not the one"),
         (good.clone() + "later: 1\n", "later"),
+        (good.clone() + &"#\n".repeat(1 << 19), "has more than 1048597 bytes"),
         (good.replace("name: tank/a@1\n", "name: ../x@a\n"), "its base '../x@a'"),
         (good.replace("storage_class: STANDARD", "storage_class: \"A\\tB\""), "storage class"),
         (good.replace("stored: 2", "stored: 9999-12-31T23:59:59-01:00 #"), "is not a time"),
@@ -176,7 +179,7 @@ fn what_no_chain_reaches_is_named_and_not_added() {
         said.contains("'-i tank/a@2 tank/a@3' is in the bucket, but no chain leads to its base"),
         "{said}"
     );
-    assert!(said.contains(&format!("aws s3 rm 's3://{BUCKET}/{}'", key("tank/a@2", 2, Some(1)))), "{said}");
+    assert!(said.contains(&format!("aws s3 rm s3://{BUCKET}/{}", key("tank/a@2", 2, Some(1)))), "{said}");
     let listed = host.listed();
     let names: Vec<&str> = listed.iter().map(|line| line.split(" 700").next().unwrap()).collect();
     assert_eq!(names, ["tank/a@1 -", "tank/a@4 tank/a@1"]);
@@ -243,6 +246,41 @@ fn the_readme_is_written_with_the_first_backup_and_never_again() {
     let host = Host::with_snapshots(1);
     host.s3.fault("PutObject", 1, 1, Act::Status(403, "AccessDenied"));
     assert!(host.ok("upload tank/a@1").stderr.contains("warning: no README in the bucket"));
+}
+
+/// Run by a shell, where `aws s3 cp s3://BUCKET/KEY -` gives the object, and `zfs receive` keeps what it is given.
+#[test]
+fn the_readmes_own_lines_make_the_streams_again() {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_PREFIX", "my nas's/");
+    // two segments of the first, one of the second
+    host.set("ZFS2S3_TEST_PARTS", "10");
+    host.ok("upload tank/src@s1");
+    host.ok("upload -i @s1 tank/src@s2");
+    let bucket = host.home().join("bucket");
+    for (key, object) in &host.s3.state().objects {
+        let path = bucket.join(key);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, &object.bytes).unwrap();
+    }
+    let text = std::fs::read_to_string(bucket.join("my nas's/README.zfs2s3.txt")).unwrap();
+    let line = |with: &str, name: &str, guid: u64| {
+        let line = text.lines().find(|line| line.contains("| zfs receive") && line.contains(with)).unwrap();
+        line.replace("DATASET@SNAPSHOT", name)
+            .replace("GUID", &format!("{guid:016x}"))
+            .replace("BASE", &format!("{:016x}", S1.1))
+            .replace("NEWDATASET", "tank/new")
+    };
+    let script = format!(
+        "set -eu\naws() {{ [ \"$1 $2 $4\" = 's3 cp -' ]; cat \"${{3#s3://{BUCKET}/}}\"; }}\n\
+         zfs() {{ [ \"$*\" = 'receive -u tank/new' ]; cat >> ../received; }}\n{}\n{}\n",
+        line(".zfs.2", S1.0, S1.1),
+        line("-from-", S2.0, S2.1)
+    );
+    let ran = Command::new("sh").args(["-c", &script]).current_dir(&bucket).output().unwrap();
+    assert!(ran.status.success(), "{script}\n{}", String::from_utf8_lossy(&ran.stderr));
+    let received = std::fs::read(host.home().join("received")).unwrap();
+    assert!(received == [real("full.zfs"), real("incr.zfs")].concat(), "{script}");
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn arrows_point_one_way() {
         "stream/resuming",
         "stream/watch",
         "send_flags",
+        "shell",
         "units",
         "yaml",
         "route",

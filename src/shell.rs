@@ -1,0 +1,40 @@
+//! Words for a shell, where a person is told what to type, and where ssh hands them to one. Pure.
+
+/// One word, quoted where it must be.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_string()
+    } else {
+        format!("'{}'", in_quotes(word))
+    }
+}
+
+/// Part of a word that stands in single quotes.
+pub fn in_quotes(text: &str) -> String {
+    text.replace('\'', "'\\''")
+}
+
+/// The command that ends an unfinished multipart upload.
+pub fn abort_multipart_upload(bucket: &str, key: &str, upload_id: &str) -> String {
+    let [bucket, key, upload_id] = [bucket, key, upload_id].map(quoted);
+    format!("aws s3api abort-multipart-upload --bucket {bucket} --key {key} --upload-id {upload_id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_the_same_word() {
+        assert_eq!(quoted("tank/a@1"), "tank/a@1");
+        assert_eq!(quoted("tank/a b@1"), "'tank/a b@1'");
+        assert_eq!(quoted("a'b"), "'a'\\''b'");
+        assert_eq!(quoted("$(x)"), "'$(x)'");
+        assert_eq!(quoted(""), "''");
+        assert_eq!(
+            abort_multipart_upload("b", "tank/a@2 <- tank/a@1", "id"),
+            "aws s3api abort-multipart-upload --bucket b --key 'tank/a@2 <- tank/a@1' --upload-id id"
+        );
+    }
+}
