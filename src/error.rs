@@ -67,3 +67,19 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// What a server or a file says must neither begin a line of its own nor move the cursor.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_moves_the_cursor() {
+        assert_eq!(one_line("a\u{1b}[2Jb\u{9b}2J\r\nc"), "a\u{fffd}[2Jb\u{fffd}2J\u{fffd}\u{fffd}c");
+        assert_eq!(one_line("tank/ä b@1"), "tank/ä b@1");
+    }
+}

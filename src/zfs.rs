@@ -177,8 +177,8 @@ impl Zfs {
         let mut words = self.words.iter();
         let program = words.next().map_or("zfs", String::as_str);
         let mut command = Command::new(program);
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{path}:{SBIN}")).env("LC_ALL", "C");
+        let path = search_path(&std::env::var("PATH").unwrap_or_default());
+        command.env("PATH", path).env("LC_ALL", "C");
         command.args(words);
         // ssh hands its words to a shell on the other side
         let by_shell = program.rsplit('/').next() == Some("ssh");
@@ -190,6 +190,11 @@ impl Zfs {
         Error::failed(format!("cannot run '{}': {e}", self.words.join(" ")))
             .hint("set ZFS2S3_ZFS to the command, such as /sbin/zfs or 'ssh nas zfs'")
     }
+}
+
+/// An empty element would be the current folder.
+fn search_path(path: &str) -> String {
+    path.split(':').chain(SBIN.split(':')).filter(|folder| !folder.is_empty()).collect::<Vec<_>>().join(":")
 }
 
 fn send_command(backup: &Backup, flags: &[String]) -> Vec<String> {
@@ -206,7 +211,15 @@ fn send_command(backup: &Backup, flags: &[String]) -> Vec<String> {
 fn failure(line: &str, status: &str, said: &str) -> Error {
     match said.trim() {
         "" => Error::failed(format!("'{line}' failed ({status})")),
-        said => Error::failed(format!("'{line}' failed: {}", said.replace('\n', "; "))),
+        said => {
+            let error = Error::failed(format!("'{line}' failed: {}", said.replace('\n', "; ")));
+            match said.contains("has been modified") {
+                true => {
+                    error.hint("'zfs rollback' to its latest snapshot drops what was changed there since")
+                }
+                false => error,
+            }
+        }
     }
 }
 
@@ -307,6 +320,12 @@ fn end_of(mut from: impl Read) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs_are_never_looked_for_in_the_current_folder() {
+        assert_eq!(search_path(""), SBIN);
+        assert_eq!(search_path(":/usr/bin::/bin:"), format!("/usr/bin:/bin:{SBIN}"));
+    }
 
     #[test]
     fn of_a_long_stderr_the_end_is_kept() {

@@ -91,7 +91,8 @@ impl Source {
                 command.args(["configure", "export-credentials", "--format", "process"]);
                 run(&mut command, "'aws configure export-credentials'").map_err(|why| {
                     Error::failed(format!("no credentials: {why}")).hint(
-                        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run 'aws configure'",
+                        "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run 'aws configure'; \
+                         'export-credentials' needs version 2 of the AWS tool",
                     )
                 })
             }
@@ -108,10 +109,15 @@ fn run(command: &mut Command, name: &str) -> std::result::Result<Keys, String> {
         .map_err(|e| format!("{name} cannot be run: {e}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.trim().lines().last().unwrap_or_default().trim().to_string();
-        return Err(format!("{name} failed ({}): {last}", output.status));
+        return Err(format!("{name} failed ({}): {}", output.status, what_went_wrong(&said)));
     }
     parse(&output.stdout).map_err(|why| format!("{name} gave no credentials: {why}"))
+}
+
+/// The line that says so; else the last one. An `aws` that does not know the command prints a table of those that it does.
+fn what_went_wrong(said: &str) -> &str {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines().find(|line| line.contains("error: ")).or(lines().next_back()).unwrap_or_default()
 }
 
 /// The reply of a credential process. What it says is secret, so an error never quotes it.
@@ -157,6 +163,14 @@ mod tests {
         assert_eq!((keys.access_key.as_str(), keys.session_token.as_deref()), ("a", Some("t")));
         let half = Env::of(&[("AWS_ACCESS_KEY_ID", "a")]);
         assert_eq!(Source::new(&half, &Profile::default()), Source::AwsTool);
+    }
+
+    #[test]
+    fn of_many_lines_the_one_that_tells() {
+        let old = "usage: aws [options] <command>\n\naws: error: argument subcommand: Invalid choice\n\nlist    | get\nset     | add-model\n";
+        assert_eq!(what_went_wrong(old), "aws: error: argument subcommand: Invalid choice");
+        assert_eq!(what_went_wrong("\nUnable to locate credentials\n"), "Unable to locate credentials");
+        assert_eq!(what_went_wrong(""), "");
     }
 
     #[test]

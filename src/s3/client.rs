@@ -210,7 +210,7 @@ impl Client {
         };
         outcome.map_err(|e| {
             let hints = if is_untrusted(&e) { vec![UNTRUSTED.to_string()] } else { vec![] };
-            Failure { hints, ..failed(e.to_string(), kind_of(&e)) }
+            Failure { hints, ..failed(format!("{e} (at {})", self.endpoint.url), kind_of(&e)) }
         })
     }
 

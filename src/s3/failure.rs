@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::reply;
-use crate::error::Error;
+use crate::error::{Error, one_line};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -46,6 +46,8 @@ const TRANSIENT_CODES: &[&str] = &[
     "XAmzContentChecksumMismatch",
     "IncompleteBody",
 ];
+/// Seconds. Nobody waits for longer.
+const A_DAY: u64 = 86_400;
 const EXPIRED_CODES: &[&str] = &["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
 
 impl Failure {
@@ -75,7 +77,8 @@ impl Failure {
         } else {
             Kind::Final
         };
-        let retry_after = header("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let seconds = header("retry-after").and_then(|text| text.parse::<u64>().ok());
+        let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.min(A_DAY)));
         let hints = hint(status, &said.code, header("x-amz-bucket-region")).into_iter().collect();
         Failure {
             request,
@@ -115,7 +118,7 @@ impl Failure {
         let status = self.status.map(|status| status.to_string()).unwrap_or_default();
         let words = [status.as_str(), &self.code, &self.message];
         let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
-        let said = words.join(" ").replace(['\n', '\r'], " ");
+        let said = one_line(&words.join(" ").replace(['\n', '\r'], " "));
         format!("{}: {}", self.request, said.chars().take(400).collect::<String>())
     }
 }
@@ -203,6 +206,17 @@ mod tests {
         let header = |name: &str| (name == "x-amz-bucket-region").then(|| "eu-west-3".to_string());
         let error = Error::from(Failure::reply("GET k".to_string(), 301, header, b""));
         assert_eq!(error.hints, ["the bucket is in another region: set AWS_REGION=eu-west-3"]);
+    }
+
+    #[test]
+    fn as_long_as_s3_asks_for_but_not_for_ever() {
+        let asked = |text: &str| {
+            let header = |name: &str| (name == "retry-after").then(|| text.to_string());
+            Failure::reply("GET k".to_string(), 503, header, b"").retry_after
+        };
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(asked("18446744073709551615"), Some(Duration::from_secs(A_DAY)));
+        assert_eq!(asked("Wed, 21 Oct 2026 07:28:00 GMT"), None);
     }
 
     #[test]

@@ -61,12 +61,19 @@ impl Store {
             }
             Some(text) => text,
         };
-        let damaged = |why: String| {
-            Error::failed(format!("the store {} cannot be used: {why}", path.display())).hint(
-                "nothing was changed; put back a good copy of it, or use the version of zfs2s3 that wrote it",
-            )
-        };
         let from_python = python::is_python(&text);
+        let damaged = |why: String| {
+            let error = Error::failed(format!("the store {} cannot be used: {why}", path.display())).hint(
+                "nothing was changed; put back a good copy of it, or use the version of zfs2s3 that wrote it",
+            );
+            match from_python {
+                true => error,
+                false => error.hint(
+                    "or move it away, and 'zfs2s3 recover' makes it again from the bucket, but for what the Python \
+                     tool has stored",
+                ),
+            }
+        };
         let contents = match from_python {
             true if !prefix.is_empty() => {
                 return Err(Error::failed(format!(

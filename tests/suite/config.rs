@@ -105,7 +105,7 @@ fn for_the_rest_the_aws_tool_is_asked() {
     aws_file(&host, "config", "[default]\nsso_session = corp\nregion = us-east-1\n");
     let said = host.fails(1, "upload tank/a@1");
     assert!(said.contains("'aws configure export-credentials' cannot be run"), "{said}");
-    assert!(said.contains("hint: set AWS_ACCESS_KEY_ID"), "{said}");
+    assert!(said.contains("hint: set both AWS_ACCESS_KEY_ID and"), "{said}");
     let check = "[ \"$*\" = 'configure export-credentials --format process' ] || exit 9\n";
     script(&host, "aws", &format!("{check}{}", reply("2999-01-01T00:00:00Z")));
     host.ok("upload tank/a@1");
