@@ -21,14 +21,19 @@ pub fn run(context: &Context, args: &cli::List) -> Result<()> {
     }
     // the pending upload first: one that ends in between is then seen in the store as well
     let pending = progress::overview(&context.folder)?;
-    let rows = rows(&context.store()?.contents, pending.as_ref(), args.dataset.as_deref());
+    let contents = context.store()?.contents;
+    let rows = rows(&contents, pending.as_ref(), args.dataset.as_deref());
     context.ui.data(&match args {
         cli::List { json: true, .. } => {
             serde_json::to_string_pretty(&rows).map_err(|e| Error::failed(e.to_string()))? + "\n"
         }
         cli::List { script: true, parsable, .. } => rows.iter().map(|row| row.fields(*parsable)).collect(),
         _ if rows.is_empty() => {
-            context.ui.note("no backups are stored");
+            context.ui.note(&match &args.dataset {
+                Some(dataset) if !contents.entries.is_empty() => format!("no backups of {dataset} are stored"),
+                _ => "no backups are in the store; if it was lost, 'zfs2s3 recover' makes it again from the bucket"
+                    .to_string(),
+            });
             return Ok(());
         }
         cli::List { parsable, .. } => table(&rows, *parsable),

@@ -35,7 +35,16 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     let found = look_at(&zfs, target)?;
     let has = found.without_the_part();
     if let Some(there) = has.name_of(wanted.guid) {
-        context.ui.note(&format!("{there} is there already"));
+        let latest = has.snapshots().last().map(|(name, _)| name.as_str());
+        context.ui.note(&match latest {
+            Some(latest) if latest != there => {
+                format!("{there} is there already; {latest} is the latest there")
+            }
+            _ => format!("{there} is there already"),
+        });
+        if found.token.is_some() && args.discard && !args.dry_run {
+            drop_the_part(&zfs, context, target)?;
+        }
         return Ok(());
     }
     let (first, steps) = match &found.token {
@@ -54,8 +63,7 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     }
     if found.token.is_some() && first.is_none() {
         // only now that the rest is known to be possible
-        context.ui.note(&format!("dropping the part of a stream in {target}"));
-        zfs.discard_partial_receive(target)?;
+        drop_the_part(&zfs, context, target)?;
         if look_at(&zfs, target)?.without_the_part() != has {
             return Err(Error::refused(format!(
                 "{target} is not what it was taken for: look at it, and restore again"
@@ -77,6 +85,11 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
         receive(Receiving { entry, stored, start: None })?;
     }
     Ok(())
+}
+
+fn drop_the_part(zfs: &Zfs, context: &Context, target: &str) -> Result<()> {
+    context.ui.note(&format!("dropping the part of a stream in {target}"));
+    zfs.discard_partial_receive(target)
 }
 
 /// The target as it is found.

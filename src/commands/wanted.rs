@@ -74,12 +74,19 @@ impl Which {
         named.dedup_by_key(|point| point.guid);
         match named.as_slice() {
             [point] => Ok((*point).clone()),
-            [] => Err(Error::failed("no such snapshot is stored").hint("'zfs2s3 list' says what is")),
+            [] => Err(Error::failed(format!("{self} is not stored")).hint(what_is_stored(contents))),
             several => Err(several.iter().fold(
                 Error::failed("several stored snapshots have this name; name one by its guid"),
                 |error, point| error.hint(format!("zfs2s3 {command} {} …", point.guid)),
             )),
         }
+    }
+}
+
+fn what_is_stored(contents: &Contents) -> &'static str {
+    match contents.entries.is_empty() {
+        true => "the store is empty: if it was lost, 'zfs2s3 recover' makes it again from the bucket",
+        false => "'zfs2s3 list' says what is",
     }
 }
 
@@ -98,7 +105,7 @@ impl<'a> Wanted<'a> {
             named.iter().copied().filter(|(_, entry)| self.base_is(contents, entry)).collect();
         match meant.as_slice() {
             [(index, _)] => Ok(*index),
-            [] => Err(self.no_such(&named)),
+            [] => Err(self.no_such(&named, contents)),
             several => {
                 let mut error =
                     Error::failed("several stored backups have these names; name one by its guid");
@@ -124,11 +131,11 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    fn no_such(&self, named: &[(usize, &Entry)]) -> Error {
+    fn no_such(&self, named: &[(usize, &Entry)], contents: &Contents) -> Error {
         let kind = if self.base.is_some() { "no such incremental backup" } else { "no full backup" };
         let error = Error::failed(format!("{kind} of {} is stored", self.snapshot));
         match named {
-            [] => error.hint("'zfs2s3 list' says what is"),
+            [] => error.hint(what_is_stored(contents)),
             named => named.iter().fold(error, |error, (_, entry)| {
                 error.hint(format!("there is: zfs2s3 {} {}", self.command, entry.backup()))
             }),

@@ -127,6 +127,13 @@ fn no_route(steps: &[Step], wanted: &Point, target_name: &str, target: &Target) 
     match target {
         Target::Has(snapshots) if from_nothing => {
             let latest = snapshots.last().map(|(name, _)| name.as_str()).unwrap_or_default();
+            let is_later = |(_, guid): &(String, Guid)| cheapest(steps, Some(wanted.guid), *guid).is_some();
+            if snapshots.last().is_some_and(is_later) {
+                return Error::refused(format!(
+                    "{target_name} is at {latest} already, which is later than {name}"
+                ))
+                .hint("nothing is rolled back: name a dataset that does not exist yet");
+            }
             let shared = |(_, guid): &&(String, Guid)| {
                 steps.iter().any(|Step { link: Link { snapshot, .. }, .. }| snapshot == guid)
             };

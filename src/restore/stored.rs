@@ -141,7 +141,7 @@ impl<'a> Stored<'a> {
         locate::start(&mut Chunks::new(chunk, self.chunk_size, self.size, jobs + 1), partial)
     }
 
-    /// Hands the stream on from the position `from`, in order, as far as it is right. The first chunk that stays wrong ends it.
+    /// Hands the stream on from the position `from`, where a record begins, in order, as far as it is right. The first chunk that stays wrong ends it.
     pub fn read(
         &self,
         from: u64,
@@ -156,7 +156,8 @@ impl<'a> Stored<'a> {
         let count: u64 = self.segments.iter().map(|piece| piece.size.div_ceil(self.chunk_size)).sum();
         let link = self.entry.link();
         let mut tail = Tail::new();
-        let mut watch = Watch::default();
+        // one that goes on begins at a record
+        let mut watch = if from == 0 { Watch::default() } else { Watch::between_records() };
         let fetch_one = |index, buffer: &mut [u8], stop: &AtomicBool| {
             let range = self.range(first + index);
             self.fetch(&range, &mut buffer[..range.length], stop)?;
@@ -168,8 +169,8 @@ impl<'a> Stored<'a> {
                 check_begin(chunk, link).map_err(|e| self.wrong(e))?;
             }
             tail.push(chunk);
-            watch.push(chunk);
             let chunk = &chunk[std::mem::take(&mut skip)..];
+            watch.push(chunk);
             hand_on(chunk)?;
             ui.advance(chunk.len() as u64, true);
             Ok(())

@@ -31,6 +31,11 @@ enum State {
 }
 
 impl Watch {
+    /// For a stream that goes on at a record.
+    pub fn between_records() -> Self {
+        Watch { state: State::Payload(0), ..Watch::default() }
+    }
+
     pub fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match &mut self.state {
@@ -91,6 +96,15 @@ mod tests {
         for pieces in [1, 311, 4096, bad.len()] {
             assert_eq!(lost(bad, pieces), Some(3));
         }
+    }
+
+    #[test]
+    fn it_is_found_in_what_goes_on_too() {
+        let bad = include_bytes!("../../tests/streams/embedded-spill.zfs");
+        let begin = RECORD + Record { bytes: bad.first_chunk().unwrap(), swapped: false }.u32(4) as usize;
+        let mut watch = Watch::between_records();
+        watch.push(&bad[begin..]);
+        assert_eq!(watch.lost(), Some(3));
     }
 
     #[test]

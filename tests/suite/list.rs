@@ -6,7 +6,13 @@ use crate::support::{Host, S1, S2, key, made_stream, real};
 fn nothing_is_stored_yet() {
     let host = Host::new();
     let ran = host.ok("list");
-    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", "zfs2s3: no backups are stored\n"));
+    assert_eq!(
+        (ran.stdout.as_str(), ran.stderr.as_str()),
+        (
+            "",
+            "zfs2s3: no backups are in the store; if it was lost, 'zfs2s3 recover' makes it again from the bucket\n"
+        )
+    );
     let ran = host.ok("list -H");
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""));
     assert_eq!(host.ok("list -j").stdout, "[]\n");

@@ -198,10 +198,15 @@ fn a_target_that_has_diverged_is_refused_untouched() {
     assert!(said.contains("the latest that is stored, too, is tank/new@2"), "{said}");
     // newer than what is wanted
     host.ok("restore tank/a@4 tank/other");
-    assert!(host.ok("restore tank/a@2 tank/other").stderr.contains("is there already"));
+    let said = host.ok("restore tank/a@2 tank/other").stderr;
+    assert!(said.contains("tank/other@2 is there already; tank/other@4 is the latest there"), "{said}");
     host.destroy("tank/other@2");
     let said = host.fails(3, "restore tank/a@2 tank/other");
-    assert!(said.contains("nothing was rolled back"), "{said}");
+    assert!(
+        said.contains("tank/other is at tank/other@4 already, which is later than tank/a@2")
+            && said.contains("hint: nothing is rolled back"),
+        "{said}"
+    );
     // a dataset without a snapshot
     host.snapshot(("tank/empty", 1000), 1);
     assert!(host.fails(3, "restore tank/a@2 tank/empty").contains("has no snapshot to build on"));
@@ -369,6 +374,11 @@ fn a_part_that_cannot_be_gone_on_with_is_named() {
     // and what is there already needs it not
     assert!(host.ok("restore tank/src@s1 tank/new").stderr.contains("is there already"));
     assert_eq!(received(&host, "tank/new"), got);
+    host.ok("restore -n -A tank/src@s1 tank/new");
+    assert!(host.home().join("zfs/partial").exists());
+    assert!(host.ok("restore -A tank/src@s1 tank/new").stderr.contains("dropping the part"));
+    assert!(!host.home().join("zfs/partial").exists());
+    interrupt(&host, S2, S1.1, [1, 0, 0], "");
     host.ok("restore -A tank/src@s3 tank/new");
     assert!(!host.home().join("zfs/partial").exists());
 }
@@ -395,7 +405,10 @@ fn the_words_of_zfs_receive_are_shown() {
     let host = month();
     host.zfs_file("refuse_receive", "destination has been modified\nsince most recent snapshot");
     let said = host.fails(1, "restore tank/a@1 tank/new");
-    assert!(said.contains("destination has been modified"), "{said}");
+    assert!(
+        said.contains("destination has been modified") && said.contains("hint: 'zfs rollback'"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -468,7 +481,19 @@ fn what_the_python_tool_stored_comes_back_too() {
 #[test]
 fn names_that_are_not_stored_or_not_names() {
     let host = month();
-    assert!(host.fails(1, "restore tank/a@9 tank/new").contains("no such snapshot is stored"));
+    assert!(
+        host.fails(1, "restore tank/a@9 tank/new")
+            .contains("tank/a@9 is not stored\nzfs2s3: hint: 'zfs2s3 list'")
+    );
+    host.write_data("stored_snapshots.yml", "");
+    assert!(
+        host.fails(1, "restore tank/a@1 tank/new")
+            .contains("or move it away, and 'zfs2s3 recover' makes it again")
+    );
+    std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
+    for line in ["restore tank/a@1 tank/new", "download tank/a@1"] {
+        assert!(host.fails(1, line).contains("hint: the store is empty: if it was lost, 'zfs2s3 recover'"));
+    }
     for line in [
         "restore tank/a@1",
         "restore tank/a tank/new",
