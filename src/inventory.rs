@@ -19,6 +19,7 @@ use crate::ui::Ui;
 pub struct Inventory {
     members: Vec<Member>,
     known: HashMap<Link, Known>,
+    strangers: BTreeMap<Link, Vec<Stranger>>,
 }
 
 /// How to speak of a backup.
@@ -28,8 +29,6 @@ struct Known {
     /// Why it is not intact.
     lost: Option<String>,
     in_store: bool,
-    /// Only an open multipart upload tells of it.
-    unfinished: bool,
 }
 
 const RECOVER: &str = "'zfs2s3 recover -m' adds to the store what is in the bucket";
@@ -82,18 +81,21 @@ impl Inventory {
     fn new(contents: &Contents, listing: Option<Listing>) -> Self {
         let sizes: Option<HashMap<&str, u64>> =
             listing.as_ref().map(|l| l.objects.iter().map(|o| (o.key.as_str(), o.size)).collect());
-        let mut inventory = Inventory { members: Vec::new(), known: HashMap::new() };
+        let strangers = strangers(&contents.prefix, listing.as_ref().unwrap_or(&Listing::default()));
+        let mut inventory = Inventory { members: Vec::new(), known: HashMap::new(), strangers };
         let mut names: HashMap<_, String> = HashMap::new();
         for entry in &contents.entries {
             names.insert(entry.snapshot.guid, entry.snapshot.name.clone());
             let lost = sizes.as_ref().and_then(|sizes| what_is_lost(entry, &contents.prefix, sizes));
-            let known = Known { name: entry.backup().to_string(), lost, in_store: true, unfinished: false };
+            let known = Known { name: entry.backup().to_string(), lost, in_store: true };
             if entry.state == State::Stored {
                 inventory.members.push(Member { link: entry.link(), intact: known.lost.is_none() });
             }
             inventory.known.insert(entry.link(), known);
         }
-        let strangers = strangers(&contents.prefix, listing.as_ref().unwrap_or(&Listing::default()));
+        // of one that is there under several names the first serves
+        let first = |(link, all): (&Link, &Vec<Stranger>)| Some((*link, all.first()?.clone()));
+        let strangers: Vec<(Link, Stranger)> = inventory.strangers.iter().filter_map(first).collect();
         for (link, stranger) in &strangers {
             names.entry(link.snapshot).or_insert_with(|| stranger.snapshot_name.clone());
         }
@@ -107,17 +109,18 @@ impl Inventory {
             let lost = stranger.what_is_lost();
             // its key is all that is known of it: it counts as one that hangs on its base, never as a route
             inventory.members.push(Member { link, intact: false });
-            let unfinished = !stranger.manifest && !stranger.data;
-            inventory.known.insert(link, Known { name, lost, in_store: false, unfinished });
+            inventory.known.insert(link, Known { name, lost, in_store: false });
         }
         inventory
     }
 
     /// May this backup be stored? An unfinished upload of the same is no obstacle: it may be a left-over, and where it
-    /// is not, the first to be completed stays.
+    /// is not, the first to be completed stays. Nor is one that only the listing knows, under another name: its objects have
+    /// other keys.
     pub fn check_upload(&self, backup: &Backup) -> Result<()> {
-        let unfinished = |link: &Link| self.known.get(link).is_some_and(|known| known.unfinished);
-        let members: Vec<Member> = self.members.iter().copied().filter(|m| !unfinished(&m.link)).collect();
+        let is_there = self.is_in_store(backup) || self.stranger_in_the_way(backup).is_some();
+        let counts = |member: &Member| is_there || member.link != backup.link();
+        let members: Vec<Member> = self.members.iter().copied().filter(counts).collect();
         match check_upload(&members, backup.link()) {
             Ok(()) => self.refuse_while_removing(backup),
             Err(UploadConflict::AlreadyStored) => Err(self.already_stored(backup)),
@@ -125,23 +128,41 @@ impl Inventory {
         }
     }
 
+    /// What the listing tells of objects with this backup's own keys.
+    fn stranger_in_the_way(&self, backup: &Backup) -> Option<&Stranger> {
+        let strangers = self.strangers.get(&backup.link())?;
+        strangers.iter().find(|s| s.snapshot_name == backup.snapshot.name && (s.manifest || s.data))
+    }
+
     fn already_stored(&self, backup: &Backup) -> Error {
-        let name = self.name(backup.link());
         match self.known.get(&backup.link()) {
-            Some(Known { in_store: true, lost: Some(lost), .. }) => {
-                Error::refused(format!("the store has '{name}' already, but {lost}"))
-                    .hint(format!("'zfs2s3 remove {name}' takes it out of the store, if nothing hangs on it"))
+            Some(Known { in_store: true, lost: Some(lost), name }) => {
+                return Error::refused(format!("the store has '{name}' already, but {lost}")).hint(format!(
+                    "'zfs2s3 remove {name}' takes it out of the store, if nothing hangs on it"
+                ));
             }
-            Some(Known { in_store: false, lost: Some(lost), .. }) => {
-                Error::refused(format!("objects of '{name}' are in the bucket already, but {lost}"))
-                    .hint("if no host is, delete them with 'aws s3 rm'")
+            Some(Known { in_store: true, lost: None, name }) if *name != backup.to_string() => {
+                return Error::refused(format!(
+                    "'{backup}' is stored already, as '{name}': the guids are the same"
+                ));
             }
-            Some(Known { in_store: false, lost: None, .. }) => Error::refused(format!(
-                "'{name}' is in the bucket already, though not in the store: another host may have stored it"
+            _ => {}
+        }
+        match self.stranger_in_the_way(backup).map(Stranger::what_is_lost) {
+            Some(Some(lost)) if !self.is_in_store(backup) => {
+                Error::refused(format!("objects of '{backup}' are in the bucket already, but {lost}"))
+                    .hint("'zfs2s3 recover -n' tells more of them, and what to do about them")
+            }
+            Some(None) if !self.is_in_store(backup) => Error::refused(format!(
+                "'{backup}' is in the bucket already, though not in the store: another host may have stored it"
             ))
             .hint(RECOVER),
-            _ => Error::refused(format!("'{name}' is stored already")),
+            _ => Error::refused(format!("'{backup}' is stored already")),
         }
+    }
+
+    fn is_in_store(&self, backup: &Backup) -> bool {
+        self.known.get(&backup.link()).is_some_and(|known| known.in_store)
     }
 
     fn base_not_recoverable(&self, backup: &Backup) -> Error {
@@ -228,7 +249,8 @@ fn what_is_lost(entry: &Entry, prefix: &str, sizes: &HashMap<&str, u64>) -> Opti
     })
 }
 
-/// A backup that the listing's keys tell of.
+/// A backup that the listing's keys tell of, under one name.
+#[derive(Clone)]
 struct Stranger {
     snapshot_name: String,
     manifest: bool,
@@ -247,21 +269,21 @@ impl Stranger {
     }
 }
 
-fn strangers(prefix: &str, listing: &Listing) -> BTreeMap<Link, Stranger> {
-    let mut found = BTreeMap::new();
+fn strangers(prefix: &str, listing: &Listing) -> BTreeMap<Link, Vec<Stranger>> {
+    let mut found: BTreeMap<Link, Vec<Stranger>> = BTreeMap::new();
     let objects = listing.objects.iter().map(|object| (object.key.as_str(), true));
     let uploads = listing.uploads.iter().map(|key| (key.as_str(), false));
     for (key, there) in objects.chain(uploads) {
         let Some(parsed) = keys::parse(prefix, key) else { continue };
-        let name = parsed.snapshot_name;
-        let stranger = found.entry(parsed.link).or_insert(Stranger {
-            snapshot_name: name,
-            manifest: false,
-            data: false,
-        });
-        match parsed.kind {
-            Kind::Manifest => stranger.manifest |= there,
-            Kind::Segment(_) => stranger.data |= there,
+        let (manifest, data) =
+            (there && parsed.kind == Kind::Manifest, there && parsed.kind != Kind::Manifest);
+        let strangers = found.entry(parsed.link).or_default();
+        match strangers.iter_mut().find(|stranger| stranger.snapshot_name == parsed.snapshot_name) {
+            Some(stranger) => {
+                stranger.manifest |= manifest;
+                stranger.data |= data;
+            }
+            None => strangers.push(Stranger { snapshot_name: parsed.snapshot_name, manifest, data }),
         }
     }
     found

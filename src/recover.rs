@@ -6,8 +6,22 @@ use std::collections::{HashMap, HashSet};
 use crate::backup::{Backup, Link};
 use crate::chain::{Member, recoverable};
 use crate::keys::{self, Kind, Parsed};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Stream};
 use crate::store::format::{Contents, Entry, State};
+
+/// Why a manifest is passed over.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Why {
+    Wrong(String),
+    /// It would be right under this one.
+    OtherPrefix(String),
+}
+
+impl From<String> for Why {
+    fn from(why: String) -> Self {
+        Why::Wrong(why)
+    }
+}
 
 /// The store's entry that a manifest at `key` stands for. `sizes`: the listing.
 pub fn entry_of(
@@ -15,20 +29,32 @@ pub fn entry_of(
     key: &str,
     manifest: Manifest,
     sizes: &HashMap<&str, u64>,
-) -> Result<Entry, String> {
+) -> Result<Entry, Why> {
     let Some(Parsed { snapshot_name, link, kind: Kind::Manifest }) = keys::parse(prefix, key) else {
-        return Err("its key is not a manifest's".to_string());
+        return Err("its key is not a manifest's".to_string().into());
     };
     manifest.checked_chunks()?;
     let backup = Backup { snapshot: manifest.snapshot, base: manifest.base };
     if backup.link() != link || backup.snapshot.name != snapshot_name {
-        return Err("it is of another backup than its key says".to_string());
+        return Err(match key.strip_suffix(&keys::manifest("", &backup)) {
+            Some(other) if other != prefix => Why::OtherPrefix(other.to_string()),
+            _ => "it is of another backup than its key says".to_string().into(),
+        });
     }
+    let entry = entry_of_own(prefix, backup, manifest.stream, sizes);
+    entry.map_err(Why::Wrong)
+}
+
+fn entry_of_own(
+    prefix: &str,
+    backup: Backup,
+    stream: Stream,
+    sizes: &HashMap<&str, u64>,
+) -> Result<Entry, String> {
     if let Some(base) = &backup.base {
         crate::names::check_point_name(&base.name, "@#")
             .map_err(|why| format!("its base '{}': {why}", base.name))?;
     }
-    let stream = manifest.stream;
     if !stream.storage_class.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
         return Err("its storage class is none".to_string());
     }
@@ -59,17 +85,27 @@ pub struct Difference {
     pub to_add: Vec<Entry>,
     /// In the bucket, but no chain leads to their base.
     pub unsound: Vec<String>,
-    /// In the store, not (whole) in the bucket.
+    /// In the store, without a manifest in the bucket.
     pub lost: Vec<String>,
     /// In both, and not the same.
     pub unequal: Vec<String>,
-    /// In the bucket under two names (a snapshot that was renamed), of which the first is taken.
+    /// In the bucket under two names (a snapshot that was renamed), of which the store's counts, else the first.
     pub twice: Vec<String>,
     pub same: usize,
 }
 
-pub fn compare(store: &Contents, mut found: Vec<Entry>) -> Difference {
+impl Difference {
+    /// Can all be restored that is in the store or in the bucket?
+    pub fn all_is_well(&self) -> bool {
+        self.unsound.is_empty() && self.lost.is_empty() && self.unequal.is_empty()
+    }
+}
+
+/// `unread`: there are manifests of these in the bucket, but they were of no use.
+pub fn compare(store: &Contents, mut found: Vec<Entry>, unread: &HashSet<Link>) -> Difference {
     let mut difference = Difference::default();
+    let known: HashMap<Link, &Entry> = store.entries.iter().map(|entry| (entry.link(), entry)).collect();
+    found.sort_by_key(|entry| known.get(&entry.link()).is_none_or(|there| there.stream != entry.stream));
     let mut seen = HashSet::new();
     found.retain(|entry| {
         let first = seen.insert(entry.link());
@@ -80,9 +116,9 @@ pub fn compare(store: &Contents, mut found: Vec<Entry>) -> Difference {
     });
     let by_link: HashMap<Link, &Entry> = found.iter().map(|entry| (entry.link(), entry)).collect();
     let mut equal: HashSet<Link> = HashSet::new();
-    let stored: HashSet<Link> = store.entries.iter().map(Entry::link).collect();
     for entry in store.entries.iter().filter(|entry| entry.stream.is_some() && entry.state == State::Stored) {
         match by_link.get(&entry.link()) {
+            None if unread.contains(&entry.link()) => {}
             None => difference.lost.push(entry.backup().to_string()),
             Some(there) if there.stream == entry.stream => {
                 equal.insert(entry.link());
@@ -91,7 +127,7 @@ pub fn compare(store: &Contents, mut found: Vec<Entry>) -> Difference {
         }
     }
     difference.same = equal.len();
-    found.retain(|entry| !stored.contains(&entry.link()));
+    found.retain(|entry| !known.contains_key(&entry.link()));
     let kept = store.entries.iter().filter(|entry| entry.state == State::Stored);
     // what the bucket does not bear out leads nowhere
     let borne_out = |entry: &&Entry| entry.stream.is_none() || equal.contains(&entry.link());

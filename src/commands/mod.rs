@@ -2,6 +2,7 @@
 
 pub mod abort_upload;
 pub mod download;
+mod leftovers;
 pub mod list;
 pub mod recover;
 pub mod remove;

@@ -1,45 +1,68 @@
 //! `recover`: the store again, from what the bucket says. It deletes nothing, in the bucket or in the store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::leftovers::{self, Seen};
 use super::{Context, Reader};
+use crate::backup::Link;
 use crate::cli;
 use crate::error::{Error, Result};
-use crate::keys::{self, Kind};
+use crate::keys::Kind;
 use crate::manifest::{Manifest, largest};
-use crate::recover::{Difference, compare, entry_of, is_python_key};
-use crate::s3::client::Client;
+use crate::progress;
+use crate::recover::{Difference, Why, compare, entry_of, is_python_key};
 use crate::s3::failure;
-use crate::s3::reply::Object;
-use crate::shell::{abort_multipart_upload, quoted};
-use crate::store::format::Entry;
+use crate::shell::quoted;
+use crate::store::format::{Contents, Entry};
 use crate::ui::Ui;
-use crate::units::{count, human_size};
+use crate::units::count;
 use crate::yaml;
 
 pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
     let _lock = if args.dry_run { None } else { Some(context.lock("recover")?) };
-    context.refuse_while_pending()?;
+    progress::refuse_python_upload(&context.folder, &context.local.bucket)?;
+    let pending = progress::overview(&context.folder)?.map(|overview| overview.intent.backup());
+    if let Some(backup) = &pending {
+        context.ui.note(&format!("the upload of {} is pending, and is left alone", backup.in_words()));
+    }
     let mut reader = context.reader()?;
-    let found = look(&reader, &context.ui)?;
-    let had_some = !reader.store.contents.entries.is_empty();
-    let difference = compare(&reader.store.contents, found);
+    let found = look(&reader, pending.map(|backup| backup.link()), &context.ui)?;
+    let difference = compare(&reader.store.contents, found.entries, &found.unread);
     say(&difference, &context.ui);
+    let all_is_well = found.unread.is_empty() && difference.all_is_well();
+    add(context, args, &mut reader, difference)?;
+    match all_is_well {
+        true => Ok(()),
+        false => Err(Error::failed("not all of the backups in the bucket and in the store can be restored")
+            .hint("the warnings say which, and why")),
+    }
+}
+
+fn add(context: &Context, args: &cli::Recover, reader: &mut Reader, difference: Difference) -> Result<()> {
+    let had_some = !reader.store.contents.entries.is_empty();
     let new = count(difference.to_add.len() as u64, "backup");
     if difference.to_add.is_empty() {
+        if !had_some {
+            return Err(nothing_found(&reader.store.contents));
+        }
         context.ui.note(&format!("nothing to add: {} in the store and in the bucket", difference.same));
         return Ok(());
     }
+    let not_without_merge = had_some && !args.merge;
     if args.dry_run {
-        context.ui.note(&format!("would add {new} to the store"));
+        let with = if not_without_merge { "with -m " } else { "" };
+        context.ui.note(&format!("{with}would add {new} to the store"));
         let lines: String = difference.to_add.iter().map(|entry| format!("{}\n", entry.backup())).collect();
         return context.ui.data(&lines);
     }
-    if had_some && !args.merge {
+    if not_without_merge {
+        for entry in &difference.to_add {
+            context.ui.note(&format!("'{}' is in the bucket, and not in the store", entry.backup()));
+        }
         return Err(Error::failed(format!("the bucket has {new} that the store does not have"))
-            .hint("'zfs2s3 recover -n' names them, 'zfs2s3 recover -m' adds them"));
+            .hint("'zfs2s3 recover -m' adds them to the store"));
     }
     reader.store.contents.entries.extend(difference.to_add);
     reader.store.save()?;
@@ -47,132 +70,116 @@ pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
     Ok(())
 }
 
-/// The backups whose manifests and data are in the bucket; what else is there is told.
-fn look(reader: &Reader, ui: &Ui) -> Result<Vec<Entry>> {
+fn nothing_found(Contents { bucket, prefix, .. }: &Contents) -> Error {
+    let place = if prefix.is_empty() { String::new() } else { format!(" under the prefix '{prefix}'") };
+    Error::failed(format!("no backup that can be restored was found in the bucket '{bucket}'{place}")).hint(
+        format!(
+            "ZFS2S3_PREFIX is all that stands before DATASET@SNAPSHOT in the keys, and before README.zfs2s3.txt: \
+             'aws s3 ls --recursive s3://{bucket}' lists them"
+        ),
+    )
+}
+
+#[derive(Default)]
+struct Found {
+    /// The backups whose manifests and data are in the bucket.
+    entries: Vec<Entry>,
+    /// Those whose manifests were passed over.
+    unread: HashSet<Link>,
+}
+
+/// Looks through the bucket, and tells what else is there. A backup whose upload is pending is for `resume_upload`.
+fn look(reader: &Reader, pending: Option<Link>, ui: &Ui) -> Result<Found> {
     let prefix = reader.store.contents.prefix.as_str();
     let python = |key: &str| prefix.is_empty() && is_python_key(key);
-    let objects =
-        reader.client.list_objects(prefix, |o| keys::parse(prefix, &o.key).is_some() || python(&o.key))?;
-    let sizes: HashMap<&str, u64> = objects.iter().map(|o| (o.key.as_str(), o.size)).collect();
-    let manifests: Vec<&str> = objects
-        .iter()
-        .map(|o| o.key.as_str())
-        .filter(|key| keys::parse(prefix, key).is_some_and(|parsed| parsed.kind == Kind::Manifest))
-        .collect();
-    let mut data: HashMap<&str, u64> = HashMap::new();
-    for (stem, size) in objects.iter().filter_map(|o| Some((stem(&o.key)?, o.size))) {
-        let sum = data.entry(stem).or_default();
-        *sum = sum.saturating_add(size);
-    }
-    let most = |key: &str| largest(data.get(key.trim_end_matches(".yml")).copied().unwrap_or_default());
-    let read = read_all(&reader.client, reader.jobs, &manifests, &most, &|key, manifest| {
-        manifest.and_then(|manifest| entry_of(prefix, key, manifest, &sizes))
-    })?;
-    let mut found = Vec::new();
-    for (key, entry) in manifests.iter().zip(read) {
-        match entry {
-            Ok(entry) => found.push(entry),
-            Err(why) => ui.warning(&format!("the manifest '{key}' is passed over: {why}")),
-        }
-    }
-    tell_of_python(&reader.store.contents.entries, &objects, &python, ui);
-    tell_of_leftovers(&reader.client, &reader.store.contents.bucket, prefix, &objects, ui)?;
+    let wanted = |object: &_| Seen::of(prefix, object).is_some() || python(&object.key);
+    let objects = reader.client.list_objects(prefix, wanted)?;
+    let seen: Vec<Seen> = objects.iter().filter_map(|object| Seen::of(prefix, object)).collect();
+    let found = found(read_manifests(reader, &seen, pending)?, ui);
+    leftovers::tell_of_python(&reader.store.contents.entries, &objects, &python, ui);
+    leftovers::tell_of_the_rest(reader, &seen, pending, ui)?;
     Ok(found)
 }
 
-/// What the keys of a backup's objects have in common: of one of its segments.
-fn stem(key: &str) -> Option<&str> {
-    key.rsplit_once(".zfs").map(|(stem, _)| stem)
+/// What became of a manifest.
+type Outcome = std::result::Result<Entry, Why>;
+
+fn found(read: BTreeMap<&str, (Link, Outcome)>, ui: &Ui) -> Found {
+    let mut found = Found::default();
+    let mut elsewhere: BTreeMap<String, u64> = BTreeMap::new();
+    for (key, (link, outcome)) in read {
+        match outcome {
+            Ok(entry) => found.entries.push(entry),
+            Err(Why::OtherPrefix(prefix)) => *elsewhere.entry(prefix).or_default() += 1,
+            Err(Why::Wrong(why)) => {
+                ui.warning(&format!("the manifest '{key}' is passed over: {why}"));
+                found.unread.insert(link);
+            }
+        }
+    }
+    if !found.unread.is_empty() {
+        ui.note(
+            "what is passed over is left as it is; in a bucket with versioning an older version may be good: \
+             'aws s3api list-object-versions'",
+        );
+    }
+    for (prefix, backups) in elsewhere {
+        ui.note(&format!(
+            "{} under the prefix '{prefix}', another store's: ZFS2S3_PREFIX={} recovers them",
+            count(backups, "backup"),
+            quoted(&prefix)
+        ));
+    }
+    found
 }
 
-/// Reads the manifests with parallel jobs, each into what `make` makes of it, and none of more than `most` bytes. A reply that
-/// cannot be had ends it.
-fn read_all(
-    client: &Client,
-    jobs: usize,
-    keys: &[&str],
-    most: &(impl Fn(&str) -> u64 + Sync),
-    make: &(impl Fn(&str, std::result::Result<Manifest, String>) -> std::result::Result<Entry, String> + Sync),
-) -> Result<Vec<std::result::Result<Entry, String>>> {
+/// Reads the manifests with parallel jobs, and checks each, by its key. A reply that cannot be had ends it.
+fn read_manifests<'a>(
+    reader: &Reader,
+    seen: &'a [Seen],
+    pending: Option<Link>,
+) -> Result<BTreeMap<&'a str, (Link, Outcome)>> {
+    let Reader { client, store, jobs } = reader;
+    let sizes: HashMap<&str, u64> = seen.iter().map(|s| (s.object.key.as_str(), s.object.size)).collect();
+    let mut data: HashMap<(&str, Link), u64> = HashMap::new();
+    for segment in seen.iter().filter(|s| s.kind != Kind::Manifest) {
+        let sum = data.entry(segment.backup()).or_default();
+        *sum = sum.saturating_add(segment.object.size);
+    }
+    let manifests: Vec<&Seen> =
+        seen.iter().filter(|s| s.kind == Kind::Manifest && Some(s.link) != pending).collect();
+    let entry = |key: &str, bytes: Vec<u8>| -> Outcome {
+        let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_string())?;
+        entry_of(&store.contents.prefix, key, yaml::from_str::<Manifest>(&text)?, &sizes)
+    };
     let next = AtomicUsize::new(0);
-    let done = Mutex::new(HashMap::new());
+    let done = Mutex::new(BTreeMap::new());
     let gave_up = Mutex::new(None);
     std::thread::scope(|scope| {
-        for _ in 0..jobs.min(keys.len()) {
+        for _ in 0..(*jobs).min(manifests.len()) {
             scope.spawn(|| {
-                while let Some(key) = keys.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    match client.get(key, most(key)) {
-                        Ok(bytes) => {
-                            let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_string());
-                            let entry = make(key, text.and_then(|text| yaml::from_str(&text)));
-                            done.lock().unwrap_or_else(|e| e.into_inner()).insert(*key, entry);
-                        }
+                while let Some(manifest) = manifests.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let key = manifest.object.key.as_str();
+                    let most = largest(data.get(&manifest.backup()).copied().unwrap_or_default());
+                    let outcome = match client.get(key, most) {
+                        Ok(bytes) => entry(key, bytes),
                         // in an archive class, say, or deleted meanwhile
-                        Err(error) if error.kind == failure::Kind::Final => {
-                            let entry = Err(error.describe());
-                            done.lock().unwrap_or_else(|e| e.into_inner()).insert(*key, entry);
-                        }
+                        Err(error) if error.kind == failure::Kind::Final => Err(Why::Wrong(error.describe())),
                         Err(error) => {
                             gave_up.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
-                            next.store(keys.len(), Ordering::SeqCst);
+                            next.store(manifests.len(), Ordering::SeqCst);
+                            break;
                         }
-                    }
+                    };
+                    done.lock().unwrap_or_else(|e| e.into_inner()).insert(key, (manifest.link, outcome));
                 }
             });
         }
     });
-    if let Some(error) = gave_up.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        return Err(error.into());
+    match gave_up.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some(error) => Err(error.into()),
+        None => Ok(done.into_inner().unwrap_or_else(|e| e.into_inner())),
     }
-    let mut done = done.into_inner().unwrap_or_else(|e| e.into_inner());
-    Ok(keys.iter().filter_map(|key| done.remove(key)).collect())
-}
-
-fn tell_of_python(entries: &[Entry], objects: &[Object], python: &impl Fn(&str) -> bool, ui: &Ui) {
-    let known: HashSet<String> =
-        entries.iter().filter(|e| e.stream.is_none()).map(|e| keys::python(&e.backup())).collect();
-    for object in objects.iter().filter(|o| python(&o.key) && !known.contains(&o.key)) {
-        ui.warning(&format!(
-            "'{}' ({}) is of the older, Python zfs2s3, and its key bears no guid: it is not taken up; \
-             put that program's stored_snapshots.yml in place to go on with it",
-            object.key,
-            human_size(object.size)
-        ));
-    }
-}
-
-/// Data without a manifest, and unfinished uploads.
-fn tell_of_leftovers(client: &Client, bucket: &str, prefix: &str, objects: &[Object], ui: &Ui) -> Result<()> {
-    let there: HashSet<&str> = objects.iter().map(|o| o.key.as_str()).collect();
-    for (object, stem) in objects.iter().filter_map(|o| Some((o, stem(&o.key)?))) {
-        if keys::parse(prefix, &object.key).is_some() && !there.contains(format!("{stem}.yml").as_str()) {
-            ui.warning(&format!(
-                "the object '{}' ({}, {}) has no manifest; if no host is storing it: aws s3 rm {}",
-                object.key,
-                human_size(object.size),
-                object.modified,
-                quoted(&format!("s3://{bucket}/{}", object.key))
-            ));
-        }
-    }
-    let uploads = match client.list_uploads(prefix) {
-        Ok(uploads) => uploads,
-        Err(failure) if failure.is_forbidden() || failure.is_not_supported() => return Ok(()),
-        Err(failure) => return Err(failure.into()),
-    };
-    for upload in uploads.iter().filter(|upload| keys::parse(prefix, &upload.key).is_some()) {
-        let open =
-            crate::s3::calls::Open { key: &upload.key, upload_id: &upload.upload_id, checksums: false };
-        let size = client.list_parts(open)?.unwrap_or_default().iter().map(|part| part.size).sum();
-        ui.warning(&format!(
-            "an upload of '{}' ({}, {}) is unfinished; if no host is at it: {}",
-            upload.key,
-            human_size(size),
-            upload.initiated.as_deref().unwrap_or("age unknown"),
-            abort_multipart_upload(bucket, &upload.key, &upload.upload_id)
-        ));
-    }
-    Ok(())
 }
 
 fn say(difference: &Difference, ui: &Ui) {
@@ -185,7 +192,7 @@ fn say(difference: &Difference, ui: &Ui) {
         ));
     }
     for name in &difference.lost {
-        ui.warning(&format!("'{name}' is in the store, but not (whole) in the bucket"));
+        ui.warning(&format!("'{name}' is in the store, but its manifest is not in the bucket"));
     }
     for name in &difference.unequal {
         ui.warning(&format!(

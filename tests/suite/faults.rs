@@ -96,7 +96,8 @@ fn a_damaged_object_is_never_called_stored() {
     assert!(host.listed().is_empty());
     let said = host.fails(3, "upload tank/src@s1");
     assert!(
-        said.contains("its manifest is not in the bucket") && said.contains("hint: if no host is"),
+        said.contains("its manifest is not in the bucket")
+            && said.contains("hint: 'zfs2s3 recover -n' tells more"),
         "{said}"
     );
 }

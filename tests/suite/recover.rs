@@ -30,7 +30,7 @@ fn a_lost_store_comes_back_equal() {
     host.ok("remove -i @1 tank/a@4");
     let lost = lose_the_store(&host);
     let said = host.ok("recover -n");
-    assert!(said.stderr.contains("would add 4 backups"), "{}", said.stderr);
+    assert!(said.stderr.contains("zfs2s3: would add 4 backups"), "{}", said.stderr);
     assert_eq!(said.stdout.lines().next(), Some("tank/a@1"));
     assert_eq!(host.store_text(), "");
     host.ok("recover");
@@ -95,6 +95,8 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
     let said = host.fails(1, "recover");
     assert!(said.contains("the bucket has 5 backups that the store does not have"), "{said}");
     assert!(said.contains("'zfs2s3 recover -m' adds them"), "{said}");
+    assert!(said.contains("'-i tank/a@1 tank/a@4' is in the bucket, and not in the store"), "{said}");
+    assert!(host.ok("recover -n").stderr.contains("with -m would add 5 backups to the store"));
     assert_eq!(host.store_text(), before);
     host.ok("recover -m");
     assert_eq!(host.listed().len(), 6);
@@ -109,7 +111,7 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
         with_all.lines().find(|line| line.contains("\"tank/a@4\"") && line.contains("\"tank/a@3\"")).unwrap();
     let without = host.store_text().replace(&format!("{line}\n"), "").replace("count: 5", "count: 4");
     host.write_data("stored_snapshots.yml", &without);
-    let said = host.ok("recover -m").stderr;
+    let said = host.fails(1, "recover -m");
     assert!(
         said.contains("'-i tank/a@3 tank/a@4' is in the bucket, but no chain leads to its base"),
         "{said}"
@@ -120,8 +122,11 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
     host.s3.state().objects.remove(&manifest(3, Some(2)));
     let changed = host.store_text().replacen("\"size\":700", "\"size\":701", 1);
     host.write_data("stored_snapshots.yml", &changed);
-    let said = host.ok("recover -m").stderr;
-    assert!(said.contains("'-i tank/a@2 tank/a@3' is in the store, but not (whole) in the bucket"), "{said}");
+    let said = host.fails(1, "recover -m");
+    assert!(
+        said.contains("'-i tank/a@2 tank/a@3' is in the store, but its manifest is not in the bucket"),
+        "{said}"
+    );
     assert!(said.contains("'tank/b@9' is in the store and in the bucket, and not the same"), "{said}");
     assert_eq!(host.store_text(), changed, "nothing is taken away");
 }
@@ -158,15 +163,19 @@ fn damaged_and_hostile_manifests_are_named_and_passed_over() {
     ] {
         assert_ne!(bad, good, "{why}");
         host.s3.state().put(&bypass, bad.as_bytes());
-        let said = host.ok("recover").stderr;
+        let said = host.fails(1, "recover");
         assert!(said.contains(&format!("the manifest '{bypass}' is passed over: ")), "{said}");
+        assert!(
+            said.contains("added 4 backups to the store\nzfs2s3: error: not all of the backups"),
+            "{said}"
+        );
         assert!(said.contains(why), "{why}: {said}");
         assert_eq!(host.listed().len(), 4);
         std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
     }
     host.s3.state().put(&bypass, good.as_bytes());
     host.s3.state().objects.remove(&own);
-    assert!(host.ok("recover").stderr.contains(&format!("the bucket has no object '{own}'")));
+    assert!(host.fails(1, "recover").contains(&format!("the bucket has no object '{own}'")));
 }
 
 #[test]
@@ -174,26 +183,78 @@ fn what_no_chain_reaches_is_named_and_not_added() {
     let host = chain();
     lose_the_store(&host);
     host.s3.state().objects.remove(&manifest(2, Some(1)));
-    let said = host.ok("recover").stderr;
+    let said = host.fails(1, "recover");
     assert!(
         said.contains("'-i tank/a@2 tank/a@3' is in the bucket, but no chain leads to its base"),
         "{said}"
     );
-    assert!(said.contains(&format!("aws s3 rm s3://{BUCKET}/{}", key("tank/a@2", 2, Some(1)))), "{said}");
+    // what others hang on is not to be deleted, and may be whole
+    let own = key("tank/a@2", 2, Some(1));
+    assert!(
+        said.contains(&format!("the object '{own}' (700B, 2026-01-01T00:00:00.000Z) has no manifest")),
+        "{said}"
+    );
+    assert!(said.contains(&format!("aws s3 cp s3://{BUCKET}/{own} - | zfs receive")), "{said}");
+    assert!(
+        said.contains("backups hang on it, or the store has it: keep it") && !said.contains("aws s3 rm"),
+        "{said}"
+    );
     let listed = host.listed();
     let names: Vec<&str> = listed.iter().map(|line| line.split(" 700").next().unwrap()).collect();
     assert_eq!(names, ["tank/a@1 -", "tank/a@4 tank/a@1"]);
 }
 
 #[test]
+fn what_lies_under_another_prefix_is_told_with_it() {
+    let mut host = Host::with_snapshots(2);
+    host.set("ZFS2S3_PREFIX", "nas 1/");
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    let lost = lose_the_store(&host);
+    host.set("ZFS2S3_PREFIX", "");
+    let said = host.fails(1, "recover");
+    assert!(
+        said.starts_with("zfs2s3: 2 backups under the prefix 'nas 1/', another store's: ZFS2S3_PREFIX='nas 1/' recovers them\n"),
+        "{said}"
+    );
+    for prefix in ["", "nas 1", "other/"] {
+        host.set("ZFS2S3_PREFIX", prefix);
+        let said = host.fails(1, "recover");
+        let place = if prefix.is_empty() { String::new() } else { format!(" under the prefix '{prefix}'") };
+        assert!(said.contains(&format!("was found in the bucket '{BUCKET}'{place}\n")), "{said}");
+        assert!(said.contains("hint: ZFS2S3_PREFIX is all that stands before DATASET@SNAPSHOT"), "{said}");
+        assert!(!host.data("stored_snapshots.yml").exists());
+    }
+    host.set("ZFS2S3_PREFIX", "nas 1/");
+    host.ok("recover");
+    assert_eq!(host.store_text(), lost);
+}
+
+#[test]
 fn leftovers_and_the_python_tools_objects_are_named() {
     let host = chain();
+    // data alone that nothing hangs on
+    let alone = key("tank/z@9", 9, None);
+    host.s3.state().put(&alone, b"x");
+    let said = host.ok("recover").stderr;
+    assert!(
+        said.contains(&format!(
+            "if no host is storing it, and it is not wanted: aws s3 rm s3://{BUCKET}/{alone}"
+        )),
+        "{said}"
+    );
+    host.s3.state().objects.remove(&alone);
     host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillBefore);
     host.snapshot(S1, 900);
     host.add_stream(S1, None, &made_stream(S1.1, 0, 700));
     host.run("upload tank/src@s1").expect(-9);
     host.s3.no_more_faults();
-    host.fails(4, "recover");
+    let said = host.ok("recover").stderr;
+    assert!(
+        said.starts_with("zfs2s3: the upload of tank/src@s1, full is pending, and is left alone\n"),
+        "{said}"
+    );
+    assert!(!said.contains("is unfinished"), "{said}");
     lose_the_store(&host);
     host.s3.state().put("tank/old@b <- tank/old@a", b"x");
     let before = host.s3.state().objects.len();
@@ -219,8 +280,10 @@ fn a_server_that_fails_is_not_an_empty_bucket() {
         assert_eq!(host.store_text(), "");
     }
     host.set("ZFS2S3_TEST_PATIENCE_MS", "30000");
+    // one after the other: the last is of a backup that nothing hangs on
+    host.set("ZFS2S3_JOBS", "1");
     host.s3.fault("GetObject", 4, 1, Act::Status(403, "AccessDenied"));
-    let said = host.ok("recover -n").stderr;
+    let said = host.fails(1, "recover -n");
     assert!(said.contains("would add 4 backups") && said.contains("403 AccessDenied"), "{said}");
     host.s3.no_more_faults();
     host.s3.fault("GetObject", 2, 1, Act::TruncateReply);
@@ -300,4 +363,59 @@ fn one_backup_under_two_names_is_taken_once() {
     let said = host.ok("recover").stderr;
     assert!(said.contains("'tank/b@1' is in the bucket under another name, too"), "{said}");
     assert_eq!(host.store_text(), lost);
+    // the one that the store has counts, also where it comes later
+    let renamed = lost.replace("tank/a@1", "tank/b@1");
+    host.write_data("stored_snapshots.yml", &renamed);
+    let said = host.ok("recover -m").stderr;
+    assert!(said.contains("'tank/a@1' is in the bucket under another name, too"), "{said}");
+    assert!(said.contains("nothing to add: 1 in the store and in the bucket"), "{said}");
+    assert_eq!(host.store_text(), renamed);
+}
+
+/// `remove` would delete what is whole.
+#[test]
+fn what_could_not_be_read_is_not_called_lost() {
+    let host = chain();
+    let before = host.store_text();
+    host.s3.fault("GetObject", 0, 1000, Act::Status(403, "AccessDenied"));
+    let said = host.fails(1, "recover");
+    assert_eq!(said.matches("is passed over: ").count(), 5, "{said}");
+    assert!(!said.contains("is not in the bucket") && !said.contains("remove"), "{said}");
+    assert_eq!(host.store_text(), before);
+}
+
+#[test]
+fn names_that_look_like_objects_of_ours_mislead_nobody() {
+    let mut host = Host::new();
+    host.set("ZFS2S3_PREFIX", "nas.zfs/");
+    host.snapshot(("tank/vm.zfs@a.zfs.2", 7), 10);
+    host.add_stream(("", 7), None, &made_stream(7, 0, 700));
+    host.ok("upload tank/vm.zfs@a.zfs.2");
+    let lost = lose_the_store(&host);
+    assert_eq!(host.ok("recover").stderr, "zfs2s3: added 1 backup to the store\n");
+    assert_eq!(host.store_text(), lost);
+}
+
+/// The way out must not lead in a circle.
+#[test]
+fn a_store_that_is_lost_while_an_upload_is_pending_comes_back_for_it() {
+    let host = Host::with_snapshots(3);
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    let before = host.store_text();
+    for (fault, last) in [("UploadPart", false), ("PutObject", true)] {
+        let act = if last { Act::KillAfter } else { Act::KillBefore };
+        host.s3.fault(fault, 0, 1, act);
+        host.run("upload -i @2 tank/a@3").expect(-9);
+        host.s3.no_more_faults();
+        std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
+        let said = host.fails(3, "resume_upload");
+        assert!(said.contains("recover -m"), "{said}");
+        host.ok("recover");
+        assert_eq!(host.store_text(), before);
+        host.ok("resume_upload");
+        assert_eq!(host.listed().len(), 3);
+        host.assert_clean();
+        host.ok("remove -i @2 tank/a@3");
+    }
 }

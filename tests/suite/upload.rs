@@ -329,6 +329,17 @@ fn another_hosts_prefix_below_ours_gives_no_base() {
     host.set("ZFS2S3_PREFIX", "");
     std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
     host.fails(3, "upload -i @1 tank/a@2");
+    // nor does it stand in the way of ours
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    assert_eq!(host.listed().len(), 2);
+    // one of another name in the store does
+    host.snapshot(("tank/renamed@1", 1), 10);
+    let said = host.fails(3, "upload tank/renamed@1");
+    assert!(
+        said.contains("'tank/renamed@1' is stored already, as 'tank/a@1': the guids are the same"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -1,0 +1,101 @@
+//! What lies in the bucket beside the backups: data without a manifest, unfinished uploads, objects of the older Python tool.
+//! `recover` names each, with what to do about it.
+
+use std::collections::HashSet;
+
+use super::Reader;
+use crate::backup::Link;
+use crate::error::{Result, one_line};
+use crate::keys::{self, Kind};
+use crate::names::Guid;
+use crate::s3::calls::Open;
+use crate::s3::reply::{Object, Upload};
+use crate::shell::{abort_multipart_upload, quoted};
+use crate::store::format::{Contents, Entry};
+use crate::ui::Ui;
+use crate::units::human_size;
+
+/// An object of a backup, by its key.
+pub struct Seen<'a> {
+    pub object: &'a Object,
+    pub name: String,
+    pub link: Link,
+    pub kind: Kind,
+}
+
+impl<'a> Seen<'a> {
+    pub fn of(prefix: &str, object: &'a Object) -> Option<Self> {
+        let keys::Parsed { snapshot_name, link, kind } = keys::parse(prefix, &object.key)?;
+        Some(Seen { object, name: snapshot_name, link, kind })
+    }
+
+    /// What it has in common with the other objects of its backup. One backup may be there under several names.
+    pub fn backup(&self) -> (&str, Link) {
+        (&self.name, self.link)
+    }
+}
+
+pub fn tell_of_python(entries: &[Entry], objects: &[Object], python: &impl Fn(&str) -> bool, ui: &Ui) {
+    let known: HashSet<String> =
+        entries.iter().filter(|e| e.stream.is_none()).map(|e| keys::python(&e.backup())).collect();
+    for object in objects.iter().filter(|o| python(&o.key) && !known.contains(&o.key)) {
+        ui.warning(&format!(
+            "'{}' ({}) is of the older, Python zfs2s3, and its key bears no guid: it is not taken up; \
+             put that program's stored_snapshots.yml in place to go on with it",
+            object.key,
+            human_size(object.size)
+        ));
+    }
+}
+
+/// Data without a manifest, and unfinished uploads, but for those of the backup whose upload is pending.
+pub fn tell_of_the_rest(reader: &Reader, seen: &[Seen], pending: Option<Link>, ui: &Ui) -> Result<()> {
+    tell_of_data(&reader.store.contents, seen, pending, ui);
+    let prefix = &reader.store.contents.prefix;
+    let uploads = match reader.client.list_uploads(prefix) {
+        Ok(uploads) => uploads,
+        Err(failure) if failure.is_forbidden() || failure.is_not_supported() => {
+            ui.warning(&format!("unfinished uploads were not looked for: {}", failure.describe()));
+            return Ok(());
+        }
+        Err(failure) => return Err(failure.into()),
+    };
+    let ours = |upload: &&Upload| {
+        keys::parse(prefix, &upload.key).is_some_and(|parsed| Some(parsed.link) != pending)
+    };
+    for Upload { key, upload_id, initiated } in uploads.iter().filter(ours) {
+        let parts = reader.client.list_parts(Open { key, upload_id, checksums: false })?.unwrap_or_default();
+        ui.warning(&format!(
+            "an upload of '{key}' ({}, {}) is unfinished; if no host is at it: {}",
+            human_size(parts.iter().map(|part| part.size).sum()),
+            one_line(initiated.as_deref().unwrap_or("age unknown")),
+            abort_multipart_upload(&reader.store.contents.bucket, key, &one_line(upload_id))
+        ));
+    }
+    Ok(())
+}
+
+fn tell_of_data(contents: &Contents, seen: &[Seen], pending: Option<Link>, ui: &Ui) {
+    let stored: HashSet<Link> = contents.entries.iter().map(Entry::link).collect();
+    let all = seen.iter().map(|seen| &seen.link).chain(&stored);
+    let bases: HashSet<Guid> = all.filter_map(|link| link.base).collect();
+    let manifests = seen.iter().filter(|seen| seen.kind == Kind::Manifest);
+    let whole: HashSet<(&str, Link)> = manifests.map(Seen::backup).collect();
+    for it in seen.iter().filter(|seen| !whole.contains(&seen.backup()) && Some(seen.link) != pending) {
+        let url = quoted(&format!("s3://{}/{}", contents.bucket, it.object.key));
+        let by_hand = match it.kind {
+            Kind::Segment(1) => format!(", but may be whole: aws s3 cp {url} - | zfs receive -u …"),
+            _ => String::new(),
+        };
+        let then = match bases.contains(&it.link.snapshot) || stored.contains(&it.link) {
+            true => "backups hang on it, or the store has it: keep it".to_string(),
+            false => format!("if no host is storing it, and it is not wanted: aws s3 rm {url}"),
+        };
+        ui.warning(&format!(
+            "the object '{}' ({}, {}) has no manifest{by_hand}; {then}",
+            it.object.key,
+            human_size(it.object.size),
+            one_line(&it.object.modified),
+        ));
+    }
+}
