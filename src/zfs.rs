@@ -16,6 +16,11 @@ pub const HOLD_TAG: &str = "zfs2s3";
 const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 /// How much of zfs's stderr is kept: its end.
 const STDERR_KEPT: usize = 4096;
+/// What zfs says of a receive that failed, and what to do then.
+const HINTS: [(&str, &str); 2] = [
+    ("has been modified", "'zfs rollback' to its latest snapshot drops what was changed there since"),
+    ("Partially received snapshot is saved", "the same command goes on where this one has ended"),
+];
 
 pub struct Zfs {
     words: Vec<String>,
@@ -213,12 +218,8 @@ fn failure(line: &str, status: &str, said: &str) -> Error {
         "" => Error::failed(format!("'{line}' failed ({status})")),
         said => {
             let error = Error::failed(format!("'{line}' failed: {}", said.replace('\n', "; ")));
-            match said.contains("has been modified") {
-                true => {
-                    error.hint("'zfs rollback' to its latest snapshot drops what was changed there since")
-                }
-                false => error,
-            }
+            let hints = HINTS.iter().filter(|(words, _)| said.contains(words));
+            hints.fold(error, |error, (_, hint)| error.hint(*hint))
         }
     }
 }

@@ -409,6 +409,10 @@ fn the_words_of_zfs_receive_are_shown() {
         said.contains("destination has been modified") && said.contains("hint: 'zfs rollback'"),
         "{said}"
     );
+    let saved = "checksum mismatch or incomplete stream.\nPartially received snapshot is saved.";
+    host.zfs_file("refuse_receive", saved);
+    let said = host.fails(1, "restore tank/a@1 tank/new");
+    assert!(said.contains("hint: the same command goes on"), "{said}");
 }
 
 #[test]
