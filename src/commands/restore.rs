@@ -2,7 +2,6 @@
 //! whose receiving was interrupted, from there on. Nothing in the target is destroyed or rolled back.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
 
 use super::wanted::Which;
 use super::{Context, Reader};
@@ -11,12 +10,11 @@ use crate::cli;
 use crate::error::{Error, Result, Status};
 use crate::keys;
 use crate::names::{Guid, check_dataset_name};
-use crate::restore::locate::Start;
 use crate::restore::partial::Partial;
 use crate::restore::plan::{HOW_TO_DROP, Target, begun, plan};
+use crate::restore::receive::Receiving;
 use crate::restore::stored::Stored;
 use crate::store::format::{Contents, Entry};
-use crate::stream::StreamError;
 use crate::units::{count, human_size};
 use crate::zfs::Zfs;
 
@@ -35,8 +33,7 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     let found = look_at(&zfs, target)?;
     let has = found.without_the_part();
     if let Some(there) = has.name_of(wanted.guid) {
-        let latest = has.snapshots().last().map(|(name, _)| name.as_str());
-        context.ui.note(&match latest {
+        context.ui.note(&match has.latest() {
             Some(latest) if latest != there => {
                 format!("{there} is there already; {latest} is the latest there")
             }
@@ -70,7 +67,7 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
             )));
         }
     }
-    let receive = |it: Receiving| it.receive(context, &zfs, &reader, target);
+    let receive = |it: Receiving| it.receive(&zfs, target, reader.jobs, &context.ui);
     if let Some(first) = first {
         context.ui.note(&format!(
             "going on with {}, of which {target} has the first {}",
@@ -201,96 +198,6 @@ fn python_sizes(reader: &Reader) -> Result<HashMap<String, u64>> {
     Ok(sizes)
 }
 
-/// A backup on its way into the target.
-struct Receiving<'a> {
-    entry: &'a Entry,
-    stored: Stored<'a>,
-    /// Where it goes on, if its beginning is there.
-    start: Option<Start>,
-}
-
-impl Receiving<'_> {
-    /// Bytes of the stream that are there already.
-    fn from(&self) -> u64 {
-        self.start.as_ref().map_or(0, |start| start.position)
-    }
-
-    fn receive(self, context: &Context, zfs: &Zfs, reader: &Reader, target: &str) -> Result<()> {
-        let (from, size) = (self.from(), self.stored.size());
-        let mut receive = zfs.receive(target)?;
-        let mut refused = false;
-        let mut hand_on = Onward::new(self.start);
-        context.ui.transfer(&self.entry.snapshot.name, Some(size));
-        let read = self.stored.read(from, reader.jobs, &context.ui, |chunk| {
-            hand_on.push(chunk, &mut receive).map_err(|trouble| match trouble {
-                Trouble::Stream(e) => self.stored.wrong(e),
-                Trouble::Write(e) => {
-                    refused = true;
-                    Error::failed(format!("cannot write to 'zfs receive': {e}"))
-                }
-            })
-        });
-        let read = read.and_then(|()| hand_on.check_ended().map_err(|e| self.stored.wrong(e)));
-        context.ui.transfer_done();
-        match read {
-            Ok(()) => receive.finish()?,
-            // it has ended before its input: its own words tell why
-            Err(error) if refused => return Err(receive.finish().err().unwrap_or(error)),
-            // 'zfs receive' keeps what it has
-            Err(error) if error.status == Status::TryAgain => {
-                return Err(error.hint("the same command goes on where this one has ended"));
-            }
-            Err(error) => return Err(error),
-        }
-        context.ui.note(&format!(
-            "received {} into {target}: {}",
-            self.entry.backup().in_words(),
-            human_size(size - from)
-        ));
-        Ok(())
-    }
-}
-
-/// What stands between the stored bytes and `zfs receive`: nothing, or what makes them go on where it was interrupted.
-enum Onward {
-    Whole,
-    Rest(Box<Start>),
-}
-
-enum Trouble {
-    Stream(StreamError),
-    Write(io::Error),
-}
-
-impl From<StreamError> for Trouble {
-    fn from(e: StreamError) -> Self {
-        Trouble::Stream(e)
-    }
-}
-
-impl Onward {
-    fn new(start: Option<Start>) -> Self {
-        start.map_or(Onward::Whole, |start| Onward::Rest(Box::new(start)))
-    }
-
-    fn push(&mut self, chunk: &[u8], to: &mut impl Write) -> std::result::Result<(), Trouble> {
-        match self {
-            Onward::Whole => to.write_all(chunk).map_err(Trouble::Write),
-            Onward::Rest(start) => {
-                to.write_all(&std::mem::take(&mut start.head)).map_err(Trouble::Write)?;
-                start.resuming.push(chunk, |bytes| to.write_all(bytes).map_err(Trouble::Write))
-            }
-        }
-    }
-
-    fn check_ended(&self) -> std::result::Result<(), StreamError> {
-        match self {
-            Onward::Whole => Ok(()),
-            Onward::Rest(start) => start.resuming.check_ended(),
-        }
-    }
-}
-
 /// What `-n` prints.
 fn say(
     contents: &Contents,
@@ -302,7 +209,7 @@ fn say(
     let onto = match has {
         Target::New => "a new dataset".to_string(),
         Target::Has(snapshots) => {
-            let latest = snapshots.last().map_or("no snapshot", |(name, _)| name.as_str());
+            let latest = has.latest().unwrap_or("no snapshot");
             match snapshots.len().saturating_sub(1) as u64 {
                 0 => format!("which has {latest}"),
                 older => format!("which has {latest} and {}", count(older, "older snapshot")),

@@ -1,23 +1,14 @@
-//! Finds where an interrupted `zfs receive` goes on in the stored stream, with few chunks read. Pure.
+//! Finds where an interrupted `zfs receive` goes on in the stored stream. Pure.
 //!
 //! A token names an object and an offset, and how many bytes were read by then: as many as the wanted record's end at the least,
-//! and more for each time that the receive was resumed before. The records of a stream are in order (see [`Place`]), so
-//! the search goes back from there in strides that double, and then halves what is left. A record is recognised by the
-//! snapshot's guid, which nothing in a snapshot can contain (it was drawn when the snapshot was made), and by its checksum,
-//! from which that of the next record must follow.
-
-use std::collections::VecDeque;
-use std::rc::Rc;
+//! and more for each time that the receive was resumed before.
 
 use super::partial::{Features, Partial};
+use super::search::Chunks;
 use crate::error::{Error, Result};
-use crate::stream::fletcher::{Span, Sums};
-use crate::stream::record::{CHECKSUM, Facts, Kind, OBJECTS_PER_RANGE, Order, Part, Place, RECORD, Record};
+use crate::stream::record::{OBJECTS_PER_RANGE, Part, Place, RECORD, Record};
 use crate::stream::resuming::{Resuming, begin_payload};
 use crate::stream::{StreamError, check_begin};
-
-/// Records begin at multiples of this.
-const ALIGNMENT: u64 = 4;
 
 /// How to go on.
 pub struct Start {
@@ -26,17 +17,6 @@ pub struct Start {
     pub head: Vec<u8>,
     /// Where in the whole stream that begins which follows, through `resuming`.
     pub position: u64,
-}
-
-/// A whole stream, read chunk by chunk. Those that were used last are kept.
-pub struct Chunks<F> {
-    read: F,
-    chunk_size: u64,
-    /// Bytes.
-    size: u64,
-    /// The one that was used last is the first.
-    kept: VecDeque<(u64, Rc<Vec<u8>>)>,
-    most_kept: usize,
 }
 
 pub fn start<F: FnMut(u64) -> Result<Vec<u8>>>(chunks: &mut Chunks<F>, partial: &Partial) -> Result<Start> {
@@ -58,8 +38,7 @@ pub fn start<F: FnMut(u64) -> Result<Vec<u8>>>(chunks: &mut Chunks<F>, partial: 
     if partial.bytes == 0 {
         return Ok(Start { resuming, head, position: (RECORD + payload.len()) as u64 });
     }
-    let (before, position) = chunks
-        .look_up(partial)?
+    let (before, position) = look_up(chunks, partial)?
         .ok_or_else(|| cannot("the place where it was interrupted is not in what is stored"))?;
     for (from, to) in before {
         let records = chunks.bytes(from, (to - from) as usize)?;
@@ -77,231 +56,45 @@ pub fn start<F: FnMut(u64) -> Result<Vec<u8>>>(chunks: &mut Chunks<F>, partial: 
 /// What comes again although it was received, from and to, and where that begins which is missing.
 type Found = (Vec<(u64, u64)>, u64);
 
-impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
-    /// Of a stream of `size` bytes. At most `most_kept` chunks are in memory, but not less than two.
-    pub fn new(read: F, chunk_size: u64, size: u64, most_kept: usize) -> Self {
-        Chunks { read, chunk_size, size, kept: VecDeque::new(), most_kept: most_kept.max(2) }
-    }
-
-    fn look_up(&mut self, partial: &Partial) -> Result<Option<Found>> {
-        let toguid = partial.link.snapshot.number();
-        let itself = Place { object: partial.object, part: Part::Object };
-        let first = partial.object / OBJECTS_PER_RANGE * OBJECTS_PER_RANGE;
-        let range = Place { object: first, part: Part::Range };
-        // the first chunk was just read: of a volume, or of few large files, all but the data is there
-        let object_in_first = self.whole_in(toguid, itself, 0)?;
-        let range_in_first = self.whole_in(toguid, range, 0)?;
-        let read_by_then = partial.bytes.saturating_add(RECORD as u64).min(self.size.saturating_sub(1));
-        // an object without data at its beginning goes on with itself
-        let data = match partial.offset {
-            0 => None,
-            offset => {
-                let place = Place { object: partial.object, part: Part::Data(offset) };
-                let Some(data) = self.find(toguid, place, read_by_then)? else { return Ok(None) };
-                Some(data)
-            }
-        };
-        let object = match object_in_first {
-            None => self.find(toguid, itself, data.unwrap_or(read_by_then))?,
+fn look_up<F: FnMut(u64) -> Result<Vec<u8>>>(
+    chunks: &mut Chunks<F>,
+    partial: &Partial,
+) -> Result<Option<Found>> {
+    let toguid = partial.link.snapshot.number();
+    let itself = Place { object: partial.object, part: Part::Object };
+    let first = partial.object / OBJECTS_PER_RANGE * OBJECTS_PER_RANGE;
+    let range = Place { object: first, part: Part::Range };
+    // the first chunk was just read: of a volume, or of few large files, all but the data is there
+    let object_in_first = chunks.whole_in(toguid, itself, 0)?;
+    let range_in_first = chunks.whole_in(toguid, range, 0)?;
+    let read_by_then = partial.bytes.saturating_add(RECORD as u64).min(chunks.size.saturating_sub(1));
+    // an object without data at its beginning goes on with itself
+    let data = match partial.offset {
+        0 => None,
+        offset => {
+            let place = Place { object: partial.object, part: Part::Data(offset) };
+            let Some(data) = chunks.find(toguid, place, read_by_then)? else { return Ok(None) };
+            Some(data)
+        }
+    };
+    let object = match object_in_first {
+        None => chunks.find(toguid, itself, data.unwrap_or(read_by_then))?,
+        found => found,
+    };
+    let Some(object) = object else { return Ok(None) };
+    let mut before = vec![];
+    if partial.features.raw {
+        let range = match range_in_first {
+            None => chunks.find(toguid, range, object)?,
             found => found,
         };
-        let Some(object) = object else { return Ok(None) };
-        let mut before = vec![];
-        if partial.features.raw {
-            let range = match range_in_first {
-                None => self.find(toguid, range, object)?,
-                found => found,
-            };
-            let Some(range) = range else { return Ok(None) };
-            before.push((range, range + RECORD as u64));
-        }
-        if data.is_some() {
-            before.push((object, self.end_of_object(object, partial.object)?));
-        }
-        Ok(Some((before, data.unwrap_or(object))))
+        let Some(range) = range else { return Ok(None) };
+        before.push((range, range + RECORD as u64));
     }
-
-    fn chunk(&mut self, index: u64) -> Result<Rc<Vec<u8>>> {
-        let kept = self.kept.iter().position(|(kept, _)| *kept == index);
-        let chunk = match kept.and_then(|at| self.kept.remove(at)) {
-            Some((_, chunk)) => chunk,
-            None => {
-                // before the next takes memory
-                self.kept.truncate(self.most_kept - 1);
-                Rc::new((self.read)(index)?)
-            }
-        };
-        self.kept.push_front((index, Rc::clone(&chunk)));
-        Ok(chunk)
+    if data.is_some() {
+        before.push((object, chunks.end_of_object(object, partial.object)?));
     }
-
-    /// Takes some bytes of the stream, piece by piece; fewer at its end.
-    fn each_piece(&mut self, position: u64, length: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
-        let end = position.saturating_add(length as u64).min(self.size);
-        let mut at = position;
-        while at < end {
-            let chunk = self.chunk(at / self.chunk_size)?;
-            let rest = chunk.get((at % self.chunk_size) as usize..).unwrap_or_default();
-            let piece = &rest[..rest.len().min((end - at) as usize)];
-            if piece.is_empty() {
-                break;
-            }
-            take(piece);
-            at += piece.len() as u64;
-        }
-        Ok(())
-    }
-
-    fn bytes(&mut self, position: u64, length: usize) -> Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(length);
-        self.each_piece(position, length, |piece| bytes.extend_from_slice(piece))?;
-        Ok(bytes)
-    }
-
-    /// The record at this position, and what it says.
-    fn record(&mut self, position: u64) -> Result<Option<([u8; RECORD], Facts)>> {
-        let bytes = self.bytes(position, RECORD)?;
-        let bytes: Option<[u8; RECORD]> = bytes.first_chunk().copied();
-        Ok(bytes.and_then(|bytes| Some((bytes, Record { bytes: &bytes, swapped: false }.facts()?))))
-    }
-
-    /// Is there a record, from whose checksum that of the next one follows?
-    fn is_record(&mut self, position: u64, toguid: u64) -> Result<bool> {
-        let Some((bytes, facts)) = self.record(position)? else { return Ok(false) };
-        let next = position + (RECORD + facts.payload) as u64;
-        if facts.toguid != toguid || facts.kind == Kind::End {
-            return Ok(facts.toguid == toguid && next == self.size);
-        }
-        let Some((after, _)) = self.record(next)? else { return Ok(false) };
-        let mut between = Span::of(&bytes[CHECKSUM..]);
-        self.each_piece(position + RECORD as u64, facts.payload, |piece| between.push(piece))?;
-        between.push(&after[..CHECKSUM]);
-        let sums = |bytes: &[u8; RECORD]| -> Sums { Record { bytes, swapped: false }.sums(CHECKSUM) };
-        Ok(sums(&bytes).then(&between) == sums(&after))
-    }
-
-    /// Where the records end that tell all about an object but its data: itself, what lies beyond its end (FREE), and its
-    /// spill block.
-    fn end_of_object(&mut self, position: u64, object: u64) -> Result<u64> {
-        let mut end = position;
-        for kind in [Kind::Object, Kind::Free, Kind::Spill] {
-            let Some((bytes, facts)) = self.record(end)? else { break };
-            let record = Record { bytes: &bytes, swapped: false };
-            let is_beyond = kind != Kind::Free || record.u64(24) == u64::MAX;
-            if facts.kind == kind && record.u64(8) == object && is_beyond {
-                end += (RECORD + facts.payload) as u64;
-            }
-        }
-        Ok(end)
-    }
-
-    /// The position of the record of this place. It is not after `before`.
-    fn find(&mut self, toguid: u64, place: Place, before: u64) -> Result<Option<u64>> {
-        for order in [Order::ByObject, Order::ByBlock] {
-            if let Some(found) = self.find_by(order, toguid, place, before / self.chunk_size)? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-
-    fn find_by(&mut self, order: Order, toguid: u64, place: Place, last: u64) -> Result<Option<u64>> {
-        let (mut low, mut high, mut stride) = (last, last + 1, 1);
-        while low > 0 && !self.begins_before(order, toguid, place, low)? {
-            high = low;
-            low = low.saturating_sub(stride);
-            stride *= 2;
-        }
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            match self.begins_before(order, toguid, place, middle)? {
-                true => low = middle,
-                false => high = middle,
-            }
-        }
-        // a chunk in which none begins says nothing of its own
-        loop {
-            let found = self.position_in(toguid, place, low)?;
-            if found.is_some() || low == 0 || self.first_in(toguid, low)?.is_some() {
-                return Ok(found);
-            }
-            low -= 1;
-        }
-    }
-
-    /// Is the first place in this chunk, or in the nearest before it that has one, this one or before it?
-    fn begins_before(&mut self, order: Order, toguid: u64, place: Place, mut index: u64) -> Result<bool> {
-        loop {
-            match self.first_in(toguid, index)? {
-                Some(first) => return Ok(first.order(order) <= place.order(order)),
-                None if index == 0 => return Ok(true),
-                None => index -= 1,
-            }
-        }
-    }
-
-    /// The first place of which the record lies in this chunk, whole but for its payload.
-    fn first_in(&mut self, toguid: u64, index: u64) -> Result<Option<Place>> {
-        let start = index * self.chunk_size;
-        let mut from = 0;
-        loop {
-            let chunk = self.chunk(index)?;
-            let Some((at, place)) = next_record(&chunk, start, from, toguid) else { return Ok(None) };
-            drop(chunk);
-            match place {
-                Some(place) if self.is_record(start + at as u64, toguid)? => return Ok(Some(place)),
-                _ => from = at + ALIGNMENT as usize,
-            }
-        }
-    }
-
-    /// The position of this place's record, if it begins in this chunk.
-    fn position_in(&mut self, toguid: u64, place: Place, index: u64) -> Result<Option<u64>> {
-        if let Some(found) = self.whole_in(toguid, place, index)? {
-            return Ok(Some(found));
-        }
-        // it may end in the next
-        let length = self.chunk(index)?.len();
-        let seam = index * self.chunk_size + (length + 1).saturating_sub(RECORD) as u64;
-        let around = self.bytes(seam, 2 * (RECORD - 1))?;
-        let mut from = 0;
-        while let Some((at, found)) = next_record(&around, seam, from, toguid) {
-            if found == Some(place) && self.is_record(seam + at as u64, toguid)? {
-                return Ok(Some(seam + at as u64));
-            }
-            from = at + ALIGNMENT as usize;
-        }
-        Ok(None)
-    }
-
-    /// The same, if it also ends there, but for its payload.
-    fn whole_in(&mut self, toguid: u64, place: Place, index: u64) -> Result<Option<u64>> {
-        let start = index * self.chunk_size;
-        let mut from = 0;
-        loop {
-            let chunk = self.chunk(index)?;
-            let Some((at, found)) = next_record(&chunk, start, from, toguid) else { return Ok(None) };
-            drop(chunk);
-            if found == Some(place) && self.is_record(start + at as u64, toguid)? {
-                return Ok(Some(start + at as u64));
-            }
-            from = at + ALIGNMENT as usize;
-        }
-    }
-}
-
-/// The next thing that looks like a record of this snapshot, in `bytes`, which begin at `start` of the stream: at or after `from`.
-fn next_record(bytes: &[u8], start: u64, from: usize, toguid: u64) -> Option<(usize, Option<Place>)> {
-    let aligned = (start + from as u64).next_multiple_of(ALIGNMENT) - start;
-    (aligned as usize..bytes.len()).step_by(ALIGNMENT as usize).find_map(|at| {
-        // most are told by their type
-        if !matches!(bytes[at..], [1..=10, 0, 0, 0, ..]) {
-            return None;
-        }
-        let record = Record { bytes: bytes[at..].first_chunk()?, swapped: false };
-        let facts = record.facts().filter(|facts| facts.toguid == toguid)?;
-        Some((at, facts.place))
-    })
+    Ok(Some((before, data.unwrap_or(object))))
 }
 
 #[cfg(test)]
@@ -309,6 +102,8 @@ mod tests {
     use super::*;
     use crate::backup::Link;
     use crate::names::Guid;
+    use crate::stream::fletcher::{Span, Sums};
+    use crate::stream::record::{CHECKSUM, Facts, Kind, Order};
 
     const STREAMS: [(&[u8], u64, Option<u64>); 5] = [
         (include_bytes!("../../tests/streams/full.zfs"), 13707626622376489106, None),

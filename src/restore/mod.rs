@@ -1,7 +1,10 @@
-//! Stored backups on their way back: `stored` reads one of them, checked chunk by chunk; `plan` says which ones bring a
-//! snapshot back onto a target; `partial` and `locate` go on where a receive was interrupted.
+//! Stored backups on their way back. `plan` says which ones bring a snapshot back onto a target, `stored` reads one of them,
+//! checked chunk by chunk, and `receive` pipes it into `zfs receive`. Where that was interrupted, `partial` is what it has
+//! kept, `locate` finds where it goes on, and `search` is how that is found.
 
 pub mod locate;
 pub mod partial;
 pub mod plan;
+pub mod receive;
+pub mod search;
 pub mod stored;

@@ -28,6 +28,9 @@ impl Target {
     pub fn name_of(&self, guid: Guid) -> Option<&str> {
         self.snapshots().iter().find(|(_, there)| *there == guid).map(|(name, _)| name.as_str())
     }
+    pub fn latest(&self) -> Option<&str> {
+        self.snapshots().last().map(|(name, _)| name.as_str())
+    }
     /// As it will be when this backup has been received.
     fn and(&self, entry: &Entry, name: &str) -> Target {
         let received = (format!("{name}@{}", short(&entry.snapshot.name)), entry.snapshot.guid);
@@ -126,7 +129,7 @@ fn no_route(steps: &[Step], wanted: &Point, target_name: &str, target: &Target) 
     let name = &wanted.name;
     match target {
         Target::Has(snapshots) if from_nothing => {
-            let latest = snapshots.last().map(|(name, _)| name.as_str()).unwrap_or_default();
+            let latest = target.latest().unwrap_or_default();
             let is_later = |(_, guid): &(String, Guid)| cheapest(steps, Some(wanted.guid), *guid).is_some();
             if snapshots.last().is_some_and(is_later) {
                 return Error::refused(format!(

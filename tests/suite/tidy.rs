@@ -60,6 +60,7 @@ fn arrows_point_one_way() {
         "restore/plan",
         "restore/partial",
         "restore/locate",
+        "restore/search",
         "store/format",
         "store/python",
         "progress/record",

@@ -1,0 +1,102 @@
+//! One stored backup on its way into `zfs receive`: whole, or from where an earlier one was interrupted.
+
+use std::io::{self, Write};
+
+use super::locate::Start;
+use super::stored::Stored;
+use crate::error::{Error, Result, Status};
+use crate::store::format::Entry;
+use crate::stream::StreamError;
+use crate::ui::Ui;
+use crate::units::human_size;
+use crate::zfs::Zfs;
+
+/// A backup on its way into the target.
+pub struct Receiving<'a> {
+    pub entry: &'a Entry,
+    pub stored: Stored<'a>,
+    /// Where it goes on, if its beginning is there.
+    pub start: Option<Start>,
+}
+
+impl Receiving<'_> {
+    /// Bytes of the stream that are there already.
+    pub fn from(&self) -> u64 {
+        self.start.as_ref().map_or(0, |start| start.position)
+    }
+
+    pub fn receive(self, zfs: &Zfs, target: &str, jobs: usize, ui: &Ui) -> Result<()> {
+        let (from, size) = (self.from(), self.stored.size());
+        let mut receive = zfs.receive(target)?;
+        let mut refused = false;
+        let mut hand_on = Onward::new(self.start);
+        ui.transfer(&self.entry.snapshot.name, Some(size));
+        let read = self.stored.read(from, jobs, ui, |chunk| {
+            hand_on.push(chunk, &mut receive).map_err(|trouble| match trouble {
+                Trouble::Stream(e) => self.stored.wrong(e),
+                Trouble::Write(e) => {
+                    refused = true;
+                    Error::failed(format!("cannot write to 'zfs receive': {e}"))
+                }
+            })
+        });
+        let read = read.and_then(|()| hand_on.check_ended().map_err(|e| self.stored.wrong(e)));
+        ui.transfer_done();
+        match read {
+            Ok(()) => receive.finish()?,
+            // it has ended before its input: its own words tell why
+            Err(error) if refused => return Err(receive.finish().err().unwrap_or(error)),
+            // 'zfs receive' keeps what it has
+            Err(error) if error.status == Status::TryAgain => {
+                return Err(error.hint("the same command goes on where this one has ended"));
+            }
+            Err(error) => return Err(error),
+        }
+        ui.note(&format!(
+            "received {} into {target}: {}",
+            self.entry.backup().in_words(),
+            human_size(size - from)
+        ));
+        Ok(())
+    }
+}
+
+/// What stands between the stored bytes and `zfs receive`: nothing, or what makes them go on where it was interrupted.
+enum Onward {
+    Whole,
+    Rest(Box<Start>),
+}
+
+enum Trouble {
+    Stream(StreamError),
+    Write(io::Error),
+}
+
+impl From<StreamError> for Trouble {
+    fn from(e: StreamError) -> Self {
+        Trouble::Stream(e)
+    }
+}
+
+impl Onward {
+    fn new(start: Option<Start>) -> Self {
+        start.map_or(Onward::Whole, |start| Onward::Rest(Box::new(start)))
+    }
+
+    fn push(&mut self, chunk: &[u8], to: &mut impl Write) -> std::result::Result<(), Trouble> {
+        match self {
+            Onward::Whole => to.write_all(chunk).map_err(Trouble::Write),
+            Onward::Rest(start) => {
+                to.write_all(&std::mem::take(&mut start.head)).map_err(Trouble::Write)?;
+                start.resuming.push(chunk, |bytes| to.write_all(bytes).map_err(Trouble::Write))
+            }
+        }
+    }
+
+    fn check_ended(&self) -> std::result::Result<(), StreamError> {
+        match self {
+            Onward::Whole => Ok(()),
+            Onward::Rest(start) => start.resuming.check_ended(),
+        }
+    }
+}
