@@ -1,7 +1,7 @@
 //! An S3 server of the tests' own, on loopback. It keeps objects and uploads in memory, checks every signature and body hash,
 //! counts the requests, and fails on script: see [`Act`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -119,6 +119,8 @@ pub struct State {
     pub log: Vec<(&'static str, String)>,
     pub powers: Powers,
     faults: Vec<Fault>,
+    /// What the first request for each range meets, and the ranges that have had it.
+    each_range: Option<(Act, HashSet<String>)>,
     next_id: u32,
 }
 
@@ -135,6 +137,11 @@ impl State {
             Some(object) => &object.bytes,
             None => panic!("no object {key} in {:?}", self.keys()),
         }
+    }
+    fn first_of_its_range(&mut self, request: &Request) -> Option<Act> {
+        let range = request.header("range")?;
+        let (act, had) = self.each_range.as_mut()?;
+        had.insert(format!("{} {range}", request.path)).then(|| act.clone())
     }
     pub fn put(&mut self, key: &str, bytes: &[u8]) {
         let etag = format!("\"{}\"", &hex(&sha256(bytes))[..32]);
@@ -162,6 +169,7 @@ impl S3 {
             log: vec![],
             powers,
             faults: vec![],
+            each_range: None,
             next_id: 0,
         }));
         let s3 = S3 {
@@ -194,6 +202,10 @@ impl S3 {
     pub fn fault(&self, call: &'static str, skip: usize, times: usize, act: Act) {
         self.state().faults.push(Fault { call, skip, times, act });
     }
+    /// The first request for each range of each object meets `act`.
+    pub fn fault_each_range(&self, act: Act) {
+        self.state().each_range = Some((act, HashSet::new()));
+    }
     pub fn no_more_faults(&self) {
         self.state().faults.clear();
     }
@@ -214,7 +226,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32) {
         let act = {
             let mut state = state.lock().unwrap();
             state.log.push((call, request.key()));
-            next_act(&mut state.faults, call)
+            next_act(&mut state.faults, call).or_else(|| state.first_of_its_range(&request))
         };
         match act {
             Some(Act::Drop) => break,
