@@ -1,7 +1,7 @@
 //! What lies in the bucket beside the backups: data without a manifest, unfinished uploads, objects of the older Python tool.
 //! `recover` names each, with what to do about it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Reader;
 use crate::backup::Link;
@@ -11,7 +11,7 @@ use crate::names::Guid;
 use crate::s3::calls::Open;
 use crate::s3::reply::{Object, Upload};
 use crate::shell::{abort_multipart_upload, quoted};
-use crate::store::format::{Contents, Entry};
+use crate::store::format::{Contents, Entry, State};
 use crate::ui::Ui;
 use crate::units::human_size;
 
@@ -76,8 +76,8 @@ pub fn tell_of_the_rest(reader: &Reader, seen: &[Seen], pending: Option<Link>, u
 }
 
 fn tell_of_data(contents: &Contents, seen: &[Seen], pending: Option<Link>, ui: &Ui) {
-    let stored: HashSet<Link> = contents.entries.iter().map(Entry::link).collect();
-    let all = seen.iter().map(|seen| &seen.link).chain(&stored);
+    let stored: HashMap<Link, &Entry> = contents.entries.iter().map(|entry| (entry.link(), entry)).collect();
+    let all = seen.iter().map(|seen| &seen.link).chain(stored.keys());
     let bases: HashSet<Guid> = all.filter_map(|link| link.base).collect();
     let manifests = seen.iter().filter(|seen| seen.kind == Kind::Manifest);
     let whole: HashSet<(&str, Link)> = manifests.map(Seen::backup).collect();
@@ -87,9 +87,13 @@ fn tell_of_data(contents: &Contents, seen: &[Seen], pending: Option<Link>, ui: &
             Kind::Segment(1) => format!(", but may be whole: aws s3 cp {url} - | zfs receive -u …"),
             _ => String::new(),
         };
-        let then = match bases.contains(&it.link.snapshot) || stored.contains(&it.link) {
-            true => "backups hang on it, or the store has it: keep it".to_string(),
-            false => format!("if no host is storing it, and it is not wanted: aws s3 rm {url}"),
+        let then = match stored.get(&it.link) {
+            Some(Entry { state: State::Removing, .. }) => {
+                "its removal was interrupted, and the same 'zfs2s3 remove' goes on with it".to_string()
+            }
+            Some(_) => "the store has it: keep it".to_string(),
+            None if bases.contains(&it.link.snapshot) => "backups hang on it: keep it".to_string(),
+            None => format!("if no host is storing it, and it is not wanted: aws s3 rm {url}"),
         };
         ui.warning(&format!(
             "the object '{}' ({}, {}) has no manifest{by_hand}; {then}",

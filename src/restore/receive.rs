@@ -53,7 +53,7 @@ impl Receiving<'_> {
             Err(error) => return Err(error),
         }
         ui.note(&format!(
-            "received {} into {target}: {}",
+            "received {}, into {target}: {}",
             self.entry.backup().in_words(),
             human_size(size - from)
         ));

@@ -128,6 +128,10 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
         "{said}"
     );
     assert!(said.contains("'tank/b@9' is in the store and in the bucket, and not the same"), "{said}");
+    assert!(
+        said.contains("has no manifest, but may be whole: ") && said.contains("; the store has it: keep it"),
+        "{said}"
+    );
     assert_eq!(host.store_text(), changed, "nothing is taken away");
 }
 
@@ -195,10 +199,7 @@ fn what_no_chain_reaches_is_named_and_not_added() {
         "{said}"
     );
     assert!(said.contains(&format!("aws s3 cp s3://{BUCKET}/{own} - | zfs receive")), "{said}");
-    assert!(
-        said.contains("backups hang on it, or the store has it: keep it") && !said.contains("aws s3 rm"),
-        "{said}"
-    );
+    assert!(said.contains("; backups hang on it: keep it") && !said.contains("aws s3 rm"), "{said}");
     let listed = host.listed();
     let names: Vec<&str> = listed.iter().map(|line| line.split(" 700").next().unwrap()).collect();
     assert_eq!(names, ["tank/a@1 -", "tank/a@4 tank/a@1"]);
@@ -370,6 +371,18 @@ fn one_backup_under_two_names_is_taken_once() {
     assert!(said.contains("'tank/a@1' is in the bucket under another name, too"), "{said}");
     assert!(said.contains("nothing to add: 1 in the store and in the bucket"), "{said}");
     assert_eq!(host.store_text(), renamed);
+}
+
+#[test]
+fn what_is_being_removed_is_told_so() {
+    let host = chain();
+    host.s3.fault("DeleteObject", 1, 1, Act::KillBefore);
+    host.run("remove -i @1 tank/a@4").expect(-9);
+    host.s3.no_more_faults();
+    let said = host.ok("recover").stderr;
+    assert!(said.contains("; its removal was interrupted, and the same 'zfs2s3 remove' goes on"), "{said}");
+    host.ok("remove -i @1 tank/a@4");
+    assert_eq!(host.ok("recover").stderr, "zfs2s3: nothing to add: 4 in the store and in the bucket\n");
 }
 
 /// `remove` would delete what is whole.

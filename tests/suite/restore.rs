@@ -282,8 +282,8 @@ fn an_interrupted_receive_goes_on_as_zfs_send_t_would() {
             lines,
             [
                 "zfs2s3: going on with tank/src@s1, full, of which tank/new has the first 163K",
-                "zfs2s3: received tank/src@s1, full into tank/new: 942K",
-                "zfs2s3: received tank/src@s2, incremental from tank/src@s1 into tank/new: 283K",
+                "zfs2s3: received tank/src@s1, full, into tank/new: 942K",
+                "zfs2s3: received tank/src@s2, incremental from tank/src@s1, into tank/new: 283K",
             ]
         );
         let got = received(&host, "tank/new");
