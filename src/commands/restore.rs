@@ -46,6 +46,9 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     }
     let (first, steps) = match &found.token {
         Some(token) if !args.discard => {
+            context
+                .ui
+                .note(&format!("looking for the place where the receive into {target} was interrupted"));
             let (first, then) = go_on(&zfs, &reader, token, target, &has)?;
             let part = first.entry.backup().in_words();
             let hint = format!("{target} holds a part of {part}; {HOW_TO_DROP}");

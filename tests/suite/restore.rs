@@ -281,6 +281,7 @@ fn an_interrupted_receive_goes_on_as_zfs_send_t_would() {
         assert_eq!(
             lines,
             [
+                "zfs2s3: looking for the place where the receive into tank/new was interrupted",
                 "zfs2s3: going on with tank/src@s1, full, of which tank/new has the first 163K",
                 "zfs2s3: received tank/src@s1, full, into tank/new: 942K",
                 "zfs2s3: received tank/src@s2, incremental from tank/src@s1, into tank/new: 283K",
