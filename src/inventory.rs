@@ -138,7 +138,8 @@ impl Inventory {
         match self.known.get(&backup.link()) {
             Some(Known { in_store: true, lost: Some(lost), name }) => {
                 return Error::refused(format!("the store has '{name}' already, but {lost}")).hint(format!(
-                    "'zfs2s3 remove {name}' takes it out of the store, if nothing hangs on it"
+                    "'zfs2s3 remove {name}' removes what is left of it, if nothing hangs on it; else move the store away, \
+                     store it again, and 'zfs2s3 recover -m' brings back the rest"
                 ));
             }
             Some(Known { in_store: true, lost: None, name }) if *name != backup.to_string() => {
@@ -159,6 +160,14 @@ impl Inventory {
             .hint(RECOVER),
             _ => Error::refused(format!("'{backup}' is stored already")),
         }
+    }
+
+    /// A name under which the bucket has this backup, too, and the store does not know it.
+    pub fn other_name(&self, backup: &Backup) -> Option<&str> {
+        let strangers = self.strangers.get(&backup.link()).filter(|_| !self.is_in_store(backup))?;
+        let whole =
+            strangers.iter().find(|s| s.manifest && s.data && s.snapshot_name != backup.snapshot.name);
+        whole.map(|stranger| stranger.snapshot_name.as_str())
     }
 
     fn is_in_store(&self, backup: &Backup) -> bool {

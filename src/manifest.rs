@@ -9,6 +9,7 @@ use crate::backup::{Backup, Point};
 use crate::chunks::MAX_CHUNK;
 use crate::digest::{Composite, Sha256};
 use crate::utc::Utc;
+use crate::yaml;
 
 /// A reader refuses any other.
 pub const VERSION: u32 = 1;
@@ -73,6 +74,10 @@ impl Manifest {
             base: backup.base.clone(),
             stream,
         }
+    }
+
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        yaml::from_str(std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8")?)
     }
 
     /// Checks what a manifest says against itself: that this version can read the stream, and that the chunks are as many as each

@@ -78,70 +78,84 @@ fn entry_of_own(
     })
 }
 
+/// What was found in the bucket.
+#[derive(Default)]
+pub struct Found {
+    /// The backups whose manifests and data are there.
+    pub entries: Vec<Entry>,
+    /// Those whose manifests are there, and of no use: name and link.
+    pub unread: HashSet<(String, Link)>,
+    /// The keys of the Python tool's objects.
+    pub python: HashSet<String>,
+}
+
 /// How the bucket and the store differ.
 #[derive(Debug, Default, PartialEq)]
 pub struct Difference {
     /// In the bucket, not in the store, and restorable: in the order in which they were stored.
     pub to_add: Vec<Entry>,
+    /// In the store, and in the bucket otherwise, or under another name: what the store says, and what the bucket does.
+    pub to_replace: Vec<(String, Entry)>,
     /// In the bucket, but no chain leads to their base.
     pub unsound: Vec<String>,
-    /// In the store, without a manifest in the bucket.
+    /// In the store, and not in the bucket.
     pub lost: Vec<String>,
-    /// In both, and not the same.
-    pub unequal: Vec<String>,
     /// In the bucket under two names (a snapshot that was renamed), of which the store's counts, else the first.
     pub twice: Vec<String>,
     pub same: usize,
 }
 
-impl Difference {
-    /// Can all be restored that is in the store or in the bucket?
-    pub fn all_is_well(&self) -> bool {
-        self.unsound.is_empty() && self.lost.is_empty() && self.unequal.is_empty()
-    }
-}
-
-/// `unread`: there are manifests of these in the bucket, but they were of no use.
-pub fn compare(store: &Contents, mut found: Vec<Entry>, unread: &HashSet<Link>) -> Difference {
+pub fn compare(store: &Contents, found: Found) -> Difference {
     let mut difference = Difference::default();
     let known: HashMap<Link, &Entry> = store.entries.iter().map(|entry| (entry.link(), entry)).collect();
-    found.sort_by_key(|entry| known.get(&entry.link()).is_none_or(|there| there.stream != entry.stream));
-    let mut seen = HashSet::new();
-    found.retain(|entry| {
-        let first = seen.insert(entry.link());
-        if !first {
-            difference.twice.push(entry.backup().to_string());
-        }
-        first
-    });
-    let by_link: HashMap<Link, &Entry> = found.iter().map(|entry| (entry.link(), entry)).collect();
-    let mut equal: HashSet<Link> = HashSet::new();
-    for entry in store.entries.iter().filter(|entry| entry.stream.is_some() && entry.state == State::Stored) {
+    let (mut entries, twice) = one_for_each_link(found.entries, &known);
+    difference.twice = twice;
+    let by_link: HashMap<Link, &Entry> = entries.iter().map(|entry| (entry.link(), entry)).collect();
+    let mut borne_out: HashSet<Link> = HashSet::new();
+    let mut otherwise: HashMap<Link, String> = HashMap::new();
+    for entry in store.entries.iter().filter(|entry| entry.state == State::Stored) {
+        let name = entry.backup().to_string();
         match by_link.get(&entry.link()) {
-            None if unread.contains(&entry.link()) => {}
-            None => difference.lost.push(entry.backup().to_string()),
             Some(there) if there.stream == entry.stream => {
-                equal.insert(entry.link());
+                difference.same += 1;
+                borne_out.insert(entry.link());
             }
-            Some(_) => difference.unequal.push(entry.backup().to_string()),
+            _ if entry.stream.is_none() && found.python.contains(&keys::python(&entry.backup())) => {
+                borne_out.insert(entry.link());
+            }
+            Some(_) => {
+                otherwise.insert(entry.link(), name);
+            }
+            None if found.unread.contains(&(entry.snapshot.name.clone(), entry.link())) => {}
+            None => difference.lost.push(name),
         }
     }
-    difference.same = equal.len();
-    found.retain(|entry| !known.contains_key(&entry.link()));
-    let kept = store.entries.iter().filter(|entry| entry.state == State::Stored);
+    entries.retain(|entry| !known.contains_key(&entry.link()) || otherwise.contains_key(&entry.link()));
     // what the bucket does not bear out leads nowhere
-    let borne_out = |entry: &&Entry| entry.stream.is_none() || equal.contains(&entry.link());
-    let members: Vec<Member> = kept
-        .filter(borne_out)
-        .chain(&found)
-        .map(|entry| Member { link: entry.link(), intact: true })
-        .collect();
-    let reached = recoverable(&members);
+    let members = borne_out.into_iter().chain(entries.iter().map(Entry::link));
+    let reached = recoverable(&members.map(|link| Member { link, intact: true }).collect::<Vec<_>>());
     let (sound, unsound): (Vec<Entry>, Vec<Entry>) =
-        found.into_iter().partition(|entry| entry.link().base.is_none_or(|base| reached.contains(&base)));
+        entries.into_iter().partition(|entry| entry.link().base.is_none_or(|base| reached.contains(&base)));
     difference.unsound = unsound.iter().map(|entry| entry.backup().to_string()).collect();
-    difference.to_add = in_order(sound);
+    for entry in in_order(sound) {
+        match otherwise.remove(&entry.link()) {
+            Some(name) => difference.to_replace.push((name, entry)),
+            None => difference.to_add.push(entry),
+        }
+    }
     difference
+}
+
+/// The store's, else the one of the store's name, else the first; and the others' names.
+fn one_for_each_link(mut entries: Vec<Entry>, known: &HashMap<Link, &Entry>) -> (Vec<Entry>, Vec<String>) {
+    entries.sort_by_key(|entry| match known.get(&entry.link()) {
+        Some(known) => (known.stream != entry.stream, known.snapshot.name != entry.snapshot.name),
+        None => (false, false),
+    });
+    let mut seen = HashSet::new();
+    let (first, others): (Vec<Entry>, Vec<Entry>) =
+        entries.into_iter().partition(|entry| seen.insert(entry.link()));
+    (first, others.iter().map(|entry| entry.backup().to_string()).collect())
 }
 
 /// As they were stored: by time, and where that is the same, a base before what hangs on it.

@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_are_never_looked_for_in_the_current_folder() {
+    fn an_empty_path_is_not_the_current_folder() {
         assert_eq!(search_path(""), SBIN);
         assert_eq!(search_path(":/usr/bin::/bin:"), format!("/usr/bin:/bin:{SBIN}"));
     }

@@ -64,10 +64,12 @@ pub fn tell_of_the_rest(reader: &Reader, seen: &[Seen], pending: Option<Link>, u
         keys::parse(prefix, &upload.key).is_some_and(|parsed| Some(parsed.link) != pending)
     };
     for Upload { key, upload_id, initiated } in uploads.iter().filter(ours) {
-        let parts = reader.client.list_parts(Open { key, upload_id, checksums: false })?.unwrap_or_default();
+        let size = match reader.client.list_parts(Open { key, upload_id, checksums: false }) {
+            Ok(parts) => human_size(parts.iter().flatten().map(|part| part.size).sum()),
+            Err(_) => "size unknown".to_string(),
+        };
         ui.warning(&format!(
-            "an upload of '{key}' ({}, {}) is unfinished; if no host is at it: {}",
-            human_size(parts.iter().map(|part| part.size).sum()),
+            "an upload of '{key}' ({size}, {}) is unfinished; if no host is at it: {}",
             one_line(initiated.as_deref().unwrap_or("age unknown")),
             abort_multipart_upload(&reader.store.contents.bucket, key, &one_line(upload_id))
         ));
@@ -92,7 +94,9 @@ fn tell_of_data(contents: &Contents, seen: &[Seen], pending: Option<Link>, ui: &
                 "its removal was interrupted, and the same 'zfs2s3 remove' goes on with it".to_string()
             }
             Some(_) => "the store has it: keep it".to_string(),
-            None if bases.contains(&it.link.snapshot) => "backups hang on it: keep it".to_string(),
+            None if bases.contains(&it.link.snapshot) => "backups hang on it: keep it, or move it aside \
+                 ('aws s3 mv') where the snapshot is still there to be stored again"
+                .to_string(),
             None => format!("if no host is storing it, and it is not wanted: aws s3 rm {url}"),
         };
         ui.warning(&format!(

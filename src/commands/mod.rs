@@ -113,7 +113,18 @@ impl Context {
         let Some(overview) = progress::overview(&self.folder)? else {
             return Err(Error::pending("no upload is pending"));
         };
-        let Intent { bucket, prefix, .. } = &overview.intent;
+        self.check_place(&overview.intent, None)?;
+        let upload = self.upload()?;
+        self.check_place(&overview.intent, Some(&upload.endpoint))?;
+        Ok((overview, upload))
+    }
+
+    /// A pending upload goes on only where it began.
+    fn check_place(
+        &self,
+        Intent { bucket, prefix, endpoint, .. }: &Intent,
+        here: Option<&str>,
+    ) -> Result<()> {
         if *bucket != self.local.bucket || *prefix != self.local.prefix {
             return Err(Error::failed(format!(
                 "the pending upload is for bucket '{bucket}', prefix '{prefix}', not for bucket '{}', prefix '{}'",
@@ -121,15 +132,13 @@ impl Context {
             ))
             .hint("set ZFS2S3_BUCKET and ZFS2S3_PREFIX as they were when it began"));
         }
-        let upload = self.upload()?;
-        if overview.intent.endpoint != upload.endpoint {
-            return Err(Error::failed(format!(
-                "the pending upload is for the server {}, not for {}",
-                overview.intent.endpoint, upload.endpoint
-            ))
-            .hint("set AWS_ENDPOINT_URL or AWS_REGION as they were when it began"));
+        match here {
+            Some(here) if here != endpoint => {
+                Err(Error::failed(format!("the pending upload is for the server {endpoint}, not for {here}"))
+                    .hint("set AWS_ENDPOINT_URL or AWS_REGION as they were when it began"))
+            }
+            _ => Ok(()),
         }
-        Ok((overview, upload))
     }
 
     /// What an upload works with.

@@ -1,6 +1,6 @@
 //! `recover`: the store again, from what the bucket says. It deletes nothing, in the bucket or in the store.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,59 +12,80 @@ use crate::error::{Error, Result};
 use crate::keys::Kind;
 use crate::manifest::{Manifest, largest};
 use crate::progress;
-use crate::recover::{Difference, Why, compare, entry_of, is_python_key};
+use crate::recover::{Difference, Found, Why, compare, entry_of, is_python_key};
 use crate::s3::failure;
 use crate::shell::quoted;
 use crate::store::format::{Contents, Entry};
 use crate::ui::Ui;
 use crate::units::count;
-use crate::yaml;
 
 pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
     let _lock = if args.dry_run { None } else { Some(context.lock("recover")?) };
     progress::refuse_python_upload(&context.folder, &context.local.bucket)?;
-    let pending = progress::overview(&context.folder)?.map(|overview| overview.intent.backup());
-    if let Some(backup) = &pending {
-        context.ui.note(&format!("the upload of {} is pending, and is left alone", backup.in_words()));
-    }
     let mut reader = context.reader()?;
-    let found = look(&reader, pending.map(|backup| backup.link()), &context.ui)?;
-    let difference = compare(&reader.store.contents, found.entries, &found.unread);
+    let pending = progress::overview(&context.folder)?.map(|overview| overview.intent);
+    if let Some(intent) = &pending {
+        // with the store of another place in its way it could not go on
+        context.check_place(intent, Some(&reader.store.contents.endpoint))?;
+        let backup = intent.backup().in_words();
+        context.ui.note(&format!("the upload of {backup} is pending, and is left alone"));
+    }
+    let link = pending.as_ref().map(|intent| intent.backup().link());
+    // one that is in the store is stored, and only its end is pending
+    let left_alone = link.filter(|link| reader.store.contents.entries.iter().all(|e| e.link() != *link));
+    let found = look(&reader, left_alone, &context.ui)?;
+    let all_was_read = found.unread.is_empty();
+    let difference = compare(&reader.store.contents, found);
     say(&difference, &context.ui);
-    let all_is_well = found.unread.is_empty() && difference.all_is_well();
-    add(context, args, &mut reader, difference)?;
-    match all_is_well {
-        true => Ok(()),
-        false => Err(Error::failed("not all of the backups in the bucket and in the store can be restored")
-            .hint("the warnings say which, and why")),
+    let all_is_well = all_was_read && difference.unsound.is_empty() && difference.lost.is_empty();
+    let added = add(context, args, &mut reader, difference);
+    match added {
+        Ok(()) if !all_is_well => {
+            Err(Error::failed("not all of the backups in the bucket and in the store can be restored")
+                .hint("the warnings say which, and why"))
+        }
+        Err(error) if pending.is_some() => Err(error.hint("end the pending upload, and run it again")),
+        added => added,
     }
 }
 
 fn add(context: &Context, args: &cli::Recover, reader: &mut Reader, difference: Difference) -> Result<()> {
+    let Difference { to_add, to_replace, same, .. } = difference;
     let had_some = !reader.store.contents.entries.is_empty();
-    let new = count(difference.to_add.len() as u64, "backup");
-    if difference.to_add.is_empty() {
+    let new = count((to_add.len() + to_replace.len()) as u64, "backup");
+    if to_add.is_empty() && to_replace.is_empty() {
         if !had_some {
             return Err(nothing_found(&reader.store.contents));
         }
-        context.ui.note(&format!("nothing to add: {} in the store and in the bucket", difference.same));
+        context.ui.note(&format!("nothing to add: {same} in the store and in the bucket"));
         return Ok(());
     }
     let not_without_merge = had_some && !args.merge;
     if args.dry_run {
         let with = if not_without_merge { "with -m " } else { "" };
         context.ui.note(&format!("{with}would add {new} to the store"));
-        let lines: String = difference.to_add.iter().map(|entry| format!("{}\n", entry.backup())).collect();
-        return context.ui.data(&lines);
+        let all = to_add.iter().chain(to_replace.iter().map(|(_, there)| there));
+        return context.ui.data(&all.map(|entry| format!("{}\n", entry.backup())).collect::<String>());
     }
     if not_without_merge {
-        for entry in &difference.to_add {
+        for entry in &to_add {
             context.ui.note(&format!("'{}' is in the bucket, and not in the store", entry.backup()));
         }
-        return Err(Error::failed(format!("the bucket has {new} that the store does not have"))
-            .hint("'zfs2s3 recover -m' adds them to the store"));
+        return Err(Error::failed(format!(
+            "the bucket has {new} that the store does not have, or has otherwise"
+        ))
+        .hint("'zfs2s3 recover -m' takes them into the store"));
     }
-    reader.store.contents.entries.extend(difference.to_add);
+    let entries = &mut reader.store.contents.entries;
+    for (_, there) in to_replace {
+        entries
+            .iter_mut()
+            .filter(|entry| entry.link() == there.link())
+            .for_each(|entry| *entry = there.clone());
+    }
+    entries.extend(to_add);
+    // as they were stored, as everywhere; the Python tool's, whose times are not known, stay first
+    entries.sort_by_key(|entry| entry.stream.as_ref().map(|stream| stream.stored));
     reader.store.save()?;
     context.ui.note(&format!("added {new} to the store"));
     Ok(())
@@ -80,14 +101,6 @@ fn nothing_found(Contents { bucket, prefix, .. }: &Contents) -> Error {
     )
 }
 
-#[derive(Default)]
-struct Found {
-    /// The backups whose manifests and data are in the bucket.
-    entries: Vec<Entry>,
-    /// Those whose manifests were passed over.
-    unread: HashSet<Link>,
-}
-
 /// Looks through the bucket, and tells what else is there. A backup whose upload is pending is for `resume_upload`.
 fn look(reader: &Reader, pending: Option<Link>, ui: &Ui) -> Result<Found> {
     let prefix = reader.store.contents.prefix.as_str();
@@ -95,7 +108,9 @@ fn look(reader: &Reader, pending: Option<Link>, ui: &Ui) -> Result<Found> {
     let wanted = |object: &_| Seen::of(prefix, object).is_some() || python(&object.key);
     let objects = reader.client.list_objects(prefix, wanted)?;
     let seen: Vec<Seen> = objects.iter().filter_map(|object| Seen::of(prefix, object)).collect();
-    let found = found(read_manifests(reader, &seen, pending)?, ui);
+    let mut found = found(read_manifests(reader, &seen, pending)?, ui);
+    let of_python = objects.iter().filter(|object| python(&object.key));
+    found.python = of_python.map(|object| object.key.clone()).collect();
     leftovers::tell_of_python(&reader.store.contents.entries, &objects, &python, ui);
     leftovers::tell_of_the_rest(reader, &seen, pending, ui)?;
     Ok(found)
@@ -104,23 +119,23 @@ fn look(reader: &Reader, pending: Option<Link>, ui: &Ui) -> Result<Found> {
 /// What became of a manifest.
 type Outcome = std::result::Result<Entry, Why>;
 
-fn found(read: BTreeMap<&str, (Link, Outcome)>, ui: &Ui) -> Found {
+fn found(read: BTreeMap<&str, (&Seen, Outcome)>, ui: &Ui) -> Found {
     let mut found = Found::default();
     let mut elsewhere: BTreeMap<String, u64> = BTreeMap::new();
-    for (key, (link, outcome)) in read {
+    for (key, (seen, outcome)) in read {
         match outcome {
             Ok(entry) => found.entries.push(entry),
             Err(Why::OtherPrefix(prefix)) => *elsewhere.entry(prefix).or_default() += 1,
             Err(Why::Wrong(why)) => {
                 ui.warning(&format!("the manifest '{key}' is passed over: {why}"));
-                found.unread.insert(link);
+                found.unread.insert((seen.name.clone(), seen.link));
             }
         }
     }
     if !found.unread.is_empty() {
         ui.note(
-            "what is passed over is left as it is; in a bucket with versioning an older version may be good: \
-             'aws s3api list-object-versions'",
+            "what is passed over is left as it is; in a bucket with versioning an older version may be good \
+             ('aws s3api list-object-versions'); to store such a backup again, move its objects aside first ('aws s3 mv')",
         );
     }
     for (prefix, backups) in elsewhere {
@@ -136,9 +151,9 @@ fn found(read: BTreeMap<&str, (Link, Outcome)>, ui: &Ui) -> Found {
 /// Reads the manifests with parallel jobs, and checks each, by its key. A reply that cannot be had ends it.
 fn read_manifests<'a>(
     reader: &Reader,
-    seen: &'a [Seen],
+    seen: &'a [Seen<'a>],
     pending: Option<Link>,
-) -> Result<BTreeMap<&'a str, (Link, Outcome)>> {
+) -> Result<BTreeMap<&'a str, (&'a Seen<'a>, Outcome)>> {
     let Reader { client, store, jobs } = reader;
     let sizes: HashMap<&str, u64> = seen.iter().map(|s| (s.object.key.as_str(), s.object.size)).collect();
     let mut data: HashMap<(&str, Link), u64> = HashMap::new();
@@ -146,11 +161,10 @@ fn read_manifests<'a>(
         let sum = data.entry(segment.backup()).or_default();
         *sum = sum.saturating_add(segment.object.size);
     }
-    let manifests: Vec<&Seen> =
+    let manifests: Vec<&'a Seen<'a>> =
         seen.iter().filter(|s| s.kind == Kind::Manifest && Some(s.link) != pending).collect();
     let entry = |key: &str, bytes: Vec<u8>| -> Outcome {
-        let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_string())?;
-        entry_of(&store.contents.prefix, key, yaml::from_str::<Manifest>(&text)?, &sizes)
+        entry_of(&store.contents.prefix, key, Manifest::read(&bytes)?, &sizes)
     };
     let next = AtomicUsize::new(0);
     let done = Mutex::new(BTreeMap::new());
@@ -160,18 +174,21 @@ fn read_manifests<'a>(
             scope.spawn(|| {
                 while let Some(manifest) = manifests.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let key = manifest.object.key.as_str();
-                    let most = largest(data.get(&manifest.backup()).copied().unwrap_or_default());
-                    let outcome = match client.get(key, most) {
-                        Ok(bytes) => entry(key, bytes),
+                    let data = data.get(&manifest.backup()).copied();
+                    let outcome = match data.map(|size| client.get(key, largest(size))) {
+                        None => Err(Why::Wrong("the bucket has none of its data".to_string())),
+                        Some(Ok(bytes)) => entry(key, bytes),
                         // in an archive class, say, or deleted meanwhile
-                        Err(error) if error.kind == failure::Kind::Final => Err(Why::Wrong(error.describe())),
-                        Err(error) => {
+                        Some(Err(error)) if error.kind == failure::Kind::Final => {
+                            Err(Why::Wrong(error.describe()))
+                        }
+                        Some(Err(error)) => {
                             gave_up.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
                             next.store(manifests.len(), Ordering::SeqCst);
                             break;
                         }
                     };
-                    done.lock().unwrap_or_else(|e| e.into_inner()).insert(key, (manifest.link, outcome));
+                    done.lock().unwrap_or_else(|e| e.into_inner()).insert(key, (*manifest, outcome));
                 }
             });
         }
@@ -192,11 +209,15 @@ fn say(difference: &Difference, ui: &Ui) {
         ));
     }
     for name in &difference.lost {
-        ui.warning(&format!("'{name}' is in the store, but its manifest is not in the bucket"));
+        ui.warning(&format!("'{name}' is in the store, but not in the bucket"));
     }
-    for name in &difference.unequal {
-        ui.warning(&format!(
-            "'{name}' is in the store and in the bucket, and not the same: the store's stays"
-        ));
+    for (name, there) in &difference.to_replace {
+        let there = there.backup().to_string();
+        ui.warning(&match *name == there {
+            true => format!("'{name}' is in the store and in the bucket, and not the same"),
+            false => {
+                format!("'{name}' is in the store, but in the bucket only under another name: '{there}'")
+            }
+        });
     }
 }

@@ -6,6 +6,10 @@ use super::wanted::Wanted;
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::inventory::Inventory;
+use crate::keys;
+use crate::manifest::{Manifest, largest};
+use crate::s3::client::Client;
+use crate::s3::failure::Kind;
 use crate::store::format::{Contents, Entry, State};
 use crate::units::{count, human_size};
 
@@ -22,6 +26,7 @@ pub fn run(context: &Context, args: &cli::Remove) -> Result<()> {
     Inventory::read(&client, &store.contents, &context.ui)?.check_remove(&entry.backup())?;
     let keys = entry.keys(&store.contents.prefix);
     check_not_shared(&store.contents, at, &keys)?;
+    check_is_the_stored_one(&client, &store.contents.prefix, &entry)?;
     if args.dry_run {
         return context.ui.data(&plan(&store.contents.bucket, &entry, &keys));
     }
@@ -56,6 +61,26 @@ fn check_not_shared(contents: &Contents, at: usize, keys: &[String]) -> Result<(
             keys.first().map(String::as_str).unwrap_or_default()
         ))
         .hint("nothing was removed")),
+    }
+}
+
+/// Another host may have removed the backup, and stored it again: then this store knows nothing of what is there now.
+fn check_is_the_stored_one(client: &Client, prefix: &str, entry: &Entry) -> Result<()> {
+    let Some(known) = entry.stream.as_ref().filter(|_| entry.state == State::Stored) else { return Ok(()) };
+    let bytes = match client.get(&keys::manifest(prefix, &entry.backup()), largest(known.size)) {
+        Ok(bytes) => bytes,
+        // none is there, or none that may be read
+        Err(failure) if failure.kind == Kind::Final => return Ok(()),
+        Err(failure) => return Err(failure.into()),
+    };
+    match Manifest::read(&bytes) {
+        Ok(there) if there.stream.clone().without_chunks() != *known => Err(Error::refused(format!(
+            "the bucket has another '{}' than this store knows: another host has stored it again, at {}",
+            entry.backup(),
+            there.stream.stored
+        ))
+        .hint("'zfs2s3 recover -m' takes it into the store; then it can be removed")),
+        _ => Ok(()),
     }
 }
 

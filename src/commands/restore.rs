@@ -39,8 +39,10 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
             }
             _ => format!("{there} is there already"),
         });
-        if found.token.is_some() && args.discard && !args.dry_run {
-            drop_the_part(&zfs, context, target)?;
+        match found.token.is_some() && args.discard {
+            true if args.dry_run => context.ui.note(&would_drop(target)),
+            true => drop_the_part(&zfs, context, target)?,
+            false => {}
         }
         return Ok(());
     }
@@ -58,10 +60,14 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
         }
         _ => (None, plan_what_can_be_read(&reader, &wanted, target, &has)?),
     };
+    let drops = found.token.is_some() && first.is_none();
     if args.dry_run {
+        if drops {
+            context.ui.note(&would_drop(target));
+        }
         return context.ui.data(&say(contents, first.as_ref(), &steps, &has, target));
     }
-    if found.token.is_some() && first.is_none() {
+    if drops {
         // only now that the rest is known to be possible
         drop_the_part(&zfs, context, target)?;
         if look_at(&zfs, target)?.without_the_part() != has {
@@ -85,6 +91,10 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
         receive(Receiving { entry, stored, start: None })?;
     }
     Ok(())
+}
+
+fn would_drop(target: &str) -> String {
+    format!("would drop the part of a stream in {target}")
 }
 
 fn drop_the_part(zfs: &Zfs, context: &Context, target: &str) -> Result<()> {

@@ -29,6 +29,9 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
     let backup = find(&upload.zfs, &snapshot, base.as_ref())?;
     let inventory = Inventory::read(&upload.client, &upload.store.contents, &context.ui)?;
     inventory.check_upload(&backup)?;
+    if let Some(name) = inventory.other_name(&backup) {
+        context.ui.note(&format!("the bucket has it already, as '{name}', which this store does not know"));
+    }
     for name in inventory.unrecoverable() {
         context.ui.warning(&format!(
             "'{name}' cannot be restored: its data, or those it hangs on, are not in the bucket"

@@ -16,7 +16,6 @@ use crate::store::format::Entry;
 use crate::stream::watch::Watch;
 use crate::stream::{StreamError, Tail, check_begin};
 use crate::ui::Ui;
-use crate::yaml;
 
 /// For objects of the Python tool, which have no chunks of their own. Bytes.
 const PYTHON_CHUNK: u64 = 16 << 20;
@@ -90,8 +89,7 @@ impl<'a> Stored<'a> {
             true => missing(&key),
             false => failure.into(),
         })?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| wrong("it is not UTF-8"))?;
-        let manifest: Manifest = yaml::from_str(text).map_err(|why| wrong(&why))?;
+        let manifest = Manifest::read(&bytes).map_err(|why| wrong(&why))?;
         drop(bytes);
         let chunks = manifest.checked_chunks().map_err(|why| wrong(&why))?;
         let same = manifest.snapshot.guid == entry.snapshot.guid

@@ -201,9 +201,7 @@ impl Upload {
     /// None where it is damaged, or not one that this version knows.
     pub(super) fn read_manifest(&self, key: &str) -> Result<Option<Manifest>> {
         let bytes = self.client.get(key, u64::MAX)?;
-        let manifest =
-            std::str::from_utf8(&bytes).ok().and_then(|text| yaml::from_str::<Manifest>(text).ok());
-        Ok(manifest.filter(|manifest| manifest.version == VERSION))
+        Ok(Manifest::read(&bytes).ok().filter(|manifest| manifest.version == VERSION))
     }
 
     /// Ends uploads of this backup's keys that are not in `keep` and have no parts: a Create whose reply was lost

@@ -94,7 +94,7 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
     let before = host.store_text();
     let said = host.fails(1, "recover");
     assert!(said.contains("the bucket has 5 backups that the store does not have"), "{said}");
-    assert!(said.contains("'zfs2s3 recover -m' adds them"), "{said}");
+    assert!(said.contains("'zfs2s3 recover -m' takes them into the store"), "{said}");
     assert!(said.contains("'-i tank/a@1 tank/a@4' is in the bucket, and not in the store"), "{said}");
     assert!(host.ok("recover -n").stderr.contains("with -m would add 5 backups to the store"));
     assert_eq!(host.store_text(), before);
@@ -118,21 +118,96 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
     );
     assert_eq!(host.store_text(), without);
     host.s3.state().objects.insert(manifest(3, Some(2)), data);
-    // in the store, and not in the bucket, or not the same
+    // in the store, and not in the bucket, or not the same: what the bucket has is taken, and nothing is taken away
     host.s3.state().objects.remove(&manifest(3, Some(2)));
-    let changed = host.store_text().replacen("\"size\":700", "\"size\":701", 1);
+    let text = host.store_text();
+    let good = text.lines().find(|line| line.contains("\"tank/b@9\"")).unwrap();
+    let changed = text.replace(good, &good.replace("\"size\":700", "\"size\":701"));
     host.write_data("stored_snapshots.yml", &changed);
-    let said = host.fails(1, "recover -m");
-    assert!(
-        said.contains("'-i tank/a@2 tank/a@3' is in the store, but its manifest is not in the bucket"),
-        "{said}"
-    );
+    let said = host.fails(1, "recover");
+    assert!(said.contains("'-i tank/a@2 tank/a@3' is in the store, but not in the bucket"), "{said}");
     assert!(said.contains("'tank/b@9' is in the store and in the bucket, and not the same"), "{said}");
     assert!(
         said.contains("has no manifest, but may be whole: ") && said.contains("; the store has it: keep it"),
         "{said}"
     );
-    assert_eq!(host.store_text(), changed, "nothing is taken away");
+    assert_eq!(host.store_text(), changed);
+    host.fails(1, "recover -m");
+    assert_eq!(host.store_text(), text);
+}
+
+/// Another host, which has recovered the same store, has removed a backup and stored it again.
+#[test]
+fn a_backup_that_was_stored_again_elsewhere_is_taken_up_before_it_may_go() {
+    let host = chain();
+    let before = host.store_text();
+    let own = manifest(4, Some(1));
+    let text = String::from_utf8(host.s3.state().bytes(&own).to_vec()).unwrap();
+    let stored = text.lines().find(|line| line.trim_start().starts_with("stored: ")).unwrap();
+    let again = text.replace(stored, "  stored: 2099-01-01T00:00:00Z");
+    host.s3.state().put(&own, again.as_bytes());
+    let said = host.fails(3, "remove -i @1 tank/a@4");
+    assert!(said.contains("another host has stored it again, at 2099-01-01T00:00:00Z"), "{said}");
+    assert!(said.contains("hint: 'zfs2s3 recover -m' takes it into the store"), "{said}");
+    host.fails(3, "remove -n -i @1 tank/a@4");
+    let said = host.fails(1, "recover");
+    assert!(
+        said.contains("'-i tank/a@1 tank/a@4' is in the store and in the bucket, and not the same"),
+        "{said}"
+    );
+    assert_eq!(host.store_text(), before);
+    host.ok("recover -m");
+    assert!(host.ok("list -H").stdout.contains("2099-01-01T00:00:00Z"));
+    host.ok("remove -i @1 tank/a@4");
+    host.assert_clean();
+}
+
+#[test]
+fn what_is_pending_in_another_place_is_not_shut_out() {
+    let mut host = Host::with_snapshots(2);
+    host.set("ZFS2S3_PREFIX", "b/");
+    host.ok("upload tank/a@2");
+    lose_the_store(&host);
+    host.set("ZFS2S3_PREFIX", "a/");
+    host.s3.fault("UploadPart", 0, 1, Act::KillBefore);
+    host.run("upload tank/a@1").expect(-9);
+    host.s3.no_more_faults();
+    host.set("ZFS2S3_PREFIX", "b/");
+    for line in ["recover", "recover -n"] {
+        let said = host.fails(1, line);
+        assert!(said.contains("the pending upload is for bucket 'test-bucket', prefix 'a/'"), "{said}");
+    }
+    assert!(!host.data("stored_snapshots.yml").exists());
+    host.set("ZFS2S3_PREFIX", "a/");
+    host.ok("resume_upload");
+    assert_eq!(host.listed().len(), 1);
+}
+
+#[test]
+fn what_the_python_tool_stored_is_looked_for_too() {
+    let host = Host::with_real_streams();
+    host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
+    host.s3.state().put("tank/src@s1", &real("full.zfs"));
+    host.s3.state().put("tank/src@s2 <- tank/src@s1", &real("incr.zfs"));
+    host.ok("recover");
+    host.s3.state().objects.remove("tank/src@s1");
+    let said = host.fails(1, "recover");
+    assert!(said.contains("'tank/src@s1' is in the store, but not in the bucket"), "{said}");
+}
+
+#[test]
+fn without_the_right_to_list_parts_it_goes_on() {
+    let host = chain();
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillBefore);
+    host.snapshot(S1, 900);
+    host.add_stream(S1, None, &made_stream(S1.1, 0, 700));
+    host.run("upload tank/src@s1").expect(-9);
+    host.s3.no_more_faults();
+    lose_the_store(&host);
+    host.s3.fault("ListParts", 0, 1000, Act::Status(403, "AccessDenied"));
+    let said = host.ok("recover").stderr;
+    assert!(said.contains(&format!("an upload of '{}' (size unknown, ", key(S1.0, S1.1, None))), "{said}");
+    assert_eq!(host.listed().len(), 5);
 }
 
 #[test]
@@ -179,7 +254,7 @@ fn damaged_and_hostile_manifests_are_named_and_passed_over() {
     }
     host.s3.state().put(&bypass, good.as_bytes());
     host.s3.state().objects.remove(&own);
-    assert!(host.fails(1, "recover").contains(&format!("the bucket has no object '{own}'")));
+    assert!(host.fails(1, "recover").contains("is passed over: the bucket has none of its data\n"));
 }
 
 #[test]
@@ -371,6 +446,16 @@ fn one_backup_under_two_names_is_taken_once() {
     assert!(said.contains("'tank/a@1' is in the bucket under another name, too"), "{said}");
     assert!(said.contains("nothing to add: 1 in the store and in the bucket"), "{said}");
     assert_eq!(host.store_text(), renamed);
+    // and where only the other name is left, that one
+    host.s3.state().objects.retain(|key, _| !key.starts_with("tank/b@1"));
+    let said = host.fails(1, "recover");
+    assert!(
+        said.contains("'tank/b@1' is in the store, but in the bucket only under another name: 'tank/a@1'"),
+        "{said}"
+    );
+    host.ok("recover -m");
+    assert_eq!(host.store_text(), lost);
+    host.ok("restore tank/a@1 tank/new");
 }
 
 #[test]
@@ -407,6 +492,19 @@ fn names_that_look_like_objects_of_ours_mislead_nobody() {
     let lost = lose_the_store(&host);
     assert_eq!(host.ok("recover").stderr, "zfs2s3: added 1 backup to the store\n");
     assert_eq!(host.store_text(), lost);
+}
+
+#[test]
+fn what_is_stored_but_for_the_end_of_its_upload_is_stored() {
+    let host = Host::with_snapshots(2);
+    host.s3.fault("ListMultipartUploads", 1, 1, Act::KillBefore);
+    host.run("upload tank/a@1").expect(-9);
+    host.s3.no_more_faults();
+    assert!(host.data("upload_progress.yml").exists() && host.listed() == ["tank/a@1 - 700 STANDARD stored"]);
+    let said = host.ok("recover").stderr;
+    assert!(said.contains("nothing to add: 1 in the store and in the bucket"), "{said}");
+    host.ok("resume_upload");
+    host.assert_clean();
 }
 
 /// The way out must not lead in a circle.

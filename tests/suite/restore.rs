@@ -376,7 +376,8 @@ fn a_part_that_cannot_be_gone_on_with_is_named() {
     // and what is there already needs it not
     assert!(host.ok("restore tank/src@s1 tank/new").stderr.contains("is there already"));
     assert_eq!(received(&host, "tank/new"), got);
-    host.ok("restore -n -A tank/src@s1 tank/new");
+    let said = host.ok("restore -n -A tank/src@s1 tank/new").stderr;
+    assert!(said.contains("would drop the part of a stream in tank/new"), "{said}");
     assert!(host.home().join("zfs/partial").exists());
     assert!(host.ok("restore -A tank/src@s1 tank/new").stderr.contains("dropping the part"));
     assert!(!host.home().join("zfs/partial").exists());
@@ -396,7 +397,8 @@ fn what_an_interrupted_receive_has_left_is_dropped_only_if_asked() {
             && said.contains("hint: -A drops that part"),
         "{said}"
     );
-    host.ok("restore -n -A tank/a@2 tank/new");
+    let said = host.ok("restore -n -A tank/a@2 tank/new").stderr;
+    assert!(said.contains("would drop the part of a stream in tank/new"), "{said}");
     assert!(host.home().join("zfs/partial").exists());
     host.ok("restore -A tank/a@2 tank/new");
     assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1)]));
