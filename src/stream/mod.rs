@@ -9,6 +9,7 @@
 pub mod fletcher;
 pub mod record;
 pub mod resuming;
+pub mod split;
 pub mod watch;
 
 use std::fmt;

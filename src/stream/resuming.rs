@@ -8,6 +8,7 @@
 
 use super::fletcher::{SUMS, Span, Sums};
 use super::record::{CHECKSUM, Kind, RECORD, Record};
+use super::split::{Piece, Split};
 use super::{MAGIC, StreamError};
 
 /// `DMU_BACKUP_FEATURE_RESUMING` where `drr_versioninfo` has it: 2 bits up.
@@ -35,11 +36,8 @@ pub struct Resuming {
     given: Sums,
     /// As the whole stream has them; not known where something was left out, until the next record.
     taken: Option<Sums>,
-    /// A record of which not all bytes have come.
-    record: Vec<u8>,
+    split: Split,
     payload: Span,
-    /// Bytes of the payload that are still to come.
-    left: usize,
     ended: bool,
 }
 
@@ -70,9 +68,8 @@ impl Resuming {
             toguid: whole.u64(40),
             given: Sums::default().then(&Span::of(&bytes)),
             taken: Some(as_it_was),
-            record: Vec::with_capacity(RECORD),
+            split: Split::default(),
             payload: Span::default(),
-            left: 0,
             ended: false,
         };
         Ok((resuming, bytes))
@@ -89,26 +86,18 @@ impl Resuming {
         mut bytes: &[u8],
         mut hand_on: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        while !bytes.is_empty() {
-            if self.left > 0 {
-                let (payload, rest) = bytes.split_at(bytes.len().min(self.left));
-                self.payload.push(payload);
-                hand_on(payload)?;
-                self.left -= payload.len();
-                if self.left == 0 {
-                    let payload = std::mem::take(&mut self.payload);
-                    self.given = self.given.then(&payload);
-                    self.taken = self.taken.map(|sums| sums.then(&payload));
+        while let Some(piece) = self.split.take(&mut bytes) {
+            match piece {
+                Piece::Record(record) => hand_on(&self.with_new_sums(record)?)?,
+                Piece::Payload(payload) => {
+                    self.payload.push(payload);
+                    hand_on(payload)?;
+                    if self.split.payload_is_over() {
+                        let payload = std::mem::take(&mut self.payload);
+                        self.given = self.given.then(&payload);
+                        self.taken = self.taken.map(|sums| sums.then(&payload));
+                    }
                 }
-                bytes = rest;
-            } else {
-                let (part, rest) = bytes.split_at(bytes.len().min(RECORD - self.record.len()));
-                self.record.extend_from_slice(part);
-                if let Some(record) = self.record.first_chunk::<RECORD>().copied() {
-                    self.record.clear();
-                    hand_on(&self.with_new_sums(record)?)?;
-                }
-                bytes = rest;
             }
         }
         Ok(())
@@ -124,7 +113,7 @@ impl Resuming {
         let facts = record.facts().filter(|facts| facts.toguid == self.toguid && !self.ended);
         let facts = facts.ok_or(StreamError::UnknownRecord)?;
         self.ended = facts.kind == Kind::End;
-        self.left = facts.payload;
+        self.split.payload_follows(facts.payload);
         let as_it_was = record.sums(CHECKSUM);
         let until_sums = Span::of(&bytes[..CHECKSUM]);
         let right = match self.taken {

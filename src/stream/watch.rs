@@ -7,6 +7,7 @@
 
 use super::MAGIC;
 use super::record::{Kind, RECORD, Record};
+use super::split::{Piece, Split};
 
 /// The number by which a dnode's spill block is known (OpenZFS include/sys/dmu.h): -2.
 const DMU_SPILL_BLKID: u64 = u64::MAX - 1;
@@ -14,8 +15,7 @@ const DMU_SPILL_BLKID: u64 = u64::MAX - 1;
 #[derive(Default)]
 pub struct Watch {
     state: State,
-    /// A record of which not all bytes have come.
-    record: Vec<u8>,
+    split: Split,
     /// The first object of which something would be lost.
     lost: Option<u64>,
 }
@@ -24,8 +24,7 @@ pub struct Watch {
 enum State {
     #[default]
     Begin,
-    /// So many bytes of a payload are still to come, and then a record.
-    Payload(u64),
+    Records,
     /// A stream that this version does not know: what cannot be read is not judged.
     Unknown,
 }
@@ -33,27 +32,15 @@ enum State {
 impl Watch {
     /// For a stream that goes on at a record.
     pub fn between_records() -> Self {
-        Watch { state: State::Payload(0), ..Watch::default() }
+        Watch { state: State::Records, ..Watch::default() }
     }
 
     pub fn push(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            match &mut self.state {
-                State::Unknown => return,
-                State::Payload(left @ 1..) => {
-                    let count = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    *left -= count as u64;
-                    bytes = &bytes[count..];
-                }
-                State::Begin | State::Payload(_) => {
-                    let (part, rest) = bytes.split_at(bytes.len().min(RECORD - self.record.len()));
-                    self.record.extend_from_slice(part);
-                    if let Some(record) = self.record.first_chunk().copied() {
-                        self.record.clear();
-                        self.state = self.look_at(&record);
-                    }
-                    bytes = rest;
-                }
+        while !matches!(self.state, State::Unknown)
+            && let Some(piece) = self.split.take(&mut bytes)
+        {
+            if let Piece::Record(record) = piece {
+                self.state = self.look_at(&record);
             }
         }
     }
@@ -67,7 +54,8 @@ impl Watch {
         let record = Record { bytes, swapped: false };
         if matches!(self.state, State::Begin) {
             let begins = record.u32(0) == 0 && record.u64(8) == MAGIC;
-            return if begins { State::Payload(u64::from(record.u32(4))) } else { State::Unknown };
+            self.split.payload_follows(record.u32(4) as usize);
+            return if begins { State::Records } else { State::Unknown };
         }
         let Some(facts) = record.facts() else { return State::Unknown };
         let (object, offset, length) = (record.u64(8), record.u64(16), record.u64(24));
@@ -75,7 +63,8 @@ impl Watch {
         if facts.kind == Kind::WriteEmbedded && is_spill {
             self.lost.get_or_insert(object);
         }
-        State::Payload(facts.payload as u64)
+        self.split.payload_follows(facts.payload);
+        State::Records
     }
 }
 
@@ -121,7 +110,7 @@ mod tests {
             // to the end
             let mut watch = Watch::default();
             watch.push(stream);
-            assert!(matches!(watch.state, State::Payload(0)));
+            assert!(matches!(watch.state, State::Records) && watch.split.payload_is_over());
         }
         assert_eq!(lost(&[7; 5000], 1000), None, "not a stream at all");
     }

@@ -49,6 +49,7 @@ fn arrows_point_one_way() {
         "stream/fletcher",
         "stream/record",
         "stream/resuming",
+        "stream/split",
         "stream/watch",
         "send_flags",
         "shell",
