@@ -152,14 +152,26 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
 
     /// The first place of which the record lies in this chunk, whole but for its payload.
     fn first_in(&mut self, toguid: u64, index: u64) -> Result<Option<Place>> {
+        Ok(self.next_in(toguid, index, |_| true)?.map(|(_, place)| place))
+    }
+
+    /// The first such record whose place is wanted: its position, and the place.
+    fn next_in(
+        &mut self,
+        toguid: u64,
+        index: u64,
+        wanted: impl Fn(Place) -> bool,
+    ) -> Result<Option<(u64, Place)>> {
         let start = index * self.chunk_size;
         let mut from = 0;
         loop {
+            // not held while others are read, which take memory
             let chunk = self.chunk(index)?;
             let Some((at, place)) = next_record(&chunk, start, from, toguid) else { return Ok(None) };
             drop(chunk);
-            match place {
-                Some(place) if self.is_record(start + at as u64, toguid)? => return Ok(Some(place)),
+            let position = start + at as u64;
+            match place.filter(|place| wanted(*place)) {
+                Some(place) if self.is_record(position, toguid)? => return Ok(Some((position, place))),
                 _ => from = at + ALIGNMENT as usize,
             }
         }
@@ -186,17 +198,7 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
 
     /// The same, if it also ends there, but for its payload.
     pub fn whole_in(&mut self, toguid: u64, place: Place, index: u64) -> Result<Option<u64>> {
-        let start = index * self.chunk_size;
-        let mut from = 0;
-        loop {
-            let chunk = self.chunk(index)?;
-            let Some((at, found)) = next_record(&chunk, start, from, toguid) else { return Ok(None) };
-            drop(chunk);
-            if found == Some(place) && self.is_record(start + at as u64, toguid)? {
-                return Ok(Some(start + at as u64));
-            }
-            from = at + ALIGNMENT as usize;
-        }
+        Ok(self.next_in(toguid, index, |found| found == place)?.map(|(position, _)| position))
     }
 }
 
