@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::Reader;
 use crate::backup::Link;
 use crate::error::{Result, one_line};
-use crate::keys::{self, Kind};
+use crate::keys::{self, Kind, Parsed};
 use crate::names::Guid;
 use crate::s3::calls::Open;
 use crate::s3::reply::{Object, Upload};
@@ -18,27 +18,24 @@ use crate::units::human_size;
 /// An object of a backup, by its key.
 pub struct Seen<'a> {
     pub object: &'a Object,
-    pub name: String,
-    pub link: Link,
-    pub kind: Kind,
+    pub key: Parsed,
 }
 
 impl<'a> Seen<'a> {
     pub fn of(prefix: &str, object: &'a Object) -> Option<Self> {
-        let keys::Parsed { snapshot_name, link, kind } = keys::parse(prefix, &object.key)?;
-        Some(Seen { object, name: snapshot_name, link, kind })
+        Some(Seen { object, key: keys::parse(prefix, &object.key)? })
     }
 
     /// What it has in common with the other objects of its backup. One backup may be there under several names.
     pub fn backup(&self) -> (&str, Link) {
-        (&self.name, self.link)
+        (&self.key.snapshot_name, self.key.link)
     }
 }
 
-pub fn tell_of_python(entries: &[Entry], objects: &[Object], python: &impl Fn(&str) -> bool, ui: &Ui) {
+pub fn tell_of_python(entries: &[Entry], objects: &[&Object], ui: &Ui) {
     let known: HashSet<String> =
         entries.iter().filter(|e| e.stream.is_none()).map(|e| keys::python(&e.backup())).collect();
-    for object in objects.iter().filter(|o| python(&o.key) && !known.contains(&o.key)) {
+    for object in objects.iter().filter(|object| !known.contains(&object.key)) {
         ui.warning(&format!(
             "'{}' ({}) is of the older, Python zfs2s3, and its key bears no guid: it is not taken up; \
              put that program's stored_snapshots.yml in place to go on with it",
@@ -79,22 +76,22 @@ pub fn tell_of_the_rest(reader: &Reader, seen: &[Seen], pending: Option<Link>, u
 
 fn tell_of_data(contents: &Contents, seen: &[Seen], pending: Option<Link>, ui: &Ui) {
     let stored: HashMap<Link, &Entry> = contents.entries.iter().map(|entry| (entry.link(), entry)).collect();
-    let all = seen.iter().map(|seen| &seen.link).chain(stored.keys());
+    let all = seen.iter().map(|seen| &seen.key.link).chain(stored.keys());
     let bases: HashSet<Guid> = all.filter_map(|link| link.base).collect();
-    let manifests = seen.iter().filter(|seen| seen.kind == Kind::Manifest);
+    let manifests = seen.iter().filter(|seen| seen.key.kind == Kind::Manifest);
     let whole: HashSet<(&str, Link)> = manifests.map(Seen::backup).collect();
-    for it in seen.iter().filter(|seen| !whole.contains(&seen.backup()) && Some(seen.link) != pending) {
+    for it in seen.iter().filter(|seen| !whole.contains(&seen.backup()) && Some(seen.key.link) != pending) {
         let url = quoted(&format!("s3://{}/{}", contents.bucket, it.object.key));
-        let by_hand = match it.kind {
+        let by_hand = match it.key.kind {
             Kind::Segment(1) => format!(", but may be whole: aws s3 cp {url} - | zfs receive -u …"),
             _ => String::new(),
         };
-        let then = match stored.get(&it.link) {
+        let then = match stored.get(&it.key.link) {
             Some(Entry { state: State::Removing, .. }) => {
                 "its removal was interrupted, and the same 'zfs2s3 remove' goes on with it".to_string()
             }
             Some(_) => "the store has it: keep it".to_string(),
-            None if bases.contains(&it.link.snapshot) => "backups hang on it: keep it, or move it aside \
+            None if bases.contains(&it.key.link.snapshot) => "backups hang on it: keep it, or move it aside \
                  ('aws s3 mv') where the snapshot is still there to be stored again"
                 .to_string(),
             None => format!("if no host is storing it, and it is not wanted: aws s3 rm {url}"),

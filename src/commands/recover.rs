@@ -14,6 +14,7 @@ use crate::manifest::{Manifest, largest};
 use crate::progress;
 use crate::recover::{Difference, Found, Why, compare, entry_of, is_python_key};
 use crate::s3::failure;
+use crate::s3::reply::Object;
 use crate::shell::quoted;
 use crate::store::format::{Contents, Entry};
 use crate::ui::Ui;
@@ -109,9 +110,9 @@ fn look(reader: &Reader, pending: Option<Link>, ui: &Ui) -> Result<Found> {
     let objects = reader.client.list_objects(prefix, wanted)?;
     let seen: Vec<Seen> = objects.iter().filter_map(|object| Seen::of(prefix, object)).collect();
     let mut found = found(read_manifests(reader, &seen, pending)?, ui);
-    let of_python = objects.iter().filter(|object| python(&object.key));
-    found.python = of_python.map(|object| object.key.clone()).collect();
-    leftovers::tell_of_python(&reader.store.contents.entries, &objects, &python, ui);
+    let of_python: Vec<&Object> = objects.iter().filter(|object| python(&object.key)).collect();
+    found.python = of_python.iter().map(|object| object.key.clone()).collect();
+    leftovers::tell_of_python(&reader.store.contents.entries, &of_python, ui);
     leftovers::tell_of_the_rest(reader, &seen, pending, ui)?;
     Ok(found)
 }
@@ -128,7 +129,7 @@ fn found(read: BTreeMap<&str, (&Seen, Outcome)>, ui: &Ui) -> Found {
             Err(Why::OtherPrefix(prefix)) => *elsewhere.entry(prefix).or_default() += 1,
             Err(Why::Wrong(why)) => {
                 ui.warning(&format!("the manifest '{key}' is passed over: {why}"));
-                found.unread.insert((seen.name.clone(), seen.link));
+                found.unread.insert((seen.key.snapshot_name.clone(), seen.key.link));
             }
         }
     }
@@ -157,12 +158,12 @@ fn read_manifests<'a>(
     let Reader { client, store, jobs } = reader;
     let sizes: HashMap<&str, u64> = seen.iter().map(|s| (s.object.key.as_str(), s.object.size)).collect();
     let mut data: HashMap<(&str, Link), u64> = HashMap::new();
-    for segment in seen.iter().filter(|s| s.kind != Kind::Manifest) {
+    for segment in seen.iter().filter(|s| s.key.kind != Kind::Manifest) {
         let sum = data.entry(segment.backup()).or_default();
         *sum = sum.saturating_add(segment.object.size);
     }
     let manifests: Vec<&'a Seen<'a>> =
-        seen.iter().filter(|s| s.kind == Kind::Manifest && Some(s.link) != pending).collect();
+        seen.iter().filter(|s| s.key.kind == Kind::Manifest && Some(s.key.link) != pending).collect();
     let entry = |key: &str, bytes: Vec<u8>| -> Outcome {
         entry_of(&store.contents.prefix, key, Manifest::read(&bytes)?, &sizes)
     };
