@@ -36,9 +36,9 @@ pub fn embeds_well(version: &str) -> bool {
 }
 
 /// By the property `encryption`; what cannot be told is sent raw.
-pub fn flags(encryption: Option<&str>) -> Flags {
+pub fn flags(encryption: &str) -> Flags {
     match encryption {
-        Some("off") => Flags::WithoutEmbedded,
+        "off" => Flags::WithoutEmbedded,
         _ => Flags::Raw,
     }
 }
@@ -61,9 +61,9 @@ mod tests {
 
     #[test]
     fn only_what_is_surely_not_encrypted_is_sent_otherwise_than_raw() {
-        for encryption in [None, Some("aes-256-gcm"), Some("on"), Some("-"), Some("")] {
+        for encryption in ["aes-256-gcm", "on", "-", ""] {
             assert_eq!(flags(encryption), Flags::Raw);
         }
-        assert_eq!(flags(Some("off")), Flags::WithoutEmbedded);
+        assert_eq!(flags("off"), Flags::WithoutEmbedded);
     }
 }

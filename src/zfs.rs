@@ -16,10 +16,12 @@ pub const HOLD_TAG: &str = "zfs2s3";
 const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 /// How much of zfs's stderr is kept: its end.
 const STDERR_KEPT: usize = 4096;
+/// What to do about a receive that has kept its part.
+pub const GOES_ON: &str = "the same command goes on where this one has ended";
 /// What zfs says of a receive that failed, and what to do then.
 const HINTS: [(&str, &str); 2] = [
     ("has been modified", "'zfs rollback' to its latest snapshot drops what was changed there since"),
-    ("Partially received snapshot is saved", "the same command goes on where this one has ended"),
+    ("Partially received snapshot is saved", GOES_ON),
 ];
 
 pub struct Zfs {
@@ -47,7 +49,7 @@ impl Zfs {
             Ok(_) => {}
         }
         let encryption = self.run(&["get", "-Hp", "-o", "value", "encryption", snapshot])?;
-        Ok(flags(Some(encryption.trim())))
+        Ok(flags(encryption.trim()))
     }
 
     pub fn find(&self, name: &str) -> Result<Found> {

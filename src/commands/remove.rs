@@ -73,11 +73,11 @@ fn check_is_the_stored_one(client: &Client, prefix: &str, entry: &Entry) -> Resu
         Err(failure) if failure.kind == Kind::Final => return Ok(()),
         Err(failure) => return Err(failure.into()),
     };
-    match Manifest::read(&bytes) {
-        Ok(there) if there.stream.clone().without_chunks() != *known => Err(Error::refused(format!(
+    match Manifest::read(&bytes).map(|manifest| manifest.stream.without_chunks()) {
+        Ok(there) if there != *known => Err(Error::refused(format!(
             "the bucket has another '{}' than this store knows: another host has stored it again, at {}",
             entry.backup(),
-            there.stream.stored
+            there.stored
         ))
         .hint("'zfs2s3 recover -m' takes it into the store; then it can be removed")),
         _ => Ok(()),

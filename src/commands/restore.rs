@@ -39,12 +39,10 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
             }
             _ => format!("{there} is there already"),
         });
-        match found.token.is_some() && args.discard {
-            true if args.dry_run => context.ui.note(&would_drop(target)),
-            true => drop_the_part(&zfs, context, target)?,
-            false => {}
-        }
-        return Ok(());
+        return match found.token.is_some() && args.discard {
+            true => drop_the_part(&zfs, context, target, args.dry_run),
+            false => Ok(()),
+        };
     }
     let (first, steps) = match &found.token {
         Some(token) if !args.discard => {
@@ -61,20 +59,17 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
         _ => (None, plan_what_can_be_read(&reader, &wanted, target, &has)?),
     };
     let drops = found.token.is_some() && first.is_none();
-    if args.dry_run {
-        if drops {
-            context.ui.note(&would_drop(target));
-        }
-        return context.ui.data(&say(contents, first.as_ref(), &steps, &has, target));
-    }
     if drops {
         // only now that the rest is known to be possible
-        drop_the_part(&zfs, context, target)?;
-        if look_at(&zfs, target)?.without_the_part() != has {
-            return Err(Error::refused(format!(
-                "{target} is not what it was taken for: look at it, and restore again"
-            )));
-        }
+        drop_the_part(&zfs, context, target, args.dry_run)?;
+    }
+    if args.dry_run {
+        return context.ui.data(&say(contents, first.as_ref(), &steps, &has, target));
+    }
+    if drops && look_at(&zfs, target)?.without_the_part() != has {
+        return Err(Error::refused(format!(
+            "{target} is not what it was taken for: look at it, and restore again"
+        )));
     }
     let receive = |it: Receiving| it.receive(&zfs, target, reader.jobs, &context.ui);
     if let Some(first) = first {
@@ -93,11 +88,11 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     Ok(())
 }
 
-fn would_drop(target: &str) -> String {
-    format!("would drop the part of a stream in {target}")
-}
-
-fn drop_the_part(zfs: &Zfs, context: &Context, target: &str) -> Result<()> {
+fn drop_the_part(zfs: &Zfs, context: &Context, target: &str, dry_run: bool) -> Result<()> {
+    if dry_run {
+        context.ui.note(&format!("would drop the part of a stream in {target}"));
+        return Ok(());
+    }
     context.ui.note(&format!("dropping the part of a stream in {target}"));
     zfs.discard_partial_receive(target)
 }

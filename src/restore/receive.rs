@@ -9,7 +9,7 @@ use crate::store::format::Entry;
 use crate::stream::StreamError;
 use crate::ui::Ui;
 use crate::units::human_size;
-use crate::zfs::Zfs;
+use crate::zfs::{GOES_ON, Zfs};
 
 /// A backup on its way into the target.
 pub struct Receiving<'a> {
@@ -48,7 +48,7 @@ impl Receiving<'_> {
             Err(error) if refused => return Err(receive.finish().err().unwrap_or(error)),
             // 'zfs receive' keeps what it has
             Err(error) if error.status == Status::TryAgain => {
-                return Err(error.hint("the same command goes on where this one has ended"));
+                return Err(error.hint(GOES_ON));
             }
             Err(error) => return Err(error),
         }
