@@ -15,14 +15,15 @@ impl Random {
     }
 }
 
-/// Can `guid` be restored? Tries every intact backup that ends there, never entering a snapshot twice.
+/// Can `guid` be restored? Tries every usable backup that ends there, never entering a snapshot twice.
 fn restorable(members: &[Member], guid: Guid, entered: &mut Vec<Guid>) -> bool {
     if entered.contains(&guid) {
         return false;
     }
     entered.push(guid);
     let found = members.iter().any(|m| {
-        m.intact
+        m.whole
+            && !m.announced
             && m.link.snapshot == guid
             && match m.link.base {
                 None => true,
@@ -41,18 +42,19 @@ fn sound(members: &[Member]) -> bool {
     members.iter().all(|m| base_restorable(members, m.link))
 }
 
-fn without(members: &[Member], old: Link) -> Vec<Member> {
-    members.iter().copied().filter(|m| m.link != old).collect()
+fn without(members: &[Member], old: usize) -> Vec<Member> {
+    members.iter().enumerate().filter(|(n, _)| *n != old).map(|(_, member)| *member).collect()
 }
 
 /// The rule of DESIGN's words for a sound set: what is left must be sound.
-/// For any set: nothing that can be restored is lost, and nothing broken loses what it still hangs on.
-fn model_allows_removal(members: &[Member], old: Link) -> bool {
+/// For any set: nothing that can be restored is lost, and nothing broken loses what it still depends on.
+fn model_allows_removal(members: &[Member], old: usize) -> bool {
     let rest = without(members, old);
-    if sound(members) && members.iter().all(|m| m.intact) {
+    if sound(members) && members.iter().all(|m| m.whole && !m.announced) {
         return sound(&rest);
     }
-    rest.iter().all(|m| m.link.base != Some(old.snapshot) || base_restorable(&rest, m.link))
+    let snapshot = Some(members[old].link.snapshot);
+    rest.iter().all(|m| m.link.base != snapshot || base_restorable(&rest, m.link))
 }
 
 fn history(random: &mut Random, damaged: bool) -> Vec<Member> {
@@ -67,8 +69,10 @@ fn history(random: &mut Random, damaged: bool) -> Vec<Member> {
         };
         let link = Link { snapshot, base };
         let fits = damaged || (base_restorable(&members, link) && base.is_none_or(|base| base < snapshot));
-        if fits && members.iter().all(|m| m.link != link) {
-            members.push(Member { link, intact: !damaged || random.below(8) != 0 });
+        // now and then a second copy
+        if fits && (random.below(8) == 0 || members.iter().all(|m| m.link != link)) {
+            let (whole, announced) = (random.below(8) != 0, random.below(8) == 0);
+            members.push(Member { link, whole: !damaged || whole, announced: damaged && announced });
         }
     }
     members
@@ -88,22 +92,19 @@ fn every_permission_and_refusal_equals_the_brute_force_model() {
             assert_eq!(reached.contains(&guid), restorable(&members, guid, &mut Vec::new()), "{members:?}");
             for base in (0..=8).map(Guid::new) {
                 let new = Link { snapshot: guid, base };
-                let expected = members.iter().all(|m| m.link != new) && base_restorable(&members, new);
+                let is_new = members.iter().all(|m| m.link != new || !m.whole);
+                let expected = is_new && base_restorable(&members, new);
                 assert_eq!(check_upload(&members, new).is_ok(), expected, "{members:?} + {new:?}");
             }
         }
-        for member in &members {
-            let verdict = check_remove(&members, member.link);
-            assert_eq!(
-                verdict.is_ok(),
-                model_allows_removal(&members, member.link),
-                "{members:?} - {member:?}"
-            );
+        for (n, member) in members.iter().enumerate() {
+            let verdict = check_remove(&members, n);
+            assert_eq!(verdict.is_ok(), model_allows_removal(&members, n), "{members:?} - {member:?}");
             match verdict {
                 Ok(()) => allowed += 1,
-                Err(RemoveConflict::Needed(order)) if !damaged => {
+                Err(order) if !damaged => {
                     refused += 1;
-                    removing_in_that_order_works(&members, &order, member.link);
+                    removing_in_that_order_works(&members, &order, n);
                 }
                 Err(_) => refused += 1,
             }
@@ -113,14 +114,21 @@ fn every_permission_and_refusal_equals_the_brute_force_model() {
 }
 
 /// What a refusal names is what a user does next: each step must be allowed, and none be superfluous.
-fn removing_in_that_order_works(members: &[Member], order: &[Link], wanted: Link) {
-    let mut now = members.to_vec();
-    for link in order {
-        assert!(check_remove(&now, wanted).is_err(), "{link:?} need not go for {wanted:?} in {members:?}");
-        assert_eq!(check_remove(&now, *link), Ok(()), "{order:?} of {members:?}");
-        now = without(&now, *link);
+fn removing_in_that_order_works(members: &[Member], order: &[usize], wanted: usize) {
+    // their places in `members`, as they are left
+    let mut places: Vec<usize> = (0..members.len()).collect();
+    let rest = |places: &[usize]| places.iter().map(|n| members[*n]).collect::<Vec<_>>();
+    let at = |places: &[usize], n: usize| places.iter().position(|p| *p == n).expect("it is still there");
+    for n in order {
+        let now = rest(&places);
+        assert!(
+            check_remove(&now, at(&places, wanted)).is_err(),
+            "{n} need not go for {wanted} in {members:?}"
+        );
+        assert_eq!(check_remove(&now, at(&places, *n)), Ok(()), "{order:?} of {members:?}");
+        places.retain(|p| p != n);
     }
-    assert_eq!(check_remove(&now, wanted), Ok(()), "after {order:?} of {members:?}");
+    assert_eq!(check_remove(&rest(&places), at(&places, wanted)), Ok(()), "after {order:?} of {members:?}");
 }
 
 #[test]
@@ -131,13 +139,14 @@ fn no_sequence_of_permitted_steps_ever_leaves_an_unsound_set() {
         for _ in 0..30 {
             let snapshot = Guid::new(1 + random.below(7)).expect("not zero");
             let link = Link { snapshot, base: Guid::new(random.below(7)) };
+            let place = members.iter().position(|m| m.link == link);
             if random.below(3) > 0 {
                 if link.base.is_none_or(|base| base < snapshot) && check_upload(&members, link).is_ok() {
-                    members.push(Member { link, intact: true });
+                    members.push(Member { link, whole: true, announced: false });
                 }
-            } else if check_remove(&members, link).is_ok() {
+            } else if let Some(n) = place.filter(|n| check_remove(&members, *n).is_ok()) {
                 let before = recoverable(&members);
-                members = without(&members, link);
+                members = without(&members, n);
                 let mut lost = before;
                 lost.retain(|guid| !recoverable(&members).contains(guid));
                 assert!(lost.iter().all(|guid| *guid == link.snapshot), "only what was named: {lost:?}");

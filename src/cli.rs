@@ -59,6 +59,9 @@ pub struct Remove {
     /// remove the incremental backup from this base (as for upload, or its guid), not the full one
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
+    /// a further copy of the backup, by its ID, as 'recover' names it
+    #[argh(option, short = 'c', arg_name = "id")]
+    pub copy: Option<String>,
     /// the snapshot: dataset@snap, or its guid
     #[argh(positional)]
     pub snapshot: String,
@@ -112,7 +115,7 @@ pub struct Download {
     pub snapshot: String,
 }
 
-/// make the store again, from the bucket
+/// rebuild the store from the bucket
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "recover")]
 pub struct Recover {
@@ -122,6 +125,9 @@ pub struct Recover {
     /// add to a store that has some backups already
     #[argh(switch, short = 'm')]
     pub merge: bool,
+    /// take back the removals that other hosts have announced and not ended; only where those hosts are gone
+    #[argh(switch, short = 'r')]
+    pub revive: bool,
 }
 
 const COMMANDS: &[&str] =
@@ -171,6 +177,10 @@ fn split_switches(args: &[String]) -> Vec<String> {
         options &= arg != "--";
         let letters = arg.strip_prefix('-').filter(|letters| options && letters.len() > 1);
         match (letters, arg.split_once('=')) {
+            // the ID of a copy may be letters only
+            (Some(letters), _) if letters.starts_with('c') && letters.len() == 9 => {
+                split.extend(["-c".to_string(), letters[1..].to_string()]);
+            }
             (Some(letters), _) if letters.bytes().all(|b| b.is_ascii_alphabetic()) => {
                 split.extend(letters.chars().map(|letter| format!("-{letter}")));
             }

@@ -30,7 +30,7 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    fn new(status: Status, message: impl Into<String>) -> Self {
+    pub fn new(status: Status, message: impl Into<String>) -> Self {
         Error { status, message: message.into(), hints: Vec::new() }
     }
     pub fn failed(message: impl Into<String>) -> Self {

@@ -1,46 +1,54 @@
-//! Object keys. Pure. For the snapshot `tank/home@jan-02` with guid G and base guid P (16 hex digits):
+//! Object keys. Pure. For the snapshot `tank/home@jan-02` with guid G and base guid P (16 hex digits), and ID of the upload (8):
 //!
-//!     <prefix>tank/home@jan-02/G-full.zfs   or   <prefix>tank/home@jan-02/G-from-P.zfs   first segment
-//!     … .zfs.2, .zfs.3 …                                                                 further segments
-//!     … .yml                                                                             manifest
+//!     <prefix>tank/home@jan-02/G-full-ID.zfs   or   <prefix>tank/home@jan-02/G-from-P-ID.zfs   first segment
+//!     … .zfs.2, .zfs.3 …                                                                       further segments
+//!     … .yml                                                                                   manifest
+//!     … .removing-NONCE                                                                        its removal is announced
 //!
-//! So a key names one backup for ever, and the whole graph can be read off a listing.
+//! So a key names one copy of one backup for ever, and the whole graph can be read off a listing. Keys of the version
+//! before have no ID.
 
 use crate::backup::{Backup, Link};
+use crate::copy::{CopyName, Id};
 use crate::names::{Guid, check_point_name};
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Manifest,
     Segment(u32),
+    /// The announcement that the copy is being removed.
+    Removing(Id),
 }
 
 /// What a key says about its object.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Parsed {
-    pub snapshot_name: String,
-    pub link: Link,
+    pub copy: CopyName,
     pub kind: Kind,
 }
 
-fn stem(prefix: &str, backup: &Backup) -> String {
-    let snapshot = &backup.snapshot;
-    match &backup.base {
-        None => format!("{prefix}{}/{}-full", snapshot.name, snapshot.guid.hex()),
-        Some(base) => format!("{prefix}{}/{}-from-{}", snapshot.name, snapshot.guid.hex(), base.guid.hex()),
-    }
+/// What all keys of a copy begin with. The keys of a copy without an ID go on with a dot.
+pub fn stem(prefix: &str, CopyName { name, link, id }: &CopyName) -> String {
+    let snapshot = link.snapshot.hex();
+    let from = link.base.map_or("full".to_string(), |base| format!("from-{}", base.hex()));
+    let id = id.map(|id| format!("-{id}")).unwrap_or_default();
+    format!("{prefix}{name}/{snapshot}-{from}{id}.")
 }
 
-pub fn manifest(prefix: &str, backup: &Backup) -> String {
-    stem(prefix, backup) + ".yml"
+pub fn manifest(prefix: &str, copy: &CopyName) -> String {
+    stem(prefix, copy) + "yml"
 }
 
 /// `number` from 1 on.
-pub fn segment(prefix: &str, backup: &Backup, number: u32) -> String {
+pub fn segment(prefix: &str, copy: &CopyName, number: u32) -> String {
     match number {
-        1 => stem(prefix, backup) + ".zfs",
-        n => format!("{}.zfs.{n}", stem(prefix, backup)),
+        1 => stem(prefix, copy) + "zfs",
+        n => format!("{}zfs.{n}", stem(prefix, copy)),
     }
+}
+
+pub fn announcement(prefix: &str, copy: &CopyName, nonce: Id) -> String {
+    format!("{}removing-{nonce}", stem(prefix, copy))
 }
 
 /// The key under which the older Python tool stored a backup.
@@ -53,20 +61,27 @@ pub fn python(backup: &Backup) -> String {
 
 /// None: not one of ours.
 pub fn parse(prefix: &str, key: &str) -> Option<Parsed> {
-    let (snapshot_name, file) = key.strip_prefix(prefix)?.rsplit_once('/')?;
-    check_point_name(snapshot_name, "@").ok()?;
-    let (id, kind) = match file.split_once('.')? {
-        (id, "yml") => (id, Kind::Manifest),
-        (id, "zfs") => (id, Kind::Segment(1)),
-        (id, rest) => (id, Kind::Segment(further_segment(rest.strip_prefix("zfs.")?)?)),
+    let (name, file) = key.strip_prefix(prefix)?.rsplit_once('/')?;
+    check_point_name(name, "@").ok()?;
+    let (stem, rest) = file.split_once('.')?;
+    let kind = match rest {
+        "yml" => Kind::Manifest,
+        "zfs" => Kind::Segment(1),
+        rest => match rest.strip_prefix("removing-") {
+            Some(nonce) => Kind::Removing(nonce.parse().ok()?),
+            None => Kind::Segment(further_segment(rest.strip_prefix("zfs.")?)?),
+        },
     };
-    let (snapshot, from) = id.split_once('-')?;
-    let base = match from {
+    let mut words = stem.split('-');
+    let snapshot = Guid::from_hex(words.next()?)?;
+    let base = match words.next()? {
         "full" => None,
-        from => Some(Guid::from_hex(from.strip_prefix("from-")?)?),
+        "from" => Some(Guid::from_hex(words.next()?)?),
+        _ => return None,
     };
-    let link = Link { snapshot: Guid::from_hex(snapshot)?, base };
-    Some(Parsed { snapshot_name: snapshot_name.to_string(), link, kind })
+    let id = words.next().map(str::parse).transpose().ok()?;
+    let copy = CopyName { name: name.to_string(), link: Link { snapshot, base }, id };
+    words.next().is_none().then_some(Parsed { copy, kind })
 }
 
 fn further_segment(digits: &str) -> Option<u32> {
@@ -79,32 +94,37 @@ mod tests {
     use super::*;
     use crate::backup::Point;
 
-    fn point(name: &str, guid: u64) -> Point {
-        Point { name: name.to_string(), guid: Guid::new(guid).unwrap() }
-    }
-
     #[test]
     fn keys_there_and_back() {
-        let full = Backup { snapshot: point("tank/home@jan-02", 0xbe3b), base: None };
-        let from = Backup { base: Some(point("tank/home#jan-01", 0x1)), ..full.clone() };
-        assert_eq!(segment("", &full, 1), "tank/home@jan-02/000000000000be3b-full.zfs");
+        let guid = |number| Guid::new(number).unwrap();
+        let full = CopyName {
+            name: "tank/home@jan-02".to_string(),
+            link: Link { snapshot: guid(0xbe3b), base: None },
+            id: Some(Id(0x1f)),
+        };
+        let from = CopyName { link: Link { base: Some(guid(1)), ..full.link }, ..full.clone() };
+        let older = CopyName { id: None, ..from.clone() };
+        assert_eq!(segment("", &full, 1), "tank/home@jan-02/000000000000be3b-full-0000001f.zfs");
         assert_eq!(
             segment("nas/", &from, 2),
-            "nas/tank/home@jan-02/000000000000be3b-from-0000000000000001.zfs.2"
+            "nas/tank/home@jan-02/000000000000be3b-from-0000000000000001-0000001f.zfs.2"
         );
-        assert_eq!(manifest("nas/", &full), "nas/tank/home@jan-02/000000000000be3b-full.yml");
-        assert_eq!(python(&full), "tank/home@jan-02");
+        assert_eq!(segment("", &older, 1), "tank/home@jan-02/000000000000be3b-from-0000000000000001.zfs");
+        assert_eq!(manifest("nas/", &full), "nas/tank/home@jan-02/000000000000be3b-full-0000001f.yml");
+        let announced = "tank/home@jan-02/000000000000be3b-full-0000001f.removing-000000ff";
+        assert_eq!(announcement("", &full, Id(255)), announced);
         for prefix in ["", "nas/", "a b@c/"] {
-            for backup in [&full, &from] {
-                let parsed = |kind| {
-                    Some(Parsed { snapshot_name: backup.snapshot.name.clone(), link: backup.link(), kind })
-                };
-                assert_eq!(parse(prefix, &manifest(prefix, backup)), parsed(Kind::Manifest));
+            for copy in [&full, &from, &older] {
+                let parsed = |kind| Some(Parsed { copy: copy.clone(), kind });
+                assert_eq!(parse(prefix, &manifest(prefix, copy)), parsed(Kind::Manifest));
+                assert_eq!(parse(prefix, &announcement(prefix, copy, Id(7))), parsed(Kind::Removing(Id(7))));
                 for n in [1, 2, 11, u32::MAX] {
-                    assert_eq!(parse(prefix, &segment(prefix, backup, n)), parsed(Kind::Segment(n)));
+                    assert_eq!(parse(prefix, &segment(prefix, copy, n)), parsed(Kind::Segment(n)));
                 }
             }
         }
+        let snapshot = Point { name: "tank/home@jan-02".to_string(), guid: guid(1) };
+        assert_eq!(python(&Backup { snapshot, base: None }), "tank/home@jan-02");
     }
 
     #[test]
@@ -121,6 +141,12 @@ mod tests {
             &format!("tank/home@a/{guid}-full.txt"),
             &format!("tank/home@a/{guid}-from-1.zfs"),
             &format!("tank/home@a/{guid}.zfs"),
+            &format!("tank/home@a/{guid}-full-1f.zfs"),
+            &format!("tank/home@a/{guid}-full-0000001F.zfs"),
+            &format!("tank/home@a/{guid}-full-0000001f-0000001f.zfs"),
+            &format!("tank/home@a/{guid}-full-0000001f.removing"),
+            &format!("tank/home@a/{guid}-full-0000001f.removing-1"),
+            &format!("tank/home@a/{guid}-full-from-{guid}.zfs"),
             &format!("tank/home/{guid}-full.zfs"),
             &format!("../x@a/{guid}-full.zfs"),
             &format!("{guid}-full.zfs"),

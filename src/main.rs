@@ -3,16 +3,19 @@
 //! Arrows point one way: main -> cli, commands -> upload, inventory -> pipeline, store, progress, zfs, s3, ui -> the pure
 //! modules (names, backup, chain, chunks, digest, keys, manifest, stream, units, utc). tests/tidy.rs checks that.
 
+mod announcement;
 mod backup;
 mod chain;
 mod chunks;
 mod cli;
 mod commands;
 mod config;
+mod copy;
 mod digest;
 mod durable;
 mod error;
 mod fetch;
+mod host;
 mod inventory;
 mod keys;
 mod lock;
@@ -20,8 +23,10 @@ mod manifest;
 mod names;
 mod pipeline;
 mod progress;
+mod random;
 mod readme;
 mod recover;
+mod removal;
 mod restore;
 mod route;
 mod s3;

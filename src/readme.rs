@@ -18,10 +18,12 @@ pub fn text(endpoint: &str, bucket: &str, prefix: &str) -> String {
         "\
 The objects beside this one are ZFS snapshots, stored by zfs2s3.
 
-    DATASET@SNAPSHOT/GUID-full.zfs             the whole snapshot: what 'zfs send' gave
-    DATASET@SNAPSHOT/GUID-from-BASE.zfs        the changes since the snapshot with the guid BASE
+    DATASET@SNAPSHOT/GUID-full-ID.zfs          the whole snapshot: what 'zfs send' gave
+    DATASET@SNAPSHOT/GUID-from-BASE-ID.zfs     the changes since the snapshot with the guid BASE
     ...zfs.2, ...zfs.3 and so on               further segments of the same stream
     ...yml                                     what zfs2s3 knows of it: sizes and checksums
+
+ID is different for each upload. Of two copies that differ only in it, either will do. An object without .yml beside it is not complete.
 
 With zfs2s3, on any host with ZFS:
 
@@ -31,12 +33,12 @@ With zfs2s3, on any host with ZFS:
 
 With nothing but the AWS tools and ZFS: first the full one, then the one that is from its guid, and so on to the one you want.
 
-{server}    aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full.zfs' - | zfs receive -u NEWDATASET
-    aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-from-BASE.zfs' - | zfs receive -u NEWDATASET
+{server}    aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full-ID.zfs' - | zfs receive -u NEWDATASET
+    aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-from-BASE-ID.zfs' - | zfs receive -u NEWDATASET
 
 Where there are further segments, all of them in a row make the stream: .zfs.2 after .zfs, .zfs.10 after .zfs.9.
 
-    {{ aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full.zfs' - && aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full.zfs.2' -; }} | zfs receive -u NEWDATASET
+    {{ aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full-ID.zfs' - && aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full-ID.zfs.2' -; }} | zfs receive -u NEWDATASET
 
 What lies in the storage classes GLACIER or DEEP_ARCHIVE must be restored first: 'aws s3api restore-object'.
 "
@@ -52,7 +54,7 @@ mod tests {
         assert_eq!(crate::keys::parse("nas/", &key("nas/")), None);
         let text = text("https://s3.example.org", "b", "nas/");
         assert!(text.contains(
-            "aws s3 cp 's3://b/nas/DATASET@SNAPSHOT/GUID-full.zfs' - | zfs receive -u NEWDATASET\n"
+            "aws s3 cp 's3://b/nas/DATASET@SNAPSHOT/GUID-full-ID.zfs' - | zfs receive -u NEWDATASET\n"
         ));
         assert_eq!(text.matches("    export AWS_ENDPOINT_URL='https://s3.example.org'\n").count(), 2);
         assert!(!self::text("https://s3.eu-west-1.amazonaws.com", "b", "").contains("AWS_ENDPOINT_URL"));

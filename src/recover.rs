@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::backup::{Backup, Link};
 use crate::chain::{Member, recoverable};
+use crate::copy::CopyName;
 use crate::keys::{self, Kind, Parsed};
 use crate::manifest::{Manifest, Stream};
 use crate::store::format::{Contents, Entry, State};
@@ -30,23 +31,24 @@ pub fn entry_of(
     manifest: Manifest,
     sizes: &HashMap<&str, u64>,
 ) -> Result<Entry, Why> {
-    let Some(Parsed { snapshot_name, link, kind: Kind::Manifest }) = keys::parse(prefix, key) else {
+    let Some(Parsed { copy, kind: Kind::Manifest }) = keys::parse(prefix, key) else {
         return Err("its key is not a manifest's".to_string().into());
     };
-    manifest.checked_chunks()?;
     let backup = Backup { snapshot: manifest.snapshot, base: manifest.base };
-    if backup.link() != link || backup.snapshot.name != snapshot_name {
-        return Err(match key.strip_suffix(&keys::manifest("", &backup)) {
+    if backup.link() != copy.link || backup.snapshot.name != copy.name {
+        let own = CopyName { name: backup.snapshot.name.clone(), link: backup.link(), id: copy.id };
+        return Err(match key.strip_suffix(&keys::manifest("", &own)) {
             Some(other) if other != prefix => Why::OtherPrefix(other.to_string()),
             _ => "it is of another backup than its key says".to_string().into(),
         });
     }
-    let entry = entry_of_own(prefix, backup, manifest.stream, sizes);
+    let entry = entry_of_own(prefix, &copy, backup, manifest.stream, sizes);
     entry.map_err(Why::Wrong)
 }
 
 fn entry_of_own(
     prefix: &str,
+    copy: &CopyName,
     backup: Backup,
     stream: Stream,
     sizes: &HashMap<&str, u64>,
@@ -59,7 +61,7 @@ fn entry_of_own(
         return Err("its storage class is none".to_string());
     }
     for (number, segment) in (1..).zip(&stream.segments) {
-        if segment.key != keys::segment(prefix, &backup, number) {
+        if segment.key != keys::segment(prefix, copy, number) {
             return Err(format!("its segment {number} has a key that is not its own"));
         }
         match sizes.get(segment.key.as_str()) {
@@ -73,18 +75,22 @@ fn entry_of_own(
     Ok(Entry {
         snapshot: backup.snapshot,
         base: backup.base,
+        id: copy.id,
         state: State::Stored,
-        stream: Some(stream.without_chunks()),
+        removal: None,
+        stream: Some(stream),
     })
 }
 
 /// What was found in the bucket.
 #[derive(Default)]
 pub struct Found {
-    /// The backups whose manifests and data are there.
+    /// The copies whose manifests and data are there.
     pub entries: Vec<Entry>,
-    /// Those whose manifests are there, and of no use: name and link.
-    pub unread: HashSet<(String, Link)>,
+    /// Those whose removal somebody has announced.
+    pub announced: HashSet<CopyName>,
+    /// Those whose manifests are there, and unusable.
+    pub unread: HashSet<CopyName>,
     /// The keys of the Python tool's objects.
     pub python: HashSet<String>,
 }
@@ -94,71 +100,98 @@ pub struct Found {
 pub struct Difference {
     /// In the bucket, not in the store, and restorable: in the order in which they were stored.
     pub to_add: Vec<Entry>,
-    /// In the store, and in the bucket otherwise, or under another name: what the store says, and what the bucket does.
-    pub to_replace: Vec<(String, Entry)>,
+    /// In the store, and in the bucket differently, as another copy, or under another name: what the store says, and what the
+    /// bucket does.
+    pub to_replace: Vec<(CopyName, Entry)>,
+    /// Marked `removing` in the store, and whole in the bucket.
+    pub to_revive: Vec<Entry>,
     /// In the bucket, but no chain leads to their base.
     pub unsound: Vec<String>,
     /// In the store, and not in the bucket.
     pub lost: Vec<String>,
-    /// In the bucket under two names (a snapshot that was renamed), of which the store's counts, else the first.
-    pub twice: Vec<String>,
+    /// Further copies of what is taken: each of them could go.
+    pub spare: Vec<Entry>,
+    /// In the bucket and not in the store, and somebody is removing them.
+    pub announced: Vec<Entry>,
     pub same: usize,
 }
 
 pub fn compare(store: &Contents, found: Found) -> Difference {
     let mut difference = Difference::default();
-    let known: HashMap<Link, &Entry> = store.entries.iter().map(|entry| (entry.link(), entry)).collect();
-    let (mut entries, twice) = one_for_each_link(found.entries, &known);
-    difference.twice = twice;
+    let known: HashMap<CopyName, &Entry> = store.entries.iter().map(|entry| (entry.copy(), entry)).collect();
+    let links: HashMap<Link, &Entry> =
+        store.entries.iter().filter(|e| e.state == State::Stored).map(|e| (e.link(), e)).collect();
+    let Found { entries, announced, unread, python } = found;
+    let (removing, entries): (Vec<Entry>, Vec<Entry>) = entries
+        .into_iter()
+        .partition(|entry| known.get(&entry.copy()).is_some_and(|known| known.state == State::Removing));
+    difference.to_revive = removing.into_iter().filter(|entry| !announced.contains(&entry.copy())).collect();
+    let (being_removed, entries): (Vec<Entry>, Vec<Entry>) = entries
+        .into_iter()
+        .partition(|entry| announced.contains(&entry.copy()) && !known.contains_key(&entry.copy()));
+    difference.announced = being_removed;
+    let (mut entries, spare) = one_for_each_link(entries, &links);
+    difference.spare = spare;
     let by_link: HashMap<Link, &Entry> = entries.iter().map(|entry| (entry.link(), entry)).collect();
-    let mut borne_out: HashSet<Link> = HashSet::new();
-    let mut otherwise: HashMap<Link, String> = HashMap::new();
+    // what is announced is no route to anything that is added now
+    let mut confirmed: HashSet<Link> = HashSet::new();
+    let mut differing: HashMap<Link, CopyName> = HashMap::new();
     for entry in store.entries.iter().filter(|entry| entry.state == State::Stored) {
-        let name = entry.backup().to_string();
+        let mut confirm = || {
+            if !announced.contains(&entry.copy()) {
+                confirmed.insert(entry.link());
+            }
+        };
         match by_link.get(&entry.link()) {
-            Some(there) if there.stream == entry.stream => {
+            Some(there) if there.stream == entry.stream && there.copy() == entry.copy() => {
                 difference.same += 1;
-                borne_out.insert(entry.link());
+                confirm();
             }
-            _ if entry.stream.is_none() && found.python.contains(&keys::python(&entry.backup())) => {
-                borne_out.insert(entry.link());
-            }
+            _ if entry.stream.is_none() && python.contains(&keys::python(&entry.backup())) => confirm(),
             Some(_) => {
-                otherwise.insert(entry.link(), name);
+                differing.insert(entry.link(), entry.copy());
             }
-            None if found.unread.contains(&(entry.snapshot.name.clone(), entry.link())) => {}
-            None => difference.lost.push(name),
+            None if unread.contains(&entry.copy()) => {}
+            None => difference.lost.push(entry.backup().to_string()),
         }
     }
-    entries.retain(|entry| !known.contains_key(&entry.link()) || otherwise.contains_key(&entry.link()));
-    // what the bucket does not bear out leads nowhere
-    let members = borne_out.into_iter().chain(entries.iter().map(Entry::link));
-    let reached = recoverable(&members.map(|link| Member { link, intact: true }).collect::<Vec<_>>());
-    let (sound, unsound): (Vec<Entry>, Vec<Entry>) =
-        entries.into_iter().partition(|entry| entry.link().base.is_none_or(|base| reached.contains(&base)));
+    entries.retain(|entry| !links.contains_key(&entry.link()) || differing.contains_key(&entry.link()));
+    // what the bucket does not confirm leads nowhere
+    let usable = |entry: &&Entry| !announced.contains(&entry.copy());
+    let new = entries.iter().chain(&difference.to_revive).filter(usable).map(Entry::link);
+    let member = |link| Member { link, whole: true, announced: false };
+    let reached = recoverable(&confirmed.into_iter().chain(new).map(member).collect::<Vec<_>>());
+    let is_sound = |entry: &Entry| entry.link().base.is_none_or(|base| reached.contains(&base));
+    difference.to_revive.retain(is_sound);
+    let (sound, unsound): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(is_sound);
     difference.unsound = unsound.iter().map(|entry| entry.backup().to_string()).collect();
     for entry in in_order(sound) {
-        match otherwise.remove(&entry.link()) {
-            Some(name) => difference.to_replace.push((name, entry)),
+        match differing.remove(&entry.link()) {
+            Some(copy) => difference.to_replace.push((copy, entry)),
             None => difference.to_add.push(entry),
         }
     }
     difference
 }
 
-/// The store's, else the one of the store's name, else the first; and the others' names.
-fn one_for_each_link(mut entries: Vec<Entry>, known: &HashMap<Link, &Entry>) -> (Vec<Entry>, Vec<String>) {
-    entries.sort_by_key(|entry| match known.get(&entry.link()) {
-        Some(known) => (known.stream != entry.stream, known.snapshot.name != entry.snapshot.name),
-        None => (false, false),
+/// The store's, else the one of the store's name, else the oldest; and the others.
+fn one_for_each_link(mut entries: Vec<Entry>, known: &HashMap<Link, &Entry>) -> (Vec<Entry>, Vec<Entry>) {
+    entries.sort_by_key(|entry| {
+        let stored = entry.stream.as_ref().map(|stream| stream.stored);
+        match known.get(&entry.link()) {
+            Some(known) => (
+                known.copy() != entry.copy() || known.stream != entry.stream,
+                known.snapshot.name != entry.snapshot.name,
+                stored,
+            ),
+            None => (false, false, stored),
+        }
     });
     let mut seen = HashSet::new();
-    let (first, others): (Vec<Entry>, Vec<Entry>) =
-        entries.into_iter().partition(|entry| seen.insert(entry.link()));
-    (first, others.iter().map(|entry| entry.backup().to_string()).collect())
+    entries.into_iter().partition(|entry| seen.insert(entry.link()))
 }
 
-/// As they were stored: by time, and where that is the same, a base before what hangs on it.
+/// As they were stored: by time, and where that is the same, a base before what depends on it.
 fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
     let mut depths: HashMap<Link, usize> = HashMap::new();
     let mut frontier: Vec<Link> =

@@ -26,6 +26,8 @@ struct State {
     /// Characters of the progress line on the screen.
     shown: usize,
     last_retry: Option<Instant>,
+    /// Warnings that are given once.
+    given: Vec<String>,
 }
 
 struct Transfer {
@@ -51,6 +53,15 @@ impl Ui {
     }
     pub fn warning(&self, text: &str) {
         self.line(&format!("warning: {text}"));
+    }
+    /// Not again, where the same is noticed several times.
+    pub fn warning_once(&self, text: &str) {
+        let mut state = self.state();
+        if !state.given.iter().any(|given| given == text) {
+            state.given.push(text.to_string());
+            drop(state);
+            self.warning(text);
+        }
     }
     pub fn note(&self, text: &str) {
         self.line(text);
@@ -114,7 +125,8 @@ impl Ui {
             transfer.drawn = Some(Instant::now());
             let line = progress_line(transfer, transfer.begun.elapsed());
             let blank = " ".repeat(state.shown.saturating_sub(line.chars().count()));
-            eprint!("\r{line}{blank}");
+            // where the terminal is gone there is nobody to draw for
+            let _ = write!(io::stderr(), "\r{line}{blank}");
             state.shown = line.chars().count();
         }
     }
@@ -141,7 +153,7 @@ impl Ui {
 
 fn wipe(state: &mut State) {
     if state.shown > 0 {
-        eprint!("\r{}\r", " ".repeat(state.shown));
+        let _ = write!(io::stderr(), "\r{}\r", " ".repeat(state.shown));
         state.shown = 0;
     }
 }

@@ -10,8 +10,6 @@ use crate::names::Guid;
 use crate::send_flags::{Flags, embeds_well, flags};
 use crate::shell::quoted;
 
-/// The tag of the holds that keep a snapshot from being destroyed while it is uploaded.
-pub const HOLD_TAG: &str = "zfs2s3";
 /// cron's PATH has none of these.
 const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 /// How much of zfs's stderr is kept: its end.
@@ -132,16 +130,16 @@ impl Zfs {
     }
 
     /// A hold that is there already is fine.
-    pub fn hold(&self, snapshot: &str) -> Result<()> {
-        match self.run(&["hold", HOLD_TAG, snapshot]) {
+    pub fn hold(&self, tag: &str, snapshot: &str) -> Result<()> {
+        match self.run(&["hold", tag, snapshot]) {
             Err(e) if e.message.contains("already exists") => Ok(()),
             result => result.map(|_| ()),
         }
     }
 
     /// A hold or a snapshot that is not there is fine.
-    pub fn release(&self, snapshot: &str) -> Result<()> {
-        match self.run(&["release", HOLD_TAG, snapshot]) {
+    pub fn release(&self, tag: &str, snapshot: &str) -> Result<()> {
+        match self.run(&["release", tag, snapshot]) {
             Err(e) if e.message.contains("no such tag") || e.message.contains("not exist") => Ok(()),
             result => result.map(|_| ()),
         }

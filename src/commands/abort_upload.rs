@@ -1,4 +1,4 @@
-//! `abort_upload`: gives the pending upload up, and leaves nothing of it in the bucket.
+//! `abort_upload`: aborts the pending upload, and leaves nothing of it in the bucket.
 
 use super::Context;
 use crate::error::Result;
@@ -7,6 +7,6 @@ pub fn run(context: &Context) -> Result<()> {
     let _lock = context.lock("abort_upload")?;
     let (overview, upload) = context.pending()?;
     upload.abort(&overview.intent)?;
-    context.ui.note(&format!("no upload is pending any more ({})", overview.intent.backup().in_words()));
+    context.ui.note(&format!("aborted the upload of {}", overview.intent.backup().in_words()));
     Ok(())
 }

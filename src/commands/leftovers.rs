@@ -4,7 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Reader;
-use crate::backup::Link;
+use crate::announcement::{self, Announcement};
+use crate::copy::{CopyName, Id};
 use crate::error::{Result, one_line};
 use crate::keys::{self, Kind, Parsed};
 use crate::names::Guid;
@@ -25,11 +26,6 @@ impl<'a> Seen<'a> {
     pub fn of(prefix: &str, object: &'a Object) -> Option<Self> {
         Some(Seen { object, key: keys::parse(prefix, &object.key)? })
     }
-
-    /// What it has in common with the other objects of its backup. One backup may be there under several names.
-    pub fn backup(&self) -> (&str, Link) {
-        (&self.key.snapshot_name, self.key.link)
-    }
 }
 
 pub fn tell_of_python(entries: &[Entry], objects: &[&Object], ui: &Ui) {
@@ -38,16 +34,17 @@ pub fn tell_of_python(entries: &[Entry], objects: &[&Object], ui: &Ui) {
     for object in objects.iter().filter(|object| !known.contains(&object.key)) {
         ui.warning(&format!(
             "'{}' ({}) is of the older, Python zfs2s3, and its key bears no guid: it is not taken up; \
-             put that program's stored_snapshots.yml in place to go on with it",
+             put that program's stored_snapshots.yml in place to use it",
             object.key,
             human_size(object.size)
         ));
     }
 }
 
-/// Data without a manifest, and unfinished uploads, but for those of the backup whose upload is pending.
-pub fn tell_of_the_rest(reader: &Reader, seen: &[Seen], pending: Option<Link>, ui: &Ui) -> Result<()> {
-    tell_of_data(&reader.store.contents, seen, pending, ui);
+/// Data without a manifest, interrupted removals, and unfinished uploads, but for those of the copy whose upload is pending.
+pub fn report_the_rest(reader: &Reader, seen: &[Seen], pending: Option<&CopyName>, ui: &Ui) -> Result<()> {
+    report_data(&reader.store.contents, seen, pending, ui);
+    report_announcements(reader, seen, pending, ui);
     let prefix = &reader.store.contents.prefix;
     let uploads = match reader.client.list_uploads(prefix) {
         Ok(uploads) => uploads,
@@ -58,7 +55,7 @@ pub fn tell_of_the_rest(reader: &Reader, seen: &[Seen], pending: Option<Link>, u
         Err(failure) => return Err(failure.into()),
     };
     let ours = |upload: &&Upload| {
-        keys::parse(prefix, &upload.key).is_some_and(|parsed| Some(parsed.link) != pending)
+        keys::parse(prefix, &upload.key).is_some_and(|parsed| Some(&parsed.copy) != pending)
     };
     for Upload { key, upload_id, initiated } in uploads.iter().filter(ours) {
         let size = match reader.client.list_parts(Open { key, upload_id, checksums: false }) {
@@ -66,7 +63,7 @@ pub fn tell_of_the_rest(reader: &Reader, seen: &[Seen], pending: Option<Link>, u
             Err(_) => "size unknown".to_string(),
         };
         ui.warning(&format!(
-            "an upload of '{key}' ({size}, {}) is unfinished; if no host is at it: {}",
+            "an upload of '{key}' ({size}, {}) is unfinished; if no host is working on it: {}",
             one_line(initiated.as_deref().unwrap_or("age unknown")),
             abort_multipart_upload(&reader.store.contents.bucket, key, &one_line(upload_id))
         ));
@@ -74,26 +71,32 @@ pub fn tell_of_the_rest(reader: &Reader, seen: &[Seen], pending: Option<Link>, u
     Ok(())
 }
 
-fn tell_of_data(contents: &Contents, seen: &[Seen], pending: Option<Link>, ui: &Ui) {
-    let stored: HashMap<Link, &Entry> = contents.entries.iter().map(|entry| (entry.link(), entry)).collect();
-    let all = seen.iter().map(|seen| &seen.key.link).chain(stored.keys());
-    let bases: HashSet<Guid> = all.filter_map(|link| link.base).collect();
+fn report_data(contents: &Contents, seen: &[Seen], pending: Option<&CopyName>, ui: &Ui) {
+    let stored: HashMap<CopyName, &Entry> =
+        contents.entries.iter().map(|entry| (entry.copy(), entry)).collect();
+    let all = seen.iter().map(|seen| &seen.key.copy).chain(stored.keys());
+    let bases: HashSet<Guid> = all.filter_map(|copy| copy.link.base).collect();
     let manifests = seen.iter().filter(|seen| seen.key.kind == Kind::Manifest);
-    let whole: HashSet<(&str, Link)> = manifests.map(Seen::backup).collect();
-    for it in seen.iter().filter(|seen| !whole.contains(&seen.backup()) && Some(seen.key.link) != pending) {
-        let url = quoted(&format!("s3://{}/{}", contents.bucket, it.object.key));
+    let whole: HashSet<&CopyName> = manifests.map(|seen| &seen.key.copy).collect();
+    let bare = |it: &&Seen| !whole.contains(&it.key.copy) && Some(&it.key.copy) != pending;
+    for it in seen.iter().filter(bare) {
         let by_hand = match it.key.kind {
-            Kind::Segment(1) => format!(", but may be whole: aws s3 cp {url} - | zfs receive -u …"),
-            _ => String::new(),
+            Kind::Segment(1) => ", but may be whole: aws s3 cp {} - | zfs receive -u …",
+            Kind::Segment(_) => "",
+            Kind::Manifest | Kind::Removing(_) => continue,
         };
-        let then = match stored.get(&it.key.link) {
+        let url = quoted(&format!("s3://{}/{}", contents.bucket, it.object.key));
+        let by_hand = by_hand.replace("{}", &url);
+        let then = match stored.get(&it.key.copy) {
             Some(Entry { state: State::Removing, .. }) => {
-                "its removal was interrupted, and the same 'zfs2s3 remove' goes on with it".to_string()
+                "its removal was interrupted, and the same 'zfs2s3 remove' continues it".to_string()
             }
             Some(_) => "the store has it: keep it".to_string(),
-            None if bases.contains(&it.key.link.snapshot) => "backups hang on it: keep it, or move it aside \
+            None if bases.contains(&it.key.copy.link.snapshot) => {
+                "backups depend on it: keep it, or move it aside \
                  ('aws s3 mv') where the snapshot is still there to be stored again"
-                .to_string(),
+                    .to_string()
+            }
             None => format!("if no host is storing it, and it is not wanted: aws s3 rm {url}"),
         };
         ui.warning(&format!(
@@ -102,5 +105,35 @@ fn tell_of_data(contents: &Contents, seen: &[Seen], pending: Option<Link>, ui: &
             human_size(it.object.size),
             one_line(&it.object.modified),
         ));
+    }
+}
+
+/// Removals that other hosts have announced. Whether they are still at it only a person knows.
+fn report_announcements(reader: &Reader, seen: &[Seen], pending: Option<&CopyName>, ui: &Ui) {
+    let contents = &reader.store.contents;
+    let own = |copy: &CopyName, nonce: Id| {
+        contents.entries.iter().any(|entry| entry.copy() == *copy && entry.removal == Some(nonce))
+    };
+    let there: HashSet<&CopyName> =
+        seen.iter().filter(|s| !matches!(s.key.kind, Kind::Removing(_))).map(|s| &s.key.copy).collect();
+    for it in seen {
+        let Kind::Removing(nonce) = it.key.kind else { continue };
+        if it.object.size == 0 || own(&it.key.copy, nonce) || Some(&it.key.copy) == pending {
+            continue;
+        }
+        let said = reader.client.get(&it.object.key, announcement::MAX_LEN).unwrap_or_default();
+        let who = Announcement::describe(&said);
+        let url = quoted(&format!("s3://{}/{}", contents.bucket, it.object.key));
+        let name = &it.key.copy.name;
+        ui.warning(&match there.contains(&it.key.copy) {
+            true => format!(
+                "the removal of a copy of {name} was announced by {who}, and no backup can build on it until that has \
+                 ended; if it was interrupted, the same 'zfs2s3 remove' on that host continues it; if that host is gone, \
+                 'zfs2s3 recover -r' takes the removal back"
+            ),
+            false => format!(
+                "an announcement is left of a removal of {name} by {who}, which is done; if that host is gone: aws s3 rm {url}"
+            ),
+        });
     }
 }

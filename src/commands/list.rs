@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::cli;
+use crate::copy::Id;
 use crate::error::{Error, Result};
 use crate::names::{Guid, check_dataset_name, dataset_of};
 use crate::progress;
@@ -31,7 +32,7 @@ pub fn run(context: &Context, args: &cli::List) -> Result<()> {
         _ if rows.is_empty() => {
             context.ui.note(&match &args.dataset {
                 Some(dataset) if !contents.entries.is_empty() => format!("no backups of {dataset} are stored"),
-                _ => "no backups are in the store; if it was lost, 'zfs2s3 recover' makes it again from the bucket"
+                _ => "no backups are in the store; if it was lost, 'zfs2s3 recover' rebuilds it from the bucket"
                     .to_string(),
             });
             return Ok(());
@@ -46,6 +47,7 @@ struct Row {
     guid: Guid,
     base: Option<String>,
     base_guid: Option<Guid>,
+    copy: Option<Id>,
     bytes: Option<u64>,
     storage_class: Option<String>,
     stored: Option<Utc>,
@@ -54,16 +56,15 @@ struct Row {
 
 fn rows(contents: &Contents, pending: Option<&Overview>, dataset: Option<&str>) -> Vec<Row> {
     let mut rows: Vec<Row> = contents.entries.iter().map(Row::of).collect();
-    let stored =
-        |row: &Row, link: crate::backup::Link| row.guid == link.snapshot && row.base_guid == link.base;
     if let Some(Overview { intent, .. }) = pending
-        && !rows.iter().any(|row| stored(row, intent.backup().link()))
+        && contents.entries.iter().all(|entry| entry.copy() != intent.copy())
     {
         rows.push(Row {
             snapshot: intent.snapshot.name.clone(),
             guid: intent.snapshot.guid,
             base: intent.base.as_ref().map(|base| base.name.clone()),
             base_guid: intent.base.as_ref().map(|base| base.guid),
+            copy: intent.id,
             bytes: None,
             storage_class: Some(intent.storage_class.clone()),
             stored: None,
@@ -82,6 +83,7 @@ impl Row {
             guid: entry.snapshot.guid,
             base: entry.base.as_ref().map(|base| base.name.clone()),
             base_guid: entry.base.as_ref().map(|base| base.guid),
+            copy: entry.id,
             bytes: entry.size(),
             storage_class: stream.map(|stream| stream.storage_class.clone()),
             stored: stream.map(|stream| stream.stored),
@@ -149,7 +151,7 @@ fn tree(rows: &[Row]) -> Vec<(String, &Row)> {
     }
     let mut drawn = Vec::new();
     let mut seen = HashSet::new();
-    // what a damaged store has in circles hangs on no root, and is drawn last
+    // what a damaged store has in circles depends on no root, and is drawn last
     for root in roots.into_iter().chain(0..rows.len()) {
         let mut walk = vec![(root, String::new(), String::new())];
         while let Some((n, head, indent)) = walk.pop() {
@@ -186,6 +188,7 @@ mod tests {
             guid: Guid::new(guid).unwrap(),
             base: base.map(|(name, _)| name.to_string()),
             base_guid: base.and_then(|(_, guid)| Guid::new(guid)),
+            copy: None,
             bytes: Some(1300 << 20),
             storage_class: Some("STANDARD".to_string()),
             stored: Some(Utc::try_from("2026-01-02T03:04:05Z".to_string()).unwrap()),

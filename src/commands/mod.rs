@@ -12,6 +12,7 @@ pub mod upload;
 mod wanted;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::cli::Command;
 use crate::config::{self, Env, Local, Remote};
@@ -102,7 +103,7 @@ impl Context {
             None => Ok(()),
             Some(overview) => {
                 Err(Error::pending(format!("an upload is pending: {}", what(&overview.intent)))
-                    .hint("'zfs2s3 resume_upload' goes on with it, 'zfs2s3 abort_upload' gives it up"))
+                    .hint("'zfs2s3 resume_upload' resumes it, 'zfs2s3 abort_upload' aborts it"))
             }
         }
     }
@@ -154,6 +155,7 @@ impl Context {
             zfs: self.zfs(),
             jobs,
             ui: Arc::clone(&self.ui),
+            strays: AtomicBool::new(false),
         })
     }
 }

@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::leftovers::{self, Seen};
 use super::{Context, Reader};
-use crate::backup::Link;
 use crate::cli;
+use crate::copy::CopyName;
 use crate::error::{Error, Result};
-use crate::keys::Kind;
-use crate::manifest::{Manifest, largest};
+use crate::keys::{self, Kind};
 use crate::progress;
 use crate::recover::{Difference, Found, Why, compare, entry_of, is_python_key};
+use crate::removal::withdraw;
 use crate::s3::failure;
 use crate::s3::reply::Object;
 use crate::shell::quoted;
-use crate::store::format::{Contents, Entry};
+use crate::store::format::{Contents, Entry, State};
 use crate::ui::Ui;
-use crate::units::count;
+use crate::units::{count, human_size};
 
 pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
     let _lock = if args.dry_run { None } else { Some(context.lock("recover")?) };
@@ -26,18 +26,21 @@ pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
     let mut reader = context.reader()?;
     let pending = progress::overview(&context.folder)?.map(|overview| overview.intent);
     if let Some(intent) = &pending {
-        // with the store of another place in its way it could not go on
+        // with the store of another place in its way it could not be resumed
         context.check_place(intent, Some(&reader.store.contents.endpoint))?;
         let backup = intent.backup().in_words();
         context.ui.note(&format!("the upload of {backup} is pending, and is left alone"));
     }
-    let link = pending.as_ref().map(|intent| intent.backup().link());
+    let copy = pending.as_ref().map(|intent| intent.copy());
     // one that is in the store is stored, and only its end is pending
-    let left_alone = link.filter(|link| reader.store.contents.entries.iter().all(|e| e.link() != *link));
-    let found = look(&reader, left_alone, &context.ui)?;
+    let left_alone = copy.filter(|copy| reader.store.contents.entries.iter().all(|e| e.copy() != *copy));
+    if !args.dry_run {
+        take_removals_back(context, args, &reader, left_alone.as_ref())?;
+    }
+    let found = scan(&reader, left_alone.as_ref(), &context.ui)?;
     let all_was_read = found.unread.is_empty();
     let difference = compare(&reader.store.contents, found);
-    say(&difference, &context.ui);
+    report(&difference, &context.ui);
     let all_is_well = all_was_read && difference.unsound.is_empty() && difference.lost.is_empty();
     let added = add(context, args, &mut reader, difference);
     match added {
@@ -50,11 +53,41 @@ pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
     }
 }
 
+/// The user's word is that no removal is running: `-m` takes this host's own back, and `-r` those of others, too. This host's own is
+/// certainly not running, since this command has the lock.
+fn take_removals_back(
+    context: &Context,
+    args: &cli::Recover,
+    reader: &Reader,
+    pending: Option<&CopyName>,
+) -> Result<()> {
+    let contents = &reader.store.contents;
+    let prefix = contents.prefix.as_str();
+    if args.merge {
+        for entry in contents.entries.iter().filter(|entry| entry.state == State::Removing) {
+            if let Some(nonce) = entry.removal {
+                withdraw(&reader.client, &keys::announcement(prefix, &entry.copy(), nonce))?;
+            }
+        }
+    }
+    if args.revive {
+        let announcement = |object: &Object| {
+            let parsed = keys::parse(prefix, &object.key);
+            parsed.is_some_and(|p| matches!(p.kind, Kind::Removing(_)) && Some(&p.copy) != pending)
+        };
+        for object in reader.client.list_objects(prefix, announcement)?.iter().filter(|o| o.size > 0) {
+            withdraw(&reader.client, &object.key)?;
+            context.ui.note(&format!("took back an announced removal: '{}'", object.key));
+        }
+    }
+    Ok(())
+}
+
 fn add(context: &Context, args: &cli::Recover, reader: &mut Reader, difference: Difference) -> Result<()> {
-    let Difference { to_add, to_replace, same, .. } = difference;
+    let Difference { to_add, to_replace, to_revive, same, .. } = difference;
     let had_some = !reader.store.contents.entries.is_empty();
-    let new = count((to_add.len() + to_replace.len()) as u64, "backup");
-    if to_add.is_empty() && to_replace.is_empty() {
+    let new = count((to_add.len() + to_replace.len() + to_revive.len()) as u64, "backup");
+    if to_add.is_empty() && to_replace.is_empty() && to_revive.is_empty() {
         if !had_some {
             return Err(nothing_found(&reader.store.contents));
         }
@@ -65,26 +98,38 @@ fn add(context: &Context, args: &cli::Recover, reader: &mut Reader, difference: 
     if args.dry_run {
         let with = if not_without_merge { "with -m " } else { "" };
         context.ui.note(&format!("{with}would add {new} to the store"));
-        let all = to_add.iter().chain(to_replace.iter().map(|(_, there)| there));
+        let all = to_add.iter().chain(to_replace.iter().map(|(_, there)| there)).chain(&to_revive);
         return context.ui.data(&all.map(|entry| format!("{}\n", entry.backup())).collect::<String>());
     }
     if not_without_merge {
         for entry in &to_add {
             context.ui.note(&format!("'{}' is in the bucket, and not in the store", entry.backup()));
         }
+        for entry in &to_revive {
+            context.ui.note(&format!("the removal of '{}' has begun, and it is still whole", entry.backup()));
+        }
         return Err(Error::failed(format!(
-            "the bucket has {new} that the store does not have, or has otherwise"
+            "the bucket has {new} that the store does not have, or that differ there"
         ))
         .hint("'zfs2s3 recover -m' takes them into the store"));
     }
     let entries = &mut reader.store.contents.entries;
-    for (_, there) in to_replace {
-        entries
-            .iter_mut()
-            .filter(|entry| entry.link() == there.link())
-            .for_each(|entry| *entry = there.clone());
+    for (copy, there) in to_replace {
+        entries.iter_mut().filter(|entry| entry.copy() == copy).for_each(|entry| *entry = there.clone());
     }
-    entries.extend(to_add);
+    for there in to_revive {
+        // unless another copy is stored
+        let taken = entries.iter().any(|e| e.link() == there.link() && e.state == State::Stored);
+        entries.retain(|entry| entry.copy() != there.copy());
+        if !taken {
+            entries.push(there);
+        }
+    }
+    for entry in to_add {
+        if entries.iter().all(|e| e.link() != entry.link() || e.state == State::Removing) {
+            entries.push(entry);
+        }
+    }
     // as they were stored, as everywhere; the Python tool's, whose times are not known, stay first
     entries.sort_by_key(|entry| entry.stream.as_ref().map(|stream| stream.stored));
     reader.store.save()?;
@@ -102,34 +147,47 @@ fn nothing_found(Contents { bucket, prefix, .. }: &Contents) -> Error {
     )
 }
 
-/// Looks through the bucket, and tells what else is there. A backup whose upload is pending is for `resume_upload`.
-fn look(reader: &Reader, pending: Option<Link>, ui: &Ui) -> Result<Found> {
+/// Looks through the bucket, and reports what else is there. A copy whose upload is pending is for `resume_upload`.
+fn scan(reader: &Reader, pending: Option<&CopyName>, ui: &Ui) -> Result<Found> {
     let prefix = reader.store.contents.prefix.as_str();
     let python = |key: &str| prefix.is_empty() && is_python_key(key);
-    let wanted = |object: &_| Seen::of(prefix, object).is_some() || python(&object.key);
+    let wanted = |object: &Object| Seen::of(prefix, object).is_some() || python(&object.key);
+    let before = reader.client.list_objects(prefix, wanted)?;
+    let seen: Vec<Seen> = before.iter().filter_map(|object| Seen::of(prefix, object)).collect();
+    let read = read_manifests(reader, &seen, pending)?;
+    // only what is still there, and not announced for removal, after its manifest was read is taken
     let objects = reader.client.list_objects(prefix, wanted)?;
+    let there: HashMap<&str, u64> = objects.iter().map(|o| (o.key.as_str(), o.size)).collect();
+    let mut found = found(read, &there, ui);
     let seen: Vec<Seen> = objects.iter().filter_map(|object| Seen::of(prefix, object)).collect();
-    let mut found = found(read_manifests(reader, &seen, pending)?, ui);
+    let announced = seen.iter().filter(|s| matches!(s.key.kind, Kind::Removing(_)) && s.object.size > 0);
+    found.announced = announced.map(|s| s.key.copy.clone()).collect();
     let of_python: Vec<&Object> = objects.iter().filter(|object| python(&object.key)).collect();
     found.python = of_python.iter().map(|object| object.key.clone()).collect();
     leftovers::tell_of_python(&reader.store.contents.entries, &of_python, ui);
-    leftovers::tell_of_the_rest(reader, &seen, pending, ui)?;
+    leftovers::report_the_rest(reader, &seen, pending, ui)?;
     Ok(found)
 }
 
 /// What became of a manifest.
 type Outcome = std::result::Result<Entry, Why>;
 
-fn found(read: BTreeMap<&str, (&Seen, Outcome)>, ui: &Ui) -> Found {
+fn found(read: BTreeMap<&str, (&Seen, Outcome)>, there: &HashMap<&str, u64>, ui: &Ui) -> Found {
+    let is_there = |entry: &Entry, key: &str| {
+        let segments = entry.stream.iter().flat_map(|stream| &stream.segments);
+        there.contains_key(key) && segments.into_iter().all(|s| there.get(s.key.as_str()) == Some(&s.size))
+    };
     let mut found = Found::default();
     let mut elsewhere: BTreeMap<String, u64> = BTreeMap::new();
     for (key, (seen, outcome)) in read {
         match outcome {
-            Ok(entry) => found.entries.push(entry),
+            Ok(entry) if is_there(&entry, key) => found.entries.push(entry),
+            // removed since
+            Ok(_) => {}
             Err(Why::OtherPrefix(prefix)) => *elsewhere.entry(prefix).or_default() += 1,
             Err(Why::Wrong(why)) => {
                 ui.warning(&format!("the manifest '{key}' is passed over: {why}"));
-                found.unread.insert((seen.key.snapshot_name.clone(), seen.key.link));
+                found.unread.insert(seen.key.copy.clone());
             }
         }
     }
@@ -153,20 +211,17 @@ fn found(read: BTreeMap<&str, (&Seen, Outcome)>, ui: &Ui) -> Found {
 fn read_manifests<'a>(
     reader: &Reader,
     seen: &'a [Seen<'a>],
-    pending: Option<Link>,
+    pending: Option<&CopyName>,
 ) -> Result<BTreeMap<&'a str, (&'a Seen<'a>, Outcome)>> {
     let Reader { client, store, jobs } = reader;
     let sizes: HashMap<&str, u64> = seen.iter().map(|s| (s.object.key.as_str(), s.object.size)).collect();
-    let mut data: HashMap<(&str, Link), u64> = HashMap::new();
-    for segment in seen.iter().filter(|s| s.key.kind != Kind::Manifest) {
-        let sum = data.entry(segment.backup()).or_default();
+    let mut data: HashMap<&CopyName, u64> = HashMap::new();
+    for segment in seen.iter().filter(|s| matches!(s.key.kind, Kind::Segment(_))) {
+        let sum = data.entry(&segment.key.copy).or_default();
         *sum = sum.saturating_add(segment.object.size);
     }
     let manifests: Vec<&'a Seen<'a>> =
-        seen.iter().filter(|s| s.key.kind == Kind::Manifest && Some(s.key.link) != pending).collect();
-    let entry = |key: &str, bytes: Vec<u8>| -> Outcome {
-        entry_of(&store.contents.prefix, key, Manifest::read(&bytes)?, &sizes)
-    };
+        seen.iter().filter(|s| s.key.kind == Kind::Manifest && Some(&s.key.copy) != pending).collect();
     let next = AtomicUsize::new(0);
     let done = Mutex::new(BTreeMap::new());
     let gave_up = Mutex::new(None);
@@ -175,10 +230,13 @@ fn read_manifests<'a>(
             scope.spawn(|| {
                 while let Some(manifest) = manifests.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let key = manifest.object.key.as_str();
-                    let data = data.get(&manifest.backup()).copied();
-                    let outcome = match data.map(|size| client.get(key, largest(size))) {
+                    let data = data.get(&manifest.key.copy).copied();
+                    let outcome = match data.map(|size| client.get_manifest(key, size, false)) {
                         None => Err(Why::Wrong("the bucket has none of its data".to_string())),
-                        Some(Ok(bytes)) => entry(key, bytes),
+                        Some(Ok(Ok(checked))) => {
+                            entry_of(&store.contents.prefix, key, checked.manifest, &sizes)
+                        }
+                        Some(Ok(Err(why))) => Err(Why::Wrong(why)),
                         // in an archive class, say, or deleted meanwhile
                         Some(Err(error)) if error.kind == failure::Kind::Final => {
                             Err(Why::Wrong(error.describe()))
@@ -200,24 +258,39 @@ fn read_manifests<'a>(
     }
 }
 
-fn say(difference: &Difference, ui: &Ui) {
+fn report(difference: &Difference, ui: &Ui) {
     for name in &difference.unsound {
         ui.warning(&format!("'{name}' is in the bucket, but no chain leads to its base: it is not added"));
     }
-    for name in &difference.twice {
-        ui.warning(&format!(
-            "'{name}' is in the bucket under another name, too, and that is the one that counts"
-        ));
+    for entry in &difference.announced {
+        ui.warning(&format!("'{}' is in the bucket, but being removed: it is not added", entry.backup()));
+    }
+    for entry in &difference.spare {
+        let size = entry.size().map(human_size).unwrap_or_default();
+        let what = format!("the bucket has another copy of '{}' ({size})", entry.backup());
+        ui.note(&match entry.id {
+            Some(id) => {
+                let base = entry.base.as_ref().map(|base| format!("-i {} ", base.guid)).unwrap_or_default();
+                format!("{what}; 'zfs2s3 remove -c {id} {base}{}' removes it", entry.snapshot.guid)
+            }
+            None => format!("{what}, stored by an older version"),
+        });
     }
     for name in &difference.lost {
         ui.warning(&format!("'{name}' is in the store, but not in the bucket"));
     }
-    for (name, there) in &difference.to_replace {
-        let there = there.backup().to_string();
-        ui.warning(&match *name == there {
-            true => format!("'{name}' is in the store and in the bucket, and not the same"),
+    for (copy, there) in &difference.to_replace {
+        let name = &copy.name;
+        ui.warning(&match *name == there.snapshot.name {
+            true if copy.id == there.id => {
+                format!("'{}' is in the store and in the bucket, and differs", there.backup())
+            }
+            true => format!("'{}' is in the store, but in the bucket only as another copy", there.backup()),
             false => {
-                format!("'{name}' is in the store, but in the bucket only under another name: '{there}'")
+                format!(
+                    "'{name}' is in the store, but in the bucket only under another name: '{}'",
+                    there.backup()
+                )
             }
         });
     }

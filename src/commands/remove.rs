@@ -1,48 +1,203 @@
-//! `remove`: takes one backup away, if the chain rule allows it. Marked in the store first, then the manifest goes,
-//! then the data, then the entry: after a crash anywhere the same command goes on.
+//! `remove`: removes one backup, if the chain rule allows it. Marked in the store first, then announced in the bucket, then decided
+//! by a listing; then the manifest goes, then the data, then the entry. After a crash anywhere the same command continues.
 
 use super::Context;
 use super::wanted::Wanted;
 use crate::cli;
-use crate::error::{Error, Result};
-use crate::inventory::Inventory;
+use crate::copy::{CopyName, Id};
+use crate::error::{Error, Result, Status};
+use crate::host;
+use crate::inventory::{Inventory, Uploads};
 use crate::keys;
-use crate::manifest::{Manifest, largest};
+use crate::manifest::is_newer;
+use crate::random;
+use crate::removal::{Interrupted, Removal};
 use crate::s3::client::Client;
 use crate::s3::failure::Kind;
+use crate::store::Store;
 use crate::store::format::{Contents, Entry, State};
 use crate::units::{count, human_size};
 
 pub fn run(context: &Context, args: &cli::Remove) -> Result<()> {
     let wanted = Wanted::parse("remove", &args.snapshot, args.base.as_deref())?;
+    let id = args.copy.as_deref().map(str::parse::<Id>).transpose().map_err(Error::usage)?;
     let _lock = match args.dry_run {
         true => None,
         false => Some(context.lock(&format!("remove {}", args.snapshot))?),
     };
     context.refuse_while_pending()?;
-    let (mut store, client) = context.store_and_client()?;
-    let at = wanted.find(&store.contents)?;
+    let (store, client) = context.store_and_client()?;
+    let copy = match id {
+        Some(id) if store.contents.entries.iter().all(|entry| entry.id != Some(id)) => {
+            return remove_unknown_copy(context, args, &store, &client, &wanted, id);
+        }
+        Some(id) => wanted.find_copy(&store.contents, id)?,
+        None => wanted.find(&store.contents)?,
+    };
+    remove_stored(context, args, store, &client, copy)
+}
+
+/// One that the store knows.
+fn remove_stored(
+    context: &Context,
+    args: &cli::Remove,
+    mut store: Store,
+    client: &Client,
+    at: usize,
+) -> Result<()> {
     let entry = store.contents.entries[at].clone();
-    Inventory::read(&client, &store.contents, &context.ui)?.check_remove(&entry.backup())?;
+    let copy = entry.copy();
     let keys = entry.keys(&store.contents.prefix);
     check_not_shared(&store.contents, at, &keys)?;
-    check_is_the_stored_one(&client, &store.contents.prefix, &entry)?;
-    if args.dry_run {
-        return context.ui.data(&plan(&store.contents.bucket, &entry, &keys));
+    {
+        // a refusal that costs little; open uploads are looked for when the removal is announced
+        let mut inventory = Inventory::read(client, &store.contents, &context.ui, Uploads::NotAsked)?;
+        let own = entry.removal;
+        if let Err(error) = inventory.check_remove(&copy, own) {
+            let is_whole = inventory.is_whole(&copy);
+            drop(inventory);
+            return give_way(context, args, &mut store, client, at, is_whole, error);
+        }
     }
-    if entry.state == State::Stored {
-        store.contents.entries[at].state = State::Removing;
+    check_is_the_stored_one(client, &store.contents.prefix, &entry)?;
+    if args.dry_run {
+        return context.ui.data(&dry_run_text(&store.contents.bucket, &entry, &keys));
+    }
+    let nonce = entry.removal.unwrap_or_else(random::id);
+    if entry.removal.is_none() {
+        (store.contents.entries[at].state, store.contents.entries[at].removal) =
+            (State::Removing, Some(nonce));
         store.save()?;
     }
-    for key in &keys {
-        client.delete(key).map_err(|failure| {
-            Error::from(failure)
-                .hint(format!("the removal has begun: 'zfs2s3 remove {}' goes on with it", entry.backup()))
-        })?;
+    let continues = |error: Error| {
+        error.hint(format!("the removal has begun: the same 'zfs2s3 remove {}' continues it", entry.backup()))
+    };
+    let host = host::name();
+    let removal =
+        Removal { client, contents: &store.contents, ui: &context.ui, copy: &copy, nonce, host: &host };
+    if client.lacks("announcing first") {
+        // only in a test build, to show that the tests would notice
+        removal.look()?.check_remove(&copy, Some(nonce))?;
     }
+    removal.announce().map_err(continues)?;
+    let mut inventory = removal.look().map_err(continues)?;
+    let is_whole = inventory.is_whole(&copy);
+    if let Err(error) = inventory.check_remove(&copy, Some(nonce))
+        && !client.lacks("announcing first")
+    {
+        if error.status != Status::Refused {
+            return Err(continues(error));
+        }
+        drop(inventory);
+        return give_way(context, args, &mut store, client, at, is_whole, error);
+    }
+    let (seen, announcements) = inventory.objects_of(&copy);
+    let mut objects = keys.clone();
+    objects.extend(seen.into_iter().filter(|key| !keys.contains(key)));
+    match removal.delete(&objects, &announcements) {
+        Ok(()) => {}
+        Err(Interrupted { error, nothing_is_gone: true }) if is_whole => {
+            drop(inventory);
+            let error = error.hint(format!("nothing was removed: '{}' stays stored", entry.backup()));
+            return give_way(context, args, &mut store, client, at, true, error);
+        }
+        Err(Interrupted { error, .. }) => return Err(continues(error)),
+    }
+    drop(inventory);
     store.contents.entries.remove(at);
     store.save()?;
     context.ui.note(&format!("removed '{}'", entry.backup()));
+    Ok(())
+}
+
+/// The removal is not to be: what is whole is called stored again, and its announcement is taken back. What is not whole any
+/// more cannot be called so: its removal stays begun.
+fn give_way(
+    context: &Context,
+    args: &cli::Remove,
+    store: &mut Store,
+    client: &Client,
+    at: usize,
+    is_whole: bool,
+    error: Error,
+) -> Result<()> {
+    let entry = &store.contents.entries[at];
+    let (copy, backup, removal) = (entry.copy(), entry.backup(), entry.removal);
+    if entry.state == State::Stored || args.dry_run {
+        return Err(error);
+    }
+    if !is_whole {
+        return Err(error.hint(format!("the removal of '{backup}' had begun: it is not whole any more")));
+    }
+    if let Some(nonce) = removal {
+        let key = keys::announcement(&store.contents.prefix, &copy, nonce);
+        if let Err(second) = crate::removal::withdraw(client, &key) {
+            return Err(error
+                .hint(format!("and its announcement could not be taken back: {second}"))
+                .hint(format!("'{backup}' stays marked 'removing': run the same command again")));
+        }
+    }
+    let entry = &mut store.contents.entries[at];
+    (entry.state, entry.removal) = (State::Stored, None);
+    store.save()?;
+    context.ui.note(&format!("'{backup}' is stored, as before"));
+    Err(error)
+}
+
+/// A further copy, of which only the bucket knows.
+fn remove_unknown_copy(
+    context: &Context,
+    args: &cli::Remove,
+    store: &Store,
+    client: &Client,
+    wanted: &Wanted,
+    id: Id,
+) -> Result<()> {
+    let first = Inventory::read(client, &store.contents, &context.ui, Uploads::NotAsked)?;
+    let Some(listing) = first.listing() else {
+        return Err(Error::failed(format!(
+            "copy {id} is not in the store, and the bucket may not be listed"
+        )));
+    };
+    let copies =
+        listing.objects.iter().filter_map(|o| Some(keys::parse(&store.contents.prefix, &o.key)?.copy));
+    let found: Vec<CopyName> = copies.filter(|copy| copy.id == Some(id)).collect();
+    let Some(copy) = found.into_iter().find(|copy| wanted.is_copy(&store.contents, copy)) else {
+        return Err(Error::failed(format!("the bucket has no copy {id} of that backup"))
+            .hint("'zfs2s3 recover -n' names the copies"));
+    };
+    let mut first = first;
+    first.check_remove(&copy, None)?;
+    let shown = format!("copy {id} of {}", copy.name);
+    if args.dry_run {
+        let (objects, _) = first.objects_of(&copy);
+        let lines: String =
+            objects.iter().map(|key| format!("  delete  s3://{}/{key}\n", store.contents.bucket)).collect();
+        return context.ui.data(&format!("would remove {shown}\n{lines}"));
+    }
+    drop(first);
+    let host = host::name();
+    let nonce = random::id();
+    let removal =
+        Removal { client, contents: &store.contents, ui: &context.ui, copy: &copy, nonce, host: &host };
+    removal.announce()?;
+    let again = || "the same command continues the removal".to_string();
+    let mut inventory = removal.look().map_err(|e| e.hint(again()))?;
+    if let Err(error) = inventory.check_remove(&copy, Some(nonce)) {
+        if error.status == Status::Refused {
+            removal.withdraw()?;
+        }
+        return Err(error);
+    }
+    let (objects, announcements) = inventory.objects_of(&copy);
+    if let Err(Interrupted { error, nothing_is_gone }) = removal.delete(&objects, &announcements) {
+        if nothing_is_gone {
+            removal.withdraw()?;
+            return Err(error);
+        }
+        return Err(error.hint(again()));
+    }
+    context.ui.note(&format!("removed {shown}"));
     Ok(())
 }
 
@@ -64,28 +219,37 @@ fn check_not_shared(contents: &Contents, at: usize, keys: &[String]) -> Result<(
     }
 }
 
-/// Another host may have removed the backup, and stored it again: then this store knows nothing of what is there now.
+/// Keys of the version before had no ID, so another host may have removed such a backup and stored it again under the same ones: then
+/// this store knows nothing of what is there now.
 fn check_is_the_stored_one(client: &Client, prefix: &str, entry: &Entry) -> Result<()> {
-    let Some(known) = entry.stream.as_ref().filter(|_| entry.state == State::Stored) else { return Ok(()) };
-    let bytes = match client.get(&keys::manifest(prefix, &entry.backup()), largest(known.size)) {
-        Ok(bytes) => bytes,
-        // none is there, or none that may be read
+    let older = entry.state == State::Stored && entry.id.is_none();
+    let Some(known) = entry.stream.as_ref().filter(|_| older) else { return Ok(()) };
+    let there = match client.get_manifest(&keys::manifest(prefix, &entry.copy()), known.size, false) {
+        Ok(Ok(checked)) => checked.manifest.stream,
+        Ok(Err(why)) if is_newer(&why) => {
+            return Err(Error::refused(format!(
+                "the manifest of '{}' was written by a newer version of zfs2s3, so another host has stored it again: {why}",
+                entry.backup()
+            ))
+            .hint("remove it with that version"));
+        }
+        // none is there, or none that may be read, or a damaged one
+        Ok(Err(_)) => return Ok(()),
         Err(failure) if failure.kind == Kind::Final => return Ok(()),
         Err(failure) => return Err(failure.into()),
     };
-    match Manifest::read(&bytes).map(|manifest| manifest.stream.without_chunks()) {
-        Ok(there) if there != *known => Err(Error::refused(format!(
+    match there == *known {
+        true => Ok(()),
+        false => Err(Error::refused(format!(
             "the bucket has another '{}' than this store knows: another host has stored it again, at {}",
             entry.backup(),
             there.stored
         ))
         .hint("'zfs2s3 recover -m' takes it into the store; then it can be removed")),
-        _ => Ok(()),
     }
 }
 
-/// What `-n` prints.
-fn plan(bucket: &str, entry: &Entry, keys: &[String]) -> String {
+fn dry_run_text(bucket: &str, entry: &Entry, keys: &[String]) -> String {
     let size = match entry.size() {
         Some(bytes) => format!("{bytes} bytes ({})", human_size(bytes)),
         None => "not known".to_string(),

@@ -14,7 +14,7 @@ use crate::restore::partial::Partial;
 use crate::restore::plan::{HOW_TO_DROP, Target, begun, plan};
 use crate::restore::receive::Receiving;
 use crate::restore::stored::Stored;
-use crate::store::format::{Contents, Entry};
+use crate::store::format::{Contents, Entry, State};
 use crate::units::{count, human_size};
 use crate::zfs::Zfs;
 
@@ -167,14 +167,21 @@ fn plan_what_can_be_read(
     let contents = &reader.store.contents;
     let sizes = python_sizes(reader)?;
     let mut unreadable: HashMap<usize, Error> = HashMap::new();
+    // what is being removed may still be whole: it serves where nothing else does
+    let mut removing_too = false;
     loop {
         let bytes = |n: usize, entry: &Entry| match &entry.stream {
             _ if unreadable.contains_key(&n) => None,
+            _ if entry.state == State::Removing && !removing_too => None,
             Some(stream) => Some(stream.size),
             None => sizes.get(&keys::python(&entry.backup())).copied(),
         };
         let steps = match plan(contents, bytes, wanted, target, has) {
             Ok(steps) => steps,
+            Err(_) if !removing_too => {
+                removing_too = true;
+                continue;
+            }
             // why it cannot be read tells more
             Err(error) => return Err(unreadable.into_values().next().unwrap_or(error)),
         };

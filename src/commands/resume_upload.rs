@@ -1,4 +1,4 @@
-//! `resume_upload`: goes on with the pending upload where it ended.
+//! `resume_upload`: resumes the pending upload where it ended.
 
 use super::Context;
 use crate::error::Result;

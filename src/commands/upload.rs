@@ -4,11 +4,15 @@ use super::Context;
 use crate::backup::Backup;
 use crate::cli;
 use crate::config;
+use crate::copy::{CopyName, Id};
 use crate::error::{Error, Result};
-use crate::inventory::Inventory;
+use crate::host;
+use crate::inventory::{Inventory, Uploads};
 use crate::keys;
 use crate::names::{BaseName, SnapshotName};
 use crate::progress::record::{Intent, VERSION};
+use crate::random;
+use crate::removal::TOOL;
 use crate::units::{count, human_size};
 use crate::utc::Utc;
 use crate::zfs::Zfs;
@@ -27,17 +31,18 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
     context.refuse_while_pending()?;
     let upload = context.upload()?;
     let backup = find(&upload.zfs, &snapshot, base.as_ref())?;
-    let inventory = Inventory::read(&upload.client, &upload.store.contents, &context.ui)?;
-    inventory.check_upload(&backup)?;
-    if let Some(name) = inventory.other_name(&backup) {
-        context.ui.note(&format!("the bucket has it already, as '{name}', which this store does not know"));
-    }
-    for name in inventory.unrecoverable() {
-        context.ui.warning(&format!(
-            "'{name}' cannot be restored: its data, or those it hangs on, are not in the bucket"
-        ));
-    }
-    drop(inventory); // it may be large
+    let id = {
+        let inventory =
+            Inventory::read(&upload.client, &upload.store.contents, &context.ui, Uploads::NotAsked)?;
+        inventory.check_upload(&backup)?;
+        inventory.notes(&backup).iter().for_each(|note| context.ui.note(note));
+        for name in inventory.unrecoverable() {
+            context.ui.warning(&format!(
+                "'{name}' cannot be restored: its data, or those it depends on, are not in the bucket"
+            ));
+        }
+        random::id()
+    };
     let send_args = upload.zfs.send_flags(&backup.snapshot.name)?.words();
     let estimate = match upload.zfs.estimate(&backup, &send_args) {
         Ok(size) => Some(size),
@@ -46,17 +51,19 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
         Err(error) => return Err(error),
     };
     if args.dry_run {
-        return context.ui.data(&plan(context, &backup, &how, estimate));
+        return context.ui.data(&dry_run_text(context, &backup, id, &how, estimate));
     }
     let endpoint = upload.endpoint.clone();
     upload.begin(Intent {
         version: VERSION,
-        tool: concat!("zfs2s3 ", env!("CARGO_PKG_VERSION")).to_string(),
+        tool: TOOL.to_string(),
         endpoint,
         bucket: context.local.bucket.clone(),
         prefix: context.local.prefix.clone(),
         snapshot: backup.snapshot,
         base: backup.base,
+        id: Some(id),
+        host: Some(host::name()),
         cut: how.cut,
         storage_class: how.storage_class,
         send_args,
@@ -77,9 +84,15 @@ fn find(zfs: &Zfs, snapshot: &SnapshotName, base: Option<&BaseName>) -> Result<B
     Ok(Backup { snapshot: found.point, base: Some(older.point) })
 }
 
-/// What `-n` prints.
-fn plan(context: &Context, backup: &Backup, how: &config::Upload, estimate: Option<u64>) -> String {
+fn dry_run_text(
+    context: &Context,
+    backup: &Backup,
+    id: Id,
+    how: &config::Upload,
+    estimate: Option<u64>,
+) -> String {
     let local = &context.local;
+    let copy = CopyName { name: backup.snapshot.name.clone(), link: backup.link(), id: Some(id) };
     let size = match estimate {
         Some(bytes) => format!(
             "about {bytes} bytes ({}, {} of {})",
@@ -94,7 +107,7 @@ fn plan(context: &Context, backup: &Backup, how: &config::Upload, estimate: Opti
         backup.in_words(),
         backup.snapshot.guid,
         local.bucket,
-        keys::segment(&local.prefix, backup, 1),
+        keys::segment(&local.prefix, &copy, 1),
         how.storage_class
     )
 }

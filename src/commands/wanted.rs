@@ -3,9 +3,10 @@
 use std::fmt;
 
 use crate::backup::Point;
+use crate::copy::{CopyName, Id};
 use crate::error::{Error, Result};
 use crate::names::{BaseName, Guid, SnapshotName, check_point_name};
-use crate::store::format::{Contents, Entry};
+use crate::store::format::{Contents, Entry, State};
 
 /// A backup.
 pub struct Wanted<'a> {
@@ -85,8 +86,8 @@ impl Which {
 
 fn what_is_stored(contents: &Contents) -> &'static str {
     match contents.entries.is_empty() {
-        true => "the store is empty: if it was lost, 'zfs2s3 recover' makes it again from the bucket",
-        false => "'zfs2s3 list' says what is",
+        true => "the store is empty: if it was lost, 'zfs2s3 recover' rebuilds it from the bucket",
+        false => "'zfs2s3 list' shows what is",
     }
 }
 
@@ -103,8 +104,15 @@ impl<'a> Wanted<'a> {
             contents.entries.iter().enumerate().filter(|(_, e)| self.snapshot.is(&e.snapshot)).collect();
         let meant: Vec<(usize, &Entry)> =
             named.iter().copied().filter(|(_, entry)| self.base_is(contents, entry)).collect();
+        // of one backup a stored copy is meant before one that is being removed
+        let stored =
+            meant.iter().filter(|(_, entry)| entry.state == State::Stored).copied().collect::<Vec<_>>();
+        let one_backup =
+            meant.iter().all(|(_, entry)| Some(entry.link()) == meant.first().map(|(_, e)| e.link()));
+        let meant = if one_backup && stored.len() == 1 { stored } else { meant };
         match meant.as_slice() {
             [(index, _)] => Ok(*index),
+            [(index, _), ..] if one_backup => Ok(*index),
             [] => Err(self.no_such(&named, contents)),
             several => {
                 let mut error =
@@ -117,6 +125,36 @@ impl<'a> Wanted<'a> {
                 Err(error)
             }
         }
+    }
+
+    /// The copy with this ID, by its place in the store.
+    pub fn find_copy(&self, contents: &Contents, id: Id) -> Result<usize> {
+        let is_it = |entry: &Entry| {
+            entry.id == Some(id) && self.snapshot.is(&entry.snapshot) && self.base_is(contents, entry)
+        };
+        contents.entries.iter().position(is_it).ok_or_else(|| {
+            Error::failed(format!("copy {id} is not one of that backup"))
+                .hint("'zfs2s3 list -j' shows the copies")
+        })
+    }
+
+    /// Is this copy, of which only its key is known, one of the backup that is meant?
+    pub fn is_copy(&self, contents: &Contents, copy: &CopyName) -> bool {
+        let snapshot = match &self.snapshot {
+            Which::Guid(guid) => *guid == copy.link.snapshot,
+            Which::Name(name) => *name == copy.name,
+        };
+        let base = match (&self.base, copy.link.base) {
+            (None, None) => true,
+            (Some(Which::Guid(guid)), Some(base)) => *guid == base,
+            (Some(Which::Name(name)), Some(base)) => {
+                let points =
+                    contents.entries.iter().flat_map(|e| std::iter::once(&e.snapshot).chain(&e.base));
+                points.filter(|point| point.name == *name).any(|point| point.guid == base)
+            }
+            _ => false,
+        };
+        snapshot && base
     }
 
     /// A base may be named as it was when it was stored, or as the stored snapshot of its guid.

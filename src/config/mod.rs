@@ -86,6 +86,8 @@ pub struct Remote {
     pub bandwidth: Option<u64>,
     /// How long a failing request is tried again.
     pub patience: Duration,
+    /// In a test build: the part of the protocol that is left out, to show that the tests notice.
+    pub lacks: Option<String>,
     pub warnings: Vec<String>,
 }
 
@@ -176,7 +178,8 @@ impl Remote {
         let patience = test_only(env, "ZFS2S3_TEST_PATIENCE_MS")
             .map_or(Duration::from_secs(15 * 60), Duration::from_millis);
         let credentials = Source::new(env, &profile);
-        Ok(Remote { endpoint, credentials, ca_bundle, jobs, bandwidth, patience, warnings })
+        let lacks = env.get("ZFS2S3_TEST_LACKS").filter(|_| cfg!(debug_assertions)).map(str::to_string);
+        Ok(Remote { endpoint, credentials, ca_bundle, jobs, bandwidth, patience, lacks, warnings })
     }
 }
 

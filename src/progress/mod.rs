@@ -31,7 +31,7 @@ impl Progress {
     /// Begins a pending upload: when this returns, it is on the disk.
     pub fn create(folder: &Folder, intent: &Intent) -> Result<Progress> {
         let path = folder.progress();
-        let line = Record::Intent(intent.clone()).to_line().map_err(Error::failed)?;
+        let line = Record::Intent(Box::new(intent.clone())).to_line().map_err(Error::failed)?;
         durable::replace(&path, line.as_bytes()).map_err(|e| io_error("cannot write", &path, &e))?;
         Progress::append_to(folder)
     }
@@ -84,13 +84,14 @@ pub fn overview(folder: &Folder) -> Result<Option<Overview>> {
     }
     let mut overview = None;
     scan(folder, |record| match (&mut overview, record) {
-        (None, Record::Intent(intent)) if intent.version == VERSION => {
-            overview = Some(Overview::new(intent));
+        (None, Record::Intent(intent)) if (1..=VERSION).contains(&intent.version) => {
+            overview = Some(Overview::new(*intent));
             Ok(())
         }
-        (None, Record::Intent(intent)) => {
-            Err(format!("it is of version {}, and this program knows version {VERSION}", intent.version))
-        }
+        (None, Record::Intent(intent)) => Err(format!(
+            "it is of version {}, and this program knows versions 1 to {VERSION}",
+            intent.version
+        )),
         (None, _) => Err("it does not begin with an intent".to_string()),
         (Some(overview), record) => overview.add(record),
     })?;

@@ -9,19 +9,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::{Backup, Point};
 use crate::chunks::Cut;
+use crate::copy::{CopyName, Id};
 use crate::digest::Sha256;
 use crate::utc::Utc;
 
-pub const VERSION: u32 = 1;
+/// What is written. Version 1 had no `id` and no `host`.
+pub const VERSION: u32 = 2;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
-    Intent(Intent),
+    Intent(Box<Intent>),
     Segment(SegmentBegun),
     Part(PartStored),
     End(End),
     Completed(Completed),
+    Removal(Removal),
 }
 
 /// What is to be stored, where and how: all that a resume needs. Written before anything is done.
@@ -36,6 +39,12 @@ pub struct Intent {
     pub snapshot: Point,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Point>,
+    /// Of this upload: it is in the keys, and in the tag of the holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Id>,
+    /// The name of the host, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     pub cut: Cut,
     pub storage_class: String,
     pub send_args: Vec<String>,
@@ -87,9 +96,24 @@ pub struct Completed {
     pub checksum: Option<String>,
 }
 
+/// The removal of what this upload has made is about to be announced. The announcement is taken back before the upload
+/// is resumed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Removal {
+    pub nonce: Id,
+}
+
 impl Intent {
     pub fn backup(&self) -> Backup {
         Backup { snapshot: self.snapshot.clone(), base: self.base.clone() }
+    }
+    pub fn copy(&self) -> CopyName {
+        CopyName { name: self.snapshot.name.clone(), link: self.backup().link(), id: self.id }
+    }
+    /// No two uploads share one, so none ends the holds that another relies on. The version before had one for all.
+    pub fn hold_tag(&self) -> String {
+        self.id.map_or("zfs2s3".to_string(), |id| format!("zfs2s3-{id}"))
     }
 }
 
@@ -110,6 +134,8 @@ pub struct Overview {
     pub intent: Intent,
     pub segments: BTreeMap<u32, SegmentState>,
     pub end: Option<End>,
+    /// Of this host's announcement, if one may be in the bucket.
+    pub removal: Option<Id>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -121,7 +147,7 @@ pub struct SegmentState {
 
 impl Overview {
     pub fn new(intent: Intent) -> Self {
-        Overview { intent, segments: BTreeMap::new(), end: None }
+        Overview { intent, segments: BTreeMap::new(), end: None, removal: None }
     }
 
     pub fn add(&mut self, record: Record) -> Result<(), String> {
@@ -138,6 +164,7 @@ impl Overview {
             }
             Record::Part(_) => {}
             Record::End(end) => self.end = Some(end),
+            Record::Removal(removal) => self.removal = Some(removal.nonce),
             Record::Completed(completed) => match self.segments.get_mut(&completed.segment) {
                 Some(state) => state.completed = Some(completed),
                 None => return Err(format!("segment {} completed, but not begun", completed.segment)),

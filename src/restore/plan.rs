@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::names::{Guid, dataset_of};
 use crate::restore::partial::Partial;
 use crate::route::{Step, cheapest};
-use crate::store::format::{Contents, Entry, State};
+use crate::store::format::{Contents, Entry};
 
 /// The target as it is, or will be.
 #[derive(Clone, PartialEq)]
@@ -44,7 +44,7 @@ pub fn begun(contents: &Contents, partial: &Partial, name: &str, target: &Target
         Error::refused(format!("{name} holds a part of an interrupted stream, of {}, {why}", partial.name))
             .hint(HOW_TO_DROP)
     };
-    let is_it = |entry: &Entry| entry.state == State::Stored && entry.link() == partial.link;
+    let is_it = |entry: &Entry| entry.link() == partial.link;
     let place = contents.entries.iter().position(is_it).ok_or_else(|| cannot("that is not stored"))?;
     let follows = match (target, partial.link.base) {
         (Target::New, None) => true,
@@ -85,7 +85,7 @@ pub fn plan(
         .entries
         .iter()
         .enumerate()
-        .filter(|(_, entry)| entry.state == State::Stored && is_of_one_dataset(entry))
+        .filter(|(_, entry)| is_of_one_dataset(entry))
         .filter_map(|(n, entry)| Some((n, Step { link: entry.link(), bytes: bytes(n, entry)? })))
         .collect();
     let steps: Vec<Step> = usable.iter().map(|(_, step)| *step).collect();

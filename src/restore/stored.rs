@@ -7,7 +7,8 @@ use crate::digest::Sha256;
 use crate::error::{Error, Result};
 use crate::fetch;
 use crate::keys;
-use crate::manifest::{Manifest, Stream, largest};
+use crate::manifest::Stream;
+use crate::manifest::text::Checked;
 use crate::restore::locate::{self, Start};
 use crate::restore::partial::Partial;
 use crate::restore::search::Chunks;
@@ -83,18 +84,17 @@ impl<'a> Stored<'a> {
     }
 
     fn by_manifest(client: &'a Client, prefix: &str, entry: &'a Entry, known: &Stream) -> Result<Self> {
-        let key = keys::manifest(prefix, &entry.backup());
+        let key = keys::manifest(prefix, &entry.copy());
         let wrong = |why: &str| Error::failed(format!("the manifest '{key}' cannot be used: {why}"));
-        let bytes = client.get(&key, largest(known.size)).map_err(|failure| match failure.is_missing() {
-            true => missing(&key),
-            false => failure.into(),
-        })?;
-        let manifest = Manifest::read(&bytes).map_err(|why| wrong(&why))?;
-        drop(bytes);
-        let chunks = manifest.checked_chunks().map_err(|why| wrong(&why))?;
+        let read =
+            client.get_manifest(&key, known.size, true).map_err(|failure| match failure.is_missing() {
+                true => missing(&key),
+                false => failure.into(),
+            })?;
+        let Checked { manifest, chunks } = read.map_err(|why| wrong(&why))?;
         let same = manifest.snapshot.guid == entry.snapshot.guid
             && manifest.base.as_ref().map(|base| base.guid) == entry.base.as_ref().map(|base| base.guid);
-        let stream = manifest.stream.without_chunks();
+        let stream = manifest.stream;
         if !same || stream != *known {
             return Err(wrong("it is not of the backup that the store knows"));
         }

@@ -2,14 +2,21 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html>
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::AtomicBool;
 
-use super::client::{Client, Reply};
+use super::client::Client;
 use super::failure::Failure;
 use super::outgoing::Meter;
-use super::reply::{self, Object, Page, Part, Upload};
+use super::reply::{self, Completion, Object, Page, Part, Upload};
 use super::request::Request;
 use crate::digest::Sha256;
+use crate::manifest::max_len;
+use crate::manifest::text::{Checked, Reader};
+
+/// Pages of a listing, some billion keys; and empty ones in a row.
+const MAX_PAGES: usize = 1_000_000;
+const MAX_EMPTY_PAGES: usize = 1_000;
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -88,21 +95,27 @@ impl Client {
         keep: impl Fn(&T) -> bool,
         first: impl Fn() -> Request<'a>,
     ) -> Result<Vec<T>> {
+        let endless = || odd(call, key, "the server's listing does not end".to_string());
         let mut items = Vec::new();
-        let mut asked = HashSet::new();
+        let mut asked: HashSet<u64> = HashSet::new();
+        let mut empty = 0;
         let mut next: Vec<(&'static str, String)> = Vec::new();
         loop {
             let request = next.iter().fold(first(), |request, (name, value)| request.query(name, value));
             let reply = self.send(&request)?;
             let page = parse(&reply.body).map_err(|why| odd(call, key, why))?;
+            empty = if page.items.is_empty() { empty + 1 } else { 0 };
             items.extend(page.items.into_iter().filter(&keep));
-            match page.next {
-                None => return Ok(items),
-                Some(marker) if !asked.insert(marker.clone()) => {
-                    return Err(odd(call, key, "the server gives the same page again and again".to_string()));
-                }
-                Some(marker) => next = marker,
+            let Some(marker) = page.next else { return Ok(items) };
+            let mut hasher = DefaultHasher::new();
+            marker.hash(&mut hasher);
+            if !asked.insert(hasher.finish()) {
+                return Err(odd(call, key, "the server gives the same page again and again".to_string()));
             }
+            if empty >= MAX_EMPTY_PAGES || asked.len() >= MAX_PAGES {
+                return Err(endless());
+            }
+            next = marker;
         }
     }
 
@@ -111,6 +124,9 @@ impl Client {
         let request = Request::new("HEAD", key).header("x-amz-checksum-mode", "ENABLED");
         let reply = match self.send(&request) {
             Err(failure) if failure.is_missing() => return Ok(None),
+            Err(failure) if matches!(failure.status, Some(400 | 403)) && self.had_expired(key) => {
+                self.send(&request)?
+            }
             reply => reply?,
         };
         let size = reply.header("content-length").and_then(|text| text.parse().ok());
@@ -124,6 +140,18 @@ impl Client {
         }))
     }
 
+    /// Did HEAD fail because the credentials have run out? Its reply has no body to say so, but GET's has; and the client has
+    /// new ones after that.
+    fn had_expired(&self, key: &str) -> bool {
+        if !self.can_renew() {
+            return false;
+        }
+        let before = self.renewals();
+        let request = Request::new("GET", key).header("range", "bytes=0-0").at_most(64 << 10);
+        let _ = self.send_once(&request);
+        self.renewals() != before
+    }
+
     /// HEAD where only "it is there" counts. Without s3:ListBucket, S3 says "forbidden" of what is not there.
     pub fn head_if_allowed(&self, key: &str) -> Result<Option<Head>> {
         match self.head(key) {
@@ -133,8 +161,20 @@ impl Client {
     }
 
     /// GetObject, for small ones: of at most so many bytes.
-    pub fn get(&self, key: &str, most: u64) -> Result<Vec<u8>> {
-        Ok(self.send(&Request::new("GET", key).at_most(most))?.body)
+    pub fn get(&self, key: &str, max_len: u64) -> Result<Vec<u8>> {
+        Ok(self.send(&Request::new("GET", key).at_most(max_len))?.body)
+    }
+
+    /// GetObject of a manifest that describes so many bytes of data. The inner error: what is wrong with it.
+    pub fn get_manifest(
+        &self,
+        key: &str,
+        data: u64,
+        keep_chunks: bool,
+    ) -> Result<std::result::Result<Checked, String>> {
+        let request = Request::new("GET", key).at_most(max_len(data));
+        let read = self.send_through(&request, || Reader::new(keep_chunks), Reader::push)?;
+        Ok(read.and_then(Reader::finish))
     }
 
     /// GetObject of just the bytes from `start` on that fill `buffer`.
@@ -145,28 +185,18 @@ impl Client {
         self.send_into(&request, buffer, stop)
     }
 
-    /// PutObject in class STANDARD; false: there is an object of this key already, and it stays as it is. Where the
-    /// server does not know a checksum (which Object Lock asks for) or a condition, it goes without.
-    pub fn put_new(&self, key: &str, body: &[u8]) -> Result<bool> {
-        if self.head_if_allowed(key)?.is_some() {
-            return Ok(false);
-        }
+    /// PutObject in class STANDARD. Where the server does not know a checksum, which Object Lock asks for, it goes without.
+    pub fn put(&self, key: &str, body: &[u8]) -> Result<()> {
         let sha256 = Sha256::of(body);
-        let request = |checksum, only_new| {
+        let request = |checksum| {
             Request::new("PUT", key)
                 .header_if(checksum, "x-amz-checksum-sha256", sha256.base64())
-                .header_if(only_new, "if-none-match", "*")
                 .body(body, sha256)
         };
-        let mut last = Ok(false);
-        for (checksum, only_new) in [(true, true), (false, true), (false, false)] {
-            match self.send(&request(checksum, only_new)) {
-                Err(failure) if failure.is_precondition_failed() => return Ok(false),
-                Err(failure) if failure.is_not_supported() => last = Err(failure),
-                reply => return reply.map(|_| true),
-            }
+        match self.send(&request(true)) {
+            Err(failure) if failure.is_not_supported() => self.send(&request(false)).map(|_| ()),
+            reply => reply.map(|_| ()),
         }
-        last
     }
 
     /// DeleteObject; a key that is not there is fine.
@@ -178,20 +208,40 @@ impl Client {
     }
 
     /// CreateMultipartUpload: the upload ID, and whether the server keeps the parts' SHA-256. Some servers
-    /// reject what AWS calls a checksum algorithm (400, 501); the signed body hash still protects the way there.
-    pub fn create_multipart_upload(&self, key: &str, storage_class: &str) -> Result<(String, bool)> {
+    /// reject what AWS calls a checksum algorithm (400, 501); the signed body hash still protects the way there. `repeated` is set
+    /// where a reply was lost: S3 may have begun another one then.
+    pub fn create_multipart_upload(
+        &self,
+        key: &str,
+        storage_class: &str,
+        repeated: &mut bool,
+    ) -> Result<(String, bool)> {
         let request = |checksums| {
             Request::new("POST", key)
                 .query("uploads", "")
                 .header_if(storage_class != "STANDARD", "x-amz-storage-class", storage_class)
                 .header_if(checksums, "x-amz-checksum-algorithm", "SHA256")
         };
-        let (reply, checksums) = match self.send(&request(true)) {
-            Err(failure) if failure.is_not_supported() => (self.send(&request(false))?, false),
-            reply => (reply?, true),
+        let mut patience = self.patience();
+        let mut checksums = true;
+        let reply = loop {
+            match self.send_once(&request(checksums)) {
+                Ok(reply) => break reply,
+                Err(failure) if checksums && failure.is_not_supported() => checksums = false,
+                Err(failure) => {
+                    patience.pause_after(failure)?;
+                    *repeated = true;
+                }
+            }
         };
-        let id = reply::upload_id(&reply.body).map_err(|why| odd("create an upload of", key, why))?;
-        Ok((id, checksums))
+        match reply::upload_id(&reply.body).map_err(|why| odd("create an upload of", key, why))? {
+            (id, None) => Ok((id, checksums)),
+            (id, Some(unusable)) => {
+                // nobody could end it later
+                let _ = self.abort_multipart_upload(key, &id);
+                Err(odd("create an upload of", key, unusable))
+            }
+        }
     }
 
     /// UploadPart: the part's ETag. `sha256` is `body`'s; `meter` is told of its bytes as they are sent.
@@ -217,26 +267,18 @@ impl Client {
     }
 
     /// CompleteMultipartUpload, one try: a lost reply must not lead to a blind repetition.
-    pub fn complete_multipart_upload_once(&self, open: Open, pieces: &[Piece]) -> Result<()> {
+    pub fn complete_multipart_upload_once(&self, open: Open, pieces: &[Piece]) -> Result<Completion> {
         let with_sum = |sum: &Sha256| open.checksums.then(|| sum.base64());
         let xml =
             reply::complete_body(pieces.iter().map(|(number, etag, sum)| (*number, *etag, with_sum(sum))));
-        let request = |only_new| {
-            Request::new("POST", open.key)
-                .query("uploadId", open.upload_id)
-                .header("content-type", "application/xml")
-                .header_if(only_new, "if-none-match", "*")
-                .body(xml.as_bytes(), Sha256::of(xml.as_bytes()))
-        };
-        let check = |reply: Reply| {
-            reply::completed(&reply.body).map_err(|why| {
-                Failure::transport(format!("complete {}", open.key), why, super::failure::Kind::Transient)
-            })
-        };
-        match self.send_once(&request(true)) {
-            Err(failure) if failure.status == Some(501) => check(self.send_once(&request(false))?),
-            reply => check(reply?),
-        }
+        let request = Request::new("POST", open.key)
+            .query("uploadId", open.upload_id)
+            .header("content-type", "application/xml")
+            .body(xml.as_bytes(), Sha256::of(xml.as_bytes()));
+        let reply = self.send_once(&request)?;
+        reply::completed(&reply.body).map_err(|why| {
+            Failure::transport(format!("complete {}", open.key), why, super::failure::Kind::Transient)
+        })
     }
 
     /// AbortMultipartUpload; an upload that is not there is fine.

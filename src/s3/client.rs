@@ -14,12 +14,16 @@ use super::request::Request;
 use crate::config::Remote;
 use crate::config::credentials::{Keys, Source};
 use crate::config::endpoint::Endpoint;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_line};
+use crate::random;
 use crate::ui::Ui;
 use crate::utc::Utc;
 
 /// New credentials are fetched when the old ones have this many seconds left.
 const RENEW_BEFORE: i64 = 300;
+/// A reply that trickles must end, too: its head within this time, its body within this and a second for each 16 KiB.
+const LONGEST_REPLY: Duration = Duration::from_secs(15 * 60);
+const SLOWEST: u64 = 16 << 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often a pause, and how often a body being read (bytes), looks up whether it is still wanted.
@@ -30,10 +34,18 @@ pub struct Client {
     agent: ureq::Agent,
     endpoint: Endpoint,
     source: Source,
-    keys: Mutex<Option<Keys>>,
+    keys: Mutex<Slot>,
     limiter: Option<Limiter>,
     patience: Duration,
+    lacks: Option<String>,
     ui: Arc<Ui>,
+}
+
+#[derive(Default)]
+struct Slot {
+    keys: Option<Keys>,
+    /// How often the source has given some.
+    fetched: u32,
 }
 
 #[derive(Debug)]
@@ -74,15 +86,17 @@ impl Client {
             .timeout_connect(Some(Duration::from_secs(30)))
             .timeout_per_write(Some(Duration::from_secs(120)))
             .timeout_per_read(Some(Duration::from_secs(300)))
+            .timeout_recv_response(Some(LONGEST_REPLY))
             .tls_config(tls.build())
             .build();
         Ok(Client {
             agent: agent.new_agent(),
             endpoint: remote.endpoint,
             source: remote.credentials,
-            keys: Mutex::new(None),
+            keys: Mutex::default(),
             limiter: remote.bandwidth.map(Limiter::new),
             patience: remote.patience,
+            lacks: remote.lacks,
             ui,
         })
     }
@@ -108,6 +122,11 @@ impl Client {
         self.with_good_keys(|| self.exchange(request))
     }
 
+    /// How long a failing request is tried again.
+    pub fn patience_limit(&self) -> Duration {
+        self.patience
+    }
+
     pub fn patience(&self) -> Patience<'_> {
         Patience { ui: &self.ui, limit: self.patience, until: None, next: FIRST_PAUSE, stop: &GO_ON }
     }
@@ -131,11 +150,26 @@ impl Client {
     ) -> std::result::Result<T, Failure> {
         match one_try() {
             Err(failure) if failure.kind == Kind::Expired && self.source.can_be_asked_again() => {
-                *self.slot() = None;
+                self.slot().keys = None;
                 one_try()
             }
             result => result,
         }
+    }
+
+    /// Is this part of the protocol left out? Only in a test build, to show that the tests notice.
+    pub fn lacks(&self, part: &str) -> bool {
+        cfg!(debug_assertions) && self.lacks.as_deref() == Some(part)
+    }
+
+    /// Can new credentials be had?
+    pub fn can_renew(&self) -> bool {
+        self.source.can_be_asked_again()
+    }
+
+    /// How often credentials were fetched.
+    pub fn renewals(&self) -> u32 {
+        self.slot().fetched
     }
 
     fn exchange(&self, request: &Request) -> std::result::Result<Reply, Failure> {
@@ -162,10 +196,15 @@ impl Client {
             let (status, reply) = self.read_reply(request, response)?;
             return Err(refusal(request, status, &reply));
         }
+        if let Some(why) = another_range(request, response.headers(), buffer.len()) {
+            return Err(Failure::transport(request.describe(), why, Kind::Transient));
+        }
         let broke_off = |e: std::io::Error| {
             Failure::transport(request.describe(), format!("the reply broke off: {e}"), Kind::Transient)
         };
-        let mut reader = response.into_body().into_with_config().limit(u64::MAX).reader();
+        let deadline = deadline_for(buffer.len() as u64);
+        let mut reader =
+            Timed { reader: response.into_body().into_with_config().limit(u64::MAX).reader(), deadline };
         for piece in buffer.chunks_mut(READ_AT_ONCE) {
             reader.read_exact(piece).map_err(broke_off)?;
             if stop.load(Ordering::SeqCst) {
@@ -186,7 +225,7 @@ impl Client {
     /// Signs and sends; the body of the reply is yet to be read.
     fn open(&self, request: &Request) -> std::result::Result<http::Response<ureq::Body>, Failure> {
         let failed = |message: String, kind| Failure::transport(request.describe(), message, kind);
-        let keys = self.keys().map_err(|e| Failure { hints: e.hints, ..failed(e.message, Kind::Final) })?;
+        let keys = self.keys()?;
         let signed = request
             .sign(&self.endpoint.bucket_url, &self.endpoint.region, &keys, Utc::now())
             .map_err(|why| failed(why, Kind::Final))?;
@@ -219,46 +258,144 @@ impl Client {
         request: &Request,
         response: http::Response<ureq::Body>,
     ) -> std::result::Result<(StatusCode, Reply), Failure> {
-        let (parts, body) = response.into_parts();
         let mut bytes = Vec::new();
-        let reader = body.into_with_config().limit(u64::MAX).reader();
-        reader.take(request.most + 1).read_to_end(&mut bytes).map_err(|e| {
-            Failure::transport(request.describe(), format!("the reply broke off: {e}"), Kind::Transient)
+        let (status, headers) = self.read_body(request, response, &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
         })?;
-        if bytes.len() as u64 > request.most {
-            let why = format!("the reply has more than {} bytes", request.most);
-            return Err(Failure::transport(request.describe(), why, Kind::Final));
-        }
-        Ok((parts.status, Reply { headers: parts.headers, body: bytes }))
+        Ok((status, Reply { headers, body: bytes }))
     }
 
-    fn keys(&self) -> Result<Keys> {
-        let mut slot = self.slot();
-        let still_good = |keys: &Keys| {
-            keys.expires.is_none_or(|end| end.unix_seconds() - Utc::now().unix_seconds() > RENEW_BEFORE)
+    /// Hands the body on as it arrives, up to the request's bound.
+    fn read_body(
+        &self,
+        request: &Request,
+        response: http::Response<ureq::Body>,
+        deliver: &mut dyn FnMut(&[u8]) -> std::result::Result<(), String>,
+    ) -> std::result::Result<(StatusCode, HeaderMap), Failure> {
+        let failed = |why: String, kind| Failure::transport(request.describe(), why, kind);
+        let (parts, body) = response.into_parts();
+        let reader = body.into_with_config().limit(u64::MAX).reader();
+        let mut reader = Timed { reader, deadline: deadline_for(request.max_len) };
+        let mut buffer = vec![0; PIECE];
+        let mut total = 0;
+        loop {
+            let length = reader
+                .read(&mut buffer)
+                .map_err(|e| failed(format!("the reply broke off: {e}"), Kind::Transient))?;
+            if length == 0 {
+                return Ok((parts.status, parts.headers));
+            }
+            total += length as u64;
+            if total > request.max_len {
+                return Err(failed(
+                    format!("the reply has more than {} bytes", request.max_len),
+                    Kind::Final,
+                ));
+            }
+            deliver(&buffer[..length]).map_err(|why| failed(why, Kind::Final))?;
+        }
+    }
+
+    /// GetObject, piece by piece. `begin` makes a new receiver for each try; the last one, which has had it all, is given back.
+    pub fn send_through<T>(
+        &self,
+        request: &Request,
+        begin: impl Fn() -> T,
+        push: impl Fn(&mut T, &[u8]) -> std::result::Result<(), String>,
+    ) -> std::result::Result<std::result::Result<T, String>, Failure> {
+        let one_try = || {
+            let response = self.open(request)?;
+            if !response.status().is_success() {
+                let (status, reply) = self.read_reply(request, response)?;
+                return Err(refusal(request, status, &reply));
+            }
+            let mut receiver = begin();
+            // what is wrong with the object is no failure of the request
+            let mut wrong = None;
+            let read = self.read_body(request, response, &mut |piece| {
+                push(&mut receiver, piece).inspect_err(|why| wrong = Some(why.clone()))
+            });
+            match wrong {
+                Some(why) => Ok(Err(why)),
+                None => read.map(|_| Ok(receiver)),
+            }
         };
-        match &*slot {
-            Some(keys) if still_good(keys) => Ok(keys.clone()),
-            _ => {
-                let keys = self.source.fetch()?;
-                *slot = Some(keys.clone());
+        self.patiently(self.patience(), || self.with_good_keys(one_try))
+    }
+
+    /// Credentials that are still good for a while. Where new ones cannot be had now, the old ones serve as long as
+    /// they are good; then it is tried again, as everything that worked before.
+    fn keys(&self) -> std::result::Result<Keys, Failure> {
+        let mut slot = self.slot();
+        let left = |keys: &Keys| keys.expires.map(|end| end.unix_seconds() - Utc::now().unix_seconds());
+        if let Some(keys) =
+            slot.keys.as_ref().filter(|keys| left(keys).is_none_or(|left| left > RENEW_BEFORE))
+        {
+            return Ok(keys.clone());
+        }
+        let failed = |e: Error, kind| Failure {
+            hints: e.hints,
+            ..Failure::transport("signing".to_string(), e.message, kind)
+        };
+        match (self.source.fetch(), &slot.keys) {
+            (Ok(keys), _) => {
+                *slot = Slot { keys: Some(keys.clone()), fetched: slot.fetched + 1 };
                 Ok(keys)
             }
+            (Err(_), Some(keys)) if left(keys).is_some_and(|left| left > 0) => Ok(keys.clone()),
+            (Err(e), _) => Err(failed(e, if slot.fetched > 0 { Kind::Transient } else { Kind::Final })),
         }
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Keys>> {
+    fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
         self.keys.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 fn refusal(request: &Request, status: StatusCode, reply: &Reply) -> Failure {
     let header = |name: &str| reply.header(name).map(str::to_string);
-    let mut failure = Failure::reply(request.describe(), status.as_u16(), header, &reply.body);
+    let is_head = request.method == "HEAD";
+    let mut failure = Failure::reply(request.describe(), is_head, status.as_u16(), header, &reply.body);
     if failure.message.is_empty() {
         failure.message = status.canonical_reason().unwrap_or_default().to_string();
     }
     failure
+}
+
+/// Bytes of a reply that are read at once.
+const PIECE: usize = 32 << 10;
+
+fn deadline_for(bytes: u64) -> Instant {
+    Instant::now() + LONGEST_REPLY + Duration::from_secs(bytes / SLOWEST)
+}
+
+/// A body that must have arrived by a certain time.
+struct Timed<R> {
+    reader: R,
+    deadline: Instant,
+}
+
+impl<R: Read> Read for Timed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if Instant::now() > self.deadline {
+            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "it took too long"));
+        }
+        self.reader.read(buffer)
+    }
+}
+
+/// Why this is not the range that was asked for, where the reply says which it is.
+fn another_range(request: &Request, headers: &HeaderMap, length: usize) -> Option<String> {
+    let (_, asked) = request.headers.iter().find(|(name, _)| *name == "range")?;
+    let asked = asked.strip_prefix("bytes=")?;
+    let given = headers.get("content-range")?.to_str().unwrap_or_default();
+    let range = given.strip_prefix("bytes ").and_then(|range| range.split('/').next());
+    let size = headers.get("content-length").and_then(|text| text.to_str().ok()?.parse::<usize>().ok());
+    match range == Some(asked) && size.is_none_or(|size| size == length) {
+        true => None,
+        false => Some(format!("the server gave '{}' of the object, not bytes {asked}", one_line(given))),
+    }
 }
 
 const UNTRUSTED: &str = "AWS_CA_BUNDLE names the authorities to trust; a certificate that is its own must not be \
@@ -315,7 +452,7 @@ impl Patience<'_> {
             return Err(failure);
         }
         // 50 to 100 %, so that many threads do not come back together
-        let jitter = 0.5 + random_fraction() / 2.0;
+        let jitter = 0.5 + random::fraction() / 2.0;
         let pause = match failure.retry_after {
             Some(asked) => asked + self.next.mul_f64(jitter),
             None => self.next.mul_f64(jitter),
@@ -335,11 +472,4 @@ impl Patience<'_> {
         self.next = (self.next * 2).min(LONGEST_PAUSE);
         Ok(())
     }
-}
-
-/// From 0 to 1: the standard library seeds each hasher at random.
-fn random_fraction() -> f64 {
-    use std::hash::{BuildHasher, Hasher};
-    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    random as f64 / u64::MAX as f64
 }

@@ -26,6 +26,8 @@ pub struct Failure {
     pub code: String,
     pub message: String,
     pub retry_after: Option<Duration>,
+    /// A 404 to HEAD, whose replies have no body to say more in.
+    pub(super) is_bare_404: bool,
     /// What to try next.
     pub hints: Vec<String>,
 }
@@ -60,12 +62,19 @@ impl Failure {
             code: String::new(),
             message,
             retry_after: None,
+            is_bare_404: false,
             hints: vec![],
         }
     }
 
-    /// A reply that says no, with status 200 even.
-    pub fn reply(request: String, status: u16, header: impl Fn(&str) -> Option<String>, body: &[u8]) -> Self {
+    /// A reply that says no, with status 200 even. `is_head`: to HEAD.
+    pub fn reply(
+        request: String,
+        is_head: bool,
+        status: u16,
+        header: impl Fn(&str) -> Option<String>,
+        body: &[u8],
+    ) -> Self {
         let said = reply::error(body).unwrap_or_default();
         let kind = if EXPIRED_CODES.contains(&said.code.as_str()) {
             Kind::Expired
@@ -79,7 +88,9 @@ impl Failure {
         };
         let seconds = header("retry-after").and_then(|text| text.parse::<u64>().ok());
         let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.min(A_DAY)));
-        let hints = hint(status, &said.code, header("x-amz-bucket-region")).into_iter().collect();
+        let hints = hint(status, &said.code, header("x-amz-bucket-region"), is_head).into_iter().collect();
+        // a page for people is a proxy's, or a web server's
+        let is_page = header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         Failure {
             request,
             kind,
@@ -87,24 +98,28 @@ impl Failure {
             code: said.code,
             message: said.message,
             retry_after,
+            is_bare_404: is_head && status == 404 && !is_page,
             hints,
         }
     }
 
-    /// No such key, or no such upload.
+    /// No such key, or no such upload, by S3's own word. A 404 page that is not S3's says nothing of what is in the bucket.
     pub fn is_missing(&self) -> bool {
-        self.code == "NoSuchUpload"
-            || self.code == "NoSuchKey"
-            || (self.status == Some(404) && self.code != "NoSuchBucket")
-    }
-    /// If-None-Match: the object is there already.
-    pub fn is_precondition_failed(&self) -> bool {
-        self.status == Some(412) || self.code == "PreconditionFailed"
+        self.code == "NoSuchUpload" || self.code == "NoSuchKey" || self.is_bare_404
     }
     /// The server does not know a header that AWS knows.
     pub fn is_not_supported(&self) -> bool {
         self.status == Some(501) || (self.status == Some(400) && self.kind == Kind::Final)
     }
+    /// S3 itself says that this is not permitted. A 403 without its error code may be anybody's.
+    pub fn says_forbidden(&self) -> bool {
+        self.status == Some(403)
+            && matches!(
+                self.code.as_str(),
+                "AccessDenied" | "AllAccessDisabled" | "Forbidden" | "Unauthorized"
+            )
+    }
+    /// The same where there may be no code, as to HEAD.
     pub fn is_forbidden(&self) -> bool {
         self.status == Some(403)
             && !matches!(
@@ -123,7 +138,7 @@ impl Failure {
     }
 }
 
-fn hint(status: u16, code: &str, region: Option<String>) -> Option<String> {
+fn hint(status: u16, code: &str, region: Option<String>, is_head: bool) -> Option<String> {
     let hint = match code {
         "SignatureDoesNotMatch" => {
             "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY or the AWS profile"
@@ -142,6 +157,9 @@ fn hint(status: u16, code: &str, region: Option<String>) -> Option<String> {
         "InvalidStorageClass" => "check ZFS2S3_STORAGE_CLASS",
         "PermanentRedirect" | "AuthorizationHeaderMalformed" => return Some(other_region(region)),
         _ if status == 301 => return Some(other_region(region)),
+        "" if status == 404 && !is_head => {
+            "this is not an answer of S3's: check AWS_ENDPOINT_URL, and any proxy in between"
+        }
         _ if status == 403 => "the man page's SECURITY section lists the permissions that are needed",
         _ => return None,
     };
@@ -170,7 +188,7 @@ mod tests {
 
     fn failure(status: u16, code: &str) -> Failure {
         let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
-        Failure::reply("GET k".to_string(), status, |_| None, body.as_bytes())
+        Failure::reply("GET k".to_string(), false, status, |_| None, body.as_bytes())
     }
 
     #[test]
@@ -196,15 +214,29 @@ mod tests {
             assert_eq!(failure(status, code).kind, Kind::Final, "{status} {code}");
         }
         assert_eq!(failure(400, "ExpiredToken").kind, Kind::Expired);
-        assert_eq!(Failure::reply(String::new(), 502, |_| None, b"<html>").kind, Kind::Transient);
+        assert_eq!(Failure::reply(String::new(), false, 502, |_| None, b"<html>").kind, Kind::Transient);
         assert!(failure(404, "NoSuchUpload").is_missing());
-        assert!(!failure(404, "NoSuchBucket").is_missing(), "a missing bucket is no missing object");
+        assert!(!failure(404, "NoSuchBucket").is_missing(), "a missing bucket is not a missing object");
+    }
+
+    #[test]
+    fn only_s3_itself_says_that_something_is_missing_or_forbidden() {
+        let page = |name: &str| (name == "content-type").then(|| "text/html; charset=utf-8".to_string());
+        let reply = |is_head, status, header: &dyn Fn(&str) -> Option<String>, body: &str| {
+            Failure::reply("k".to_string(), is_head, status, header, body.as_bytes())
+        };
+        assert!(reply(true, 404, &|_| None, "").is_missing(), "HEAD has no body");
+        assert!(!reply(true, 404, &page, "").is_missing());
+        assert!(!reply(false, 404, &|_| None, "").is_missing());
+        assert!(!reply(false, 404, &page, "<html>404 page not found</html>").is_missing());
+        assert!(failure(403, "AccessDenied").says_forbidden());
+        assert!(!failure(403, "").says_forbidden() && !reply(false, 403, &page, "<html>").says_forbidden());
     }
 
     #[test]
     fn a_wrong_region_is_named() {
         let header = |name: &str| (name == "x-amz-bucket-region").then(|| "eu-west-3".to_string());
-        let error = Error::from(Failure::reply("GET k".to_string(), 301, header, b""));
+        let error = Error::from(Failure::reply("GET k".to_string(), false, 301, header, b""));
         assert_eq!(error.hints, ["the bucket is in another region: set AWS_REGION=eu-west-3"]);
     }
 
@@ -212,7 +244,7 @@ mod tests {
     fn as_long_as_s3_asks_for_but_not_for_ever() {
         let asked = |text: &str| {
             let header = |name: &str| (name == "retry-after").then(|| text.to_string());
-            Failure::reply("GET k".to_string(), 503, header, b"").retry_after
+            Failure::reply("GET k".to_string(), false, 503, header, b"").retry_after
         };
         assert_eq!(asked("7"), Some(Duration::from_secs(7)));
         assert_eq!(asked("18446744073709551615"), Some(Duration::from_secs(A_DAY)));
@@ -222,7 +254,7 @@ mod tests {
     #[test]
     fn a_reply_cannot_write_lines_of_its_own() {
         let body = b"<Error><Code>X</Code><Message>a\nzfs2s3: stored</Message></Error>";
-        let failure = Failure::reply("GET k".to_string(), 400, |_| None, body);
+        let failure = Failure::reply("GET k".to_string(), false, 400, |_| None, body);
         assert_eq!(failure.describe(), "GET k: 400 X a zfs2s3: stored");
     }
 }

@@ -71,8 +71,20 @@ pub fn error(body: &[u8]) -> Option<ErrorBody> {
     Some(from_str(text).unwrap_or_default())
 }
 
-pub fn upload_id(body: &[u8]) -> Result<String, String> {
-    Ok(parse::<InitiateMultipartUploadResponse>(body)?.upload_id)
+/// Bytes. AWS's have some 130.
+const MAX_UPLOAD_ID: usize = 4 << 10;
+
+/// The upload ID, and why it cannot be used, if that is so: it must fit in a record of the progress file.
+pub fn upload_id(body: &[u8]) -> Result<(String, Option<String>), String> {
+    let id = parse::<InitiateMultipartUploadResponse>(body)?.upload_id;
+    let unusable = match id.len() {
+        0 => Some("the upload ID is empty".to_string()),
+        len if len > MAX_UPLOAD_ID => {
+            Some(format!("the upload ID has {len} bytes, and {MAX_UPLOAD_ID} are the maximum"))
+        }
+        _ => None,
+    };
+    Ok((id, unusable))
 }
 
 pub fn objects(body: &[u8]) -> Result<Page<Object>, String> {
@@ -134,14 +146,20 @@ pub fn uploads(body: &[u8]) -> Result<Page<Upload>, String> {
     Ok(Page { items: read.uploads, next })
 }
 
-/// Is this the reply of a CompleteMultipartUpload that worked?
-pub fn completed(body: &[u8]) -> Result<(), String> {
-    #[derive(Deserialize)]
-    struct Completed {
-        #[serde(rename = "Key")]
-        _key: String,
-    }
-    parse::<Completed>(body).map(|_| ())
+/// What the reply of a CompleteMultipartUpload that worked says of the object.
+#[derive(Debug, PartialEq, Deserialize)]
+pub struct Completion {
+    #[serde(rename = "Key")]
+    _key: String,
+    /// Empty on some servers.
+    #[serde(rename = "ETag", default)]
+    pub etag: String,
+    #[serde(rename = "ChecksumSHA256")]
+    pub checksum: Option<String>,
+}
+
+pub fn completed(body: &[u8]) -> Result<Completion, String> {
+    parse(body)
 }
 
 /// The body of CompleteMultipartUpload: number, ETag and, where the server keeps one, SHA-256 (base64) of each part.
@@ -198,6 +216,28 @@ mod tests {
         assert!(objects(b"").is_err());
         assert!(objects(b"<html></html>").is_err());
         assert!(completed(b"").is_err());
+    }
+
+    #[test]
+    fn an_upload_id_beyond_sense_is_not_used() {
+        let body = |id: &str| {
+            format!(
+                "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
+            )
+        };
+        assert_eq!(upload_id(body("a&amp;b").as_bytes()), Ok(("a&b".to_string(), None)));
+        let unusable = |id: &str| upload_id(body(id).as_bytes()).unwrap().1.unwrap_or_default();
+        assert!(unusable(&"u".repeat(4097)).contains("4097 bytes") && unusable(&"u".repeat(4096)).is_empty());
+        assert!(unusable("").contains("empty"));
+    }
+
+    #[test]
+    fn what_complete_says_of_the_object() {
+        let body = b"<CompleteMultipartUploadResult><Key>k</Key><ETag>&quot;e-1&quot;</ETag><ChecksumSHA256>s-1</ChecksumSHA256></CompleteMultipartUploadResult>";
+        let said = completed(body).unwrap();
+        assert_eq!((said.etag.as_str(), said.checksum.as_deref()), ("\"e-1\"", Some("s-1")));
+        let bare = completed(b"<CompleteMultipartUploadResult><Key>k</Key></CompleteMultipartUploadResult>");
+        assert_eq!(bare.map(|said| (said.etag, said.checksum)), Ok((String::new(), None)));
     }
 
     #[test]

@@ -25,11 +25,11 @@ pub struct Request<'a> {
     pub sha256: Sha256,
     pub meter: Option<Meter<'a>>,
     /// Of the reply's body, in bytes.
-    pub most: u64,
+    pub max_len: u64,
 }
 
-/// The largest reply is a manifest: 65 bytes a chunk.
-const LARGEST_REPLY: u64 = 512 << 20;
+/// The longest reply is a page of a listing: 1,000 keys of up to 1,024 bytes, which may be escaped.
+const MAX_REPLY: u64 = 64 << 20;
 
 pub struct Signed {
     pub url: String,
@@ -46,7 +46,7 @@ impl<'a> Request<'a> {
             body: b"",
             sha256: Sha256::of(b""),
             meter: None,
-            most: LARGEST_REPLY,
+            max_len: MAX_REPLY,
         }
     }
     pub fn query(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -74,7 +74,7 @@ impl<'a> Request<'a> {
 
     /// A larger reply is refused.
     pub fn at_most(mut self, bytes: u64) -> Self {
-        self.most = self.most.min(bytes);
+        self.max_len = bytes;
         self
     }
 

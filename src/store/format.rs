@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{Backup, Link, Point};
+use crate::copy::{CopyName, Id};
 use crate::keys;
-use crate::manifest::{Stream, VERSION};
+use crate::manifest::text::newer_version;
+use crate::manifest::{Stream, VERSION, check_version};
 use crate::yaml;
 
 /// The file as it was read: nothing in it is believed yet.
@@ -50,9 +52,15 @@ pub struct Entry {
     pub snapshot: Point,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Point>,
+    /// Which copy of the backup in the bucket; none: one whose keys have no ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Id>,
     #[serde(default, skip_serializing_if = "State::is_stored")]
     pub state: State,
-    /// Which program wrote it; none for the older Python tool, whose list says no more than the names.
+    /// While it is being removed: which announcement of that in the bucket is this host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removal: Option<Id>,
+    /// None for the older Python tool, whose list has only the names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Stream>,
 }
@@ -79,12 +87,15 @@ impl Entry {
     pub fn link(&self) -> Link {
         Link { snapshot: self.snapshot.guid, base: self.base.as_ref().map(|base| base.guid) }
     }
+    pub fn copy(&self) -> CopyName {
+        CopyName { name: self.snapshot.name.clone(), link: self.link(), id: self.id }
+    }
     /// All objects of this backup: the manifest first, as a removal deletes them.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
         match &self.stream {
             None => vec![keys::python(&self.backup())],
             Some(stream) => {
-                let manifest = keys::manifest(prefix, &self.backup());
+                let manifest = keys::manifest(prefix, &self.copy());
                 std::iter::once(manifest).chain(stream.segments.iter().map(|s| s.key.clone())).collect()
             }
         }
@@ -109,9 +120,7 @@ impl Contents {
             Ok(read) => read,
             Err(why) => return Err(newer_version(text).unwrap_or(why)),
         };
-        if read.version != VERSION {
-            return Err(version_error(u64::from(read.version)));
-        }
+        check_version(read.version)?;
         if read.count != read.backups.len() {
             return Err(format!(
                 "it has {} backups, and says that they are {}",
@@ -149,19 +158,22 @@ impl Contents {
         Ok(text)
     }
 
-    /// Each backup once, and its keys just those that its names and guids make: a removal must never be led to another
-    /// object by what stands in a file.
+    /// One stored copy of each backup, and its keys just those that its names and guids make: a removal must never be led to
+    /// another object by what stands in a file.
     fn check(&self) -> Result<(), String> {
-        let mut seen = HashSet::new();
+        let mut copies = HashSet::new();
+        let mut stored = HashSet::new();
         for entry in &self.entries {
             let backup = entry.backup();
-            if !seen.insert(entry.link()) {
+            let is_new = copies.insert((entry.link(), entry.id));
+            if !is_new || (entry.state == State::Stored && !stored.insert(entry.link())) {
                 return Err(format!("the backup '{backup}' is in it twice"));
             }
             check_points(&backup)?;
             let Some(stream) = &entry.stream else { continue };
             stream.check_stages().map_err(|why| format!("the backup '{backup}': {why}"))?;
-            let keys = (1..).map(|n| keys::segment(&self.prefix, &backup, n));
+            let copy = entry.copy();
+            let keys = (1..).map(|n| keys::segment(&self.prefix, &copy, n));
             if stream.segments.is_empty()
                 || !stream
                     .segments
@@ -199,20 +211,6 @@ fn parse_lines(text: &str) -> Option<Unchecked> {
         backups: backups.collect::<Option<Vec<Entry>>>()?,
         count: count.parse().ok()?,
     })
-}
-
-/// A newer version has other fields, so the version is asked for first where the whole does not parse.
-fn newer_version(text: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct JustVersion {
-        version: u64,
-    }
-    let version = yaml::from_str::<JustVersion>(text).ok()?.version;
-    (version != u64::from(VERSION)).then(|| version_error(version))
-}
-
-fn version_error(version: u64) -> String {
-    format!("it is of version {version}, and this program knows version {VERSION}")
 }
 
 #[cfg(test)]
@@ -265,6 +263,7 @@ count: 2
             assert!(Contents::parse(&written[..end]).is_err(), "cut at byte {end}");
         }
         assert_eq!(Contents::parse(&written), Ok(contents));
+        assert!(written.starts_with("version: 2\n"), "one of the version before is written anew");
         let empty = Contents::empty("https://x", "b", "p: #/");
         assert_eq!(Contents::parse(&empty.to_yaml().unwrap()), Ok(empty));
     }
@@ -287,8 +286,8 @@ count: 2
             assert!(Contents::parse(&STORE[..end]).is_err(), "cut at byte {end}");
         }
         assert!(with("count: 2", "count: 3").contains("says that they are 3"));
-        assert!(with("version: 1", "version: 2").contains("version 2"));
-        assert!(with("version: 1", "version: 2\nnew: x").contains("version 2"));
+        assert!(with("version: 1", "version: 3").contains("version 3"));
+        assert!(with("version: 1", "version: 3\nnew: x").contains("version 3"));
         assert!(with("bucket", "buckets").contains("buckets"));
         assert!(with("guid: '2'", "guid: 2.5e9").contains("guid"));
         assert!(with("guid: '2'", "guid: '0'").contains("guid"));
@@ -296,8 +295,23 @@ count: 2
         assert!(with("stages: []", "stages: [zstd]").contains("zstd"));
         assert!(with("name: tank@a", "name: ../x@a").contains("not a name"));
         let twice = STORE
-            .replace("backups:", "backups:\n- snapshot: {name: tank@a, guid: '1'}")
+            .replace("backups:", "backups:\n- snapshot: {name: tank@a, guid: '1'}\n  id: 0000001f")
             .replace("count: 2", "count: 3");
-        assert!(Contents::parse(&twice).unwrap_err().contains("twice"));
+        assert!(Contents::parse(&twice).is_ok(), "one is stored, and another is being removed");
+        let stored = twice.replace("  state: removing\n", "");
+        assert!(Contents::parse(&stored).unwrap_err().contains("twice"));
+    }
+
+    #[test]
+    fn a_copy_has_keys_of_its_own() {
+        let with_id = STORE
+            .replace("  stream:", "  id: 0000001f\n  stream:")
+            .replace("0000000000000001.zfs", "0000000000000001-0000001f.zfs");
+        let contents = Contents::parse(&with_id).unwrap();
+        let keys = contents.entries[0].keys("");
+        assert_eq!(keys[0], "tank@b/0000000000000002-from-0000000000000001-0000001f.yml");
+        assert_eq!(Contents::parse(&contents.to_yaml().unwrap()), Ok(contents));
+        let other = with_id.replace("id: 0000001f", "id: 0000002f");
+        assert!(Contents::parse(&other).unwrap_err().contains("keys are not its own"));
     }
 }

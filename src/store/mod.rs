@@ -69,7 +69,7 @@ impl Store {
             match from_python {
                 true => error,
                 false => error.hint(
-                    "or move it away, and 'zfs2s3 recover' makes it again from the bucket, but for what the Python \
+                    "or move it away, and 'zfs2s3 recover' rebuilds it from the bucket, except for what the Python \
                      tool has stored",
                 ),
             }

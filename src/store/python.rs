@@ -29,8 +29,14 @@ pub fn is_python(text: &str) -> bool {
 
 pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
     let read: Structure = yaml::from_str(text)?;
-    let entry =
-        |b: PythonBackup| Entry { snapshot: b.snapshot, base: b.base, state: State::Stored, stream: None };
+    let entry = |b: PythonBackup| Entry {
+        snapshot: b.snapshot,
+        base: b.base,
+        id: None,
+        state: State::Stored,
+        removal: None,
+        stream: None,
+    };
     Ok(read.backups.into_iter().map(entry).collect())
 }
 

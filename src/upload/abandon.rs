@@ -1,79 +1,166 @@
-//! Gives a pending upload up: ends its unfinished uploads in S3, and deletes what it has made, but nothing that is, or may
-//! be, part of a stored backup.
+//! Aborts a pending upload: ends its unfinished multipart uploads, and deletes what it has made. Where its manifest is in the
+//! bucket already, other hosts may have built on it, so that is a removal like any other.
 
 use super::Upload;
 use super::finish::Expected;
-use crate::error::Result;
-use crate::inventory::Inventory;
+use crate::copy::Id;
+use crate::error::{Error, Result, Status};
+use crate::host;
+use crate::inventory::{Inventory, Uploads};
 use crate::keys;
-use crate::manifest::Manifest;
-use crate::progress::record::{Intent, Overview, SegmentState};
+use crate::progress::record::{Intent, Overview, Record, Removal as Announced};
 use crate::progress::{self, Progress};
+use crate::random;
+use crate::removal::{Interrupted, Removal, withdraw};
 use crate::s3::calls::Open;
 
 impl Upload {
     pub(super) fn abandon(&mut self, intent: &Intent) -> Result<()> {
         let progress = Progress::open(&self.folder)?;
         let Some(overview) = progress::overview(&self.folder)? else { return Ok(()) };
+        let copy = intent.copy();
         if self.is_stored(intent) {
-            // the run before ended between the store and the progress file
-            self.ui.note(&format!("{} was stored already, and stays so", intent.backup().in_words()));
-        } else {
-            self.take_back(intent, &overview)?;
+            if self.is_whole_in_bucket(&copy)? {
+                // the run before ended between the store and the progress file
+                self.ui.note(&format!("{} was stored already, and stays so", intent.backup().in_words()));
+                self.end_strays(intent, &[]);
+                return self.forget(progress, intent);
+            }
+            self.store.contents.entries.retain(|entry| entry.copy() != copy);
+            self.store.save()?;
         }
-        self.end_strays(intent, &[]);
+        match intent.id {
+            Some(_) => self.delete_all(&progress, intent, &overview)?,
+            None => self.delete_older(intent, &overview)?,
+        }
         self.forget(progress, intent)
     }
 
-    fn take_back(&self, intent: &Intent, overview: &Overview) -> Result<()> {
-        let backup = intent.backup();
-        let manifest_key = keys::manifest(&intent.prefix, &backup);
-        let there = match self.client.head_if_allowed(&manifest_key)? {
-            Some(_) => Some(self.read_manifest(&manifest_key)?),
-            None => None,
+    fn delete_all(&self, progress: &Progress, intent: &Intent, overview: &Overview) -> Result<()> {
+        let copy = intent.copy();
+        let manifest = keys::manifest(&intent.prefix, &copy);
+        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;
+        let may_list = inventory.listing().is_some();
+        let (mut objects, announcements) = inventory.objects_of(&copy);
+        drop(inventory);
+        if !may_list {
+            let segments = overview.segments.keys().map(|n| keys::segment(&intent.prefix, &copy, *n));
+            let there = self.client.head_if_allowed(&manifest)?.map(|_| manifest.clone());
+            objects = there.into_iter().chain(segments).collect();
+        }
+        if objects.contains(&manifest) {
+            self.remove(progress, intent, overview, |removal, mut inventory| {
+                inventory.check_abort(&copy, Some(removal.nonce))?;
+                let (seen, announcements) = inventory.objects_of(&copy);
+                Ok((if may_list { seen } else { objects.clone() }, announcements))
+            })?;
+            self.end_uploads(intent, overview)?;
+            return Ok(());
+        }
+        self.end_uploads(intent, overview)?;
+        for key in objects.iter().chain(&announcements) {
+            self.client.delete(key)?;
+        }
+        Ok(())
+    }
+
+    /// The base is lost, so the manifest must not stay; the data do, until the upload is aborted or resumed.
+    pub(super) fn take_manifest_back(&self, progress: &Progress, intent: &Intent) -> Result<()> {
+        let copy = intent.copy();
+        let overview = progress::overview(&self.folder)?.unwrap_or_else(|| Overview::new(intent.clone()));
+        self.remove(progress, intent, &overview, |removal, mut inventory| {
+            inventory.check_abort(&copy, Some(removal.nonce))?;
+            Ok((vec![keys::manifest(&intent.prefix, &copy)], vec![]))
+        })
+    }
+
+    /// Announces the removal, lets `decide` say which objects go, and deletes them.
+    fn remove(
+        &self,
+        progress: &Progress,
+        intent: &Intent,
+        overview: &Overview,
+        decide: impl FnOnce(&Removal, Inventory) -> Result<(Vec<String>, Vec<String>)>,
+    ) -> Result<()> {
+        let nonce = overview.removal.unwrap_or_else(random::id);
+        progress.add(&Record::Removal(Announced { nonce }))?;
+        let (copy, host) = (intent.copy(), host::name());
+        let removal = Removal {
+            client: &self.client,
+            contents: &self.store.contents,
+            ui: &self.ui,
+            copy: &copy,
+            nonce,
+            host: &host,
         };
-        let others = match &there {
-            None => false,
-            Some(manifest) if manifest.as_ref().is_some_and(|manifest| is_own(manifest, overview)) => {
-                // complete but for the store: another host may have built on it already
-                Inventory::read(&self.client, &self.store.contents, &self.ui)?.check_remove(&backup)?;
-                self.client.delete(&manifest_key)?;
-                false
+        removal.announce()?;
+        let inventory = removal.look()?;
+        let (objects, announcements) = match decide(&removal, inventory) {
+            Err(error) if error.status == Status::Refused => {
+                removal.withdraw()?;
+                return Err(error.hint("it stays pending: 'zfs2s3 resume_upload' looks again"));
             }
-            Some(_) => {
-                self.ui.note(&format!("another store has stored {}: its objects stay", backup.in_words()));
+            decided => decided?,
+        };
+        match removal.delete(&objects, &announcements) {
+            Ok(()) => Ok(()),
+            Err(Interrupted { error, nothing_is_gone }) => {
+                if nothing_is_gone {
+                    removal.withdraw()?;
+                }
+                Err(error.hint("the upload is still pending"))
+            }
+        }
+    }
+
+    pub(super) fn withdraw(&self, intent: &Intent, nonce: Id) -> Result<()> {
+        withdraw(&self.client, &keys::announcement(&intent.prefix, &intent.copy(), nonce))
+    }
+
+    fn end_uploads(&self, intent: &Intent, overview: &Overview) -> Result<()> {
+        for (segment, state) in &overview.segments {
+            let key = keys::segment(&intent.prefix, &intent.copy(), *segment);
+            self.client.abort_multipart_upload(&key, &state.upload_id)?;
+        }
+        self.end_strays(intent, &[]);
+        Ok(())
+    }
+
+    /// Under keys of the version before, what is there may be another host's. So only an object that is just what this upload made is
+    /// deleted, and only while there is no manifest.
+    fn delete_older(&self, intent: &Intent, overview: &Overview) -> Result<()> {
+        let copy = intent.copy();
+        let manifest = keys::manifest(&intent.prefix, &copy);
+        let stays = match self.client.head_if_allowed(&manifest)? {
+            None => false,
+            Some(head) => {
+                let read = self.client.get_manifest(&manifest, head.size.saturating_mul(32), false)?;
+                read.map_err(|why| {
+                    Error::failed(format!("the manifest '{manifest}' cannot be used: {why}"))
+                        .hint("the upload stays pending; 'zfs2s3 recover -n' tells more")
+                })?;
+                self.ui.note(&format!(
+                    "{} is in the bucket, and stays: 'zfs2s3 recover -m' adds it to the store",
+                    intent.backup().in_words()
+                ));
                 true
             }
         };
         for (segment, state) in &overview.segments {
-            let key = keys::segment(&intent.prefix, &backup, *segment);
+            let key = keys::segment(&intent.prefix, &copy, *segment);
             let open = Open { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
-            let still_open = self.client.list_parts(open)?.is_some();
+            let was_open = self.client.list_parts(open)?.is_some();
             self.client.abort_multipart_upload(&key, &state.upload_id)?;
-            if !others {
-                self.delete_own(&key, *segment, state, still_open)?;
+            let head = if stays { None } else { self.client.head_if_allowed(&key)? };
+            let Some(head) = head else { continue };
+            let parts = progress::parts_of(&self.folder, *segment)?;
+            if !was_open && !parts.is_empty() && Expected::of(&parts).is(&head) {
+                self.client.delete(&key)?;
+            } else {
+                self.ui.warning(&format!("the object '{key}' is not what this upload made, and stays"));
             }
         }
+        self.end_strays(intent, &[]);
         Ok(())
     }
-
-    /// Deletes the object of a segment, if it is just what this upload made: so not if that was still open.
-    fn delete_own(&self, key: &str, segment: u32, state: &SegmentState, was_open: bool) -> Result<()> {
-        let parts = progress::parts_of(&self.folder, segment)?;
-        let Some(head) = self.client.head_if_allowed(key)? else { return Ok(()) };
-        let same_etag = state.completed.as_ref().is_none_or(|completed| completed.etag == head.etag);
-        if !was_open && !parts.is_empty() && same_etag && Expected::of(&parts).is(&head) {
-            return Ok(self.client.delete(key)?);
-        }
-        self.ui.warning(&format!("the object '{key}' is not what this upload made, and stays"));
-        Ok(())
-    }
-}
-
-/// Was the manifest written by this upload? It bears the time of its end, and the ETags that it found.
-fn is_own(manifest: &Manifest, overview: &Overview) -> bool {
-    let etags = manifest.stream.segments.iter().map(|segment| Some(segment.etag.as_str()));
-    let found = overview.segments.values().map(|state| state.completed.as_ref().map(|c| c.etag.as_str()));
-    let ended = overview.end.as_ref().is_some_and(|end| end.stored == manifest.stream.stored);
-    ended && manifest.tool == overview.intent.tool && etags.eq(found)
 }

@@ -1,21 +1,28 @@
-//! Parts into objects, then the manifest, then the store. Each step may be repeated: after a crash the next run finds
-//! what is there already.
+//! Parts into objects, then the manifest, then the look that decides, then the store. Each step may be repeated: after a crash
+//! the next run finds what is there already. All keys are this upload's own, so whatever is there was made by it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
-use super::Upload;
+use super::{ABORT, Upload};
+use crate::chain::Settled;
 use crate::digest::{Composite, Sha256};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
+use crate::inventory::{IF_IT_DIED, Inventory, Uploads, WHEN_IT_HAS_ENDED};
 use crate::keys;
-use crate::manifest::{Manifest, Segment, Stream, VERSION, chunk_lines};
+use crate::manifest::{Manifest, Segment, Stream, text};
 use crate::progress::record::{Completed, End, Intent, PartStored, Record, SegmentState};
 use crate::progress::{self, Progress};
 use crate::readme;
 use crate::s3::calls::{Head, Open, Piece};
-use crate::s3::failure::{Failure, Kind};
+use crate::s3::reply::Completion;
 use crate::store::format::{Entry, State};
 use crate::units::{count, human_size};
-use crate::yaml;
+
+/// How long a removal by another host is waited for. One takes seconds, if it was not interrupted.
+const WAIT_FOR_REMOVAL: Duration = Duration::from_secs(60);
+/// Where a server shows what was written only after a moment.
+const WAIT_FOR_LISTING: Duration = Duration::from_secs(10);
 
 /// What a segment's object must be, by the recorded parts.
 pub struct Expected {
@@ -33,18 +40,21 @@ impl Expected {
         }
     }
 
-    /// By its composite SHA-256; where the server keeps none, by size and the number of parts in its ETag.
     pub fn is(&self, head: &Head) -> bool {
-        let sums_agree = match &head.checksum {
-            Some(sum) => *sum == self.composite.s3() || *sum == self.composite.sha256().base64(),
-            None => match head.etag.trim_matches('"').rsplit_once('-') {
+        head.size == self.size && self.agrees(&head.etag, head.checksum.as_deref())
+    }
+
+    /// By its composite SHA-256; where the server keeps none, by the number of parts in its ETag.
+    fn agrees(&self, etag: &str, checksum: Option<&str>) -> bool {
+        match checksum {
+            Some(sum) => sum == self.composite.s3() || sum == self.composite.sha256().base64(),
+            None => match etag.trim_matches('"').rsplit_once('-') {
                 Some((_, parts)) if parts.bytes().all(|b| b.is_ascii_digit()) => {
                     parts == self.parts.to_string()
                 }
                 _ => true,
             },
-        };
-        head.size == self.size && sums_agree
+        }
     }
 }
 
@@ -52,7 +62,6 @@ impl Upload {
     pub(super) fn finish(&mut self, progress: Progress, intent: &Intent, end: &End) -> Result<()> {
         let backup = intent.backup();
         let (segments, composite_sha256) = self.complete_all(&progress, intent, end)?;
-        let parts: usize = segments.iter().filter_map(|s| s.chunks.as_ref()).map(|c| c.lines().count()).sum();
         let stream = Stream {
             size: end.size,
             composite_sha256,
@@ -61,27 +70,36 @@ impl Upload {
             chunk_size: intent.cut.chunk_size,
             storage_class: intent.storage_class.clone(),
             stored: end.stored,
-            segments,
+            segments: vec![],
         };
-        let manifest = Manifest::new(&intent.tool, &backup, stream);
-        self.check_base(intent)?;
-        let manifest = self.put_manifest(intent, manifest)?;
-        if self.store.contents.entries.iter().all(|entry| entry.stream.is_none()) {
+        let mut manifest = Manifest::new(&intent.tool, intent.host.as_deref(), &backup, stream);
+        let (text, parts) = self.manifest_text(intent, &manifest, &segments)?;
+        manifest.stream.segments = segments;
+        let manifest = self.put_manifest(intent, manifest, &text)?;
+        drop(text); // it may be large
+        let has_readme = self.settle(&progress, intent, &manifest.stream.segments)?;
+        let is_first = self.store.contents.entries.iter().all(|entry| entry.stream.is_none());
+        if is_first && !has_readme {
             self.put_readme(intent);
         }
-        if !self.is_stored(intent) {
-            self.store.contents.entries.push(Entry {
-                snapshot: backup.snapshot.clone(),
-                base: backup.base.clone(),
-                state: State::Stored,
-                stream: Some(manifest.stream.without_chunks()),
-            });
-            self.store.save()?;
+        let entries = &mut self.store.contents.entries;
+        // an entry for another copy, whose objects may be gone
+        entries.retain(|entry| entry.link() != backup.link() || entry.state == State::Removing);
+        entries.push(Entry {
+            snapshot: backup.snapshot.clone(),
+            base: backup.base.clone(),
+            id: intent.id,
+            state: State::Stored,
+            removal: None,
+            stream: Some(manifest.stream),
+        });
+        self.store.save()?;
+        if self.strays.load(std::sync::atomic::Ordering::SeqCst) {
+            self.end_strays(intent, &[]);
         }
-        self.end_strays(intent, &[]);
         self.forget(progress, intent)?;
         let size = human_size(end.size);
-        self.ui.note(&format!("stored {}: {size}, {}", backup.in_words(), count(parts as u64, "part")));
+        self.ui.note(&format!("stored {}: {size}, {}", backup.in_words(), count(parts, "part")));
         Ok(())
     }
 
@@ -92,6 +110,7 @@ impl Upload {
         end: &End,
     ) -> Result<(Vec<Segment>, Sha256)> {
         let overview = progress::overview(&self.folder)?.ok_or_else(|| incomplete("it is gone"))?;
+        let copy = intent.copy();
         let mut chunks_left = intent.cut.chunks_of(end.size);
         let mut bytes_left = end.size;
         let mut composite = Composite::default();
@@ -108,19 +127,21 @@ impl Upload {
             bytes_left = bytes_left
                 .checked_sub(expected.size)
                 .ok_or_else(|| incomplete("its parts are more than the stream"))?;
-            let key = keys::segment(&intent.prefix, &intent.backup(), *segment);
+            let key = keys::segment(&intent.prefix, &copy, *segment);
             let completed = match &state.completed {
                 Some(completed) => completed.clone(),
-                None => self.complete(progress, *segment, &key, state, &parts, &expected)?,
+                None => {
+                    let completed = self.complete(intent, *segment, &key, state, &parts, &expected)?;
+                    progress.add(&Record::Completed(completed.clone()))?;
+                    completed
+                }
             };
-            let sums: Vec<Sha256> = parts.values().map(|part| part.sha256).collect();
-            sums.iter().for_each(|sum| composite.push(sum));
+            parts.values().for_each(|part| composite.push(&part.sha256));
             segments.push(Segment {
                 key,
                 size: expected.size,
                 etag: completed.etag,
                 checksum: completed.checksum,
-                chunks: Some(chunk_lines(&sums)),
             });
         }
         if chunks_left > 0 || bytes_left > 0 {
@@ -129,10 +150,10 @@ impl Upload {
         Ok((segments, composite.sha256()))
     }
 
-    /// Completes one segment. The reply may be lost after S3 has done it, so it is looked at before each try and after.
+    /// Completes one segment. The reply may be lost after S3 has done it: then the object is there.
     fn complete(
         &self,
-        progress: &Progress,
+        intent: &Intent,
         segment: u32,
         key: &str,
         state: &SegmentState,
@@ -141,84 +162,161 @@ impl Upload {
     ) -> Result<Completed> {
         let open = Open { key, upload_id: &state.upload_id, checksums: state.checksums };
         let pieces: Vec<Piece> = parts.values().map(|p| (p.part, p.etag.as_str(), p.sha256)).collect();
-        let mut patience = self.client.patience();
-        let mut done = false;
-        let head = loop {
-            match self.client.head_if_allowed(key)? {
-                Some(head) if expected.is(&head) => break head,
-                Some(_) => return Err(another_object(key)),
-                None if done => {
-                    patience.pause_after(not_there(key))?;
-                    continue;
-                }
-                None => {}
-            }
-            match self.client.complete_multipart_upload_once(open, &pieces) {
-                Ok(()) => done = true,
-                // by the try before, whose reply was lost: HEAD will tell
-                Err(failure) if failure.is_missing() || failure.is_precondition_failed() => {
-                    done = true;
-                    if self.client.head_if_allowed(key)?.is_none() {
-                        return Err(Error::try_again(format!(
-                            "S3 no longer knows the upload of {key}: {}",
-                            failure.describe()
-                        )));
-                    }
-                }
-                Err(failure) => patience.pause_after(failure)?,
-            }
-        };
-        if !done {
-            // by another store, so this one's upload is still open
-            self.client.abort_multipart_upload(key, &state.upload_id)?;
+        let by_head = |head: Head| Completed { segment, etag: head.etag, checksum: head.checksum };
+        // a key of the version before may be another host's, too
+        if intent.id.is_none()
+            && let Some(head) = self.client.head_if_allowed(key)?
+        {
+            return if expected.is(&head) { Ok(by_head(head)) } else { Err(another_object(key)) };
         }
-        let completed = Completed { segment, etag: head.etag, checksum: head.checksum };
-        progress.add(&Record::Completed(completed.clone()))?;
-        Ok(completed)
+        let mut patience = self.client.patience();
+        loop {
+            let failure = match self.client.complete_multipart_upload_once(open, &pieces) {
+                Ok(said) => return self.completed(segment, open, said, expected),
+                Err(failure) => failure,
+            };
+            let ended = failure.is_missing();
+            let words = failure.describe();
+            if !ended {
+                patience.pause_after(failure)?;
+            }
+            match self.client.head_if_allowed(key)? {
+                Some(head) if expected.is(&head) => return Ok(by_head(head)),
+                _ if ended => {
+                    return Err(Error::try_again(format!("S3 no longer knows the upload of {key}: {words}")));
+                }
+                _ => {}
+            }
+        }
     }
 
-    /// Gives back the manifest that is there: this one, or an equal one of a try before or of another store.
-    fn put_manifest(&self, intent: &Intent, manifest: Manifest) -> Result<Manifest> {
-        let key = keys::manifest(&intent.prefix, &intent.backup());
-        let text = yaml::to_string(&manifest).map_err(|why| Error::failed(format!("the manifest: {why}")))?;
-        if self.client.put_new(&key, text.as_bytes())? {
-            return Ok(manifest);
+    /// The reply says what the object is; where it does not say all, HEAD does.
+    fn completed(
+        &self,
+        segment: u32,
+        open: Open,
+        said: Completion,
+        expected: &Expected,
+    ) -> Result<Completed> {
+        let Completion { mut etag, mut checksum, .. } = said;
+        if etag.is_empty() || (open.checksums && checksum.is_none()) {
+            let head = self.client.head_if_allowed(open.key)?;
+            (etag, checksum) = head.map_or((etag, checksum), |head| (head.etag, head.checksum));
         }
-        match self.read_manifest(&key)? {
-            Some(there) if there.is_of_the_same_data(&manifest) => Ok(there),
-            _ => Err(another_object(&key)),
+        if !expected.agrees(&etag, checksum.as_deref()) {
+            return Err(Error::try_again(format!(
+                "the object '{}' is not what its parts were: its ETag is {etag}, its checksum {}, not {}",
+                open.key,
+                checksum.as_deref().unwrap_or("unknown"),
+                expected.composite.s3()
+            )));
+        }
+        Ok(Completed { segment, etag, checksum })
+    }
+
+    /// The manifest's text, and how many parts there are. Read from the record segment by segment: of a long stream there are many.
+    fn manifest_text(
+        &self,
+        intent: &Intent,
+        manifest: &Manifest,
+        segments: &[Segment],
+    ) -> Result<(String, u64)> {
+        let wrong = |why: String| Error::failed(format!("the manifest: {why}"));
+        let chunks = intent.cut.chunks_of(manifest.stream.size);
+        let mut text = String::with_capacity(text::estimated_len(chunks, segments.len() as u64));
+        let mut count = 0;
+        for (number, segment) in (1..).zip(segments) {
+            let parts = progress::parts_of(&self.folder, number)?;
+            count += parts.len() as u64;
+            text::push_segment(&mut text, segment, parts.values().map(|part| &part.sha256)).map_err(wrong)?;
+        }
+        text::insert_head(&mut text, manifest).map_err(wrong)?;
+        Ok((text, count))
+    }
+
+    /// Gives back the manifest that is there: this one, or under a key of the version before an equal one.
+    fn put_manifest(&self, intent: &Intent, manifest: Manifest, text: &str) -> Result<Manifest> {
+        let key = keys::manifest(&intent.prefix, &intent.copy());
+        if intent.id.is_none() && self.client.head_if_allowed(&key)?.is_some() {
+            return match self.client.get_manifest(&key, manifest.stream.size, false)? {
+                Ok(there) if there.manifest.is_of_the_same_data(&manifest) => Ok(there.manifest),
+                _ => Err(another_object(&key)),
+            };
+        }
+        self.client.put(&key, text.as_bytes())?;
+        Ok(manifest)
+    }
+
+    /// Decides, by a listing after the manifest was written, whether this is stored. Then: is there a README?
+    fn settle(&self, progress: &Progress, intent: &Intent, segments: &[Segment]) -> Result<bool> {
+        if self.client.lacks("second look") {
+            return Ok(true);
+        }
+        let copy = intent.copy();
+        let sizes: HashMap<String, u64> = segments.iter().map(|s| (s.key.clone(), s.size)).collect();
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let mut inventory =
+                Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;
+            let Some(listing) = inventory.listing() else {
+                return Ok(self.client.head_if_allowed(&readme::key(&intent.prefix))?.is_some());
+            };
+            let has_readme = listing.has_readme;
+            let (limit, error) = match inventory.settle(&copy, &sizes)? {
+                Settled::Stored => return Ok(has_readme),
+                Settled::Undecided => {
+                    let removers = inventory.removers_of(&copy);
+                    let error = Error::try_again(format!(
+                        "{} cannot be called stored while a removal is announced: {removers}",
+                        intent.backup().in_words()
+                    ));
+                    (WAIT_FOR_REMOVAL, error.hint(WHEN_IT_HAS_ENDED).hint(IF_IT_DIED))
+                }
+                Settled::NotWhole => (WAIT_FOR_LISTING, removed_meanwhile(intent)),
+                Settled::BaseNotRecoverable => {
+                    drop(inventory);
+                    self.take_manifest_back(progress, intent)?;
+                    let base = intent.base.as_ref().map(|base| base.name.as_str()).unwrap_or_default();
+                    return Err(Error::refused(format!(
+                        "no stored chain of backups leads to the base {base} any more: another host has removed it"
+                    ))
+                    .hint(ABORT));
+                }
+            };
+            if begun.elapsed() > limit.min(self.client.patience_limit()) {
+                return Err(error);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_secs(5));
         }
     }
 
     /// With the first backup, the words for whoever finds the bucket without this host. No backup fails for want of them.
     fn put_readme(&self, intent: &Intent) {
         let text = readme::text(&intent.endpoint, &intent.bucket, &intent.prefix);
-        if let Err(failure) = self.client.put_new(&readme::key(&intent.prefix), text.as_bytes()) {
+        if let Err(failure) = self.client.put(&readme::key(&intent.prefix), text.as_bytes()) {
             self.ui.warning(&format!("no README in the bucket: {}", failure.describe()));
         }
     }
 
-    /// None where it is damaged, or not one that this version knows.
-    pub(super) fn read_manifest(&self, key: &str) -> Result<Option<Manifest>> {
-        let bytes = self.client.get(key, u64::MAX)?;
-        Ok(Manifest::read(&bytes).ok().filter(|manifest| manifest.version == VERSION))
-    }
-
-    /// Ends uploads of this backup's keys that are not in `keep` and have no parts: a Create whose reply was lost
-    /// leaves one. One that has parts is another host's.
+    /// Ends uploads of this copy's keys that are not in `keep`: a Create whose reply was lost leaves one. Under keys of the
+    /// version before, one that has parts may be another host's.
     pub(super) fn end_strays(&self, intent: &Intent, keep: &[&str]) {
-        let key = keys::segment(&intent.prefix, &intent.backup(), 1);
-        let found = match self.client.list_uploads(&key) {
+        let stem = keys::stem(&intent.prefix, &intent.copy());
+        let found = match self.client.list_uploads(&stem) {
             Ok(found) => found,
             Err(failure) if failure.is_forbidden() || failure.is_not_supported() => return,
             Err(failure) => return self.ui.warning(&failure.describe()),
         };
         for upload in found.iter().filter(|upload| !keep.contains(&upload.upload_id.as_str())) {
             let open = Open { key: &upload.key, upload_id: &upload.upload_id, checksums: false };
-            let ended = match self.client.list_parts(open) {
-                Ok(Some(parts)) if parts.is_empty() => {
-                    self.client.abort_multipart_upload(&upload.key, &upload.upload_id)
-                }
+            let is_own = match intent.id {
+                Some(_) => Ok(true),
+                None => self.client.list_parts(open).map(|parts| parts.is_some_and(|parts| parts.is_empty())),
+            };
+            let ended = match is_own {
+                Ok(true) => self.client.abort_multipart_upload(&upload.key, &upload.upload_id),
                 listed => listed.map(|_| ()),
             };
             if let Err(failure) = ended {
@@ -228,8 +326,13 @@ impl Upload {
     }
 }
 
-fn not_there(key: &str) -> Failure {
-    Failure::transport(format!("HEAD {key}"), "S3 does not show the object yet".to_string(), Kind::Transient)
+/// What this upload has made was there, and is not any more.
+pub(super) fn removed_meanwhile(intent: &Intent) -> Error {
+    Error::new(
+        Status::Refused,
+        format!("what was stored of {} is gone: another host has removed it", intent.backup().in_words()),
+    )
+    .hint("'zfs2s3 abort_upload', and upload it again")
 }
 
 fn another_object(key: &str) -> Error {

@@ -4,7 +4,7 @@
 //! - `transfer`: the stream into parts, each recorded when S3 has it;
 //! - `finish`: parts into objects, the manifest, the store;
 //! - `reconcile`: what of an interrupted upload S3 really has;
-//! - `abandon`: taking all of it back.
+//! - `abandon`: rolling all of it back.
 
 mod abandon;
 mod finish;
@@ -13,9 +13,11 @@ mod source;
 mod transfer;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use crate::copy::CopyName;
 use crate::error::{Error, Result, Status};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Uploads};
 use crate::progress::record::{End, Intent, Overview};
 use crate::progress::{self, Progress};
 use crate::s3::client::Client;
@@ -34,6 +36,8 @@ pub struct Upload {
     pub zfs: Zfs,
     pub jobs: usize,
     pub ui: Arc<Ui>,
+    /// A multipart upload may have been begun whose ID is not known.
+    pub strays: AtomicBool,
 }
 
 impl Upload {
@@ -55,14 +59,30 @@ impl Upload {
         }
     }
 
-    /// Goes on with the pending upload.
+    /// Resumes the pending upload.
     pub fn resume(mut self, overview: Overview) -> Result<()> {
         let intent = overview.intent.clone();
+        if self.is_stored(&intent) && self.is_whole_in_bucket(&intent.copy())? {
+            // the run before ended between the store and the progress file
+            let progress = Progress::open(&self.folder)?;
+            self.end_strays(&intent, &[]);
+            self.forget(progress, &intent)?;
+            self.ui.note(&format!("{} was stored already", intent.backup().in_words()));
+            return Ok(());
+        }
+        if let Some(nonce) = overview.removal {
+            // an abort was cut short
+            self.withdraw(&intent, nonce).map_err(pending)?;
+        }
         self.check_base(&intent).map_err(pending)?;
         let progress = Progress::open(&self.folder)?;
-        let (overview, known) = self.reconcile(&progress, overview)?;
+        let (overview, known) = self.reconcile(&progress, overview).map_err(pending)?;
         let end = match overview.end.clone() {
-            Some(end) if known.all_stored() => end,
+            Some(end) if known.all_stored() => {
+                // it may be large
+                drop(known);
+                end
+            }
             _ => {
                 self.check_same_snapshot(&intent)?;
                 self.hold(&intent);
@@ -72,7 +92,7 @@ impl Upload {
         self.finish(progress, &intent, &end).map_err(pending)
     }
 
-    /// Gives the pending upload up.
+    /// Aborts the pending upload.
     pub fn abort(mut self, intent: &Intent) -> Result<()> {
         self.abandon(intent)
     }
@@ -89,15 +109,22 @@ impl Upload {
 
     /// Another host may have removed the base since the upload began.
     fn check_base(&self, intent: &Intent) -> Result<()> {
-        if intent.base.is_none() || self.is_stored(intent) {
+        if intent.base.is_none() {
             return Ok(());
         }
-        Inventory::read(&self.client, &self.store.contents, &self.ui)?.check_resume(&intent.backup())
+        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;
+        inventory.check_resume(&intent.backup())
     }
 
+    /// Does the store have this very copy?
     fn is_stored(&self, intent: &Intent) -> bool {
-        let link = intent.backup().link();
-        self.store.contents.entries.iter().any(|entry| entry.link() == link)
+        self.store.contents.entries.iter().any(|entry| entry.copy() == intent.copy())
+    }
+
+    /// Where listing is forbidden, what the store says.
+    fn is_whole_in_bucket(&self, copy: &CopyName) -> Result<bool> {
+        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;
+        Ok(inventory.is_whole(copy))
     }
 
     fn check_same_snapshot(&self, intent: &Intent) -> Result<()> {
@@ -116,7 +143,7 @@ impl Upload {
 
     fn hold(&self, intent: &Intent) {
         for name in held(intent) {
-            if let Err(e) = self.zfs.hold(name) {
+            if let Err(e) = self.zfs.hold(&intent.hold_tag(), name) {
                 self.ui.warning(&format!("no hold on {name}, so take care not to destroy it meanwhile: {e}"));
             }
         }
@@ -124,7 +151,7 @@ impl Upload {
 
     fn release(&self, intent: &Intent) {
         for name in held(intent) {
-            if let Err(e) = self.zfs.release(name) {
+            if let Err(e) = self.zfs.release(&intent.hold_tag(), name) {
                 self.ui.warning(&format!("the hold on {name} stays: {e}"));
             }
         }
@@ -134,7 +161,7 @@ impl Upload {
         progress::parts_of(&self.folder, 1).is_ok_and(|parts| parts.is_empty())
     }
 
-    /// The last step, of a finished upload as of one given up.
+    /// The last step, of a finished upload as of an aborted one.
     fn forget(&self, progress: Progress, intent: &Intent) -> Result<()> {
         self.release(intent);
         progress.remove()
@@ -147,12 +174,12 @@ fn held(intent: &Intent) -> impl Iterator<Item = &str> {
     points.map(|point| point.name.as_str()).filter(|name| name.contains('@'))
 }
 
-const ABORT: &str = "'zfs2s3 abort_upload' gives the pending upload up";
+const ABORT: &str = "'zfs2s3 abort_upload' aborts the pending upload";
 
 fn pending(error: Error) -> Error {
     match error.hints.iter().any(|hint| hint == ABORT) {
         true => error,
-        false => error.hint("the upload is pending: 'zfs2s3 resume_upload' goes on with it").hint(ABORT),
+        false => error.hint("the upload is pending: 'zfs2s3 resume_upload' resumes it").hint(ABORT),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Upload;
-use super::finish::Expected;
+use super::finish::{Expected, removed_meanwhile};
 use super::transfer::{Known, KnownChunk};
 use crate::error::Result;
 use crate::keys;
@@ -23,6 +23,8 @@ impl Upload {
         for (segment, state) in &overview.segments {
             let parts = progress::parts_of(&self.folder, *segment)?;
             match self.parts_in_s3(progress, &intent, *segment, state, &parts)? {
+                // all of it was there: it is not made again under keys that another host removes at this moment
+                None if state.completed.is_some() => return Err(removed_meanwhile(&intent)),
                 None => lost.push(*segment),
                 Some(stored) => add(&mut known, &intent, *segment, &parts, &stored),
             }
@@ -44,7 +46,7 @@ impl Upload {
         state: &SegmentState,
         parts: &BTreeMap<u16, PartStored>,
     ) -> Result<Option<Vec<u16>>> {
-        let key = keys::segment(&intent.prefix, &intent.backup(), segment);
+        let key = keys::segment(&intent.prefix, &intent.copy(), segment);
         let open = Open { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
         if state.completed.is_none()
             && let Some(listed) = self.client.list_parts(open)?
@@ -75,6 +77,7 @@ fn agree(recorded: &PartStored, listed: &Part) -> bool {
 
 fn add(known: &mut Known, intent: &Intent, segment: u32, parts: &BTreeMap<u16, PartStored>, stored: &[u16]) {
     let first = (u64::from(segment) - 1) * u64::from(intent.cut.parts_per_segment);
+    known.0.reserve_exact(parts.len());
     for (number, part) in parts {
         let index = (first + u64::from(*number) - 1) as usize;
         if known.0.len() <= index {

@@ -1,6 +1,7 @@
 //! `zfs send` into parts: each chunk is hashed once, compared with what is recorded, and stored if S3 has it not yet.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use super::source::Source;
@@ -77,9 +78,13 @@ impl<'a> Transfer<'a> {
             return Ok(());
         }
         let intent = &self.overview.intent;
-        let key = keys::segment(&intent.prefix, &intent.backup(), segment);
-        let (upload_id, checksums) =
-            self.upload.client.create_multipart_upload(&key, &intent.storage_class)?;
+        let key = keys::segment(&intent.prefix, &intent.copy(), segment);
+        let mut repeated = false;
+        let created = self.upload.client.create_multipart_upload(&key, &intent.storage_class, &mut repeated);
+        if repeated {
+            self.upload.strays.store(true, Ordering::SeqCst);
+        }
+        let (upload_id, checksums) = created?;
         let begun = SegmentBegun { segment, upload_id: upload_id.clone(), checksums };
         self.progress.add(&Record::Segment(begun))?;
         segments.insert(segment, SegmentState { upload_id, checksums, completed: None });
@@ -123,7 +128,7 @@ impl Work for Transfer<'_> {
             _ => {}
         }
         let (upload_id, checksums) = self.upload_id(place.segment)?;
-        let key = keys::segment(&intent.prefix, &intent.backup(), place.segment);
+        let key = keys::segment(&intent.prefix, &intent.copy(), place.segment);
         let open = Open { key: &key, upload_id: &upload_id, checksums };
         let client = &self.upload.client;
         let meter = |bytes| self.upload.ui.sending(bytes);

@@ -69,7 +69,7 @@ fn profiles_of_awss_files() {
     host.unset("AWS_REGION");
     host.set("AWS_PROFILE", "nas");
     host.ok("upload tank/a@1");
-    assert!(host.s3.state().objects.contains_key(&key("tank/a@1", 1, None)));
+    assert!(host.s3.state().has(&key("tank/a@1", 1, None)));
     host.set("AWS_PROFILE", "other");
     let said = host.fails(2, "remove tank/a@1");
     assert!(said.contains("neither AWS file has a profile 'other'"), "{said}");

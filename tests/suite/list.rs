@@ -10,7 +10,7 @@ fn nothing_is_stored_yet() {
         (ran.stdout.as_str(), ran.stderr.as_str()),
         (
             "",
-            "zfs2s3: no backups are in the store; if it was lost, 'zfs2s3 recover' makes it again from the bucket\n"
+            "zfs2s3: no backups are in the store; if it was lost, 'zfs2s3 recover' rebuilds it from the bucket\n"
         )
     );
     let ran = host.ok("list -H");
@@ -63,7 +63,7 @@ fn a_damaged_or_newer_store_is_an_error_for_every_command_and_stays_as_it_is() {
         (String::new(), "missing field"),
         ("\0".repeat(100), ""),
         (good[..good.len() - 40].to_string(), ""),
-        (good.replace("version: 1", "version: 2"), "version 2"),
+        (good.replace("version: 2", "version: 3"), "version 3"),
         (good.replace("- {", "- {\"later\":1,"), "later"),
         (good.replace("tank/a@1/0", "tank/b@1/0"), "keys are not its own"),
     ] {

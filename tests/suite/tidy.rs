@@ -39,12 +39,15 @@ fn uses(text: &str, module: &str) -> bool {
 fn arrows_point_one_way() {
     const PURE: &[&str] = &[
         "names",
+        "announcement",
         "backup",
+        "copy",
         "chain",
         "chunks",
         "digest",
         "keys",
         "manifest",
+        "manifest/text",
         "stream",
         "stream/fletcher",
         "stream/record",
@@ -111,7 +114,8 @@ fn arrows_point_one_way() {
 fn only_ui_prints_and_only_yaml_names_a_yaml_library() {
     for (name, text) in sources() {
         for word in ["println!", "eprintln!", "print!(", "dbg!"] {
-            assert!(name == "src/ui.rs" || !code(&text).contains(word), "{name} has {word}");
+            let may = name == "src/ui.rs" || name.ends_with("_model.rs");
+            assert!(may || !code(&text).contains(word), "{name} has {word}");
         }
         assert!(name == "src/yaml.rs" || !text.contains("serde_yaml"), "{name} names serde_yaml");
         assert!(!text.contains("unsafe "), "{name} has unsafe code");

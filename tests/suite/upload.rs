@@ -24,15 +24,15 @@ fn a_full_and_an_incremental_backup_are_stored_byte_for_byte() {
 }
 
 #[test]
-fn the_manifest_says_all_about_the_data() {
+fn the_manifest_describes_the_data() {
     let host = Host::with_real_streams();
     host.ok("upload tank/src@s1");
     let state = host.s3.state();
     let manifest = key(S1.0, S1.1, None).replace(".zfs", ".yml");
     let text = String::from_utf8(state.bytes(&manifest).to_vec()).unwrap();
-    assert_eq!(state.objects[&manifest].storage_class, "STANDARD");
+    assert_eq!(state.object(&manifest).storage_class, "STANDARD");
     for line in [
-        "version: 1\n",
+        "version: 2\n",
         "  name: tank/src@s1\n",
         "  guid: '13707626622376489106'\n",
         "  size: 1131752\n",
@@ -46,7 +46,7 @@ fn the_manifest_says_all_about_the_data() {
         let sum = crate::support::sigv4::hex(&crate::support::sigv4::sha256(chunk));
         assert!(text.contains(&format!("      {sum}\n")), "{sum}\n{text}");
     }
-    let object = &state.objects[&key(S1.0, S1.1, None)];
+    let object = &state.object(&key(S1.0, S1.1, None));
     assert!(text.contains(object.checksum.as_ref().unwrap()));
     drop(state);
     let store = host.store_text();
@@ -127,9 +127,10 @@ fn dry_runs_say_what_would_be_done_and_do_nothing() {
     assert_eq!(
         said,
         format!(
-            "would upload tank/a@2, incremental from tank/a@1\n  guid   2\n  to     s3://{BUCKET}/{}\n  \
+            "would upload tank/a@2, incremental from tank/a@1\n  guid   2\n  to     s3://{BUCKET}/{}-{}.zfs\n  \
              class  STANDARD\n  size   about 1000000 bytes (977K, 16 parts of 64.0K)\n",
-            key("tank/a@2", 2, Some(1))
+            key("tank/a@2", 2, Some(1)).trim_end_matches(".zfs"),
+            said.split(".zfs").next().unwrap().rsplit('-').next().unwrap()
         )
     );
     assert!(host.fails(3, "upload -n tank/a@1").contains("is stored already"));
@@ -214,12 +215,19 @@ fn holds_are_placed_while_it_runs_and_released_after() {
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     host.ok("upload -i @1 tank/a@2");
+    // each upload has a tag of its own, so none ends the holds of another
     let log = host.zfs_log();
-    for line in
-        ["hold zfs2s3 tank/a@1", "hold zfs2s3 tank/a@2", "release zfs2s3 tank/a@1", "release zfs2s3 tank/a@2"]
-    {
-        assert!(log.contains(line), "{line}\n{log}");
+    let tags = |verb: &str, name: &str| -> Vec<String> {
+        let ours = log.lines().filter(|line| line.starts_with(verb) && line.ends_with(name));
+        ours.map(|line| line.split(' ').nth(1).unwrap().to_string()).collect()
+    };
+    for (name, times) in [("tank/a@1", 2), ("tank/a@2", 1)] {
+        let held = tags("hold ", name);
+        assert_eq!(held.len(), times, "{log}");
+        assert_eq!(held, tags("release ", name), "{log}");
+        assert!(held.iter().all(|tag| tag.len() == 15 && tag.starts_with("zfs2s3-")), "{log}");
     }
+    assert_ne!(tags("hold ", "tank/a@1")[0], tags("hold ", "tank/a@1")[1]);
     host.assert_clean();
     let host = Host::with_snapshots(1);
     host.zfs_file("no_hold", "");
@@ -299,14 +307,19 @@ fn a_backup_that_only_the_bucket_knows_counts() {
 fn a_base_whose_data_the_bucket_lost_is_none() {
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
-    host.s3.state().objects.remove(&key("tank/a@1", 1, None));
+    let (data, _) = host.s3.state().take(&key("tank/a@1", 1, None)).unwrap();
     let said = host.fails(3, "upload -i @1 tank/a@2");
     assert!(said.contains("hint: 'tank/a@1' is in the store, but the bucket has no object"), "{said}");
-    host.s3.state().put(&key("tank/a@1", 1, None), b"short");
+    host.s3.state().put_exactly(&data, b"short");
     let said = host.fails(3, "upload -i @1 tank/a@2");
     assert!(said.contains("has 5 bytes, not 700"), "{said}");
-    let said = host.fails(3, "upload tank/a@1");
-    assert!(said.contains("already, but the object"), "{said}");
+    // what is lost is stored again, under keys of its own, and the stale entry is replaced
+    let said = host.ok("upload tank/a@1").stderr;
+    assert!(said.contains("the store has 'tank/a@1', but the object"), "{said}");
+    assert!(said.contains("it is stored again"), "{said}");
+    assert_eq!(host.listed(), ["tank/a@1 - 700 STANDARD stored"]);
+    host.ok("upload -i @1 tank/a@2");
+    host.ok("restore tank/a@2 tank/new");
 }
 
 #[test]
@@ -347,25 +360,21 @@ fn another_hosts_prefix_below_ours_gives_no_base() {
 }
 
 #[test]
-fn servers_that_know_neither_checksums_nor_conditions() {
+fn servers_that_do_not_know_checksums() {
     let host = Host::with_real_streams();
     {
-        let powers = &mut host.s3.state().powers;
-        powers.checksums = false;
-        powers.if_none_match = false;
+        host.s3.state().powers.checksums = false;
     }
     host.ok("upload tank/src@s1");
     assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
     host.assert_clean();
-    // nothing is overwritten there either
+    // nothing is overwritten, with or without the permission to list
     let host = Host::with_snapshots(1);
-    host.s3.state().powers.if_none_match = false;
     host.s3.state().powers.may_list = false;
-    host.s3.state().put(&key("tank/a@1", 1, None), b"somebody's");
-    let said = host.fails(3, "upload tank/a@1");
-    assert!(said.contains("another object is at"), "{said}");
-    host.ok("abort_upload");
-    assert_eq!(host.s3.state().bytes(&key("tank/a@1", 1, None)), b"somebody's");
+    let theirs = key("tank/a@1", 1, None);
+    host.s3.state().put_exactly(&theirs, b"somebody's");
+    host.ok("upload tank/a@1");
+    assert_eq!(host.s3.state().objects[&theirs].bytes, b"somebody's");
 }
 
 #[test]

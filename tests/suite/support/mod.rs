@@ -95,6 +95,32 @@ impl Host {
         std::fs::create_dir_all(self.data("")).unwrap();
         std::fs::write(self.data(name), text).unwrap();
     }
+    /// The key of what is in the bucket, with its ID.
+    pub fn real_key(&self, key: &str) -> String {
+        self.s3.state().real_key(key)
+    }
+    /// Makes the store and the bucket such as the version before has left them: keys without IDs.
+    pub fn make_older(&self) {
+        let mut store = self.store_text().replacen("version: 2\n", "version: 1\n", 1);
+        let mut ids = vec![];
+        while let Some(at) = store.find("\"id\":\"") {
+            ids.push(store[at + 6..at + 14].to_string());
+            store.replace_range(at..at + 16, "");
+        }
+        let without =
+            |text: &str| ids.iter().fold(text.to_string(), |t, id| t.replace(&format!("-{id}."), "."));
+        self.write_data("stored_snapshots.yml", &without(&store));
+        let mut state = self.s3.state();
+        for (key, mut object) in std::mem::take(&mut state.objects) {
+            if key.ends_with(".yml") {
+                let text =
+                    String::from_utf8(object.bytes).unwrap().replacen("version: 2\n", "version: 1\n", 1);
+                let host = text.lines().find(|line| line.starts_with("host: ")).unwrap().to_string();
+                object.bytes = without(&text.replacen(&format!("{host}\n"), "", 1)).into_bytes();
+            }
+            state.objects.insert(without(&key), object);
+        }
+    }
     pub fn store_text(&self) -> String {
         std::fs::read_to_string(self.data("stored_snapshots.yml")).unwrap_or_default()
     }
@@ -154,6 +180,21 @@ impl Host {
         let child = self.command(line).spawn().unwrap();
         self.s3.victim.store(child.id(), Ordering::SeqCst);
         child
+    }
+
+    /// Runs an upload, and leaves it as if the program had been killed between the store and its record of the upload.
+    pub fn stored_but_for_the_end(&self, line: &str) {
+        self.s3.fault("PutObject", 0, 1, Act::Delay(std::time::Duration::from_millis(400)));
+        let child = self.spawn(line);
+        let before = self.s3.state().count("PutObject");
+        while self.s3.state().count("PutObject") == before {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        let record = std::fs::read(self.data("upload_progress.yml")).unwrap();
+        let holds = self.holds();
+        self.ran(line, child.wait_with_output().unwrap()).expect(0);
+        std::fs::write(self.data("upload_progress.yml"), record).unwrap();
+        self.zfs_file("holds", &holds);
     }
 
     /// Runs the binary; the words are separated by one space.

@@ -109,6 +109,8 @@ pub struct Powers {
     pub checksums: bool,
     pub if_none_match: bool,
     pub may_list: bool,
+    /// Puts the parts of an upload together to something else.
+    pub mangles: bool,
     pub page: usize,
 }
 
@@ -133,17 +135,47 @@ impl State {
         self.objects.keys().map(String::as_str).filter(|key| !key.ends_with("README.zfs2s3.txt")).collect()
     }
     pub fn bytes(&self, key: &str) -> &[u8] {
-        match self.objects.get(key) {
-            Some(object) => &object.bytes,
-            None => panic!("no object {key} in {:?}", self.keys()),
-        }
+        &self.object(key).bytes
+    }
+    pub fn object(&self, key: &str) -> &Object {
+        self.find(key).unwrap_or_else(|| panic!("no object {key} in {:?}", self.keys()))
+    }
+    /// The object of this key, or of the same key with the ID of an upload, which a test does not know.
+    pub fn find(&self, key: &str) -> Option<&Object> {
+        self.objects.get(&self.real_key(key))
+    }
+    pub fn has(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+    pub fn object_mut(&mut self, key: &str) -> &mut Object {
+        self.objects.get_mut(&self.real_key(key)).expect("the object is there")
+    }
+    /// Takes an object away; it can be put back under the key that comes with it.
+    pub fn take(&mut self, key: &str) -> Option<(String, Object)> {
+        self.objects.remove_entry(&self.real_key(key))
+    }
+    /// `…/G-full-1234abcd.zfs` of `…/G-full.zfs`, where that is there.
+    pub fn real_key(&self, key: &str) -> String {
+        let name_at = key.rfind('/').map_or(0, |at| at + 1);
+        let Some(dot) = key[name_at..].find('.').map(|at| name_at + at) else { return key.to_string() };
+        let (stem, end) = key.split_at(dot);
+        let has_id = |found: &&String| {
+            found.strip_prefix(stem).and_then(|rest| rest.strip_suffix(end)).is_some_and(|id| {
+                id.len() == 9 && id.starts_with('-') && id[1..].bytes().all(|b| b.is_ascii_hexdigit())
+            })
+        };
+        self.objects.keys().find(has_id).cloned().unwrap_or_else(|| key.to_string())
     }
     fn first_of_its_range(&mut self, request: &Request) -> Option<Act> {
         let range = request.header("range")?;
         let (act, had) = self.each_range.as_mut()?;
         had.insert(format!("{} {range}", request.path)).then(|| act.clone())
     }
+    /// In place of what is there under this key, whatever its ID.
     pub fn put(&mut self, key: &str, bytes: &[u8]) {
+        self.put_exactly(&self.real_key(key), bytes);
+    }
+    pub fn put_exactly(&mut self, key: &str, bytes: &[u8]) {
         let etag = format!("\"{}\"", &hex(&sha256(bytes))[..32]);
         let storage_class = "STANDARD".to_string();
         self.objects
@@ -162,7 +194,8 @@ pub struct S3 {
 impl S3 {
     pub fn start() -> S3 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let powers = Powers { checksums: true, if_none_match: true, may_list: true, page: 1000 };
+        let powers =
+            Powers { checksums: true, if_none_match: true, may_list: true, mangles: false, page: 1000 };
         let state = Arc::new(Mutex::new(State {
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
@@ -391,7 +424,7 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             error(412, "PreconditionFailed", "exists")
         }
         "PutObject" => {
-            state.put(&key, &request.body);
+            state.put_exactly(&key, &request.body);
             ok("")
         }
         "DeleteObject" => {
@@ -419,7 +452,8 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
 /// The calls that name an upload.
 fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Answer {
     let id = request.param("uploadId").unwrap_or_default();
-    let (powers, exists) = (&state.powers, state.objects.contains_key(key));
+    let (mangles, exists) = (state.powers.mangles, state.objects.contains_key(key));
+    let page_size = state.powers.page;
     let Some(upload) = state.uploads.get_mut(&id).filter(|upload| upload.key == key) else {
         return error(404, "NoSuchUpload", "The specified upload does not exist.");
     };
@@ -450,7 +484,7 @@ fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Ans
         "ListParts" => {
             let after: u16 =
                 request.param("part-number-marker").and_then(|text| text.parse().ok()).unwrap_or(0);
-            let page: Vec<(&u16, &Object)> = upload.parts.range(after + 1..).take(powers.page).collect();
+            let page: Vec<(&u16, &Object)> = upload.parts.range(after + 1..).take(page_size).collect();
             let more = page.last().is_some_and(|(last, _)| upload.parts.range(**last + 1..).next().is_some());
             let next = page
                 .last()
@@ -482,7 +516,11 @@ fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Ans
             }
             let body = String::from_utf8_lossy(&request.body).replace("&quot;", "\"");
             match put_together(upload, &body) {
-                Ok(object) => {
+                Ok(mut object) => {
+                    if mangles {
+                        object.bytes[0] ^= 1;
+                        object.checksum = Some("AAAA-18".to_string());
+                    }
                     state.uploads.remove(&id);
                     let sum =
                         object.checksum.clone().map(|sum| format!("<ChecksumSHA256>{sum}</ChecksumSHA256>"));
