@@ -184,6 +184,7 @@ fn found(read: BTreeMap<&str, (&Seen, Outcome)>, there: &HashMap<&str, u64>, ui:
             Ok(entry) if is_there(&entry, key) => found.entries.push(entry),
             // removed since
             Ok(_) => {}
+            Err(_) if !there.contains_key(key) => {}
             Err(Why::OtherPrefix(prefix)) => *elsewhere.entry(prefix).or_default() += 1,
             Err(Why::Wrong(why)) => {
                 ui.warning(&format!("the manifest '{key}' is passed over: {why}"));

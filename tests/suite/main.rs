@@ -2,6 +2,7 @@
 
 mod config;
 mod faults;
+mod hosts;
 mod list;
 mod man_page;
 mod recover;

@@ -1,5 +1,6 @@
 //! A host of the tests' own: a home folder, a `zfs`, an S3 server, and the built binary run in them.
 
+pub mod gate;
 pub mod s3;
 pub mod sigv4;
 
@@ -168,7 +169,7 @@ impl Host {
         self.env.clone()
     }
 
-    fn command(&self, line: &str) -> Command {
+    pub fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_zfs2s3"));
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(line.split(' ').filter(|word| !word.is_empty()));

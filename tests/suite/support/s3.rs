@@ -11,6 +11,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::gate::{Gate, Verdict};
 use super::sigv4::{self, hex, sha256};
 
 pub const BUCKET: &str = "test-bucket";
@@ -188,6 +189,8 @@ pub struct S3 {
     state: Arc<Mutex<State>>,
     /// The process that KillBefore and KillAfter end.
     pub victim: Arc<AtomicU32>,
+    /// Holds the requests of two hosts.
+    pub gate: Arc<Gate>,
     ended: Arc<AtomicBool>,
 }
 
@@ -209,17 +212,19 @@ impl S3 {
             address: listener.local_addr().unwrap(),
             state,
             victim: Arc::default(),
+            gate: Arc::default(),
             ended: Arc::default(),
         };
         let (state, victim, ended) = (Arc::clone(&s3.state), Arc::clone(&s3.victim), Arc::clone(&s3.ended));
+        let gate = Arc::clone(&s3.gate);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if ended.load(Ordering::SeqCst) {
                     break;
                 }
-                let (state, victim) = (Arc::clone(&state), Arc::clone(&victim));
+                let (state, victim, gate) = (Arc::clone(&state), Arc::clone(&victim), Arc::clone(&gate));
                 let Ok(stream) = stream else { continue };
-                std::thread::spawn(move || serve(stream, &state, &victim));
+                std::thread::spawn(move || serve(stream, &state, &victim, &gate));
             }
         });
         s3
@@ -251,10 +256,13 @@ impl Drop for S3 {
     }
 }
 
-fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32) {
+fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: &Gate) {
     let _ = stream.set_nodelay(true);
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     while let Some(request) = read_request(&mut reader, &mut stream) {
+        if gate.pass(&request) == Verdict::Discard {
+            break;
+        }
         let call = request.call();
         let act = {
             let mut state = state.lock().unwrap();

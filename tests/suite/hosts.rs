@@ -1,0 +1,431 @@
+//! Two hosts on one bucket: the real binary, under every schedule of two commands with at most two preemptions, under random ones
+//! beyond that, and with kills. What holds afterwards is checked from the bucket and the stores alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Child;
+
+use crate::support::gate::{ACCESS_KEYS, Verdict};
+use crate::support::s3::Object;
+use crate::support::{Act, Host};
+
+/// Two stores, each as on a host of its own, with the same pool.
+struct Pair {
+    host: Host,
+    /// The bucket and the stores at the beginning of each schedule.
+    bucket: BTreeMap<String, Object>,
+    stores: [BTreeMap<String, Vec<u8>>; 2],
+    /// Left out of the protocol, to show that this is noticed.
+    lacks: Option<&'static str>,
+    /// What is pending on the first host.
+    pending: Option<String>,
+}
+
+/// How a command has ended.
+#[derive(Clone, Debug)]
+struct Ended {
+    line: String,
+    status: i32,
+    said: String,
+}
+
+/// One step: which host goes on for how many requests.
+type Schedule = Vec<(usize, usize)>;
+const TO_THE_END: usize = usize::MAX;
+
+impl Pair {
+    /// `setup`: commands of the first host; the second one recovers what they have stored.
+    fn new(setup: &[&str]) -> Pair {
+        let mut host = Host::with_snapshots(4);
+        host.set("ZFS2S3_JOBS", "1");
+        // what is waited for is held by the schedule
+        host.set("ZFS2S3_TEST_PATIENCE_MS", "300");
+        let mut pair =
+            Pair { host, bucket: BTreeMap::new(), stores: Default::default(), lacks: None, pending: None };
+        for line in setup {
+            assert_eq!(pair.run(0, line).status, 0, "{line}");
+        }
+        if !setup.is_empty() {
+            assert_eq!(pair.run(1, "recover").status, 0);
+        }
+        pair.keep();
+        pair
+    }
+
+    /// What is there now is the beginning.
+    fn keep(&mut self) {
+        self.bucket = self.host.s3.state().objects.clone();
+        self.stores = [0, 1].map(|n| {
+            let files = std::fs::read_dir(self.folder(n)).into_iter().flatten();
+            files
+                .map(|file| file.unwrap().path())
+                .map(|path| (name(&path), std::fs::read(&path).unwrap()))
+                .collect()
+        });
+    }
+
+    fn begin(&self) {
+        let mut state = self.host.s3.state();
+        state.objects = self.bucket.clone();
+        assert!(state.uploads.is_empty());
+        drop(state);
+        for n in [0, 1] {
+            let _ = std::fs::remove_dir_all(self.folder(n));
+            std::fs::create_dir_all(self.folder(n)).unwrap();
+            for (name, bytes) in &self.stores[n] {
+                std::fs::write(self.folder(n).join(name), bytes).unwrap();
+            }
+        }
+        let _ = std::fs::remove_file(self.host.home().join("zfs/holds"));
+    }
+
+    fn folder(&self, n: usize) -> PathBuf {
+        self.host.home().join(format!("host{n}/zfs2s3"))
+    }
+
+    fn spawn(&self, n: usize, line: &str) -> Child {
+        let mut command = self.host.command(line);
+        command.env("XDG_DATA_HOME", self.folder(n).parent().unwrap());
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEYS[n]);
+        if let Some(part) = self.lacks {
+            command.env("ZFS2S3_TEST_LACKS", part);
+        }
+        command.spawn().unwrap()
+    }
+
+    fn run(&self, n: usize, line: &str) -> Ended {
+        ended(line, self.spawn(n, line))
+    }
+
+    /// Runs both commands by the schedule. `kill`: that host, where it first would go on after its turn; its last request
+    /// is done, or never arrives. Gives how many requests each has made.
+    fn race(
+        &self,
+        lines: [&str; 2],
+        schedule: &[(usize, usize)],
+        kill: Option<(usize, Verdict)>,
+    ) -> ([Ended; 2], [usize; 2]) {
+        self.begin();
+        let gate = &self.host.s3.gate;
+        gate.set_closed(true);
+        let mut requests = [0; 2];
+        let mut children: Vec<Option<Child>> = vec![];
+        for (n, line) in lines.iter().enumerate() {
+            let mut child = self.spawn(n, line);
+            gate.await_request(n, || child.try_wait().unwrap().is_some());
+            children.push(Some(child));
+        }
+        let mut has_run = [false; 2];
+        let both = [(0, TO_THE_END), (1, TO_THE_END)];
+        for (n, count) in schedule.iter().copied().chain(both) {
+            let child = children[n].as_mut().unwrap();
+            let dies = kill.is_some_and(|(victim, _)| victim == n) && has_run[n];
+            has_run[n] = true;
+            let mut left = count;
+            while left > 0 && gate.await_request(n, || child.try_wait().unwrap().is_some()) {
+                if dies {
+                    child.kill().unwrap();
+                    let _ = child.wait();
+                    gate.release(n, kill.unwrap().1);
+                    break;
+                }
+                gate.release(n, Verdict::Pass);
+                requests[n] += 1;
+                left -= 1;
+            }
+        }
+        gate.set_closed(false);
+        let mut ended = children.into_iter().zip(lines).map(|(child, line)| ended(line, child.unwrap()));
+        ([ended.next().unwrap(), ended.next().unwrap()], requests)
+    }
+
+    /// What users do after that: continue what is pending, until nothing is.
+    fn heal(&self, lines: [&str; 2], resume: &str) -> Vec<Ended> {
+        let mut all = vec![];
+        for round in 0..6 {
+            let mut calm = true;
+            for (n, line) in lines.iter().enumerate() {
+                let pending = self.folder(n).join("upload_progress.yml").exists();
+                let text = self.store(n).unwrap_or_default();
+                if pending {
+                    // what cannot be stored any more is aborted, and what is needed by others is resumed
+                    let other = if resume == "resume_upload" { "abort_upload" } else { "resume_upload" };
+                    all.push(self.run(n, [resume, other][round % 2]));
+                    calm = false;
+                } else if text.contains("\"state\":\"removing\"") {
+                    all.push(self.run(n, line));
+                    calm = false;
+                }
+            }
+            if calm {
+                return all;
+            }
+        }
+        panic!("nothing comes to rest: {all:#?}");
+    }
+
+    fn store(&self, n: usize) -> Option<String> {
+        std::fs::read_to_string(self.folder(n).join("stored_snapshots.yml")).ok()
+    }
+
+    /// What is wrong, seen from outside, when nothing is pending. `told`: what somebody was told to remove.
+    fn problems(&self, told: &[&str]) -> Vec<String> {
+        let mut bad = vec![];
+        let state = self.host.s3.state();
+        if !state.uploads.is_empty() {
+            bad.push("an upload is open".to_string());
+        }
+        if !self.host.holds().is_empty() {
+            bad.push(format!("holds: {}", self.host.holds()));
+        }
+        let keys: Vec<&str> = state.keys();
+        let mut whole = BTreeSet::new();
+        for key in &keys {
+            let (stem, end) = key.rsplit_once('.').unwrap();
+            let has = |end: &str| keys.contains(&format!("{stem}.{end}").as_str());
+            match end {
+                "yml" if has("zfs") => drop(whole.insert(stem.to_string())),
+                "zfs" if has("yml") => {}
+                _ => bad.push(format!("left alone: {key}")),
+            }
+        }
+        let links: Vec<(String, Option<String>)> = whole.iter().map(|stem| link(stem)).collect();
+        let mut reached = BTreeSet::new();
+        for _ in &links {
+            for (snapshot, base) in &links {
+                if base.as_ref().is_none_or(|base| reached.contains(base)) {
+                    reached.insert(snapshot.clone());
+                }
+            }
+        }
+        for (stem, (_, base)) in whole.iter().zip(&links) {
+            if base.as_ref().is_some_and(|base| !reached.contains(base)) {
+                bad.push(format!("no chain leads to the base of {stem}"));
+            }
+        }
+        for n in [0, 1] {
+            for entry in self.entries(n) {
+                let name = shown(&entry);
+                if entry["state"] == "removing" {
+                    bad.push(format!("host {n}: {name} is being removed"));
+                }
+                if told.contains(&name.as_str()) {
+                    continue;
+                }
+                let key = entry["stream"]["segments"][0]["key"].as_str().unwrap();
+                let stem = key.trim_end_matches(".zfs");
+                if !whole.contains(stem) {
+                    bad.push(format!("host {n} calls {name} stored, and it is gone"));
+                } else if link(stem).1.is_some_and(|base| !reached.contains(&base)) {
+                    bad.push(format!("host {n} calls {name} stored, and no chain leads to its base"));
+                }
+            }
+        }
+        bad
+    }
+
+    fn entries(&self, n: usize) -> Vec<serde_json::Value> {
+        let text = self.store(n).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("- ")?).ok()).collect()
+    }
+
+    /// One schedule, healed and checked. The first problem, if there is one.
+    fn check(
+        &self,
+        lines: [&str; 2],
+        schedule: Schedule,
+        kill: Option<(usize, Verdict)>,
+        resume: &str,
+    ) -> Result<[usize; 2], String> {
+        let (ended, requests) = self.race(lines, &schedule, kill);
+        let healed = self.heal(lines, resume);
+        // a removal that has passed its decision is what somebody was told to do
+        let told: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("remove ")).collect();
+        let mut told: Vec<String> = told.iter().map(|line| line.replace("-i @", "-i tank/a@")).collect();
+        // what is aborted may have been taken up by the other host
+        told.extend(self.pending.clone());
+        let told: Vec<&str> = told.iter().map(String::as_str).collect();
+        let mut bad = self.problems(&told);
+        for it in ended.iter().chain(&healed) {
+            if let Some(why) = unexplained(it) {
+                bad.push(why);
+            }
+        }
+        match bad.is_empty() {
+            true => Ok(requests),
+            false => Err(format!(
+                "{lines:?} {schedule:?} {kill:?} {bad:#?}\n{ended:#?}\n{healed:#?}\n{:#?}",
+                self.host.s3.state().keys()
+            )),
+        }
+    }
+
+    /// All schedules of at most two preemptions, some random ones, and kills. Gives how many, or the first that went wrong.
+    fn explore(&self, lines: [&str; 2], resume: &str) -> Result<usize, String> {
+        let steps = [
+            self.check(lines, vec![(0, TO_THE_END), (1, TO_THE_END)], None, resume)?,
+            self.check(lines, vec![(1, TO_THE_END), (0, TO_THE_END)], None, resume)?,
+        ];
+        let mut count = 2;
+        for first in [0, 1] {
+            let (most, others) = (steps[first][first], steps[1 - first][1 - first]);
+            for i in 1..=most {
+                for j in 1..=others {
+                    let schedule =
+                        vec![(first, i), (1 - first, j), (first, TO_THE_END), (1 - first, TO_THE_END)];
+                    self.check(lines, schedule, None, resume)?;
+                    count += 1;
+                    if (i + j) % 3 != 0 {
+                        continue;
+                    }
+                    // the first one dies there, and the other goes on
+                    let verdict = if i % 2 == 0 { Verdict::Pass } else { Verdict::Discard };
+                    let schedule = vec![(first, i), (1 - first, j), (first, 1), (1 - first, TO_THE_END)];
+                    self.check(lines, schedule, Some((first, verdict)), resume)?;
+                    count += 1;
+                }
+            }
+        }
+        let mut random = 0x2f5b_acba_c000_0001u64;
+        let mut below = |limit: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % limit as u64) as usize
+        };
+        for _ in 0..25 {
+            let schedule = (0..16).map(|_| (below(2), 1 + below(2))).collect();
+            let kill = match below(4) {
+                n @ (0 | 1) => Some((n, if below(2) == 0 { Verdict::Pass } else { Verdict::Discard })),
+                _ => None,
+            };
+            self.check(lines, schedule, kill, resume)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+fn name(path: &std::path::Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_string()
+}
+
+fn ended(line: &str, child: Child) -> Ended {
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ended { line: line.to_string(), status: output.status.code().unwrap_or(-9), said }
+}
+
+/// Snapshot and base, of a key.
+fn link(stem: &str) -> (String, Option<String>) {
+    let words: Vec<&str> = stem.rsplit('/').next().unwrap().split('-').collect();
+    (words[0].to_string(), (words[1] == "from").then(|| words[2].to_string()))
+}
+
+/// As a command takes it.
+fn shown(entry: &serde_json::Value) -> String {
+    let name = |point: &serde_json::Value| point["name"].as_str().map(str::to_string);
+    let base = name(&entry["base"]).map(|base| format!("-i {base} ")).unwrap_or_default();
+    base + &name(&entry["snapshot"]).unwrap()
+}
+
+/// Each exit status has its reason.
+fn unexplained(it: &Ended) -> Option<String> {
+    let any = |words: &[&str]| words.iter().any(|word| it.said.contains(word));
+    let fine = match it.status {
+        0 | -9 => true,
+        1 => any(&["is stored", "no full backup", "no such incremental backup", "recover -m"]),
+        3 => any(&[
+            "is needed to restore other backups",
+            "is stored already",
+            "is in the bucket already",
+            "no stored chain of backups leads to the base",
+            "is being removed",
+            "another host has removed it",
+        ]),
+        4 => any(&["no upload is pending", "an upload is pending"]),
+        75 => any(&["while a removal is announced", "is being removed", "no longer knows the upload"]),
+        _ => false,
+    };
+    (!fine).then(|| format!("status {} of '{}' is not explained: {}", it.status, it.line, it.said))
+}
+
+fn holds(setup: &[&str], lines: [&str; 2]) {
+    let pair = Pair::new(setup);
+    match pair.explore(lines, "resume_upload") {
+        Ok(count) => println!("{lines:?}: {count} schedules"),
+        Err(why) => panic!("{why}"),
+    }
+}
+
+#[test]
+fn an_upload_on_a_base_that_is_being_removed() {
+    holds(&["upload tank/a@1"], ["remove tank/a@1", "upload -i @1 tank/a@2"]);
+}
+
+#[test]
+fn two_routes_removed_at_the_same_time() {
+    let setup = ["upload tank/a@1", "upload -i @1 tank/a@2", "upload tank/a@2", "upload -i @2 tank/a@3"];
+    holds(&setup, ["remove tank/a@2", "remove -i @1 tank/a@2"]);
+}
+
+#[test]
+fn the_same_backup_stored_at_the_same_time() {
+    holds(&[], ["upload tank/a@1", "upload tank/a@1"]);
+}
+
+#[test]
+fn the_same_backup_removed_at_the_same_time() {
+    let setup = ["upload tank/a@1", "upload -i @1 tank/a@2"];
+    holds(&setup, ["remove -i @1 tank/a@2", "remove -i @1 tank/a@2"]);
+}
+
+#[test]
+fn a_chain_removed_from_its_end_while_it_grows() {
+    let setup = ["upload tank/a@1", "upload -i @1 tank/a@2"];
+    holds(&setup, ["remove -i @1 tank/a@2", "upload -i @2 tank/a@3"]);
+}
+
+#[test]
+fn a_backup_taken_up_by_recover_while_it_is_removed() {
+    let mut pair = Pair::new(&["upload tank/a@1", "upload -i @1 tank/a@2"]);
+    std::fs::remove_file(pair.folder(1).join("stored_snapshots.yml")).unwrap();
+    pair.keep();
+    if let Err(why) = pair.explore(["remove -i @1 tank/a@2", "recover"], "resume_upload") {
+        panic!("{why}");
+    }
+}
+
+/// The first host was killed between its manifest and its store; the second has recovered what it has made.
+#[test]
+fn an_upload_aborted_while_another_builds_on_it() {
+    let mut pair = Pair::new(&["upload tank/a@1"]);
+    let host = &pair.host;
+    host.s3.fault("PutObject", 0, 1, Act::KillAfter);
+    let child = pair.spawn(0, "upload -i @1 tank/a@2");
+    host.s3.victim.store(child.id(), std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(ended("", child).status, -9);
+    host.s3.no_more_faults();
+    assert_eq!(pair.run(1, "recover -m").status, 0);
+    pair.keep();
+    pair.pending = Some("-i tank/a@1 tank/a@2".to_string());
+    for resume in ["abort_upload", "resume_upload"] {
+        if let Err(why) = pair.explore(["abort_upload", "upload -i @2 tank/a@3"], resume) {
+            panic!("{why}");
+        }
+    }
+}
+
+/// The tests notice where a part of the protocol is missing.
+#[test]
+fn a_binary_that_lacks_a_part_of_the_protocol_is_caught() {
+    for (part, lines) in [
+        ("announcing first", ["remove tank/a@1", "upload -i @1 tank/a@2"]),
+        ("second look", ["remove tank/a@1", "upload -i @1 tank/a@2"]),
+    ] {
+        let mut pair = Pair::new(&["upload tank/a@1"]);
+        pair.lacks = Some(part);
+        let why = pair.explore(lines, "resume_upload").expect_err(part);
+        assert!(why.contains("no chain leads to its base") || why.contains("it is gone"), "{part}: {why}");
+    }
+}
