@@ -68,9 +68,26 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What a server or a file says must neither begin a line of its own nor move the cursor.
+/// Characters of a line on the screen. The longest command that is printed has two keys of 1,024 bytes.
+const MAX_LINE: usize = 4_000;
+
+/// What a server or a file says must neither begin a line of its own, move the cursor, turn the direction of what follows, nor fill
+/// the screen.
 pub fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let mut line: String =
+        text.chars().take(MAX_LINE).map(|c| if is_invisible(c) { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(MAX_LINE).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// Control characters, and those that Unicode calls format characters or separators of lines: what they do is not seen.
+/// <https://www.unicode.org/reports/tr9/> has those that change the direction.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -81,5 +98,11 @@ mod tests {
     fn nothing_moves_the_cursor() {
         assert_eq!(one_line("a\u{1b}[2Jb\u{9b}2J\r\nc"), "a\u{fffd}[2Jb\u{fffd}2J\u{fffd}\u{fffd}c");
         assert_eq!(one_line("tank/ä b@1"), "tank/ä b@1");
+    }
+
+    #[test]
+    fn nothing_is_hidden_turned_or_endless() {
+        assert_eq!(one_line("a\u{202e}b\u{2066}c\u{200b}d\u{feff}"), "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}");
+        assert_eq!(one_line(&"n".repeat(900_000)).chars().count(), 4_001);
     }
 }

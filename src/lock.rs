@@ -34,15 +34,13 @@ impl Lock {
                 let mut holder = String::new();
                 let _ = file.take(300).read_to_string(&mut holder);
                 let holder: String = holder.lines().next().unwrap_or_default().to_string();
-                return Err(Error::pending(format!("another zfs2s3 is at work: {holder}"))
+                return Err(Error::pending(format!("another zfs2s3 is running: {holder}"))
                     .hint("wait until it has ended"));
             }
         }
         let note = format!("process {}: {who}\n", std::process::id());
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(note.as_bytes()))
-            .map_err(|e| cannot(&e))?;
+        // for people only: on a full disk the way out must not be shut
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(note.as_bytes()));
         Ok(Lock { _file: file })
     }
 }

@@ -22,6 +22,7 @@ mod lock;
 mod manifest;
 mod names;
 mod pipeline;
+mod process;
 mod progress;
 mod random;
 mod readme;

@@ -1,12 +1,12 @@
 //! Runs `zfs`: asks for guids, holds and releases, and reads `zfs send`. Nothing here destroys or changes a dataset.
 
 use std::io::{self, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
-use std::thread::JoinHandle;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::backup::{Backup, Point};
 use crate::error::{Error, Result};
 use crate::names::Guid;
+use crate::process::{self, Collected, Output};
 use crate::send_flags::{Flags, embeds_well, flags};
 use crate::shell::quoted;
 
@@ -161,7 +161,7 @@ impl Zfs {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| self.cannot_run(&e))?;
-        let stderr = child.stderr.take().map(|stderr| std::thread::spawn(move || end_of(stderr)));
+        let stderr = child.stderr.take().map(|stderr| Collected::from(stderr, STDERR_KEPT));
         Ok(Process { child, stderr, line: format!("zfs {}", args.join(" ")) })
     }
 
@@ -175,7 +175,7 @@ impl Zfs {
     }
 
     fn output(&self, args: &[&str]) -> Result<Output> {
-        self.command(args).stdin(Stdio::null()).output().map_err(|e| self.cannot_run(&e))
+        process::run(&mut self.command(args), None).map_err(|e| self.cannot_run(&e))
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -227,7 +227,7 @@ fn failure(line: &str, status: &str, said: &str) -> Error {
 /// A running command, of which the end of stderr is kept.
 struct Process {
     child: Child,
-    stderr: Option<JoinHandle<String>>,
+    stderr: Option<Collected>,
     line: String,
 }
 
@@ -235,8 +235,11 @@ impl Process {
     /// Waits for its end; where that is not a good one, its own words are the error.
     fn finish(&mut self) -> Result<()> {
         let status = self.child.wait().map_err(|e| Error::failed(format!("'{}': {e}", self.line)))?;
-        let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        if status.success() { Ok(()) } else { Err(failure(&self.line, &status.to_string(), &said)) }
+        if status.success() {
+            return Ok(());
+        }
+        let said = self.stderr.take().map(Collected::take).unwrap_or_default();
+        Err(failure(&self.line, &status.to_string(), &String::from_utf8_lossy(&said)))
     }
 }
 
@@ -306,18 +309,6 @@ impl Drop for Receive {
     }
 }
 
-/// Reads all, keeps the end.
-fn end_of(mut from: impl Read) -> String {
-    let mut kept = Vec::new();
-    let mut buffer = [0; 1024];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        kept.extend_from_slice(&buffer[..count]);
-        let surplus = kept.len().saturating_sub(STDERR_KEPT);
-        kept.drain(..surplus);
-    }
-    String::from_utf8_lossy(&kept).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,12 +317,5 @@ mod tests {
     fn an_empty_path_is_not_the_current_folder() {
         assert_eq!(search_path(""), SBIN);
         assert_eq!(search_path(":/usr/bin::/bin:"), format!("/usr/bin:/bin:{SBIN}"));
-    }
-
-    #[test]
-    fn of_a_long_stderr_the_end_is_kept() {
-        let text = format!("{}last words", "x".repeat(100_000));
-        let kept = end_of(text.as_bytes());
-        assert!(kept.len() == STDERR_KEPT && kept.ends_with("last words"));
     }
 }

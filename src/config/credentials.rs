@@ -5,13 +5,15 @@
 //! tools. <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html>
 
 use std::fmt;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::Env;
 use super::aws_files::Profile;
 use crate::error::{Error, Result};
+use crate::process;
 use crate::utc::Utc;
 
 /// A key pair, and until when it is good. Never printed.
@@ -36,6 +38,9 @@ pub enum Source {
     Process(String),
     AwsTool,
 }
+
+/// A helper that takes longer hangs.
+pub const HELPER_LIMIT: Duration = Duration::from_secs(120);
 
 /// Profile settings that only the AWS tools can follow.
 const AWS_TOOL_SETTINGS: &[&str] = &[
@@ -81,15 +86,18 @@ impl Source {
         !matches!(self, Source::Fixed(_))
     }
 
-    pub fn fetch(&self) -> Result<Keys> {
+    /// `limit`: how long a helper may take.
+    pub fn fetch(&self, limit: Duration) -> Result<Keys> {
         match self {
             Source::Fixed(keys) => Ok(keys.clone()),
-            Source::Process(line) => run(Command::new("/bin/sh").args(["-c", line]), "credential_process")
-                .map_err(|why| Error::failed(format!("no credentials: {why}"))),
+            Source::Process(line) => {
+                run(Command::new("/bin/sh").args(["-c", line]), "credential_process", limit)
+                    .map_err(|why| Error::failed(format!("no credentials: {why}")))
+            }
             Source::AwsTool => {
                 let mut command = Command::new("aws");
                 command.args(["configure", "export-credentials", "--format", "process"]);
-                run(&mut command, "'aws configure export-credentials'").map_err(|why| {
+                run(&mut command, "'aws configure export-credentials'", limit).map_err(|why| {
                     Error::failed(format!("no credentials: {why}")).hint(
                         "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run 'aws configure'; \
                          'export-credentials' needs version 2 of the AWS tool",
@@ -100,13 +108,11 @@ impl Source {
     }
 }
 
-fn run(command: &mut Command, name: &str) -> std::result::Result<Keys, String> {
-    let output = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|e| format!("{name} cannot be run: {e}"))?;
+fn run(command: &mut Command, name: &str, limit: Duration) -> std::result::Result<Keys, String> {
+    let output = process::run(command, Some(limit)).map_err(|e| match e.kind() {
+        std::io::ErrorKind::TimedOut => format!("{name} hangs: {e}"),
+        _ => format!("{name} cannot be run: {e}"),
+    })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{name} failed ({}): {}", output.status, what_went_wrong(&said)));

@@ -12,7 +12,7 @@ use crate::chunks::{Cut, DEFAULT_CHUNK};
 use crate::error::{Error, Result};
 use crate::units::parse_size;
 use aws_files::Profile;
-use credentials::Source;
+use credentials::{HELPER_LIMIT, Source};
 use endpoint::Endpoint;
 
 const DEFAULT_BUCKET: &str = "zfs2s3";
@@ -88,6 +88,8 @@ pub struct Remote {
     pub patience: Duration,
     /// In a test build: the part of the protocol that is left out, to show that the tests notice.
     pub lacks: Option<String>,
+    /// How long a credential helper may take.
+    pub helper_limit: Duration,
     pub warnings: Vec<String>,
 }
 
@@ -178,8 +180,20 @@ impl Remote {
         let patience = test_only(env, "ZFS2S3_TEST_PATIENCE_MS")
             .map_or(Duration::from_secs(15 * 60), Duration::from_millis);
         let credentials = Source::new(env, &profile);
+        let helper_limit =
+            test_only(env, "ZFS2S3_TEST_HELPER_MS").map_or(HELPER_LIMIT, Duration::from_millis);
         let lacks = env.get("ZFS2S3_TEST_LACKS").filter(|_| cfg!(debug_assertions)).map(str::to_string);
-        Ok(Remote { endpoint, credentials, ca_bundle, jobs, bandwidth, patience, lacks, warnings })
+        Ok(Remote {
+            endpoint,
+            credentials,
+            ca_bundle,
+            jobs,
+            bandwidth,
+            patience,
+            lacks,
+            helper_limit,
+            warnings,
+        })
     }
 }
 

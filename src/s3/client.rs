@@ -38,6 +38,7 @@ pub struct Client {
     limiter: Option<Limiter>,
     patience: Duration,
     lacks: Option<String>,
+    helper_limit: Duration,
     ui: Arc<Ui>,
 }
 
@@ -97,6 +98,7 @@ impl Client {
             limiter: remote.bandwidth.map(Limiter::new),
             patience: remote.patience,
             lacks: remote.lacks,
+            helper_limit: remote.helper_limit,
             ui,
         })
     }
@@ -338,7 +340,7 @@ impl Client {
             hints: e.hints,
             ..Failure::transport("signing".to_string(), e.message, kind)
         };
-        match (self.source.fetch(), &slot.keys) {
+        match (self.source.fetch(self.helper_limit), &slot.keys) {
             (Ok(keys), _) => {
                 *slot = Slot { keys: Some(keys.clone()), fetched: slot.fetched + 1 };
                 Ok(keys)

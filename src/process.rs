@@ -1,0 +1,123 @@
+//! Runs helper commands with bounds. One that hangs is ended, and one that leaves a process behind which keeps its pipes open is
+//! not waited for: ssh's ControlPersist master did that until OpenSSH 8.5.
+
+use std::io::{self, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long the output of a process is waited for that has ended.
+const GRACE: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(5);
+
+/// What a thread reads from a pipe, as far as it has come.
+pub struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    ended: Receiver<()>,
+}
+
+impl Collected {
+    /// Reads all, and keeps the last `keep` bytes.
+    pub fn from(mut pipe: impl Read + Send + 'static, keep: usize) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let (at_end, ended) = channel();
+        let kept = Arc::clone(&bytes);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 8192];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.extend_from_slice(&buffer[..count]);
+                let surplus = kept.len().saturating_sub(keep);
+                kept.drain(..surplus);
+            }
+            let _ = at_end.send(());
+        });
+        Collected { bytes, ended }
+    }
+
+    /// Of a process that has ended: all of it, unless somebody else keeps the pipe open.
+    pub fn take(self) -> Vec<u8> {
+        let _ = self.ended.recv_timeout(GRACE);
+        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+pub struct Output {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+/// Runs a command to its end, with nothing on its standard input. `limit`: how long it may take.
+pub fn run(command: &mut Command, limit: Option<Duration>) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let missing = || io::Error::other("no pipe");
+    let stdout = Collected::from(child.stdout.take().ok_or_else(missing)?, usize::MAX);
+    let stderr = Collected::from(child.stderr.take().ok_or_else(missing)?, 64 << 10);
+    let status = match limit {
+        None => child.wait()?,
+        Some(limit) => wait(&mut child, limit)?,
+    };
+    Ok(Output { status, stdout: stdout.take(), stderr: stderr.take() })
+}
+
+fn wait(child: &mut Child, limit: Duration) -> io::Result<ExitStatus> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() > end {
+            let _ = child.kill();
+            let _ = child.wait();
+            let why = format!("it did not end within {:.0} s", limit.as_secs_f64().max(1.0));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(line: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", line]);
+        command
+    }
+
+    #[test]
+    fn output_and_status() {
+        let output = run(&mut shell("echo out; echo err >&2; exit 3"), None).unwrap();
+        assert_eq!((output.stdout, output.stderr), (b"out\n".to_vec(), b"err\n".to_vec()));
+        assert_eq!(output.status.code(), Some(3));
+    }
+
+    #[test]
+    fn of_a_long_stderr_the_end_is_kept() {
+        let text = format!("{}last words", "x".repeat(100_000));
+        let kept = Collected::from(io::Cursor::new(text.into_bytes()), 4096).take();
+        assert!(kept.len() == 4096 && kept.ends_with(b"last words"));
+    }
+
+    #[test]
+    fn one_that_hangs_is_ended() {
+        let begun = Instant::now();
+        let error = run(&mut shell("exec sleep 20"), Some(Duration::from_millis(100))).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_it_leaves_behind_is_not_waited_for() {
+        let begun = Instant::now();
+        let output = run(&mut shell("echo out; sleep 20 & echo $!"), None).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(15));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (said, pid) = text.trim_end().split_once('\n').unwrap();
+        assert_eq!(said, "out");
+        run(Command::new("kill").arg(pid), None).unwrap();
+    }
+}
