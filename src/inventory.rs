@@ -298,11 +298,13 @@ impl<'a> Inventory<'a> {
     fn removers(&self, held: &Held) -> String {
         let who = |nonce: &Id| {
             let key = keys::announcement(self.prefix, &held.name, *nonce);
-            self.client.get(&key, announcement::MAX_LEN).unwrap_or_default()
+            match self.client.get(&key, announcement::MAX_LEN) {
+                Ok(said) => Announcement::describe(&said),
+                Err(failure) if failure.is_missing() => "a host that has ended it since".to_string(),
+                Err(_) => Announcement::describe(b""),
+            }
         };
-        let who: Vec<String> =
-            held.announcements.iter().map(|nonce| Announcement::describe(&who(nonce))).collect();
-        who.join(", ")
+        held.announcements.iter().map(who).collect::<Vec<_>>().join(", ")
     }
 
     /// May this backup, whose upload is pending, still be stored? It is asked before anything more is sent.
@@ -388,7 +390,19 @@ impl<'a> Inventory<'a> {
             };
             message.push_str(&format!("\n    {}{note}", held.shown));
         }
-        Err(Error::refused(message).hint("nothing was removed"))
+        let error = Error::refused(message).hint("nothing was removed");
+        // the other way to them is being removed
+        let mut quiet = members;
+        quiet.iter_mut().for_each(|member| member.announced = false);
+        let others = chain::route_to(&quiet, name.link.snapshot, Some(place)).unwrap_or_default();
+        match others.iter().map(|n| &self.held[*n]).find(|held| !held.announcements.is_empty()) {
+            Some(held) => Err(error.hint(format!(
+                "another chain to them is being removed: '{}', by {}",
+                held.shown,
+                self.removers(held)
+            ))),
+            None => Err(error),
+        }
     }
 
     /// Does this copy, of another dataset or below another prefix, have a chain of its own under its own name? Then it

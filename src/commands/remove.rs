@@ -32,7 +32,7 @@ pub fn run(context: &Context, args: &cli::Remove) -> Result<()> {
             return remove_unknown_copy(context, args, &store, &client, &wanted, id);
         }
         Some(id) => wanted.find_copy(&store.contents, id)?,
-        None => wanted.find(&store.contents)?,
+        None => wanted.find_to_remove(&store.contents)?,
     };
     remove_stored(context, args, store, &client, copy)
 }
@@ -107,6 +107,9 @@ fn remove_stored(
     store.contents.entries.remove(at);
     store.save()?;
     context.ui.note(&format!("removed '{}'", entry.backup()));
+    if store.contents.entries.iter().any(|other| other.link() == entry.link()) {
+        context.ui.note(&format!("another copy of '{}' stays stored", entry.backup()));
+    }
     Ok(())
 }
 

@@ -98,18 +98,24 @@ impl<'a> Wanted<'a> {
         Ok(Wanted { snapshot, base, command })
     }
 
-    /// The one backup that is meant, by its place in the store.
+    /// The one backup that is meant, by its place in the store: a stored copy before one that is being removed.
     pub fn find(&self, contents: &Contents) -> Result<usize> {
+        self.find_first(contents, State::Stored)
+    }
+
+    /// The same for a removal: one that has begun is completed before another copy goes.
+    pub fn find_to_remove(&self, contents: &Contents) -> Result<usize> {
+        self.find_first(contents, State::Removing)
+    }
+
+    fn find_first(&self, contents: &Contents, first: State) -> Result<usize> {
         let named: Vec<(usize, &Entry)> =
             contents.entries.iter().enumerate().filter(|(_, e)| self.snapshot.is(&e.snapshot)).collect();
-        let meant: Vec<(usize, &Entry)> =
+        let mut meant: Vec<(usize, &Entry)> =
             named.iter().copied().filter(|(_, entry)| self.base_is(contents, entry)).collect();
-        // of one backup a stored copy is meant before one that is being removed
-        let stored =
-            meant.iter().filter(|(_, entry)| entry.state == State::Stored).copied().collect::<Vec<_>>();
-        let one_backup =
-            meant.iter().all(|(_, entry)| Some(entry.link()) == meant.first().map(|(_, e)| e.link()));
-        let meant = if one_backup && stored.len() == 1 { stored } else { meant };
+        meant.sort_by_key(|(_, entry)| entry.state != first);
+        let link = meant.first().map(|(_, entry)| entry.link());
+        let one_backup = meant.iter().all(|(_, entry)| Some(entry.link()) == link);
         match meant.as_slice() {
             [(index, _)] => Ok(*index),
             [(index, _), ..] if one_backup => Ok(*index),
