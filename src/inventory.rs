@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::keys::{self, Kind, Parsed};
 use crate::names::{Guid, dataset_of};
 use crate::readme;
-use crate::recover::entry_of;
+use crate::recover::{Why, entry_of};
 use crate::s3::client::Client;
 use crate::s3::reply::{Object, Upload};
 use crate::store::format::{Contents, Entry, State};
@@ -89,6 +89,8 @@ struct Held {
     lost: Option<String>,
     /// Its manifest was read, or the store has it.
     confirmed: bool,
+    /// It is right under another prefix, whose hosts can restore it; this one cannot.
+    elsewhere: bool,
     /// Its removal has begun, and nothing of it was seen.
     gone: bool,
     announcements: Vec<Id>,
@@ -130,6 +132,7 @@ impl<'a> Inventory<'a> {
                     None => (entry.state == State::Removing).then(|| "it is being removed".to_string()),
                 },
                 confirmed: true,
+                elsewhere: false,
                 announcements: seen.unwrap_or_default().announcements,
                 name,
             });
@@ -148,6 +151,7 @@ impl<'a> Inventory<'a> {
                 in_store: None,
                 lost: seen.what_is_lost(),
                 confirmed: false,
+                elsewhere: false,
                 gone: false,
                 announcements: seen.announcements,
                 name,
@@ -196,7 +200,7 @@ impl<'a> Inventory<'a> {
             let link = held.name.link;
             Member {
                 link: if held.gone { Link { base: None, ..link } } else { link },
-                whole: held.lost.is_none() && (held.confirmed || hopeful),
+                whole: held.lost.is_none() && !held.elsewhere && (held.confirmed || hopeful),
                 announced: !held.announcements.iter().all(is_own),
             }
         };
@@ -453,15 +457,20 @@ impl<'a> Inventory<'a> {
             .iter()
             .filter(|(name, _)| **name != key)
             .fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
-        let lost = match self.client.get_manifest(&key, data, false) {
-            Ok(Ok(checked)) => entry_of(self.prefix, &key, checked.manifest, &sizes).err().map(|_| ()),
-            Ok(Err(_)) => Some(()),
-            Err(failure) if failure.kind == crate::s3::failure::Kind::Final => Some(()),
+        let read = match self.client.get_manifest(&key, data, false) {
+            Ok(Ok(checked)) => entry_of(self.prefix, &key, checked.manifest, &sizes).map(|_| ()),
+            Ok(Err(why)) => Err(Why::Wrong(why)),
+            Err(failure) if failure.kind == crate::s3::failure::Kind::Final => {
+                Err(Why::Wrong(failure.describe()))
+            }
             Err(failure) => return Err(failure.into()),
         };
-        self.held[n].confirmed = true;
-        if lost.is_some() {
-            self.held[n].lost = Some(format!("its manifest '{key}' cannot be used"));
+        let held = &mut self.held[n];
+        held.confirmed = true;
+        match read {
+            Ok(()) => {}
+            Err(Why::OtherPrefix(_)) => held.elsewhere = true,
+            Err(Why::Wrong(why)) => held.lost = Some(format!("its manifest '{key}' cannot be used: {why}")),
         }
         Ok(())
     }

@@ -160,7 +160,15 @@ fn scan(reader: &Reader, pending: Option<&CopyName>, ui: &Ui) -> Result<Found> {
     let there: HashMap<&str, u64> = objects.iter().map(|o| (o.key.as_str(), o.size)).collect();
     let mut found = found(read, &there, ui);
     let seen: Vec<Seen> = objects.iter().filter_map(|object| Seen::of(prefix, object)).collect();
-    let announced = seen.iter().filter(|s| matches!(s.key.kind, Kind::Removing(_)) && s.object.size > 0);
+    // this host's own is known by the store, which says so
+    let own = |copy: &CopyName, nonce| {
+        let mut entries = reader.store.contents.entries.iter();
+        entries.any(|entry| entry.removal == Some(nonce) && entry.copy() == *copy)
+    };
+    let announced = seen.iter().filter(|s| match s.key.kind {
+        Kind::Removing(nonce) => s.object.size > 0 && !own(&s.key.copy, nonce),
+        _ => false,
+    });
     found.announced = announced.map(|s| s.key.copy.clone()).collect();
     let of_python: Vec<&Object> = objects.iter().filter(|object| python(&object.key)).collect();
     found.python = of_python.iter().map(|object| object.key.clone()).collect();

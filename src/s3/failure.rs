@@ -88,9 +88,11 @@ impl Failure {
         };
         let seconds = header("retry-after").and_then(|text| text.parse::<u64>().ok());
         let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.min(A_DAY)));
-        let hints = hint(status, &said.code, header("x-amz-bucket-region"), is_head).into_iter().collect();
         // a page for people is a proxy's, or a web server's
         let is_page = header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+        let is_bare_404 = is_head && status == 404 && !is_page;
+        let hints =
+            hint(status, &said.code, header("x-amz-bucket-region"), is_bare_404).into_iter().collect();
         Failure {
             request,
             kind,
@@ -98,7 +100,7 @@ impl Failure {
             code: said.code,
             message: said.message,
             retry_after,
-            is_bare_404: is_head && status == 404 && !is_page,
+            is_bare_404,
             hints,
         }
     }
@@ -138,7 +140,7 @@ impl Failure {
     }
 }
 
-fn hint(status: u16, code: &str, region: Option<String>, is_head: bool) -> Option<String> {
+fn hint(status: u16, code: &str, region: Option<String>, is_bare_404: bool) -> Option<String> {
     let hint = match code {
         "SignatureDoesNotMatch" => {
             "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY or the AWS profile"
@@ -157,7 +159,7 @@ fn hint(status: u16, code: &str, region: Option<String>, is_head: bool) -> Optio
         "InvalidStorageClass" => "check ZFS2S3_STORAGE_CLASS",
         "PermanentRedirect" | "AuthorizationHeaderMalformed" => return Some(other_region(region)),
         _ if status == 301 => return Some(other_region(region)),
-        "" if status == 404 && !is_head => {
+        "" if status == 404 && !is_bare_404 => {
             "this is not an answer of S3's: check AWS_ENDPOINT_URL, and any proxy in between"
         }
         _ if status == 403 => "the man page's SECURITY section lists the permissions that are needed",

@@ -255,7 +255,7 @@ impl Upload {
         let copy = intent.copy();
         let sizes: HashMap<String, u64> = segments.iter().map(|s| (s.key.clone(), s.size)).collect();
         let begun = Instant::now();
-        let mut pause = Duration::from_millis(200);
+        let mut pause = Duration::from_millis(50);
         loop {
             let mut inventory =
                 Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;

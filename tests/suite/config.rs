@@ -160,3 +160,66 @@ fn a_bandwidth_limit_is_kept() {
     assert!(seconds > 1.0, "1.08 MiB at 1 MiB/s in {seconds} s");
     host.assert_clean();
 }
+
+#[test]
+fn a_credential_helper_that_hangs_is_ended() {
+    let mut host = without_keys();
+    host.set("ZFS2S3_TEST_HELPER_MS", "300");
+    aws_file(&host, "config", "[default]\ncredential_process = exec sleep 60\n");
+    let begun = std::time::Instant::now();
+    let said = host.fails(1, "upload tank/a@1");
+    assert!(said.contains("credential_process hangs: it did not end within"), "{said}");
+    assert!(begun.elapsed().as_secs() < 30);
+}
+
+/// Its first reply is good for so many seconds; then it fails.
+fn failing_helper(seconds: u32) -> Host {
+    let mut host = Host::with_real_streams();
+    host.unset("AWS_ACCESS_KEY_ID");
+    host.unset("AWS_SECRET_ACCESS_KEY");
+    for folder in [".aws", "bin"] {
+        std::fs::create_dir_all(host.home().join(folder)).unwrap();
+    }
+    let once = format!(
+        "[ ! -e \"$HOME/asked\" ] || {{ echo 'no network' >&2; exit 1; }}\ntouch \"$HOME/asked\"\nend=$(date -u -d '+{seconds} seconds' +%FT%TZ)\n"
+    );
+    let good = reply("$end").replace("'END'", "END");
+    let command = script(&host, "keys", &(once + &good));
+    aws_file(&host, "config", &format!("[default]\ncredential_process = {command}\n"));
+    host
+}
+
+#[test]
+fn a_helper_that_fails_while_the_old_credentials_are_good_ends_nothing() {
+    // within the time in which new ones are looked for
+    let host = failing_helper(200);
+    host.ok("upload tank/src@s1");
+    host.assert_clean();
+}
+
+#[test]
+fn a_helper_that_fails_when_the_old_credentials_have_expired_is_tried_again() {
+    let mut host = failing_helper(200);
+    host.set("ZFS2S3_TEST_PATIENCE_MS", "1500");
+    host.s3.fault("UploadPart", 3, 1000, crate::support::Act::Status(400, "ExpiredToken"));
+    let said = host.fails(75, "upload tank/src@s1");
+    assert!(said.contains("no network") && said.contains("trying again in"), "{said}");
+    host.s3.no_more_faults();
+    std::fs::remove_file(host.home().join("asked")).unwrap();
+    host.ok("resume_upload");
+    host.assert_clean();
+}
+
+/// The reply to HEAD has no body that says so.
+#[test]
+fn credentials_that_have_expired_at_a_head_are_renewed() {
+    let host = failing_helper(86400);
+    host.ok("upload tank/src@s1");
+    std::fs::remove_file(host.home().join("asked")).unwrap();
+    host.s3.fault("HeadObject", 0, 1, crate::support::Act::Status(400, "ExpiredToken"));
+    host.s3.fault("GetObject", 1, 1, crate::support::Act::Status(400, "ExpiredToken"));
+    let command = host.home().join("bin/keys");
+    let twice = std::fs::read_to_string(&command).unwrap().replace("[ ! -e \"$HOME/asked\" ]", "true");
+    std::fs::write(&command, twice).unwrap();
+    host.ok("restore tank/src@s1 tank/new");
+}

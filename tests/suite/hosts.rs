@@ -39,7 +39,7 @@ impl Pair {
         let mut host = Host::with_snapshots(4);
         host.set("ZFS2S3_JOBS", "1");
         // what is waited for is held by the schedule
-        host.set("ZFS2S3_TEST_PATIENCE_MS", "300");
+        host.set("ZFS2S3_TEST_PATIENCE_MS", "100");
         let mut pair =
             Pair { host, bucket: BTreeMap::new(), stores: Default::default(), lacks: None, pending: None };
         for line in setup {

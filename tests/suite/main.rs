@@ -5,6 +5,7 @@ mod faults;
 mod hosts;
 mod list;
 mod man_page;
+mod older;
 mod recover;
 mod remove;
 mod restore;

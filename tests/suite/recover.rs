@@ -539,3 +539,71 @@ fn a_store_that_is_lost_while_an_upload_is_pending_comes_back_for_it() {
         host.ok("remove -i @2 tank/a@3");
     }
 }
+
+#[test]
+fn a_listing_that_does_not_end_is_an_error() {
+    let host = chain();
+    host.s3.state().powers.lists_for_ever = true;
+    let said = host.fails(1, "recover");
+    assert!(said.contains("the server's listing does not end"), "{said}");
+}
+
+/// It may be a proxy's, or a server's that is not S3.
+#[test]
+fn a_403_without_a_code_is_no_permission_to_decide_without_the_bucket() {
+    let host = chain();
+    host.s3.fault("ListObjectsV2", 0, 1000, Act::Page(403));
+    for line in ["upload -i @3 tank/a@4", "remove -i @1 tank/a@4"] {
+        let said = host.fails(1, line);
+        assert!(said.contains("403") && !said.contains("the store alone"), "{said}");
+    }
+    assert_eq!(host.s3.state().count("DeleteObject"), 0);
+}
+
+/// Of 1.5 TiB each, read at the same time. Their chunks are never held whole.
+#[test]
+fn manifests_of_large_backups_take_little_memory() {
+    let mut host = Host::with_snapshots(1);
+    host.set("ZFS2S3_JOBS", "8");
+    host.ok("upload tank/a@1");
+    let (own, text) = {
+        let state = host.s3.state();
+        let own = state.real_key(&manifest(1, None));
+        (own.clone(), String::from_utf8(state.bytes(&own).to_vec()).unwrap())
+    };
+    // 100,000 chunks that are not those of the composite sum: all of it must be read to see that
+    let at = text.find("    chunks: |\n").unwrap() + 14;
+    let sum = text[at..].lines().next().unwrap();
+    let large = text[..at].to_string() + &format!("{sum}\n").repeat(100_000);
+    let data = host.s3.state().bytes(&own.replace(".yml", ".zfs")).to_vec();
+    for n in 2..=9u64 {
+        let key =
+            own.replace("tank/a@1", &format!("tank/a@{n}")).replace("0000000000000001", &format!("{n:016x}"));
+        let mut state = host.s3.state();
+        state.put_exactly(&key, large.as_bytes());
+        // so much that such a manifest is believed
+        state.put_exactly(&key.replace(".yml", ".zfs"), &data.repeat(350_000));
+    }
+    let mut child = host.spawn("recover -m");
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+    assert_eq!(said.matches("are not as many as the object has").count(), 8, "{said}");
+    assert!((1..24 << 10).contains(&peak), "{peak} KiB at the peak");
+}
+
+#[test]
+fn a_range_that_is_not_the_one_that_was_asked_for_is_fetched_again() {
+    let host = Host::with_real_streams();
+    host.ok("upload tank/src@s1");
+    host.s3.fault("GetObject", 3, 2, Act::OtherRange);
+    host.s3.state().log.clear();
+    host.ok("restore tank/src@s1 tank/new");
+    assert_eq!(host.s3.state().count("GetObject"), 2 + 18 + 2);
+}

@@ -252,3 +252,137 @@ fn two_python_backups_with_one_object() {
     assert!(said.contains("the backup of guid 2 has the same object 'tank@a'"), "{said}");
     assert_eq!(host.s3.state().bytes("tank@a"), b"the newer");
 }
+
+/// Append-only credentials, or an Object Lock.
+#[test]
+fn where_nothing_may_be_deleted_nothing_is_lost() {
+    let host = month();
+    host.s3.state().powers.may_delete = false;
+    let said = host.fails(1, "remove -i @3 tank/a@4");
+    assert!(said.contains("403 AccessDenied nothing may be deleted"), "{said}");
+    assert!(said.contains("hint: nothing was removed: '-i tank/a@3 tank/a@4' stays stored"), "{said}");
+    assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
+    // the announcement could not be deleted either, and does not stand in the way of anybody
+    host.ok("upload -i @4 tank/a@5");
+    assert!(host.ok("recover").stderr.contains("nothing to add: 5"));
+    let state = host.s3.state();
+    let left: Vec<&str> = state.keys().into_iter().filter(|key| key.contains(".removing-")).collect();
+    assert!(left.len() == 1 && state.bytes(left[0]).is_empty(), "{left:?}");
+    drop(state);
+    host.s3.state().powers.may_delete = true;
+    host.ok("remove -i @4 tank/a@5");
+    host.ok("remove -i @3 tank/a@4");
+    host.assert_clean();
+}
+
+/// A host that has announced a removal and died: nobody builds on it, and nobody is stuck.
+#[test]
+fn an_interrupted_removal_can_be_taken_back() {
+    let killed = || {
+        let host = month();
+        host.s3.fault("DeleteObject", 0, 1, Act::KillBefore);
+        host.run("remove -i @3 tank/a@4").expect(-9);
+        host.s3.no_more_faults();
+        host
+    };
+    let host = killed();
+    let said = host.fails(3, "upload -i @4 tank/a@5");
+    assert!(said.contains("the base tank/a@4 is being removed"), "{said}");
+    assert!(said.contains("'-i tank/a@3 tank/a@4', by host '") && said.contains("' since 2"), "{said}");
+    // what is still whole is used
+    host.ok("restore tank/a@4 tank/new");
+    let said = host.fails(1, "recover");
+    assert!(
+        said.contains("the removal of '-i tank/a@3 tank/a@4' has begun, and it is still whole"),
+        "{said}"
+    );
+    host.ok("recover -m");
+    assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
+    host.ok("upload -i @4 tank/a@5");
+    host.assert_clean();
+    // by another host, whose user knows that the first one is gone
+    let mut host = killed();
+    host.set("XDG_DATA_HOME", host.home().join("other").to_str().unwrap());
+    let said = host.ok("recover").stderr;
+    assert!(said.contains("the removal of a copy of tank/a@4 was announced by host '"), "{said}");
+    assert!(
+        said.contains("'-i tank/a@3 tank/a@4' is in the bucket, but being removed: it is not added"),
+        "{said}"
+    );
+    assert_eq!(host.listed().len(), 3);
+    let said = host.fails(3, "upload -i @4 tank/a@5");
+    assert!(said.contains("recover -"), "{said}");
+    host.ok("recover -m");
+    assert_eq!(host.listed().len(), 3, "-m is not enough");
+    host.ok("recover -mr");
+    assert_eq!(host.listed().len(), 4);
+    host.ok("upload -i @4 tank/a@5");
+}
+
+#[test]
+fn a_backup_is_lost_only_with_its_last_copy() {
+    let mut host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    // another host stores the same at the same time, and both are right
+    let first = host.s3.state().take(&key("tank/a@1", 1, None)).unwrap();
+    let manifest = host.s3.state().take(&key("tank/a@1", 1, None).replace(".zfs", ".yml")).unwrap();
+    host.set("XDG_DATA_HOME", host.home().join("other").to_str().unwrap());
+    host.ok("upload tank/a@1");
+    host.s3.state().objects.extend([first, manifest]);
+    let said = host.ok("recover -m").stderr;
+    let id = said.split("'zfs2s3 remove -c ").nth(1).unwrap()[..8].to_string();
+    assert!(
+        said.contains(&format!("another copy of 'tank/a@1' (700B); 'zfs2s3 remove -c {id} 1' removes it")),
+        "{said}"
+    );
+    let objects = host.s3.state().keys().len();
+    host.ok(&format!("remove -n -c {id} 1"));
+    host.fails(1, &format!("remove -c {id} 2"));
+    host.fails(2, "remove -c xyz 1");
+    assert_eq!(host.s3.state().keys().len(), objects);
+    host.ok(&format!("remove -c {id} 1"));
+    assert_eq!(host.s3.state().keys().len(), objects - 2);
+    assert_eq!(host.listed().len(), 2);
+    host.ok("restore tank/a@2 tank/new");
+    host.fails(3, "remove tank/a@1");
+    // for the first host its own copy is gone, and the other one takes its place
+    host.unset("XDG_DATA_HOME");
+    let said = host.fails(1, "recover");
+    assert!(said.contains("'tank/a@1' is in the store, but in the bucket only as another copy"), "{said}");
+    host.ok("recover -m");
+    host.assert_clean();
+}
+
+#[test]
+fn another_prefix_with_a_chain_of_its_own_is_in_nobodys_way() {
+    let mut host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    host.set("XDG_DATA_HOME", host.home().join("other").to_str().unwrap());
+    host.set("ZFS2S3_PREFIX", "b/");
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    host.unset("XDG_DATA_HOME");
+    host.unset("ZFS2S3_PREFIX");
+    host.ok("remove tank/a@1");
+    // where its chain is not whole, it is
+    host.ok("upload tank/a@1");
+    host.s3.state().take(&format!("b/{}", key("tank/a@1", 1, None)));
+    let said = host.fails(3, "remove tank/a@1");
+    assert!(said.contains("b/tank/a@2"), "{said}");
+}
+
+#[test]
+fn the_requests_of_a_removal() {
+    let host = month();
+    host.s3.state().log.clear();
+    host.ok("remove -i @3 tank/a@4");
+    let names: Vec<&str> = host.s3.state().log.iter().map(|(name, _)| *name).collect();
+    let listings = ["ListMultipartUploads", "ListObjectsV2"];
+    let deletions = ["DeleteObject"; 3];
+    assert_eq!(names, [&["ListObjectsV2", "PutObject"][..], &listings, &deletions].concat());
+    // and of one that is refused
+    host.s3.state().log.clear();
+    host.fails(3, "remove tank/a@1");
+    assert_eq!(host.s3.state().log.len(), 1);
+}

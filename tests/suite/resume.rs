@@ -456,3 +456,125 @@ fn waiting_is_bounded_when_the_network_is_gone() {
     host.ok("resume_upload");
     host.assert_clean();
 }
+
+/// A proxy in front of S3 that answers everything with a page of its own says nothing of what is in the bucket.
+#[test]
+fn a_page_that_is_not_s3s_is_a_failure_and_no_absence() {
+    for way in ["abort_upload", "resume_upload"] {
+        for parts in [7, 18] {
+            let host = Host::with_real_streams();
+            let call = if parts == 7 { "UploadPart" } else { "PutObject" };
+            host.s3.fault(call, if parts == 7 { 7 } else { 0 }, 1, Act::KillBefore);
+            host.run("upload tank/src@s1").expect(-9);
+            host.s3.no_more_faults();
+            host.s3.fault("", 0, 1000, Act::Page(404));
+            let said = host.fails(1, way);
+            assert!(said.contains("404") && said.contains("this is not an answer of S3's"), "{said}");
+            assert!(host.data("upload_progress.yml").exists(), "{way} after {parts}");
+            host.s3.no_more_faults();
+            let uploads = host.s3.state().uploads.len();
+            assert_eq!(uploads + host.s3.state().keys().len(), 1, "nothing was lost");
+            host.ok(way);
+            host.assert_clean();
+        }
+    }
+    // one of them only
+    for call in ["ListParts", "HeadObject"] {
+        let host = killed_after(7);
+        host.s3.fault(call, 0, 1, Act::Page(404));
+        let sent = host.s3.state().count("UploadPart");
+        if host.run("resume_upload").status != 0 {
+            host.ok("resume_upload");
+        }
+        assert_eq!(host.s3.state().count("UploadPart"), sent + 11, "no part is sent twice");
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn stored_already_is_said_after_a_look_at_the_bucket() {
+    for way in ["resume_upload", "abort_upload"] {
+        let host = Host::with_snapshots(1);
+        host.stored_but_for_the_end("upload tank/a@1");
+        let said = host.ok(way).stderr;
+        assert!(said.contains("tank/a@1, full was stored already"), "{said}");
+        assert_eq!(host.listed(), ["tank/a@1 - 700 STANDARD stored"]);
+        host.assert_clean();
+        // another host has removed it since
+        let host = Host::with_snapshots(1);
+        host.stored_but_for_the_end("upload tank/a@1");
+        host.s3.state().objects.clear();
+        let status = if way == "resume_upload" { 3 } else { 0 };
+        let ran = host.run(way);
+        ran.expect(status);
+        assert!(!ran.stderr.contains("stored already"), "{}", ran.stderr);
+        if status == 3 {
+            assert!(ran.stderr.contains("another host has removed it"), "{}", ran.stderr);
+            host.ok("abort_upload");
+        }
+        assert!(host.listed().is_empty());
+        host.ok("upload tank/a@1");
+        host.assert_clean();
+    }
+}
+
+/// What is there for people to read must not shut the way out.
+#[test]
+fn a_full_disk_does_not_keep_anybody_from_the_lock() {
+    let limited = |host: &Host, line: &str| {
+        std::process::Command::new("bash")
+            .args(["-c", "ulimit -f 0; trap '' XFSZ; exec \"$0\" $1", env!("CARGO_BIN_EXE_zfs2s3"), line])
+            .env_clear()
+            .envs(host.environment())
+            .output()
+            .unwrap()
+    };
+    let host = killed_after(7);
+    // the holds are released by a zfs that writes files of its own
+    host.zfs_file("holds", "");
+    let output = limited(&host, "abort_upload");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!host.data("upload_progress.yml").exists() && host.s3.state().uploads.is_empty());
+    let host = killed_after(7);
+    let output = limited(&host, "resume_upload");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("the lock"), "{said}");
+    host.ok("resume_upload");
+    host.assert_clean();
+}
+
+/// Where standard error is a terminal that is gone, there is nobody to draw for.
+#[test]
+fn a_terminal_that_is_gone_does_not_end_the_upload() {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_JOBS", "1");
+    host.s3.fault("UploadPart", 0, 18, Act::Delay(Duration::from_millis(100)));
+    let status = host.home().join("status");
+    let line = format!(
+        "trap '' HUP; '{}' upload tank/src@s1; echo $? > '{}'",
+        env!("CARGO_BIN_EXE_zfs2s3"),
+        status.display()
+    );
+    let mut script = std::process::Command::new("script")
+        .args(["-qc", &line, "/dev/null"])
+        .env_clear()
+        .envs(host.environment())
+        .env("SHELL", "/bin/sh")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while host.s3.state().count("UploadPart") < 3 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    script.kill().unwrap();
+    script.wait().unwrap();
+    for _ in 0..600 {
+        if status.exists() && std::fs::read_to_string(&status).unwrap().ends_with('\n') {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(std::fs::read_to_string(&status).unwrap(), "0\n");
+    host.assert_clean();
+}

@@ -489,3 +489,46 @@ fn a_stream_that_would_not_give_back_all_is_not_stored() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("zfs2s3: warning: ") && said.contains("would lose"), "{said}");
 }
+
+#[test]
+fn the_requests_of_an_upload() {
+    let host = Host::with_snapshots(2);
+    let requests = || -> Vec<&'static str> { host.s3.state().log.drain(..).map(|(name, _)| name).collect() };
+    host.ok("upload tank/a@1");
+    let data = ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject"];
+    // the README comes with the first one only
+    assert_eq!(requests(), [&["ListObjectsV2"][..], &data, &["ListObjectsV2", "PutObject"]].concat());
+    host.ok("upload -i @1 tank/a@2");
+    assert_eq!(requests(), [&["ListObjectsV2"][..], &data, &["ListObjectsV2"]].concat());
+    host.fails(3, "upload tank/a@1");
+    assert_eq!(requests(), ["ListObjectsV2"]);
+}
+
+#[test]
+fn an_upload_id_beyond_sense_is_refused_when_it_arrives() {
+    let host = Host::with_snapshots(1);
+    host.s3.state().powers.long_ids = 6_000;
+    let said = host.fails(1, "upload tank/a@1");
+    assert!(said.contains("the upload ID has 60") && said.contains("4096 are the maximum"), "{said}");
+    host.assert_clean();
+    host.s3.state().powers.long_ids = 4_000;
+    host.ok("upload tank/a@1");
+    host.assert_clean();
+}
+
+/// ssh's ControlPersist master did that.
+#[test]
+fn a_process_that_zfs_leaves_behind_is_not_waited_for() {
+    let host = Host::with_snapshots(1);
+    host.zfs_file("keep_stderr", "");
+    let begun = std::time::Instant::now();
+    host.ok("upload tank/a@1");
+    let took = begun.elapsed();
+    let pids = std::fs::read_to_string(host.home().join("zfs/keep_stderr")).unwrap();
+    assert_eq!(pids.lines().count(), 1);
+    for pid in pids.lines() {
+        std::process::Command::new("kill").arg(pid).status().unwrap();
+    }
+    assert!(took < std::time::Duration::from_secs(40), "{took:?}");
+    host.assert_clean();
+}

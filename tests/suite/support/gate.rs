@@ -5,7 +5,6 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::s3::Request;
-use super::sigv4::ACCESS_KEY;
 
 pub const ACCESS_KEYS: [&str; 2] = ["AKIATESTTESTTESTTESTA", "AKIATESTTESTTESTTESTB"];
 
@@ -48,7 +47,6 @@ impl Gate {
     pub fn pass(&self, request: &Request) -> Verdict {
         let signed = request.header("authorization").unwrap_or_default();
         let Some(host) = ACCESS_KEYS.iter().position(|key| signed.contains(&format!("{key}/"))) else {
-            assert!(signed.contains(ACCESS_KEY));
             return Verdict::Pass;
         };
         let mut state = self.state();

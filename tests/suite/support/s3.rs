@@ -26,6 +26,10 @@ pub enum Act {
     Delay(Duration),
     /// Nothing is done; the reply is this status and error code.
     Status(u16, &'static str),
+    /// Nothing is done; the reply is a page that is not S3's, as of a proxy.
+    Page(u16),
+    /// It is done; the reply's Content-Range says that it is another range.
+    OtherRange,
     /// Nothing is done; the reply is 200, with an error in its body.
     OkWithError(&'static str),
     /// It is done; of the reply's body half is missing.
@@ -97,10 +101,18 @@ pub struct Object {
     pub storage_class: String,
 }
 
+impl Object {
+    /// A part of an upload, as another program has stored it.
+    pub fn part(bytes: &[u8], etag: &str) -> Object {
+        let checksum = Some(BASE64.encode(sha256(bytes)));
+        Object { bytes: bytes.to_vec(), etag: etag.to_string(), checksum, storage_class: String::new() }
+    }
+}
+
 pub struct Upload {
     pub key: String,
-    storage_class: String,
-    checksums: bool,
+    pub storage_class: String,
+    pub checksums: bool,
     pub parts: BTreeMap<u16, Object>,
 }
 
@@ -112,6 +124,12 @@ pub struct Powers {
     pub may_list: bool,
     /// Puts the parts of an upload together to something else.
     pub mangles: bool,
+    /// Refuses each DeleteObject.
+    pub may_delete: bool,
+    /// Each page of a listing is empty, and names another one.
+    pub lists_for_ever: bool,
+    /// Of the upload IDs it gives, more than usual.
+    pub long_ids: usize,
     pub page: usize,
 }
 
@@ -197,8 +215,16 @@ pub struct S3 {
 impl S3 {
     pub fn start() -> S3 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let powers =
-            Powers { checksums: true, if_none_match: true, may_list: true, mangles: false, page: 1000 };
+        let powers = Powers {
+            checksums: true,
+            if_none_match: true,
+            may_list: true,
+            mangles: false,
+            may_delete: true,
+            lists_for_ever: false,
+            long_ids: 0,
+            page: 1000,
+        };
         let state = Arc::new(Mutex::new(State {
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
@@ -279,6 +305,17 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
                 }
                 continue;
             }
+            Some(Act::Page(status)) => {
+                let said = Answer {
+                    status,
+                    headers: vec![("Content-Type", "text/html".to_string())],
+                    body: b"<html><body>404 page not found</body></html>".to_vec(),
+                };
+                if reply(&mut stream, &request, said, false).is_err() {
+                    break;
+                }
+                continue;
+            }
             Some(Act::OkWithError(code)) => {
                 let mut said = error(500, code, "as the test wants it");
                 said.status = 200;
@@ -298,6 +335,10 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             Some(Act::FlipBit) => {
                 let middle = done.body.len() / 2;
                 done.body[middle] ^= 1;
+            }
+            Some(Act::OtherRange) => {
+                let range = done.headers.iter_mut().find(|(name, _)| *name == "Content-Range");
+                range.expect("it is a range").1 = "bytes 0-0/1".to_string();
             }
             Some(Act::KillAfter) => return kill(victim),
             _ => {}
@@ -435,6 +476,7 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             state.put_exactly(&key, &request.body);
             ok("")
         }
+        "DeleteObject" if !state.powers.may_delete => error(403, "AccessDenied", "nothing may be deleted"),
         "DeleteObject" => {
             state.objects.remove(&key);
             Answer { status: 204, headers: vec![], body: vec![] }
@@ -442,7 +484,7 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
         "CreateMultipartUpload" => {
             state.next_id += 1;
             // with all that must be escaped
-            let id = format!("id+{}/=& x", state.next_id);
+            let id = format!("id+{}/=& x{}", state.next_id, "u".repeat(state.powers.long_ids));
             let storage_class = request.header("x-amz-storage-class").unwrap_or("STANDARD").to_string();
             let checksums = request.header("x-amz-checksum-algorithm") == Some("SHA256");
             let upload = Upload { key: key.clone(), storage_class, checksums, parts: BTreeMap::new() };
@@ -589,6 +631,10 @@ fn get(state: &State, key: &str, range: Option<&str>) -> Answer {
         },
     };
     let mut headers = vec![("ETag", object.etag.clone()), ("Content-Length", body.len().to_string())];
+    if let Some(asked) = range.filter(|_| status == 206) {
+        let asked = asked.trim_start_matches("bytes=");
+        headers.push(("Content-Range", format!("bytes {asked}/{}", object.bytes.len())));
+    }
     headers.extend(object.checksum.clone().map(|sum| ("x-amz-checksum-sha256", sum)));
     if object.storage_class != "STANDARD" {
         headers.push(("x-amz-storage-class", object.storage_class.clone()));
@@ -599,6 +645,12 @@ fn get(state: &State, key: &str, range: Option<&str>) -> Answer {
 fn list_objects(state: &State, request: &Request) -> Answer {
     let prefix = request.param("prefix").unwrap_or_default();
     let after = request.param("continuation-token").unwrap_or_default();
+    if state.powers.lists_for_ever {
+        let next = after.parse::<u64>().unwrap_or(0) + 1;
+        return ok(format!(
+            "<ListBucketResult><Name>{BUCKET}</Name><Prefix/><IsTruncated>true</IsTruncated><NextContinuationToken>{next}</NextContinuationToken></ListBucketResult>"
+        ));
+    }
     let mut found = state.objects.iter().filter(|(key, _)| key.starts_with(&prefix) && **key > after);
     let page: Vec<_> = found.by_ref().take(state.powers.page).collect();
     let more = found.next().is_some();
