@@ -25,10 +25,18 @@ impl Announcement {
         yaml::to_string(self)
     }
 
+    /// The host's name, where it can be read.
+    pub fn host(text: &[u8]) -> Option<String> {
+        Self::read(text).map(|announcement| announcement.host)
+    }
+
+    fn read(text: &[u8]) -> Option<Self> {
+        yaml::from_str(std::str::from_utf8(text).ok()?).ok()
+    }
+
     /// For messages: `host 'nas1' since 2026-01-02T03:04:05Z`.
     pub fn describe(text: &[u8]) -> String {
-        let read = std::str::from_utf8(text).ok().and_then(|text| yaml::from_str::<Announcement>(text).ok());
-        match read {
+        match Self::read(text) {
             Some(Announcement { host, since, .. }) => format!("host '{}' since {since}", one_line(&host)),
             None => "an unknown host".to_string(),
         }

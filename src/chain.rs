@@ -154,10 +154,11 @@ pub fn check_remove(members: &[Member], old: usize) -> Result<(), Vec<usize>> {
     }
 }
 
-/// The same of an upload that was not called stored yet. One whose base is lost, too, makes nothing unavailable.
-pub fn check_abort(members: &[Member], old: usize) -> Result<(), Vec<usize>> {
+/// The same of an upload that was not called stored yet. One whose base is lost, too, makes nothing unavailable. Whether it is
+/// lost is asked of `as_listed`: there a copy counts as whole until it is known not to be.
+pub fn check_abort(members: &[Member], as_listed: &[Member], old: usize) -> Result<(), Vec<usize>> {
     match members[old].link.base {
-        Some(base) if !reached(members, Some(old), |member| member.whole).contains(&base) => Ok(()),
+        Some(base) if !reached(as_listed, Some(old), |member| member.whole).contains(&base) => Ok(()),
         _ => check_remove(members, old),
     }
 }
@@ -322,12 +323,15 @@ mod tests {
     fn an_upload_without_a_base_may_be_aborted_whatever_depends_on_it() {
         let abort = |members: &str, old: &str| {
             let members = stored(members);
-            check_abort(&members, place(&members, old)).is_ok()
+            check_abort(&members, &members, place(&members, old)).is_ok()
         };
         assert!(abort("B<A, C<B", "B<A") && abort("A!, B<A, C<B", "B<A"));
         assert!(!abort("A, B<A, C<B", "B<A"));
         assert!(!abort("A~, B<A, C<B", "B<A"), "A may stay");
         assert!(!abort("A, B<A", "A"));
+        // A is another host's, and its manifest was not read
+        let (known, listed) = (stored("A!, B<A, C<B"), stored("A, B<A, C<B"));
+        assert_eq!(check_abort(&known, &listed, 1), Err(vec![2]));
     }
 
     #[test]

@@ -125,9 +125,9 @@ pub struct Recover {
     /// add to a store that has some backups already
     #[argh(switch, short = 'm')]
     pub merge: bool,
-    /// take back the removals that other hosts have announced and not ended; only where those hosts are gone
-    #[argh(switch, short = 'r')]
-    pub revive: bool,
+    /// take back the removals that this host has announced and not ended; only where it is gone
+    #[argh(option, short = 'r', arg_name = "host")]
+    pub revive: Option<String>,
 }
 
 const COMMANDS: &[&str] =

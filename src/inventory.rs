@@ -87,6 +87,10 @@ struct Held {
     in_store: Option<State>,
     /// Why it is not whole.
     lost: Option<String>,
+    /// The listing shows its manifest and its data.
+    listed: bool,
+    /// An upload is open, and nothing else of it is there.
+    only_open: bool,
     /// Its manifest was read, or the store has it.
     confirmed: bool,
     /// It is right under another prefix, whose hosts can restore it; this one cannot.
@@ -122,15 +126,18 @@ impl<'a> Inventory<'a> {
         for entry in &contents.entries {
             let name = entry.copy();
             let seen = seen.remove(&name);
+            let lost = match &sizes {
+                Some(sizes) => what_is_lost(entry, &contents.prefix, sizes),
+                // what a removal has left of it is not known
+                None => (entry.state == State::Removing).then(|| "it is being removed".to_string()),
+            };
             held.push(Held {
                 gone: entry.state == State::Removing && seen.is_none(),
+                listed: lost.is_none(),
+                only_open: false,
                 shown: entry.backup().to_string(),
                 in_store: Some(entry.state),
-                lost: match &sizes {
-                    Some(sizes) => what_is_lost(entry, &contents.prefix, sizes),
-                    // what a removal has left of it is not known
-                    None => (entry.state == State::Removing).then(|| "it is being removed".to_string()),
-                },
+                lost,
                 confirmed: true,
                 elsewhere: false,
                 announcements: seen.unwrap_or_default().announcements,
@@ -149,6 +156,8 @@ impl<'a> Inventory<'a> {
             held.push(Held {
                 shown: option + &name.name,
                 in_store: None,
+                listed: seen.what_is_lost().is_none(),
+                only_open: !seen.manifest && seen.segments.is_empty(),
                 lost: seen.what_is_lost(),
                 confirmed: false,
                 elsewhere: false,
@@ -352,9 +361,29 @@ impl<'a> Inventory<'a> {
         self.check_removal(name, own, chain::check_remove)
     }
 
-    /// May this upload, whose manifest is in the bucket, be aborted?
+    /// May this upload, whose manifest is in the bucket, be aborted? Its base counts as lost only if the listing says so: a
+    /// manifest that could not be read may be whole for another host.
     pub fn check_abort(&mut self, name: &CopyName, own: Option<Id>) -> Result<()> {
-        self.check_removal(name, own, chain::check_abort)
+        let listed = |held: &Held| Member { link: held.name.link, whole: held.listed, announced: false };
+        let as_listed: Vec<Member> = self.held.iter().map(listed).collect();
+        self.check_removal(name, own, |members, old| chain::check_abort(members, &as_listed, old))
+    }
+
+    /// Is there another copy of the same backup that can be restored, and that nobody removes?
+    pub fn has_another_copy(&mut self, name: &CopyName) -> Result<bool> {
+        for n in 0..self.held.len() {
+            let held = &self.held[n];
+            if held.name == *name || held.name.link != name.link || !held.announcements.is_empty() {
+                continue;
+            }
+            if !held.confirmed && held.lost.is_none() {
+                self.confirm(n)?;
+            }
+            if self.held[n].lost.is_none() && !self.held[n].elsewhere {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn check_removal(
@@ -371,8 +400,13 @@ impl<'a> Inventory<'a> {
             Ok(()) => return Ok(()),
             Err(order) => order,
         };
-        let needed: Vec<usize> =
-            needed.into_iter().filter(|n| !self.stands_alone(&members, *n, place)).collect();
+        let mut in_the_way = Vec::new();
+        for n in needed {
+            if !self.stands_alone(&members, n, place)? {
+                in_the_way.push(n);
+            }
+        }
+        let needed = in_the_way;
         if needed.is_empty() {
             return Ok(());
         }
@@ -382,6 +416,11 @@ impl<'a> Inventory<'a> {
         );
         for held in needed.iter().map(|n| &self.held[*n]) {
             let note = match held.in_store {
+                _ if held.only_open => {
+                    "  (an upload that is not finished; if no host is working on it, 'zfs2s3 recover -n' shows the \
+                     command that ends it)"
+                        .to_string()
+                }
                 _ if !held.announcements.is_empty() => {
                     format!("  (being removed by {})", self.removers(held))
                 }
@@ -411,17 +450,27 @@ impl<'a> Inventory<'a> {
 
     /// Does this copy, of another dataset or below another prefix, have a chain of its own under its own name? Then it
     /// does not depend on `place`.
-    fn stands_alone(&self, members: &[Member], n: usize, place: usize) -> bool {
+    fn stands_alone(&mut self, members: &[Member], n: usize, place: usize) -> Result<bool> {
         let (held, old) = (&self.held[n], &self.held[place]);
-        let dataset = dataset_of(&held.name.name);
+        let dataset = dataset_of(&held.name.name).to_string();
+        let Some(base) = held.name.link.base else { return Ok(false) };
         if held.in_store.is_some() || dataset == dataset_of(&old.name.name) {
-            return false;
+            return Ok(false);
         }
-        let mut own = members.to_vec();
-        for (member, other) in own.iter_mut().zip(&self.held) {
-            member.whole = other.lost.is_none() && dataset_of(&other.name.name) == dataset;
+        loop {
+            let mut own = members.to_vec();
+            for (member, other) in own.iter_mut().zip(&self.held) {
+                member.whole = other.lost.is_none() && dataset_of(&other.name.name) == dataset;
+            }
+            let Some(chain) = chain::route_to(&own, base, Some(place)) else { return Ok(false) };
+            let unread: Vec<usize> = chain.into_iter().filter(|n| !self.held[*n].confirmed).collect();
+            if unread.is_empty() {
+                return Ok(true);
+            }
+            for n in unread {
+                self.confirm(n)?;
+            }
         }
-        held.name.link.base.is_some_and(|base| chain::route_to(&own, base, Some(place)).is_some())
     }
 
     /// Does a chain lead to this snapshot, without the copy at `without`? The manifests of those that only the listing knows
@@ -489,7 +538,7 @@ impl<'a> Inventory<'a> {
 
 pub const WHEN_IT_HAS_ENDED: &str = "run the same command again when that removal has ended";
 pub const IF_IT_DIED: &str = "if it was interrupted, the same 'zfs2s3 remove' on that host continues it; if that host is gone, \
-                              'zfs2s3 recover -r' takes the removal back";
+                              'zfs2s3 recover -r HOST' takes its removals back";
 
 /// Which of a backup's objects the bucket lacks, or has in another size.
 fn what_is_lost(entry: &Entry, prefix: &str, sizes: &HashMap<&str, u64>) -> Option<String> {

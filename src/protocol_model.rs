@@ -192,7 +192,7 @@ impl Explorer {
         }
         match host.why {
             Why::Remove => check_remove(&members, own).is_ok(),
-            Why::Abort | Why::TakeBack => check_abort(&members, own).is_ok(),
+            Why::Abort | Why::TakeBack => check_abort(&members, &members, own).is_ok(),
         }
     }
 

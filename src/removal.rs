@@ -34,8 +34,8 @@ pub struct Removal<'a> {
 /// How a deletion ended that was not completed.
 pub struct Interrupted {
     pub error: Error,
-    /// S3 refused the first deletion: all is as it was.
-    pub nothing_is_gone: bool,
+    /// S3 refused the first deletion.
+    pub refused_at_once: bool,
 }
 
 impl Removal<'_> {
@@ -55,9 +55,27 @@ impl Removal<'_> {
         Ok(self.client.put(&self.key(), text.as_bytes())?)
     }
 
+    /// Takes back what was announced, and deletes nothing more. Where that fails, the error says so, too.
+    pub fn give_way(&self, error: Error) -> Error {
+        match self.withdraw() {
+            Ok(()) => error,
+            Err(second) => error.hint(format!("and its announcement could not be taken back: {second}")),
+        }
+    }
+
     /// Whoever was there before the announcement is seen by this.
     pub fn look(&self) -> Result<Inventory<'_>> {
         Inventory::read(self.client, self.contents, self.ui, Uploads::Listed)
+    }
+
+    /// Are all of these objects there? A refusal may come after a try that was carried out and whose reply was lost.
+    pub fn are_there(&self, objects: &[String]) -> Result<bool> {
+        for key in objects {
+            if self.client.head_if_allowed(key)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Takes the announcement back. Where nothing may be deleted, an empty object in its place says so.
@@ -74,7 +92,7 @@ impl Removal<'_> {
     ) -> std::result::Result<(), Interrupted> {
         for (n, key) in objects.iter().enumerate() {
             self.client.delete(key).map_err(|failure| Interrupted {
-                nothing_is_gone: n == 0 && failure.kind == Kind::Final,
+                refused_at_once: n == 0 && failure.status.is_some() && failure.kind == Kind::Final,
                 error: failure.into(),
             })?;
         }
@@ -84,7 +102,7 @@ impl Removal<'_> {
         for key in others.chain([&own]) {
             self.client
                 .delete(key)
-                .map_err(|failure| Interrupted { nothing_is_gone: false, error: failure.into() })?;
+                .map_err(|failure| Interrupted { refused_at_once: false, error: failure.into() })?;
         }
         Ok(())
     }

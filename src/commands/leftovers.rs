@@ -44,7 +44,7 @@ pub fn tell_of_python(entries: &[Entry], objects: &[&Object], ui: &Ui) {
 /// Data without a manifest, interrupted removals, and unfinished uploads, but for those of the copy whose upload is pending.
 pub fn report_the_rest(reader: &Reader, seen: &[Seen], pending: Option<&CopyName>, ui: &Ui) -> Result<()> {
     report_data(&reader.store.contents, seen, pending, ui);
-    report_announcements(reader, seen, pending, ui);
+    report_announcements(reader, seen, ui);
     let prefix = &reader.store.contents.prefix;
     let uploads = match reader.client.list_uploads(prefix) {
         Ok(uploads) => uploads,
@@ -109,7 +109,7 @@ fn report_data(contents: &Contents, seen: &[Seen], pending: Option<&CopyName>, u
 }
 
 /// Removals that other hosts have announced. Whether they are still at it only a person knows.
-fn report_announcements(reader: &Reader, seen: &[Seen], pending: Option<&CopyName>, ui: &Ui) {
+fn report_announcements(reader: &Reader, seen: &[Seen], ui: &Ui) {
     let contents = &reader.store.contents;
     let own = |copy: &CopyName, nonce: Id| {
         contents.entries.iter().any(|entry| entry.copy() == *copy && entry.removal == Some(nonce))
@@ -118,7 +118,7 @@ fn report_announcements(reader: &Reader, seen: &[Seen], pending: Option<&CopyNam
         seen.iter().filter(|s| !matches!(s.key.kind, Kind::Removing(_))).map(|s| &s.key.copy).collect();
     for it in seen {
         let Kind::Removing(nonce) = it.key.kind else { continue };
-        if it.object.size == 0 || own(&it.key.copy, nonce) || Some(&it.key.copy) == pending {
+        if it.object.size == 0 || own(&it.key.copy, nonce) {
             continue;
         }
         let said = reader.client.get(&it.object.key, announcement::MAX_LEN).unwrap_or_default();
@@ -129,7 +129,8 @@ fn report_announcements(reader: &Reader, seen: &[Seen], pending: Option<&CopyNam
             true => format!(
                 "the removal of a copy of {name} was announced by {who}, and no backup can build on it until that has \
                  ended; if it was interrupted, the same 'zfs2s3 remove' on that host continues it; if that host is gone, \
-                 'zfs2s3 recover -r' takes the removal back"
+                 'zfs2s3 recover -r {}' takes its removals back",
+                quoted(&one_line(&Announcement::host(&said).unwrap_or_default()))
             ),
             false => format!(
                 "an announcement is left of a removal of {name} by {who}, which is done; if that host is gone: aws s3 rm {url}"

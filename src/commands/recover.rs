@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::leftovers::{self, Seen};
 use super::{Context, Reader};
+use crate::announcement::{self, Announcement};
 use crate::cli;
 use crate::copy::CopyName;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_line};
 use crate::keys::{self, Kind};
 use crate::progress;
 use crate::recover::{Difference, Found, Why, compare, entry_of, is_python_key};
@@ -35,7 +36,7 @@ pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
     // one that is in the store is stored, and only its end is pending
     let left_alone = copy.filter(|copy| reader.store.contents.entries.iter().all(|e| e.copy() != *copy));
     if !args.dry_run {
-        take_removals_back(context, args, &reader, left_alone.as_ref())?;
+        take_removals_back(context, args, &reader)?;
     }
     let found = scan(&reader, left_alone.as_ref(), &context.ui)?;
     let all_was_read = found.unread.is_empty();
@@ -53,14 +54,9 @@ pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
     }
 }
 
-/// The user's word is that no removal is running: `-m` takes this host's own back, and `-r` those of others, too. This host's own is
-/// certainly not running, since this command has the lock.
-fn take_removals_back(
-    context: &Context,
-    args: &cli::Recover,
-    reader: &Reader,
-    pending: Option<&CopyName>,
-) -> Result<()> {
+/// `-m` takes this host's own removals back: none is running, since this command has the lock. `-r` takes back those of a host of
+/// which the user says that it is gone; never those of all hosts, of which one may be running.
+fn take_removals_back(context: &Context, args: &cli::Recover, reader: &Reader) -> Result<()> {
     let contents = &reader.store.contents;
     let prefix = contents.prefix.as_str();
     if args.merge {
@@ -70,15 +66,31 @@ fn take_removals_back(
             }
         }
     }
-    if args.revive {
-        let announcement = |object: &Object| {
-            let parsed = keys::parse(prefix, &object.key);
-            parsed.is_some_and(|p| matches!(p.kind, Kind::Removing(_)) && Some(&p.copy) != pending)
-        };
-        for object in reader.client.list_objects(prefix, announcement)?.iter().filter(|o| o.size > 0) {
-            withdraw(&reader.client, &object.key)?;
-            context.ui.note(&format!("took back an announced removal: '{}'", object.key));
+    let Some(gone) = &args.revive else { return Ok(()) };
+    let announcement = |object: &Object| {
+        object.size > 0
+            && keys::parse(prefix, &object.key).is_some_and(|p| matches!(p.kind, Kind::Removing(_)))
+    };
+    let mut others = Vec::new();
+    let mut taken_back = 0;
+    for object in reader.client.list_objects(prefix, announcement)? {
+        let said = reader.client.get(&object.key, announcement::MAX_LEN)?;
+        match Announcement::host(&said) {
+            Some(host) if host == *gone => {
+                withdraw(&reader.client, &object.key)?;
+                context.ui.note(&format!("took back an announced removal: '{}'", object.key));
+                taken_back += 1;
+            }
+            host => others.push(host.unwrap_or_else(|| "unknown".to_string())),
         }
+    }
+    if taken_back == 0 {
+        let error = Error::failed(format!("no removal is announced by a host '{}'", one_line(gone)));
+        others.sort();
+        others.dedup();
+        return Err(others
+            .iter()
+            .fold(error, |error, host| error.hint(format!("one is by '{}'", one_line(host)))));
     }
     Ok(())
 }

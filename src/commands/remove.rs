@@ -79,7 +79,13 @@ fn remove_stored(
         // only in a test build, to show that the tests would notice
         removal.look()?.check_remove(&copy, Some(nonce))?;
     }
-    removal.announce().map_err(continues)?;
+    if let Err(error) = removal.announce() {
+        // refused, a full quota, say: nothing is gone
+        return match error.status != Status::TryAgain && removal.are_there(&keys)? {
+            true => give_way(context, args, &mut store, client, at, true, error),
+            false => Err(continues(error)),
+        };
+    }
     let mut inventory = removal.look().map_err(continues)?;
     let is_whole = inventory.is_whole(&copy);
     if let Err(error) = inventory.check_remove(&copy, Some(nonce))
@@ -96,7 +102,7 @@ fn remove_stored(
     objects.extend(seen.into_iter().filter(|key| !keys.contains(key)));
     match removal.delete(&objects, &announcements) {
         Ok(()) => {}
-        Err(Interrupted { error, nothing_is_gone: true }) if is_whole => {
+        Err(Interrupted { error, refused_at_once: true }) if removal.are_there(&keys)? => {
             drop(inventory);
             let error = error.hint(format!("nothing was removed: '{}' stays stored", entry.backup()));
             return give_way(context, args, &mut store, client, at, true, error);
@@ -187,16 +193,20 @@ fn remove_unknown_copy(
     let again = || "the same command continues the removal".to_string();
     let mut inventory = removal.look().map_err(|e| e.hint(again()))?;
     if let Err(error) = inventory.check_remove(&copy, Some(nonce)) {
-        if error.status == Status::Refused {
-            removal.withdraw()?;
-        }
-        return Err(error);
+        return Err(if error.status == Status::Refused { removal.give_way(error) } else { error });
+    }
+    // what is left of a copy that is not whole is no backup
+    if inventory.is_whole(&copy) && !inventory.has_another_copy(&copy)? {
+        let error = Error::refused(format!(
+            "{shown} is the last copy of that backup, or the others are being removed"
+        ))
+        .hint("'zfs2s3 recover -m' takes it into the store; then 'zfs2s3 remove' removes the backup");
+        return Err(removal.give_way(error));
     }
     let (objects, announcements) = inventory.objects_of(&copy);
-    if let Err(Interrupted { error, nothing_is_gone }) = removal.delete(&objects, &announcements) {
-        if nothing_is_gone {
-            removal.withdraw()?;
-            return Err(error);
+    if let Err(Interrupted { error, refused_at_once }) = removal.delete(&objects, &announcements) {
+        if refused_at_once && removal.are_there(&objects)? {
+            return Err(removal.give_way(error));
         }
         return Err(error.hint(again()));
     }
@@ -225,8 +235,7 @@ fn check_not_shared(contents: &Contents, at: usize, keys: &[String]) -> Result<(
 /// Keys of the version before had no ID, so another host may have removed such a backup and stored it again under the same ones: then
 /// this store knows nothing of what is there now.
 fn check_is_the_stored_one(client: &Client, prefix: &str, entry: &Entry) -> Result<()> {
-    let older = entry.state == State::Stored && entry.id.is_none();
-    let Some(known) = entry.stream.as_ref().filter(|_| older) else { return Ok(()) };
+    let Some(known) = entry.stream.as_ref().filter(|_| entry.id.is_none()) else { return Ok(()) };
     let there = match client.get_manifest(&keys::manifest(prefix, &entry.copy()), known.size, false) {
         Ok(Ok(checked)) => checked.manifest.stream,
         Ok(Err(why)) if is_newer(&why) => {

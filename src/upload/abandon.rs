@@ -29,11 +29,37 @@ impl Upload {
             self.store.contents.entries.retain(|entry| entry.copy() != copy);
             self.store.save()?;
         }
-        match intent.id {
-            Some(_) => self.delete_all(&progress, intent, &overview)?,
-            None => self.delete_older(intent, &overview)?,
+        let deleted = match intent.id {
+            Some(_) => self.delete_all(&progress, intent, &overview),
+            None => self.delete_older(intent, &overview),
+        };
+        match deleted {
+            // whoever may not delete cannot abort; but the upload must end
+            Err(error) if error.status == Status::Failed && self.may_not_delete(intent)? => {
+                self.end_uploads(intent, &overview)?;
+                self.forget(progress, intent)?;
+                let stem = keys::stem(&intent.prefix, &copy);
+                Err(error.hint(format!(
+                    "the upload is not pending any more, but what it has stored is still there: s3://{}/{stem}*; \
+                     remove it with credentials that may delete",
+                    intent.bucket
+                )))
+            }
+            deleted => {
+                deleted?;
+                self.forget(progress, intent)
+            }
         }
-        self.forget(progress, intent)
+    }
+
+    /// Asked of a key of this upload's own under which nothing is ever stored.
+    fn may_not_delete(&self, intent: &Intent) -> Result<bool> {
+        let key = keys::announcement(&intent.prefix, &intent.copy(), random::id());
+        match self.client.delete(&key) {
+            Err(failure) if failure.says_forbidden() => Ok(true),
+            Err(failure) => Err(failure.into()),
+            Ok(()) => Ok(false),
+        }
     }
 
     fn delete_all(&self, progress: &Progress, intent: &Intent, overview: &Overview) -> Result<()> {
@@ -97,19 +123,18 @@ impl Upload {
         let inventory = removal.look()?;
         let (objects, announcements) = match decide(&removal, inventory) {
             Err(error) if error.status == Status::Refused => {
-                removal.withdraw()?;
-                return Err(error.hint("it stays pending: 'zfs2s3 resume_upload' looks again"));
+                return Err(removal
+                    .give_way(error)
+                    .hint("it stays pending: 'zfs2s3 resume_upload' looks again"));
             }
             decided => decided?,
         };
         match removal.delete(&objects, &announcements) {
             Ok(()) => Ok(()),
-            Err(Interrupted { error, nothing_is_gone }) => {
-                if nothing_is_gone {
-                    removal.withdraw()?;
-                }
-                Err(error.hint("the upload is still pending"))
+            Err(Interrupted { error, refused_at_once: true }) if removal.are_there(&objects)? => {
+                Err(removal.give_way(error))
             }
+            Err(Interrupted { error, .. }) => Err(error.hint("the upload is still pending")),
         }
     }
 
@@ -131,10 +156,16 @@ impl Upload {
     fn delete_older(&self, intent: &Intent, overview: &Overview) -> Result<()> {
         let copy = intent.copy();
         let manifest = keys::manifest(&intent.prefix, &copy);
-        let stays = match self.client.head_if_allowed(&manifest)? {
+        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;
+        let there = match inventory.listing() {
+            Some(listing) => listing.objects.iter().find(|o| o.key == manifest).map(|o| o.size),
+            None => self.client.head_if_allowed(&manifest)?.map(|head| head.size),
+        };
+        drop(inventory);
+        let stays = match there {
             None => false,
-            Some(head) => {
-                let read = self.client.get_manifest(&manifest, head.size.saturating_mul(32), false)?;
+            Some(size) => {
+                let read = self.client.get_manifest(&manifest, size.saturating_mul(32), false)?;
                 read.map_err(|why| {
                     Error::failed(format!("the manifest '{manifest}' cannot be used: {why}"))
                         .hint("the upload stays pending; 'zfs2s3 recover -n' tells more")

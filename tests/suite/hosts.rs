@@ -416,6 +416,33 @@ fn an_upload_aborted_while_another_builds_on_it() {
     }
 }
 
+/// The base is there only as a copy that the first host does not know.
+#[test]
+fn an_upload_aborted_whose_base_only_others_know() {
+    let pair = Pair::new(&["upload tank/a@1"]);
+    let host = &pair.host;
+    // a second copy of the base, for the second host alone
+    let first: Vec<_> = std::mem::take(&mut host.s3.state().objects).into_iter().collect();
+    std::fs::remove_file(pair.folder(1).join("stored_snapshots.yml")).unwrap();
+    assert_eq!(pair.run(1, "upload tank/a@1").status, 0);
+    host.s3.state().objects.extend(first);
+    host.s3.fault("PutObject", 0, 1, Act::KillAfter);
+    let child = pair.spawn(0, "upload -i @1 tank/a@2");
+    host.s3.victim.store(child.id(), std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(ended("", child).status, -9);
+    host.s3.no_more_faults();
+    let said = pair.run(1, "recover -m").said;
+    let spare = said.split("'zfs2s3 ").nth(1).unwrap().split('\'').next().unwrap().to_string();
+    assert!(spare.starts_with("remove -c "), "{said}");
+    assert_eq!(pair.run(1, &spare).status, 0);
+    assert_eq!(pair.run(1, "upload -i @2 tank/a@3").status, 0);
+    assert_eq!(pair.run(0, "resume_upload").status, 3);
+    let aborted = pair.run(0, "abort_upload");
+    assert_eq!(aborted.status, 3, "{}", aborted.said);
+    assert!(aborted.said.contains("-i tank/a@2 tank/a@3"), "{}", aborted.said);
+    assert_eq!(pair.run(1, "restore tank/a@3 tank/new").status, 0);
+}
+
 /// The tests notice where a part of the protocol is missing.
 #[test]
 fn a_binary_that_lacks_a_part_of_the_protocol_is_caught() {

@@ -151,7 +151,7 @@ fn another_hosts_backup_that_depends_on_it_counts() {
     host.s3.no_more_faults();
     let progress = std::fs::read(host.data("upload_progress.yml")).unwrap();
     std::fs::remove_file(host.data("upload_progress.yml")).unwrap();
-    assert!(host.fails(3, "remove tank/a@1").contains("-i tank/a@1 tank/a@2  (in the bucket"));
+    assert!(host.fails(3, "remove tank/a@1").contains("-i tank/a@1 tank/a@2  (an upload that is not"));
     std::fs::write(host.data("upload_progress.yml"), progress).unwrap();
     host.ok("resume_upload");
     host.write_data("stored_snapshots.yml", &before);
@@ -262,12 +262,17 @@ fn where_nothing_may_be_deleted_nothing_is_lost() {
     assert!(said.contains("403 AccessDenied nothing may be deleted"), "{said}");
     assert!(said.contains("hint: nothing was removed: '-i tank/a@3 tank/a@4' stays stored"), "{said}");
     assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
+    // also where listing is forbidden
+    host.s3.state().powers.may_list = false;
+    host.fails(1, "remove -i @3 tank/a@4");
+    assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
+    host.s3.state().powers.may_list = true;
     // the announcement could not be deleted either, and does not stand in the way of anybody
     host.ok("upload -i @4 tank/a@5");
     assert!(host.ok("recover").stderr.contains("nothing to add: 5"));
     let state = host.s3.state();
     let left: Vec<&str> = state.keys().into_iter().filter(|key| key.contains(".removing-")).collect();
-    assert!(left.len() == 1 && state.bytes(left[0]).is_empty(), "{left:?}");
+    assert!(left.len() == 2 && left.iter().all(|key| state.objects[*key].bytes.is_empty()), "{left:?}");
     drop(state);
     host.s3.state().powers.may_delete = true;
     host.ok("remove -i @4 tank/a@5");
@@ -314,7 +319,11 @@ fn an_interrupted_removal_can_be_taken_back() {
     assert!(said.contains("recover -"), "{said}");
     host.ok("recover -m");
     assert_eq!(host.listed().len(), 3, "-m is not enough");
-    host.ok("recover -mr");
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_string();
+    let said = host.fails(1, "recover -m -r elsewhere");
+    assert!(said.contains("no removal is announced by a host 'elsewhere'"), "{said}");
+    assert!(said.contains(&format!("hint: one is by '{name}'")), "{said}");
+    host.ok(&format!("recover -m -r {name}"));
     assert_eq!(host.listed().len(), 4);
     host.ok("upload -i @4 tank/a@5");
 }
@@ -352,6 +361,18 @@ fn a_backup_is_lost_only_with_its_last_copy() {
     assert!(said.contains("'tank/a@1' is in the store, but in the bucket only as another copy"), "{said}");
     host.ok("recover -m");
     host.assert_clean();
+    // the last one goes only as the backup that it is
+    let leaf = host.real_key(&key("tank/a@2", 2, Some(1)));
+    let last = &leaf[leaf.len() - 12..leaf.len() - 4];
+    let store = host.store_text();
+    let line = store.lines().find(|line| line.contains(last)).unwrap();
+    host.write_data(
+        "stored_snapshots.yml",
+        &store.replace(&format!("{line}\n"), "").replace("count: 2", "count: 1"),
+    );
+    let said = host.fails(3, &format!("remove -c {last} -i 1 2"));
+    assert!(said.contains("is the last copy of that backup"), "{said}");
+    host.write_data("stored_snapshots.yml", &store);
 }
 
 #[test]
@@ -385,4 +406,27 @@ fn the_requests_of_a_removal() {
     host.s3.state().log.clear();
     host.fails(3, "remove tank/a@1");
     assert_eq!(host.s3.state().log.len(), 1);
+}
+
+/// A refusal may follow on a try that was carried out.
+#[test]
+fn a_refusal_after_a_lost_reply_is_not_called_stored() {
+    let host = month();
+    host.s3.fault("DeleteObject", 0, 1, Act::LoseReply);
+    host.s3.fault("DeleteObject", 0, 1, Act::Status(403, "AccessDenied"));
+    let said = host.fails(1, "remove -i @3 tank/a@4");
+    assert!(said.contains("the removal has begun"), "{said}");
+    assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD removing");
+    host.ok("remove -i @3 tank/a@4");
+    host.assert_clean();
+}
+
+#[test]
+fn an_announcement_that_is_refused_changes_nothing() {
+    let host = month();
+    host.s3.fault("PutObject", 0, 1, Act::Status(403, "QuotaExceeded"));
+    let said = host.fails(1, "remove -i @3 tank/a@4");
+    assert!(said.contains("403 QuotaExceeded"), "{said}");
+    assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
+    host.assert_clean();
 }

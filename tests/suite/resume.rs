@@ -578,3 +578,20 @@ fn a_terminal_that_is_gone_does_not_end_the_upload() {
     assert_eq!(std::fs::read_to_string(&status).unwrap(), "0\n");
     host.assert_clean();
 }
+
+/// Append-only credentials: the upload must end all the same.
+#[test]
+fn an_upload_can_be_ended_where_nothing_may_be_deleted() {
+    for (fault, act) in [("PutObject", Act::KillBefore), ("PutObject", Act::KillAfter)] {
+        let host = Host::with_snapshots(2);
+        host.s3.fault(fault, 0, 1, act);
+        host.run("upload tank/a@1").expect(-9);
+        host.s3.no_more_faults();
+        host.s3.state().powers.may_delete = false;
+        let said = host.fails(1, "abort_upload");
+        assert!(said.contains("403 AccessDenied") && said.contains("is not pending any more"), "{said}");
+        assert!(said.contains("tank/a@1/0000000000000001-full-"), "{said}");
+        assert_eq!(host.holds(), "");
+        host.ok("upload tank/a@2");
+    }
+}
