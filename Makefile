@@ -1,4 +1,4 @@
-# zfs2s3: make, make demo, make test, make check, make lint, make bench, make install
+# zfs2s3: make, make demo, make test, make check, make model, make lint, make bench, make install
 # What a target needs and this machine lacks is installed with apt, or with pip into a venv under target/; each says so.
 PREFIX = /usr/local
 MANDIR = $(PREFIX)/share/man
@@ -24,10 +24,15 @@ check: test $(BINARY)
 	tests/guest/run tests/guest/check $(BINARY)
 	tests/guest/https $(BINARY)
 	tests/guest/by-hand $(BINARY)
+	tests/guest/hosts $(BINARY)
 
 # the same end to end on OpenZFS 2.3, whose guest is made from nothing at first
 check-2.3: $(BINARY)
 	ZFS_VM_SUITE=bookworm-backports tests/guest/run tests/guest/check $(BINARY)
+
+# the protocol between hosts, all of its states: some minutes, and gigabytes of memory
+model: tools
+	ZFS2S3_WHOLE_MODEL=1 $(CARGO) test --release --locked protocol:: -- --nocapture --test-threads 1
 
 lint: tools
 	$(CARGO) fmt --check
@@ -35,7 +40,7 @@ lint: tools
 	@tests/need mandoc mandoc
 	mandoc -T lint -W warning zfs2s3.1
 	@tests/need shellcheck shellcheck
-	shellcheck -S warning tests/need tests/bench/run tests/guest/* tests/suite/support/zfs .ci/run
+	shellcheck -S warning tests/need tests/bench/run $(filter-out %.py,$(wildcard tests/guest/*)) tests/suite/support/zfs .ci/run
 
 # CPU and memory of an upload, beside the least that any program would need
 bench: $(BINARY)
@@ -57,4 +62,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: all demo test check check-2.3 lint bench install uninstall clean tools FORCE
+.PHONY: all demo test check check-2.3 model lint bench install uninstall clean tools FORCE
