@@ -1,7 +1,8 @@
 //! zfs2s3: backs up ZFS snapshots incrementally to S3. The man page zfs2s3.1 is the contract.
 //!
-//! Arrows point one way: main -> cli, commands -> upload, inventory -> pipeline, store, progress, zfs, s3, ui -> the pure
-//! modules (names, backup, chain, chunks, digest, keys, manifest, stream, units, utc). tests/tidy.rs checks that.
+//! Arrows point one way: main -> cli, commands -> upload, removal, inventory -> pipeline, fetch, store, progress, zfs, s3, ui -> the
+//! pure modules (names, backup, copy, chain, chunks, digest, keys, manifest, stream, units, utc). tests/suite/tidy.rs checks that.
+//! Where it is decided what may be stored and removed: `chain`; why that is safe beside other hosts: `protocol_model`.
 
 mod announcement;
 mod backup;

@@ -18,6 +18,8 @@ use endpoint::Endpoint;
 const DEFAULT_BUCKET: &str = "zfs2s3";
 const DEFAULT_JOBS: usize = 16;
 const MAX_JOBS: usize = 256;
+/// A reply that trickles must end, too.
+const MAX_REPLY_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// S3's own names: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html>, `x-amz-storage-class`.
 const STORAGE_CLASSES: &[&str] = &[
@@ -90,6 +92,8 @@ pub struct Remote {
     pub lacks: Option<String>,
     /// How long a credential helper may take.
     pub helper_limit: Duration,
+    /// How long a reply may take to begin, and to end but for what its size allows.
+    pub reply_limit: Duration,
     pub warnings: Vec<String>,
 }
 
@@ -182,6 +186,8 @@ impl Remote {
         let credentials = Source::new(env, &profile);
         let helper_limit =
             test_only(env, "ZFS2S3_TEST_HELPER_MS").map_or(HELPER_LIMIT, Duration::from_millis);
+        let reply_limit =
+            test_only(env, "ZFS2S3_TEST_REPLY_MS").map_or(MAX_REPLY_TIME, Duration::from_millis);
         let lacks = env.get("ZFS2S3_TEST_LACKS").filter(|_| cfg!(debug_assertions)).map(str::to_string);
         Ok(Remote {
             endpoint,
@@ -192,6 +198,7 @@ impl Remote {
             patience,
             lacks,
             helper_limit,
+            reply_limit,
             warnings,
         })
     }

@@ -11,23 +11,19 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 use super::failure::{Failure, Kind};
 use super::outgoing::{Limiter, Outgoing};
 use super::request::Request;
+use super::retry::{GO_ON, Patience};
 use crate::config::Remote;
 use crate::config::credentials::{Keys, Source};
 use crate::config::endpoint::Endpoint;
 use crate::error::{Error, Result, one_line};
-use crate::random;
 use crate::ui::Ui;
 use crate::utc::Utc;
 
 /// New credentials are fetched when the old ones have this many seconds left.
 const RENEW_BEFORE: i64 = 300;
-/// A reply that trickles must end, too: its head within this time, its body within this and a second for each 16 KiB.
-const LONGEST_REPLY: Duration = Duration::from_secs(15 * 60);
+/// Bytes a second: the slowest that a body may arrive.
 const SLOWEST: u64 = 16 << 10;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often a pause, and how often a body being read (bytes), looks up whether it is still wanted.
-const LOOK_UP: Duration = Duration::from_millis(100);
+/// How often a body being read (bytes) looks up whether it is still wanted.
 const READ_AT_ONCE: usize = 256 << 10;
 
 pub struct Client {
@@ -39,6 +35,7 @@ pub struct Client {
     patience: Duration,
     lacks: Option<String>,
     helper_limit: Duration,
+    reply_limit: Duration,
     ui: Arc<Ui>,
 }
 
@@ -87,7 +84,7 @@ impl Client {
             .timeout_connect(Some(Duration::from_secs(30)))
             .timeout_per_write(Some(Duration::from_secs(120)))
             .timeout_per_read(Some(Duration::from_secs(300)))
-            .timeout_recv_response(Some(LONGEST_REPLY))
+            .timeout_recv_response(Some(remote.reply_limit))
             .tls_config(tls.build())
             .build();
         Ok(Client {
@@ -99,6 +96,7 @@ impl Client {
             patience: remote.patience,
             lacks: remote.lacks,
             helper_limit: remote.helper_limit,
+            reply_limit: remote.reply_limit,
             ui,
         })
     }
@@ -115,7 +113,7 @@ impl Client {
         buffer: &mut [u8],
         stop: &AtomicBool,
     ) -> std::result::Result<(), Failure> {
-        let patience = Patience { stop, ..self.patience() };
+        let patience = Patience::new(&self.ui, self.patience, stop);
         self.patiently(patience, || self.with_good_keys(|| self.exchange_into(request, buffer, stop)))
     }
 
@@ -130,7 +128,7 @@ impl Client {
     }
 
     pub fn patience(&self) -> Patience<'_> {
-        Patience { ui: &self.ui, limit: self.patience, until: None, next: FIRST_PAUSE, stop: &GO_ON }
+        Patience::new(&self.ui, self.patience, &GO_ON)
     }
 
     fn patiently<T>(
@@ -204,7 +202,7 @@ impl Client {
         let broke_off = |e: std::io::Error| {
             Failure::transport(request.describe(), format!("the reply broke off: {e}"), Kind::Transient)
         };
-        let deadline = deadline_for(buffer.len() as u64);
+        let deadline = self.deadline_for(buffer.len() as u64);
         let mut reader =
             Timed { reader: response.into_body().into_with_config().limit(u64::MAX).reader(), deadline };
         for piece in buffer.chunks_mut(READ_AT_ONCE) {
@@ -277,8 +275,9 @@ impl Client {
     ) -> std::result::Result<(StatusCode, HeaderMap), Failure> {
         let failed = |why: String, kind| Failure::transport(request.describe(), why, kind);
         let (parts, body) = response.into_parts();
-        let reader = body.into_with_config().limit(u64::MAX).reader();
-        let mut reader = Timed { reader, deadline: deadline_for(request.max_len) };
+        let announced = parts.headers.get("content-length").and_then(|text| text.to_str().ok()?.parse().ok());
+        let deadline = self.deadline_for(announced.unwrap_or(request.max_len).min(request.max_len));
+        let mut reader = Timed { reader: body.into_with_config().limit(u64::MAX).reader(), deadline };
         let mut buffer = vec![0; PIECE];
         let mut total = 0;
         loop {
@@ -350,6 +349,11 @@ impl Client {
         }
     }
 
+    /// For a body of at most so many bytes.
+    fn deadline_for(&self, bytes: u64) -> Instant {
+        Instant::now() + self.reply_limit + Duration::from_secs(bytes / SLOWEST)
+    }
+
     fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
         self.keys.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -367,10 +371,6 @@ fn refusal(request: &Request, status: StatusCode, reply: &Reply) -> Failure {
 
 /// Bytes of a reply that are read at once.
 const PIECE: usize = 32 << 10;
-
-fn deadline_for(bytes: u64) -> Instant {
-    Instant::now() + LONGEST_REPLY + Duration::from_secs(bytes / SLOWEST)
-}
 
 /// A body that must have arrived by a certain time.
 struct Timed<R> {
@@ -431,47 +431,4 @@ fn certificates(pem: &[u8]) -> std::result::Result<Vec<Certificate<'static>>, St
         }
     }
     if found.is_empty() { Err("there is no certificate in it".to_string()) } else { Ok(found) }
-}
-
-/// For what nobody stops.
-static GO_ON: AtomicBool = AtomicBool::new(false);
-
-/// How long to go on with one request: pauses that double, with jitter, or as long as S3 asks for.
-pub struct Patience<'a> {
-    ui: &'a Ui,
-    limit: Duration,
-    /// Set by the first failure: how long a try takes does not count, for a large part may take an hour.
-    until: Option<Instant>,
-    next: Duration,
-    /// Set when the request is not wanted any more.
-    stop: &'a AtomicBool,
-}
-
-impl Patience<'_> {
-    /// Returns after a pause, or gives the failure back where no further try would help.
-    pub fn pause_after(&mut self, failure: Failure) -> std::result::Result<(), Failure> {
-        if failure.kind != Kind::Transient {
-            return Err(failure);
-        }
-        // 50 to 100 %, so that many threads do not come back together
-        let jitter = 0.5 + random::fraction() / 2.0;
-        let pause = match failure.retry_after {
-            Some(asked) => asked + self.next.mul_f64(jitter),
-            None => self.next.mul_f64(jitter),
-        };
-        let until = *self.until.get_or_insert_with(|| Instant::now() + self.limit);
-        if Instant::now() + pause > until {
-            return Err(failure);
-        }
-        self.ui.retry(&failure.describe(), pause);
-        let end = Instant::now() + pause;
-        while Instant::now() < end {
-            if self.stop.load(Ordering::SeqCst) {
-                return Err(failure);
-            }
-            std::thread::sleep(end.saturating_duration_since(Instant::now()).min(LOOK_UP));
-        }
-        self.next = (self.next * 2).min(LONGEST_PAUSE);
-        Ok(())
-    }
 }

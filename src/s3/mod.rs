@@ -6,3 +6,4 @@ pub mod failure;
 mod outgoing;
 pub mod reply;
 mod request;
+mod retry;

@@ -607,3 +607,17 @@ fn a_range_that_is_not_the_one_that_was_asked_for_is_fetched_again() {
     host.ok("restore tank/src@s1 tank/new");
     assert_eq!(host.s3.state().count("GetObject"), 2 + 18 + 2);
 }
+
+/// Each read gives something, so no limit of one read ends it.
+#[test]
+fn a_reply_that_trickles_for_ever_is_ended() {
+    let mut host = chain();
+    host.set("ZFS2S3_TEST_REPLY_MS", "500");
+    host.set("ZFS2S3_TEST_PATIENCE_MS", "600");
+    host.s3.fault("GetObject", 0, 1, Act::Trickle);
+    let begun = std::time::Instant::now();
+    host.ok("recover");
+    assert!(begun.elapsed().as_secs() >= 1, "a second for each 16 KiB that it may have");
+    host.s3.fault("ListObjectsV2", 0, 1, Act::Status(503, "SlowDown"));
+    host.ok("recover");
+}

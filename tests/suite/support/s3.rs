@@ -28,6 +28,8 @@ pub enum Act {
     Status(u16, &'static str),
     /// Nothing is done; the reply is a page that is not S3's, as of a proxy.
     Page(u16),
+    /// It is done; the reply's body comes a byte at a time, and never ends.
+    Trickle,
     /// It is done; the reply's Content-Range says that it is another range.
     OtherRange,
     /// Nothing is done; the reply is 200, with an error in its body.
@@ -342,6 +344,14 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             }
             Some(Act::KillAfter) => return kill(victim),
             _ => {}
+        }
+        if matches!(act, Some(Act::Trickle)) {
+            let mut sent = stream.write_all(b"HTTP/1.1 200 X\r\nContent-Length: 20000\r\n\r\n");
+            while sent.is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+                sent = stream.write_all(b" ");
+            }
+            break;
         }
         let cut = matches!(act, Some(Act::TruncateReply));
         if reply(&mut stream, &request, done, cut).is_err() || cut {

@@ -1,0 +1,132 @@
+//! The bucket's listing, and what it shows of each copy.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::copy::{CopyName, Id};
+use crate::error::Result;
+use crate::keys::{self, Kind, Parsed};
+use crate::readme;
+use crate::s3::client::Client;
+use crate::s3::reply::{Object, Upload};
+use crate::store::format::{Contents, Entry};
+use crate::ui::Ui;
+
+/// What the bucket holds under the store's prefix.
+#[derive(Default)]
+pub struct Listing {
+    pub objects: Vec<Object>,
+    pub uploads: Vec<Upload>,
+    pub has_readme: bool,
+}
+
+/// Does what is decided depend on uploads that are still open?
+#[derive(Clone, Copy, PartialEq)]
+pub enum Uploads {
+    Listed,
+    NotAsked,
+}
+
+impl Listing {
+    /// None where listing is forbidden. Open uploads are listed first: one that is completed in between is seen among the
+    /// objects then.
+    pub fn read(client: &Client, contents: &Contents, ui: &Ui, uploads: Uploads) -> Result<Option<Self>> {
+        let prefix = contents.prefix.as_str();
+        let uploads = match uploads {
+            Uploads::NotAsked => Vec::new(),
+            Uploads::Listed => match client.list_uploads(prefix) {
+                Ok(uploads) => uploads,
+                Err(failure) if failure.says_forbidden() || failure.is_not_supported() => Vec::new(),
+                Err(failure) => return Err(failure.into()),
+            },
+        };
+        let python: HashSet<String> = contents
+            .entries
+            .iter()
+            .filter(|entry| entry.stream.is_none())
+            .flat_map(|entry| entry.keys(prefix))
+            .collect();
+        let readme = readme::key(prefix);
+        let ours = |object: &Object| {
+            keys::parse(prefix, &object.key).is_some() || python.contains(&object.key) || object.key == readme
+        };
+        match client.list_objects(prefix, ours) {
+            Ok(objects) => {
+                let has_readme = objects.iter().any(|object| object.key == readme);
+                Ok(Some(Listing { objects, uploads, has_readme }))
+            }
+            Err(failure) if failure.says_forbidden() => {
+                ui.warning_once(&format!(
+                    "may not list the bucket ({}): the store alone decides what is stored",
+                    failure.describe()
+                ));
+                Ok(None)
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Seen {
+    pub manifest: bool,
+    /// Sizes of its segments, by number.
+    pub segments: BTreeMap<u32, u64>,
+    pub announcements: Vec<Id>,
+}
+
+/// Which of a backup's objects the bucket lacks, or has in another size.
+pub(super) fn what_is_lost(entry: &Entry, prefix: &str, sizes: &HashMap<&str, u64>) -> Option<String> {
+    let expected = entry.stream.iter().flat_map(|stream| &stream.segments);
+    let expected: HashMap<&str, u64> = expected.map(|s| (s.key.as_str(), s.size)).collect();
+    entry.keys(prefix).into_iter().find_map(|key| {
+        match (sizes.get(key.as_str()), expected.get(key.as_str())) {
+            (None, _) => Some(format!("the bucket has no object '{key}'")),
+            (Some(there), Some(size)) if there != size => {
+                Some(format!("the object '{key}' has {there} bytes, not {size}"))
+            }
+            _ => None,
+        }
+    })
+}
+
+impl Seen {
+    pub fn what_is_lost(&self) -> Option<String> {
+        match (self.manifest, self.segments.contains_key(&1)) {
+            (true, true) => None,
+            (false, _) => Some(
+                "its manifest is not in the bucket: another host may be storing or removing it".to_string(),
+            ),
+            (true, false) => Some("its data are not in the bucket".to_string()),
+        }
+    }
+}
+
+pub(super) fn seen(prefix: &str, listing: &Listing, python: &HashSet<CopyName>) -> BTreeMap<CopyName, Seen> {
+    let mut found: BTreeMap<CopyName, Seen> = BTreeMap::new();
+    for object in &listing.objects {
+        let Some(Parsed { copy, kind }) = keys::parse(prefix, &object.key) else { continue };
+        let seen = found.entry(copy).or_default();
+        match kind {
+            Kind::Manifest => seen.manifest = true,
+            Kind::Segment(number) => {
+                seen.segments.insert(number, object.size);
+            }
+            // an empty one is withdrawn
+            Kind::Removing(_) if object.size == 0 => {}
+            Kind::Removing(nonce) => seen.announcements.push(nonce),
+        }
+    }
+    for upload in &listing.uploads {
+        if let Some(parsed) = keys::parse(prefix, &upload.key) {
+            found.entry(parsed.copy).or_default();
+        }
+    }
+    // an announcement of what is gone, or never was, says nothing
+    let open: HashSet<CopyName> =
+        listing.uploads.iter().filter_map(|u| Some(keys::parse(prefix, &u.key)?.copy)).collect();
+    let is_there = |copy: &CopyName, seen: &Seen| {
+        seen.manifest || !seen.segments.is_empty() || open.contains(copy) || python.contains(copy)
+    };
+    found.retain(|copy, seen| is_there(copy, seen));
+    found
+}

@@ -1,0 +1,253 @@
+//! What is stored, by the store and by the bucket's listing together: what the chain rule is asked about.
+//!
+//! - A copy that the store knows is whole if the listing has all its objects, with their sizes.
+//! - A copy that only the listing knows (another host's, or of a store that was lost) counts as one that depends on its base, in
+//!   whatever state: stored, announced for removal, data only, an upload that is still open. It counts as a route only
+//!   after its manifest was read, and never as the base of a new upload: this host could not restore it.
+//! - Without the permission to list, the store alone decides.
+
+mod listing;
+mod refusal;
+mod removal;
+
+use std::collections::HashMap;
+
+use crate::backup::{Backup, Link};
+use crate::chain::{self, Member, Settled, UploadConflict, recoverable};
+use crate::copy::{CopyName, Id};
+use crate::error::{Error, Result};
+use crate::keys::{self, Kind};
+use crate::names::Guid;
+use crate::s3::client::Client;
+use crate::store::format::{Contents, Entry, State};
+use crate::ui::Ui;
+use listing::{seen, what_is_lost};
+
+pub use listing::{Listing, Uploads};
+pub use refusal::{IF_IT_DIED, WHEN_IT_HAS_ENDED};
+
+/// One copy of a backup, as the store and the listing show it.
+struct Held {
+    name: CopyName,
+    /// As a `remove` command takes it.
+    shown: String,
+    in_store: Option<State>,
+    /// Why it is not whole.
+    lost: Option<String>,
+    /// The listing shows its manifest and its data.
+    listed: bool,
+    /// An upload is open, and nothing else of it is there.
+    only_open: bool,
+    /// Its manifest was read, or the store has it.
+    confirmed: bool,
+    /// It is right under another prefix, whose hosts can restore it; this one cannot.
+    elsewhere: bool,
+    /// Its removal has begun, and nothing of it was seen.
+    gone: bool,
+    announcements: Vec<Id>,
+}
+
+pub struct Inventory<'a> {
+    client: &'a Client,
+    prefix: &'a str,
+    listing: Option<Listing>,
+    held: Vec<Held>,
+}
+
+impl<'a> Inventory<'a> {
+    pub fn read(client: &'a Client, contents: &'a Contents, ui: &Ui, uploads: Uploads) -> Result<Self> {
+        let listing = Listing::read(client, contents, ui, uploads)?;
+        let sizes: Option<HashMap<&str, u64>> =
+            listing.as_ref().map(|l| l.objects.iter().map(|o| (o.key.as_str(), o.size)).collect());
+        let python = contents.entries.iter().filter(|e| e.stream.is_none()).map(Entry::copy).collect();
+        let mut seen = seen(&contents.prefix, listing.as_ref().unwrap_or(&Listing::default()), &python);
+        let mut held = Vec::new();
+        for entry in &contents.entries {
+            let name = entry.copy();
+            let seen = seen.remove(&name);
+            let lost = match &sizes {
+                Some(sizes) => what_is_lost(entry, &contents.prefix, sizes),
+                // what a removal has left of it is not known
+                None => (entry.state == State::Removing).then(|| "it is being removed".to_string()),
+            };
+            held.push(Held {
+                gone: entry.state == State::Removing && seen.is_none(),
+                listed: lost.is_none(),
+                only_open: false,
+                shown: entry.backup().to_string(),
+                in_store: Some(entry.state),
+                lost,
+                confirmed: true,
+                elsewhere: false,
+                announcements: seen.unwrap_or_default().announcements,
+                name,
+            });
+        }
+        let mut names: HashMap<Guid, String> =
+            contents.entries.iter().map(|e| (e.snapshot.guid, e.snapshot.name.clone())).collect();
+        for name in seen.keys() {
+            names.entry(name.link.snapshot).or_insert_with(|| name.name.clone());
+        }
+        for (name, seen) in seen {
+            let base = name.link.base;
+            let base = base.map(|guid| names.get(&guid).cloned().unwrap_or_else(|| guid.to_string()));
+            let option = base.map(|base| format!("-i {base} ")).unwrap_or_default();
+            held.push(Held {
+                shown: option + &name.name,
+                in_store: None,
+                listed: seen.what_is_lost().is_none(),
+                only_open: !seen.manifest && seen.segments.is_empty(),
+                lost: seen.what_is_lost(),
+                confirmed: false,
+                elsewhere: false,
+                gone: false,
+                announcements: seen.announcements,
+                name,
+            });
+        }
+        drop(sizes);
+        Ok(Inventory { client, prefix: &contents.prefix, listing, held })
+    }
+
+    /// None where listing is forbidden.
+    pub fn listing(&self) -> Option<&Listing> {
+        self.listing.as_ref()
+    }
+
+    /// Are the objects of this copy there: any at all?
+    pub fn place_of(&self, name: &CopyName) -> Option<usize> {
+        self.held.iter().position(|held| held.name == *name)
+    }
+
+    /// Is this copy whole, as far as the listing tells?
+    pub fn is_whole(&self, name: &CopyName) -> bool {
+        self.place_of(name).is_some_and(|n| self.held[n].lost.is_none())
+    }
+
+    /// All objects of a copy but its announcements, the manifest first, and the announcements.
+    pub fn objects_of(&self, name: &CopyName) -> (Vec<String>, Vec<String>) {
+        let stem = keys::stem(self.prefix, name);
+        let objects = self.listing.iter().flat_map(|listing| &listing.objects);
+        let mut keys: Vec<(Option<Kind>, String)> = objects
+            .filter(|object| object.key.starts_with(&stem))
+            .filter_map(|object| {
+                Some((Some(keys::parse(self.prefix, &object.key)?.kind), object.key.clone()))
+            })
+            .collect();
+        keys.sort_by_key(|(kind, _)| *kind != Some(Kind::Manifest));
+        let is_announcement = |(kind, _): &(Option<Kind>, String)| matches!(kind, Some(Kind::Removing(_)));
+        let (announcements, data): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_announcement);
+        let bare = |keys: Vec<(Option<Kind>, String)>| keys.into_iter().map(|(_, key)| key).collect();
+        (bare(data), bare(announcements))
+    }
+
+    /// `own`: this host's announcement, which does not count, and the copy that it is beside.
+    fn members(&self, hopeful: bool, own: Option<(&CopyName, Id)>) -> Vec<Member> {
+        let member = |held: &Held| {
+            let is_own = |nonce: &Id| own == Some((&held.name, *nonce));
+            let link = held.name.link;
+            Member {
+                link: if held.gone { Link { base: None, ..link } } else { link },
+                whole: held.lost.is_none() && !held.elsewhere && (held.confirmed || hopeful),
+                announced: !held.announcements.iter().all(is_own),
+            }
+        };
+        self.held.iter().map(member).collect()
+    }
+
+    /// May this backup be stored? Only what the store knows can be its base. What is left of a copy that is not whole is in
+    /// nobody's way: a new one has keys of its own.
+    pub fn check_upload(&self, backup: &Backup) -> Result<()> {
+        let link = backup.link();
+        if let Some(held) =
+            self.held.iter().find(|h| h.name.link == link && h.in_store == Some(State::Removing))
+        {
+            return Err(Error::refused(format!("'{}' is being removed", held.shown)).hint(format!(
+                "'zfs2s3 remove {0}' continues the removal; 'zfs2s3 recover -m' takes it back, if it is still whole",
+                held.shown
+            )));
+        }
+        // of another name: a renamed dataset, or another prefix below this one
+        let in_the_way = |held: &&Held| held.in_store.is_some() || held.name.name == backup.snapshot.name;
+        let copies = || self.held.iter().filter(|held| held.name.link == link && held.lost.is_none());
+        if let Some(held) = copies().find(in_the_way) {
+            return Err(self.already_stored(backup, held));
+        }
+        match chain::check_upload(&self.members(false, None), link) {
+            // checked above, by name
+            Ok(()) | Err(UploadConflict::AlreadyStored) => Ok(()),
+            Err(UploadConflict::BaseNotRecoverable(_)) => Err(self.base_not_recoverable(backup)),
+            Err(UploadConflict::BaseAnnounced(guid)) => Err(self.base_announced(backup, guid)),
+        }
+    }
+
+    /// What to tell the user about other copies of this backup.
+    pub fn notes(&self, backup: &Backup) -> Vec<String> {
+        let copies = self.held.iter().filter(|held| held.name.link == backup.link());
+        let note = |held: &Held| match (&held.in_store, &held.lost) {
+            (Some(_), Some(lost)) => {
+                Some(format!("the store has '{}', but {lost}: it is stored again", held.shown))
+            }
+            (None, None) => Some(format!(
+                "the bucket has it already, as '{}', which this store does not know",
+                held.name.name
+            )),
+            _ => None,
+        };
+        copies.filter_map(note).collect()
+    }
+
+    /// May this backup, whose upload is pending, still be stored? It is asked before anything more is sent.
+    pub fn check_resume(&self, backup: &Backup) -> Result<()> {
+        let others: Vec<Member> =
+            self.members(false, None).into_iter().filter(|member| member.link != backup.link()).collect();
+        match chain::check_upload(&others, backup.link()) {
+            Ok(()) | Err(UploadConflict::AlreadyStored) => Ok(()),
+            Err(UploadConflict::BaseNotRecoverable(_)) => Err(self.base_not_recoverable(backup)),
+            Err(UploadConflict::BaseAnnounced(guid)) => Err(self.base_announced(backup, guid).for_now()),
+        }
+    }
+
+    /// May the upload of this copy be called stored? The listing must be one after its manifest was written.
+    pub fn settle(&mut self, name: &CopyName, segments: &HashMap<String, u64>) -> Result<Settled> {
+        let Some(own) = self.place_of(name) else { return Ok(Settled::NotWhole) };
+        let sizes: HashMap<&str, u64> =
+            self.listing.iter().flat_map(|l| &l.objects).map(|o| (o.key.as_str(), o.size)).collect();
+        let there = segments.iter().all(|(key, size)| sizes.get(key.as_str()) == Some(size));
+        self.held[own].confirmed = there;
+        if let Some(base) = name.link.base {
+            self.confirm_route(base, Some(own), None)?;
+        }
+        let mut members = self.members(false, None);
+        members[own].whole &= there;
+        Ok(chain::settle(&members, own))
+    }
+
+    /// Is there another copy of the same backup that can be restored, and that nobody removes?
+    pub fn has_another_copy(&mut self, name: &CopyName) -> Result<bool> {
+        for n in 0..self.held.len() {
+            let held = &self.held[n];
+            if held.name == *name || held.name.link != name.link || !held.announcements.is_empty() {
+                continue;
+            }
+            if !held.confirmed && held.lost.is_none() {
+                self.confirm(n)?;
+            }
+            if self.held[n].lost.is_none() && !self.held[n].elsewhere {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Backups of the store that no chain reaches.
+    pub fn unrecoverable(&self) -> Vec<String> {
+        let mut members = self.members(false, None);
+        members.iter_mut().for_each(|member| member.announced = false);
+        let reached = recoverable(&members);
+        let lost = |m: &Member| !m.whole || m.link.base.is_some_and(|base| !reached.contains(&base));
+        let ours = |held: &Held| held.in_store == Some(State::Stored);
+        let both = self.held.iter().zip(&members);
+        both.filter(|(held, member)| ours(held) && lost(member)).map(|(held, _)| held.shown.clone()).collect()
+    }
+}

@@ -1,0 +1,90 @@
+//! Why an upload is refused, in words, and who is removing what.
+
+use super::{Held, Inventory};
+use crate::announcement::{self, Announcement};
+use crate::backup::Backup;
+use crate::chain;
+use crate::copy::{CopyName, Id};
+use crate::error::Error;
+use crate::keys;
+use crate::names::Guid;
+
+const RECOVER: &str = "'zfs2s3 recover -m' adds to the store what is in the bucket";
+
+pub const WHEN_IT_HAS_ENDED: &str = "run the same command again when that removal has ended";
+pub const IF_IT_DIED: &str = "if it was interrupted, the same 'zfs2s3 remove' on that host continues it; if that host is gone, \
+                              'zfs2s3 recover -r HOST' takes its removals back";
+
+impl Inventory<'_> {
+    pub(super) fn already_stored(&self, backup: &Backup, held: &Held) -> Error {
+        match held.in_store {
+            Some(_) if held.shown != backup.to_string() => Error::refused(format!(
+                "'{backup}' is stored already, as '{}': the guids are the same",
+                held.shown
+            )),
+            Some(_) => Error::refused(format!("'{backup}' is stored already")),
+            None => Error::refused(format!(
+                "'{backup}' is in the bucket already, though not in the store: another host may have stored it"
+            ))
+            .hint(RECOVER),
+        }
+    }
+
+    pub(super) fn base_not_recoverable(&self, backup: &Backup) -> Error {
+        let base = backup.base.as_ref().map(|base| base.name.as_str()).unwrap_or_default();
+        let error = Error::refused(format!("no stored chain of backups leads to the base {base}"));
+        let leads_there = |held: &&Held| Some(held.name.link.snapshot) == backup.link().base;
+        let useless = |held: &&Held| held.lost.is_some() || held.in_store.is_none();
+        match self.held.iter().filter(leads_there).find(useless) {
+            Some(Held { in_store: None, shown, .. }) => {
+                error.hint(format!("'{shown}' is in the bucket, but not in this host's store")).hint(RECOVER)
+            }
+            Some(Held { shown, lost, .. }) => {
+                error.hint(format!("'{shown}' is in the store, but {}", lost.as_deref().unwrap_or_default()))
+            }
+            None => error.hint(format!("upload {base} first, or leave out -i for a full backup")),
+        }
+    }
+
+    pub(super) fn base_announced(&self, backup: &Backup, base: Guid) -> Error {
+        let name = backup.base.as_ref().map(|base| base.name.as_str()).unwrap_or_default();
+        let error = Error::refused(format!(
+            "the base {name} is being removed, or a backup that it depends on is: {}",
+            self.removers_of_chain(base)
+        ));
+        error.hint(WHEN_IT_HAS_ENDED).hint(IF_IT_DIED)
+    }
+
+    /// Who is removing the chain to this snapshot, for messages.
+    pub(super) fn removers_of_chain(&self, guid: Guid) -> String {
+        let mut members = self.members(true, None);
+        members.iter_mut().for_each(|member| member.announced = false);
+        let chain = chain::route_to(&members, guid, None).unwrap_or_default();
+        let announced = chain.iter().map(|n| &self.held[*n]).find(|held| !held.announcements.is_empty());
+        announced.map_or("by an unknown host".to_string(), |held| {
+            format!("'{}', by {}", held.shown, self.removers(held))
+        })
+    }
+
+    pub(super) fn removers(&self, held: &Held) -> String {
+        let who = |nonce: &Id| {
+            let key = keys::announcement(self.prefix, &held.name, *nonce);
+            match self.client.get(&key, announcement::MAX_LEN) {
+                Ok(said) => Announcement::describe(&said),
+                Err(failure) if failure.is_missing() => "a host that has ended it since".to_string(),
+                Err(_) => Announcement::describe(b""),
+            }
+        };
+        held.announcements.iter().map(who).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Who removes the copy, or the chain to its base, for messages.
+    pub fn removers_of(&self, name: &CopyName) -> String {
+        match self.place_of(name).map(|n| &self.held[n]) {
+            Some(held) if !held.announcements.is_empty() => {
+                format!("'{}', by {}", held.shown, self.removers(held))
+            }
+            _ => name.link.base.map(|base| self.removers_of_chain(base)).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! May a copy be removed? The rule is `chain.rs`'s; here is what it is asked about, and what is read for that.
+
+use std::collections::HashMap;
+
+use super::{Held, Inventory};
+use crate::chain::{self, Member};
+use crate::copy::{CopyName, Id};
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::names::{Guid, dataset_of};
+use crate::recover::{Why, entry_of};
+use crate::s3::failure::Kind;
+use crate::store::format::State;
+
+impl Inventory<'_> {
+    /// May this copy be removed? `own`: this host's announcement of that.
+    pub fn check_remove(&mut self, name: &CopyName, own: Option<Id>) -> Result<()> {
+        self.check_removal(name, own, chain::check_remove)
+    }
+
+    /// May this upload, whose manifest is in the bucket, be aborted? Its base counts as lost only if the listing says so: a
+    /// manifest that could not be read may be whole for another host.
+    pub fn check_abort(&mut self, name: &CopyName, own: Option<Id>) -> Result<()> {
+        let listed = |held: &Held| Member { link: held.name.link, whole: held.listed, announced: false };
+        let as_listed: Vec<Member> = self.held.iter().map(listed).collect();
+        self.check_removal(name, own, |members, old| chain::check_abort(members, &as_listed, old))
+    }
+
+    fn check_removal(
+        &mut self,
+        name: &CopyName,
+        own: Option<Id>,
+        rule: impl Fn(&[Member], usize) -> std::result::Result<(), Vec<usize>>,
+    ) -> Result<()> {
+        let Some(place) = self.place_of(name) else { return Ok(()) };
+        let own = own.map(|nonce| (name, nonce));
+        self.confirm_route(name.link.snapshot, Some(place), own)?;
+        let members = self.members(false, own);
+        let needed = match rule(&members, place) {
+            Ok(()) => return Ok(()),
+            Err(order) => order,
+        };
+        let mut in_the_way = Vec::new();
+        for n in needed {
+            if !self.stands_alone(&members, n, place)? {
+                in_the_way.push(n);
+            }
+        }
+        let needed = in_the_way;
+        if needed.is_empty() {
+            return Ok(());
+        }
+        let mut message = format!(
+            "'{}' is needed to restore other backups, which would have to go first, in this order:",
+            self.held[place].shown
+        );
+        for held in needed.iter().map(|n| &self.held[*n]) {
+            let note = match held.in_store {
+                _ if held.only_open => {
+                    "  (an upload that is not finished; if no host is working on it, 'zfs2s3 recover -n' shows the \
+                     command that ends it)"
+                        .to_string()
+                }
+                _ if !held.announcements.is_empty() => {
+                    format!("  (being removed by {})", self.removers(held))
+                }
+                Some(State::Removing) => "  (being removed)".to_string(),
+                Some(State::Stored) => String::new(),
+                None => match held.name.id {
+                    Some(id) => format!("  (in the bucket as copy {id}, not in the store)"),
+                    None => "  (in the bucket, not in the store)".to_string(),
+                },
+            };
+            message.push_str(&format!("\n    {}{note}", held.shown));
+        }
+        let error = Error::refused(message).hint("nothing was removed");
+        // the other way to them is being removed
+        let mut quiet = members;
+        quiet.iter_mut().for_each(|member| member.announced = false);
+        let others = chain::route_to(&quiet, name.link.snapshot, Some(place)).unwrap_or_default();
+        match others.iter().map(|n| &self.held[*n]).find(|held| !held.announcements.is_empty()) {
+            Some(held) => Err(error.hint(format!(
+                "another chain to them is being removed: '{}', by {}",
+                held.shown,
+                self.removers(held)
+            ))),
+            None => Err(error),
+        }
+    }
+
+    /// Does this copy, of another dataset or below another prefix, have a chain of its own under its own name? Then it
+    /// does not depend on `place`.
+    fn stands_alone(&mut self, members: &[Member], n: usize, place: usize) -> Result<bool> {
+        let (held, old) = (&self.held[n], &self.held[place]);
+        let dataset = dataset_of(&held.name.name).to_string();
+        let Some(base) = held.name.link.base else { return Ok(false) };
+        if held.in_store.is_some() || dataset == dataset_of(&old.name.name) {
+            return Ok(false);
+        }
+        loop {
+            let mut own = members.to_vec();
+            for (member, other) in own.iter_mut().zip(&self.held) {
+                member.whole = other.lost.is_none() && dataset_of(&other.name.name) == dataset;
+            }
+            let Some(chain) = chain::route_to(&own, base, Some(place)) else { return Ok(false) };
+            let unread: Vec<usize> = chain.into_iter().filter(|n| !self.held[*n].confirmed).collect();
+            if unread.is_empty() {
+                return Ok(true);
+            }
+            for n in unread {
+                self.confirm(n)?;
+            }
+        }
+    }
+
+    /// Does a chain lead to this snapshot, without the copy at `without`? The manifests of those that only the listing knows
+    /// are read for that, as far as they matter.
+    pub(super) fn confirm_route(
+        &mut self,
+        wanted: Guid,
+        without: Option<usize>,
+        own: Option<(&CopyName, Id)>,
+    ) -> Result<bool> {
+        loop {
+            if chain::route_to(&self.members(false, own), wanted, without).is_some() {
+                return Ok(true);
+            }
+            let Some(chain) = chain::route_to(&self.members(true, own), wanted, without) else {
+                return Ok(false);
+            };
+            for n in chain.into_iter().filter(|n| Some(*n) != without) {
+                if !self.held[n].confirmed {
+                    self.confirm(n)?;
+                }
+            }
+        }
+    }
+
+    pub(super) fn confirm(&mut self, n: usize) -> Result<()> {
+        let objects = self.listing.iter().flat_map(|listing| &listing.objects);
+        let stem = keys::stem(self.prefix, &self.held[n].name);
+        let sizes: HashMap<&str, u64> =
+            objects.filter(|o| o.key.starts_with(&stem)).map(|o| (o.key.as_str(), o.size)).collect();
+        let key = keys::manifest(self.prefix, &self.held[n].name);
+        let data = sizes
+            .iter()
+            .filter(|(name, _)| **name != key)
+            .fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
+        let read = match self.client.get_manifest(&key, data, false) {
+            Ok(Ok(checked)) => entry_of(self.prefix, &key, checked.manifest, &sizes).map(|_| ()),
+            Ok(Err(why)) => Err(Why::Wrong(why)),
+            Err(failure) if failure.kind == Kind::Final => Err(Why::Wrong(failure.describe())),
+            Err(failure) => return Err(failure.into()),
+        };
+        let held = &mut self.held[n];
+        held.confirmed = true;
+        match read {
+            Ok(()) => {}
+            Err(Why::OtherPrefix(_)) => held.elsewhere = true,
+            Err(Why::Wrong(why)) => held.lost = Some(format!("its manifest '{key}' cannot be used: {why}")),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! How long a failing request is tried again, and how long it is waited between two tries.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::failure::{Failure, Kind};
+use crate::random;
+use crate::ui::Ui;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often a pause looks up whether the request is still wanted.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
+/// For what nobody stops.
+pub static GO_ON: AtomicBool = AtomicBool::new(false);
+
+/// How long to go on with one request: pauses that double, with jitter, or as long as S3 asks for.
+pub struct Patience<'a> {
+    ui: &'a Ui,
+    limit: Duration,
+    /// Set by the first failure: how long a try takes does not count, for a large part may take an hour.
+    until: Option<Instant>,
+    next: Duration,
+    /// Set when the request is not wanted any more.
+    stop: &'a AtomicBool,
+}
+
+impl<'a> Patience<'a> {
+    pub fn new(ui: &'a Ui, limit: Duration, stop: &'a AtomicBool) -> Self {
+        Patience { ui, limit, until: None, next: FIRST_PAUSE, stop }
+    }
+
+    /// Returns after a pause, or gives the failure back where no further try would help.
+    pub fn pause_after(&mut self, failure: Failure) -> std::result::Result<(), Failure> {
+        if failure.kind != Kind::Transient {
+            return Err(failure);
+        }
+        // 50 to 100 %, so that many threads do not come back together
+        let jitter = 0.5 + random::fraction() / 2.0;
+        let pause = match failure.retry_after {
+            Some(asked) => asked + self.next.mul_f64(jitter),
+            None => self.next.mul_f64(jitter),
+        };
+        let until = *self.until.get_or_insert_with(|| Instant::now() + self.limit);
+        if Instant::now() + pause > until {
+            return Err(failure);
+        }
+        self.ui.retry(&failure.describe(), pause);
+        let end = Instant::now() + pause;
+        while Instant::now() < end {
+            if self.stop.load(Ordering::SeqCst) {
+                return Err(failure);
+            }
+            std::thread::sleep(end.saturating_duration_since(Instant::now()).min(LOOK_UP));
+        }
+        self.next = (self.next * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}
