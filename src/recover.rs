@@ -125,7 +125,13 @@ pub fn compare(store: &Contents, found: Found) -> Difference {
     let (removing, entries): (Vec<Entry>, Vec<Entry>) = entries
         .into_iter()
         .partition(|entry| known.get(&entry.copy()).is_some_and(|known| known.state == State::Removing));
-    difference.to_revive = removing.into_iter().filter(|entry| !announced.contains(&entry.copy())).collect();
+    let python_ones = store.entries.iter().filter(|entry| {
+        let key = keys::python(&entry.backup());
+        entry.state == State::Removing && entry.stream.is_none() && python.contains(&key)
+    });
+    let revived = python_ones.map(|e| Entry { state: State::Stored, removal: None, ..e.clone() });
+    difference.to_revive =
+        removing.into_iter().chain(revived).filter(|entry| !announced.contains(&entry.copy())).collect();
     let (being_removed, entries): (Vec<Entry>, Vec<Entry>) = entries
         .into_iter()
         .partition(|entry| announced.contains(&entry.copy()) && !known.contains_key(&entry.copy()));

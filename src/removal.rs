@@ -111,7 +111,11 @@ impl Removal<'_> {
 /// Takes an announcement back.
 pub fn withdraw(client: &Client, key: &str) -> Result<()> {
     match client.delete(key) {
-        Err(failure) if failure.kind == Kind::Final => Ok(client.put(key, b"")?),
+        Err(failure) if failure.kind == Kind::Final => match client.put(key, b"") {
+            // nothing may be written either, so it was never there
+            Err(_) if matches!(client.head(key), Ok(None)) => Ok(()),
+            put => Ok(put?),
+        },
         deleted => Ok(deleted?),
     }
 }

@@ -128,9 +128,9 @@ fn report_announcements(reader: &Reader, seen: &[Seen], ui: &Ui) {
         ui.warning(&match there.contains(&it.key.copy) {
             true => format!(
                 "the removal of a copy of {name} was announced by {who}, and no backup can build on it until that has \
-                 ended; if it was interrupted, the same 'zfs2s3 remove' on that host continues it; if that host is gone, \
+                 ended; if it was interrupted, the same command on that host continues it, or 'resume_upload' there; if that host is gone, \
                  'zfs2s3 recover -r {}' takes its removals back",
-                quoted(&one_line(&Announcement::host(&said).unwrap_or_default()))
+                quoted(&one_line(&Announcement::host(&said).unwrap_or_else(|| nonce.to_string())))
             ),
             false => format!(
                 "an announcement is left of a removal of {name} by {who}, which is done; if that host is gone: aws s3 rm {url}"

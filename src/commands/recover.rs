@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::leftovers::{self, Seen};
+use super::remove::NO_ID;
 use super::{Context, Reader};
 use crate::announcement::{self, Announcement};
 use crate::cli;
@@ -42,7 +43,10 @@ pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
     let all_was_read = found.unread.is_empty();
     let difference = compare(&reader.store.contents, found);
     report(&difference, &context.ui);
-    let all_is_well = all_was_read && difference.unsound.is_empty() && difference.lost.is_empty();
+    let all_is_well = all_was_read
+        && difference.unsound.is_empty()
+        && difference.lost.is_empty()
+        && difference.announced.is_empty();
     let added = add(context, args, &mut reader, difference);
     match added {
         Ok(()) if !all_is_well => {
@@ -74,14 +78,19 @@ fn take_removals_back(context: &Context, args: &cli::Recover, reader: &Reader) -
     let mut others = Vec::new();
     let mut taken_back = 0;
     for object in reader.client.list_objects(prefix, announcement)? {
-        let said = reader.client.get(&object.key, announcement::MAX_LEN)?;
-        match Announcement::host(&said) {
-            Some(host) if host == *gone => {
-                withdraw(&reader.client, &object.key)?;
-                context.ui.note(&format!("took back an announced removal: '{}'", object.key));
-                taken_back += 1;
-            }
-            host => others.push(host.unwrap_or_else(|| "unknown".to_string())),
+        // one that cannot be read is named by the end of its key
+        let nonce = object.key.rsplit('-').next().unwrap_or_default().to_string();
+        let host = match reader.client.get(&object.key, announcement::MAX_LEN) {
+            Ok(said) => Announcement::host(&said).unwrap_or(nonce),
+            Err(failure) if failure.kind == failure::Kind::Final => nonce,
+            Err(failure) => return Err(failure.into()),
+        };
+        if host == *gone {
+            withdraw(&reader.client, &object.key)?;
+            context.ui.note(&format!("took back an announced removal: '{}'", object.key));
+            taken_back += 1;
+        } else {
+            others.push(host);
         }
     }
     if taken_back == 0 {
@@ -289,13 +298,13 @@ fn report(difference: &Difference, ui: &Ui) {
     for entry in &difference.spare {
         let size = entry.size().map(human_size).unwrap_or_default();
         let what = format!("the bucket has another copy of '{}' ({size})", entry.backup());
-        ui.note(&match entry.id {
-            Some(id) => {
-                let base = entry.base.as_ref().map(|base| format!("-i {} ", base.guid)).unwrap_or_default();
-                format!("{what}; 'zfs2s3 remove -c {id} {base}{}' removes it", entry.snapshot.guid)
-            }
-            None => format!("{what}, stored by an older version"),
-        });
+        let base = entry.base.as_ref().map(|base| format!("-i {} ", base.guid)).unwrap_or_default();
+        let snapshot = match entry.id {
+            Some(id) => format!("{id} {base}{}", entry.snapshot.guid),
+            // of these only the name is different
+            None => format!("{NO_ID} {base}{}", quoted(&entry.snapshot.name)),
+        };
+        ui.note(&format!("{what}; 'zfs2s3 remove -c {snapshot}' removes it"));
     }
     for name in &difference.lost {
         ui.warning(&format!("'{name}' is in the store, but not in the bucket"));

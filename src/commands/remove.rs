@@ -20,7 +20,7 @@ use crate::units::{count, human_size};
 
 pub fn run(context: &Context, args: &cli::Remove) -> Result<()> {
     let wanted = Wanted::parse("remove", &args.snapshot, args.base.as_deref())?;
-    let id = args.copy.as_deref().map(str::parse::<Id>).transpose().map_err(Error::usage)?;
+    let id = args.copy.as_deref().map(parse_id).transpose().map_err(Error::usage)?;
     let _lock = match args.dry_run {
         true => None,
         false => Some(context.lock(&format!("remove {}", args.snapshot))?),
@@ -28,14 +28,22 @@ pub fn run(context: &Context, args: &cli::Remove) -> Result<()> {
     context.refuse_while_pending()?;
     let (store, client) = context.store_and_client()?;
     let copy = match id {
-        Some(id) if store.contents.entries.iter().all(|entry| entry.id != Some(id)) => {
+        Some(id) if !wanted.has_copy(&store.contents, id) => {
             return remove_unknown_copy(context, args, &store, &client, &wanted, id);
         }
         Some(id) => wanted.find_copy(&store.contents, id)?,
         None => wanted.find_to_remove(&store.contents)?,
     };
-    remove_stored(context, args, store, &client, copy)
+    remove_stored(context, args, store, &client, copy, id.is_some())
 }
+
+/// `none`: the copy whose keys have no ID.
+fn parse_id(text: &str) -> std::result::Result<Option<Id>, String> {
+    if text == NO_ID { Ok(None) } else { text.parse().map(Some) }
+}
+
+/// How a copy without an ID is named.
+pub const NO_ID: &str = "none";
 
 /// One that the store knows.
 fn remove_stored(
@@ -44,6 +52,7 @@ fn remove_stored(
     mut store: Store,
     client: &Client,
     at: usize,
+    only_if_spare: bool,
 ) -> Result<()> {
     let entry = store.contents.entries[at].clone();
     let copy = entry.copy();
@@ -97,6 +106,11 @@ fn remove_stored(
         drop(inventory);
         return give_way(context, args, &mut store, client, at, is_whole, error);
     }
+    if only_if_spare && is_whole && !inventory.has_another_copy(&copy).map_err(continues)? {
+        drop(inventory);
+        let error = last_copy(&entry.backup().to_string()).hint("without -c, the backup is removed");
+        return give_way(context, args, &mut store, client, at, true, error);
+    }
     let (seen, announcements) = inventory.objects_of(&copy);
     let mut objects = keys.clone();
     objects.extend(seen.into_iter().filter(|key| !keys.contains(key)));
@@ -117,6 +131,10 @@ fn remove_stored(
         context.ui.note(&format!("another copy of '{}' stays stored", entry.backup()));
     }
     Ok(())
+}
+
+fn last_copy(shown: &str) -> Error {
+    Error::refused(format!("'{shown}' is the last copy of that backup, or the others are being removed"))
 }
 
 /// The removal is not to be: what is whole is called stored again, and its announcement is taken back. What is not whole any
@@ -160,24 +178,29 @@ fn remove_unknown_copy(
     store: &Store,
     client: &Client,
     wanted: &Wanted,
-    id: Id,
+    id: Option<Id>,
 ) -> Result<()> {
+    let shown = id.map_or(NO_ID.to_string(), |id| id.to_string());
     let first = Inventory::read(client, &store.contents, &context.ui, Uploads::NotAsked)?;
     let Some(listing) = first.listing() else {
         return Err(Error::failed(format!(
-            "copy {id} is not in the store, and the bucket may not be listed"
+            "copy {shown} is not in the store, and the bucket may not be listed"
         )));
     };
     let copies =
         listing.objects.iter().filter_map(|o| Some(keys::parse(&store.contents.prefix, &o.key)?.copy));
-    let found: Vec<CopyName> = copies.filter(|copy| copy.id == Some(id)).collect();
+    let found: Vec<CopyName> = copies.filter(|copy| copy.id == id).collect();
     let Some(copy) = found.into_iter().find(|copy| wanted.is_copy(&store.contents, copy)) else {
-        return Err(Error::failed(format!("the bucket has no copy {id} of that backup"))
+        return Err(Error::failed(format!("the bucket has no copy {shown} of that backup"))
             .hint("'zfs2s3 recover -n' names the copies"));
     };
     let mut first = first;
+    if first.is_elsewhere(&copy)? {
+        return Err(Error::refused(format!("copy {shown} belongs to a store of another prefix"))
+            .hint("remove it with that ZFS2S3_PREFIX"));
+    }
     first.check_remove(&copy, None)?;
-    let shown = format!("copy {id} of {}", copy.name);
+    let shown = format!("copy {shown} of {}", copy.name);
     if args.dry_run {
         let (objects, _) = first.objects_of(&copy);
         let lines: String =
@@ -197,10 +220,8 @@ fn remove_unknown_copy(
     }
     // what is left of a copy that is not whole is no backup
     if inventory.is_whole(&copy) && !inventory.has_another_copy(&copy)? {
-        let error = Error::refused(format!(
-            "{shown} is the last copy of that backup, or the others are being removed"
-        ))
-        .hint("'zfs2s3 recover -m' takes it into the store; then 'zfs2s3 remove' removes the backup");
+        let error = last_copy(&shown)
+            .hint("'zfs2s3 recover -m' takes it into the store; then 'zfs2s3 remove' removes the backup");
         return Err(removal.give_way(error));
     }
     let (objects, announcements) = inventory.objects_of(&copy);

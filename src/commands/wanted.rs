@@ -134,20 +134,33 @@ impl<'a> Wanted<'a> {
     }
 
     /// The copy with this ID, by its place in the store.
-    pub fn find_copy(&self, contents: &Contents, id: Id) -> Result<usize> {
-        let is_it = |entry: &Entry| {
-            entry.id == Some(id) && self.snapshot.is(&entry.snapshot) && self.base_is(contents, entry)
-        };
-        contents.entries.iter().position(is_it).ok_or_else(|| {
-            Error::failed(format!("copy {id} is not one of that backup"))
-                .hint("'zfs2s3 list -j' shows the copies")
+    pub fn find_copy(&self, contents: &Contents, id: Option<Id>) -> Result<usize> {
+        self.place_of_copy(contents, id).ok_or_else(|| {
+            Error::failed("that copy is not one of that backup").hint("'zfs2s3 list -j' shows the copies")
         })
+    }
+
+    /// Does the store have it?
+    pub fn has_copy(&self, contents: &Contents, id: Option<Id>) -> bool {
+        self.place_of_copy(contents, id).is_some()
+    }
+
+    fn place_of_copy(&self, contents: &Contents, id: Option<Id>) -> Option<usize> {
+        // without an ID only the name tells copies apart
+        let by_name = matches!(self.snapshot, Which::Name(_));
+        let is_it = |entry: &Entry| {
+            entry.id == id
+                && (id.is_some() || by_name)
+                && self.snapshot.is(&entry.snapshot)
+                && self.base_is(contents, entry)
+        };
+        contents.entries.iter().position(is_it)
     }
 
     /// Is this copy, of which only its key is known, one of the backup that is meant?
     pub fn is_copy(&self, contents: &Contents, copy: &CopyName) -> bool {
         let snapshot = match &self.snapshot {
-            Which::Guid(guid) => *guid == copy.link.snapshot,
+            Which::Guid(guid) => *guid == copy.link.snapshot && copy.id.is_some(),
             Which::Name(name) => *name == copy.name,
         };
         let base = match (&self.base, copy.link.base) {

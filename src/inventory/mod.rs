@@ -71,7 +71,7 @@ impl<'a> Inventory<'a> {
                 None => (entry.state == State::Removing).then(|| "it is being removed".to_string()),
             };
             held.push(Held {
-                gone: entry.state == State::Removing && seen.is_none(),
+                gone: entry.state == State::Removing && seen.is_none() && lost.is_some(),
                 listed: lost.is_none(),
                 only_open: false,
                 shown: entry.backup().to_string(),
@@ -221,6 +221,15 @@ impl<'a> Inventory<'a> {
         let mut members = self.members(false, None);
         members[own].whole &= there;
         Ok(chain::settle(&members, own))
+    }
+
+    /// Does this copy belong to a store of another prefix?
+    pub fn is_elsewhere(&mut self, name: &CopyName) -> Result<bool> {
+        let Some(n) = self.place_of(name) else { return Ok(false) };
+        if !self.held[n].confirmed && self.held[n].lost.is_none() {
+            self.confirm(n)?;
+        }
+        Ok(self.held[n].elsewhere)
     }
 
     /// Is there another copy of the same backup that can be restored, and that nobody removes?

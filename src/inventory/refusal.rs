@@ -12,7 +12,7 @@ use crate::names::Guid;
 const RECOVER: &str = "'zfs2s3 recover -m' adds to the store what is in the bucket";
 
 pub const WHEN_IT_HAS_ENDED: &str = "run the same command again when that removal has ended";
-pub const IF_IT_DIED: &str = "if it was interrupted, the same 'zfs2s3 remove' on that host continues it; if that host is gone, \
+pub const IF_IT_DIED: &str = "if it was interrupted, the same command on that host continues it, or 'resume_upload' there; if that host is gone, \
                               'zfs2s3 recover -r HOST' takes its removals back";
 
 impl Inventory<'_> {

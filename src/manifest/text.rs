@@ -21,6 +21,8 @@ const MAX_TEXT: usize = 4 << 20;
 /// `[`, `{` and `,`. Nested brackets cost a YAML parser the square of their number, and each item costs memory.
 const MAX_BRACKETS: usize = 10_000;
 
+const TOO_MUCH: &str = "it has more structure than a manifest can need";
+
 /// Room for the text of a manifest. Bytes.
 pub fn estimated_len(chunks: u64, segments: u64) -> usize {
     (4096 + 71 * chunks + 4096 * segments) as usize
@@ -108,6 +110,10 @@ impl Reader {
             Some(above) if indentation > above => self.add_chunk(rest.parse()?),
             _ if rest == CHUNKS => {
                 self.in_chunks = Some(indentation);
+                self.lines += 1;
+                if self.lines > MAX_LINES {
+                    return Err(TOO_MUCH.to_string());
+                }
                 self.counts.push(0);
                 self.chunks.push(Vec::new());
             }
@@ -135,7 +141,7 @@ impl Reader {
         self.lines += 1;
         self.brackets += line.bytes().filter(|b| matches!(b, b'[' | b'{' | b',')).count();
         if self.lines > MAX_LINES || self.text.len() + line.len() > MAX_TEXT || self.brackets > MAX_BRACKETS {
-            return Err("it has more structure than a manifest can need".to_string());
+            return Err(TOO_MUCH.to_string());
         }
         check_line(rest)?;
         self.text.push_str(line);
@@ -185,10 +191,14 @@ fn check_line(rest: &str) -> Result<(), String> {
         items.is_some_and(|items| !items.contains(['[', ']', '{', '}', '&', '*']))
     };
     let is_odd = |text: &str| {
-        text.starts_with(['[', '{', '&', '*', '!', '|', '>', '%', '@', '`', '?', '\t'])
-            && !is_plain_list(text)
+        text.starts_with(['[', '{', '&', '*', '!', '|', '>', '%', '@', '`', '\t']) && !is_plain_list(text)
     };
-    let is_nested = item == "-" || item.starts_with("- ") || (item.is_empty() && !rest.is_empty());
+    let is_nested = matches!(item, "-" | "?")
+        || value == "?"
+        || item.starts_with("? ")
+        || value.starts_with("? ")
+        || item.starts_with("- ")
+        || (item.is_empty() && !rest.is_empty());
     if is_nested || is_odd(item) || is_odd(value) {
         return Err("it has structure that no manifest has".to_string());
     }
@@ -332,6 +342,30 @@ stream:
         for end in 0..good.len() - 1 {
             assert!(read(&good[..end]).is_err(), "cut at byte {end}");
         }
+    }
+
+    #[test]
+    fn keys_and_names_with_all_that_a_prefix_may_have() {
+        for prefix in [
+            "?x/", "-x/", "a: b/", "[x]/", "&x/", "*x/", "!x/", "%x/", "@x/", "#x/", "'x\"/", "ä ö/",
+            "x,y{z}/",
+        ] {
+            let mut manifest = example();
+            manifest.host = Some(prefix.to_string());
+            for segment in &mut manifest.stream.segments {
+                segment.key = format!("{prefix}{}", segment.key);
+                segment.etag = prefix.to_string();
+            }
+            let read = read(&written(&manifest));
+            assert_eq!(read.map(|checked| checked.manifest), Ok(manifest), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn lists_of_chunks_without_end_are_refused() {
+        let mut reader = Reader::new(false);
+        let refused = (0..30_000).any(|_| reader.push(b"chunks: |\n").is_err());
+        assert!(refused && reader.counts.len() <= MAX_LINES);
     }
 
     /// A mebibyte of each, as whoever may write to the bucket could put it there.

@@ -38,12 +38,21 @@ impl Upload {
             Err(error) if error.status == Status::Failed && self.may_not_delete(intent)? => {
                 self.end_uploads(intent, &overview)?;
                 self.forget(progress, intent)?;
-                let stem = keys::stem(&intent.prefix, &copy);
-                Err(error.hint(format!(
-                    "the upload is not pending any more, but what it has stored is still there: s3://{}/{stem}*; \
-                     remove it with credentials that may delete",
-                    intent.bucket
-                )))
+                let error =
+                    error.hint("the upload is not pending any more, but what it has stored is still there");
+                let manifest = keys::manifest(&intent.prefix, &copy);
+                // other hosts may build on it from now on
+                Err(match self.client.head_if_allowed(&manifest)? {
+                    Some(_) => error.hint(
+                        "it is a complete backup: 'zfs2s3 recover -m' adds it to the store; with credentials that may \
+                         delete, 'zfs2s3 remove' removes it then",
+                    ),
+                    None => error.hint(format!(
+                        "it is not complete, and may be deleted with other credentials: s3://{}/{}*",
+                        intent.bucket,
+                        keys::stem(&intent.prefix, &copy)
+                    )),
+                })
             }
             deleted => {
                 deleted?;

@@ -52,8 +52,13 @@ impl Upload {
             self.transfer(&progress, overview, known).and_then(|end| self.finish(progress, &intent, &end));
         match result {
             Err(error) if error.status != Status::TryAgain && self.stored_nothing() => {
-                self.abandon(&intent).map_err(|second| pending(error_with(&error, &second)))?;
-                Err(error)
+                match self.abandon(&intent) {
+                    Ok(()) => Err(error),
+                    Err(second) => {
+                        let both = error_with(&error, second);
+                        Err(if self.folder.progress().exists() { pending(both) } else { both })
+                    }
+                }
             }
             result => result.map_err(pending),
         }
@@ -183,8 +188,8 @@ fn pending(error: Error) -> Error {
     }
 }
 
-fn error_with(error: &Error, second: &Error) -> Error {
+fn error_with(error: &Error, second: Error) -> Error {
     let mut both = Error::failed(format!("{error}; and cleaning up: {second}"));
-    both.hints = error.hints.clone();
+    both.hints = error.hints.iter().cloned().chain(second.hints).collect();
     both
 }

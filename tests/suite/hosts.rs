@@ -334,7 +334,13 @@ fn unexplained(it: &Ended) -> Option<String> {
     let any = |words: &[&str]| words.iter().any(|word| it.said.contains(word));
     let fine = match it.status {
         0 | -9 => true,
-        1 => any(&["is stored", "no full backup", "no such incremental backup", "recover -m"]),
+        1 => any(&[
+            "is stored",
+            "but being removed: it is not added",
+            "no full backup",
+            "no such incremental backup",
+            "recover -m",
+        ]),
         3 => any(&[
             "is needed to restore other backups",
             "is stored already",

@@ -47,6 +47,24 @@ fn its_backups_are_listed_restored_built_on_and_removed() {
 }
 
 #[test]
+fn a_copy_without_an_id_can_be_removed_beside_another() {
+    let host = older();
+    let older_keys = host.s3.state().keys().len();
+    // as another host stores it at the same time
+    let (data, manifest) = (key(S1.0, S1.1, None), key(S1.0, S1.1, None).replace(".zfs", ".yml"));
+    let first = [&data, &manifest].map(|key| host.s3.state().take(key).unwrap());
+    host.ok("upload tank/src@s1");
+    host.s3.state().objects.extend(first);
+    let said = host.ok("recover").stderr;
+    assert!(said.contains("'zfs2s3 remove -c none tank/src@s1' removes it"), "{said}");
+    host.fails(1, &format!("remove -c none {}", S1.1));
+    host.ok("remove -c none tank/src@s1");
+    assert_eq!(host.s3.state().keys().len(), older_keys);
+    host.ok("restore tank/src@s2 tank/new");
+    host.assert_clean();
+}
+
+#[test]
 fn its_store_is_rebuilt_from_its_bucket() {
     let host = older();
     let before = host.store_text();

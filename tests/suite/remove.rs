@@ -308,7 +308,7 @@ fn an_interrupted_removal_can_be_taken_back() {
     // by another host, whose user knows that the first one is gone
     let mut host = killed();
     host.set("XDG_DATA_HOME", host.home().join("other").to_str().unwrap());
-    let said = host.ok("recover").stderr;
+    let said = host.fails(1, "recover");
     assert!(said.contains("the removal of a copy of tank/a@4 was announced by host '"), "{said}");
     assert!(
         said.contains("'-i tank/a@3 tank/a@4' is in the bucket, but being removed: it is not added"),
@@ -317,7 +317,7 @@ fn an_interrupted_removal_can_be_taken_back() {
     assert_eq!(host.listed().len(), 3);
     let said = host.fails(3, "upload -i @4 tank/a@5");
     assert!(said.contains("recover -"), "{said}");
-    host.ok("recover -m");
+    host.fails(1, "recover -m");
     assert_eq!(host.listed().len(), 3, "-m is not enough");
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_string();
     let said = host.fails(1, "recover -m -r elsewhere");
@@ -373,6 +373,9 @@ fn a_backup_is_lost_only_with_its_last_copy() {
     let said = host.fails(3, &format!("remove -c {last} -i 1 2"));
     assert!(said.contains("is the last copy of that backup"), "{said}");
     host.write_data("stored_snapshots.yml", &store);
+    let said = host.fails(3, &format!("remove -c {last} -i 1 2"));
+    assert!(said.contains("is the last copy of that backup"), "{said}");
+    assert_eq!(host.listed().len(), 2);
 }
 
 #[test]
@@ -429,4 +432,33 @@ fn an_announcement_that_is_refused_changes_nothing() {
     assert!(said.contains("403 QuotaExceeded"), "{said}");
     assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
     host.assert_clean();
+}
+
+/// The Python tool's objects have no keys that others could read, but they are routes like any other.
+#[test]
+fn a_python_backup_whose_removal_was_interrupted_still_depends_on_its_base() {
+    let host = Host::with_real_streams();
+    host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
+    host.s3.state().put_exactly("tank/src@s1", &crate::support::real("full.zfs"));
+    host.s3.state().put_exactly("tank/src@s2 <- tank/src@s1", &crate::support::real("incr.zfs"));
+    host.s3.fault("PutObject", 0, 1, Act::KillBefore);
+    host.run("remove -i @s1 tank/src@s2").expect(-9);
+    host.s3.no_more_faults();
+    host.fails(3, "remove tank/src@s1");
+    host.ok("recover -m");
+    assert_eq!(host.listed().len(), 2);
+    assert!(host.listed().iter().all(|line| line.ends_with(" stored")));
+    host.ok("remove -i @s1 tank/src@s2");
+    host.ok("remove tank/src@s1");
+    host.assert_clean();
+}
+
+/// A profile with too few permissions.
+#[test]
+fn read_only_credentials_leave_everything_as_it_was() {
+    let host = month();
+    host.s3.state().powers.may_delete = false;
+    host.s3.fault("PutObject", 0, 1000, Act::Status(403, "AccessDenied"));
+    host.fails(1, "remove -i @3 tank/a@4");
+    assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
 }

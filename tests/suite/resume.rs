@@ -591,6 +591,8 @@ fn an_upload_can_be_ended_where_nothing_may_be_deleted() {
         let said = host.fails(1, "abort_upload");
         assert!(said.contains("403 AccessDenied") && said.contains("is not pending any more"), "{said}");
         assert!(said.contains("tank/a@1/0000000000000001-full-"), "{said}");
+        let complete = host.s3.state().keys().iter().any(|key| key.ends_with(".yml"));
+        assert_eq!(said.contains("it is a complete backup: 'zfs2s3 recover -m'"), complete, "{said}");
         assert_eq!(host.holds(), "");
         host.ok("upload tank/a@2");
     }
