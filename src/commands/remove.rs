@@ -28,10 +28,10 @@ pub fn run(context: &Context, args: &cli::Remove) -> Result<()> {
     context.refuse_while_pending()?;
     let (store, client) = context.store_and_client()?;
     let copy = match id {
-        Some(id) if !wanted.has_copy(&store.contents, id) => {
-            return remove_unknown_copy(context, args, &store, &client, &wanted, id);
-        }
-        Some(id) => wanted.find_copy(&store.contents, id)?,
+        Some(id) => match wanted.find_copy(&store.contents, id) {
+            Some(at) => at,
+            None => return remove_unknown_copy(context, args, &store, &client, &wanted, id),
+        },
         None => wanted.find_to_remove(&store.contents)?,
     };
     remove_stored(context, args, store, &client, copy, id.is_some())

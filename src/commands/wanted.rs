@@ -133,19 +133,8 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// The copy with this ID, by its place in the store.
-    pub fn find_copy(&self, contents: &Contents, id: Option<Id>) -> Result<usize> {
-        self.place_of_copy(contents, id).ok_or_else(|| {
-            Error::failed("that copy is not one of that backup").hint("'zfs2s3 list -j' shows the copies")
-        })
-    }
-
-    /// Does the store have it?
-    pub fn has_copy(&self, contents: &Contents, id: Option<Id>) -> bool {
-        self.place_of_copy(contents, id).is_some()
-    }
-
-    fn place_of_copy(&self, contents: &Contents, id: Option<Id>) -> Option<usize> {
+    /// The copy with this ID, by its place in the store, if the store has it.
+    pub fn find_copy(&self, contents: &Contents, id: Option<Id>) -> Option<usize> {
         // without an ID only the name tells copies apart
         let by_name = matches!(self.snapshot, Which::Name(_));
         let is_it = |entry: &Entry| {

@@ -128,16 +128,14 @@ impl<'a> Inventory<'a> {
     pub fn objects_of(&self, name: &CopyName) -> (Vec<String>, Vec<String>) {
         let stem = keys::stem(self.prefix, name);
         let objects = self.listing.iter().flat_map(|listing| &listing.objects);
-        let mut keys: Vec<(Option<Kind>, String)> = objects
+        let mut keys: Vec<(Kind, String)> = objects
             .filter(|object| object.key.starts_with(&stem))
-            .filter_map(|object| {
-                Some((Some(keys::parse(self.prefix, &object.key)?.kind), object.key.clone()))
-            })
+            .filter_map(|object| Some((keys::parse(self.prefix, &object.key)?.kind, object.key.clone())))
             .collect();
-        keys.sort_by_key(|(kind, _)| *kind != Some(Kind::Manifest));
-        let is_announcement = |(kind, _): &(Option<Kind>, String)| matches!(kind, Some(Kind::Removing(_)));
-        let (announcements, data): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_announcement);
-        let bare = |keys: Vec<(Option<Kind>, String)>| keys.into_iter().map(|(_, key)| key).collect();
+        keys.sort_by_key(|(kind, _)| *kind != Kind::Manifest);
+        let (announcements, data): (Vec<_>, Vec<_>) =
+            keys.into_iter().partition(|(kind, _)| matches!(kind, Kind::Removing(_)));
+        let bare = |keys: Vec<(Kind, String)>| keys.into_iter().map(|(_, key)| key).collect();
         (bare(data), bare(announcements))
     }
 
