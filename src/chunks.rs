@@ -11,7 +11,7 @@ use crate::units::human_size;
 pub const MIN_CHUNK: u64 = 5 << 20;
 pub const MAX_CHUNK: u64 = 5 << 30;
 pub const DEFAULT_CHUNK: u64 = 16 << 20;
-const MAX_PARTS: u64 = 10_000;
+pub const MAX_PARTS: u64 = 10_000;
 const MAX_OBJECT: u64 = 5 << 40;
 
 /// How one stream is cut. It never changes while a backup is being stored.
@@ -38,8 +38,12 @@ impl Cut {
                 "a chunk of {chunk_size} bytes is out of S3's limits for a part, {min} to {max}"
             ));
         }
-        let parts = MAX_PARTS.min(MAX_OBJECT / chunk_size);
-        Ok(Cut { chunk_size, parts_per_segment: parts as u16 })
+        Ok(Self::of(chunk_size, None))
+    }
+    /// As many parts as S3 allows, or as `parts` says.
+    pub fn of(chunk_size: u64, parts: Option<u16>) -> Self {
+        let most = MAX_PARTS.min(MAX_OBJECT / chunk_size.max(1)).max(1) as u16;
+        Cut { chunk_size, parts_per_segment: parts.map_or(most, |parts| parts.min(most)) }
     }
     /// The place of the chunk with this index, from 0 on.
     pub fn place(&self, index: u64) -> Place {

@@ -11,6 +11,19 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(5);
 
+/// Where administrators' programs are, in none of which cron looks.
+const SBIN: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin";
+
+/// The PATH that helpers are looked for in.
+pub fn search_path() -> String {
+    extended(&std::env::var("PATH").unwrap_or_default())
+}
+
+/// An empty element would be the current folder.
+fn extended(path: &str) -> String {
+    path.split(':').chain(SBIN.split(':')).filter(|folder| !folder.is_empty()).collect::<Vec<_>>().join(":")
+}
+
 /// What a thread reads from a pipe, as far as it has come.
 pub struct Collected {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -86,6 +99,12 @@ mod tests {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", line]);
         command
+    }
+
+    #[test]
+    fn an_empty_path_is_not_the_current_folder() {
+        assert_eq!(extended(""), SBIN);
+        assert_eq!(extended(":/opt/bin::/bin:"), format!("/opt/bin:/bin:{SBIN}"));
     }
 
     #[test]

@@ -21,6 +21,18 @@ impl Utc {
     pub fn date_time(self) -> OffsetDateTime {
         self.0
     }
+    /// As RFC 3339 or ISO 8601 write it: `+0000` and `+00:00` are the same, and the seconds may have a fraction.
+    pub fn lenient(text: &str) -> Result<Self, String> {
+        let bytes = text.as_bytes();
+        let mut text = text.trim().replacen(' ', "T", 1);
+        // an offset without its colon
+        if let Some(at) = bytes.len().checked_sub(5).filter(|at| matches!(bytes[*at], b'+' | b'-'))
+            && bytes[at + 1..].iter().all(u8::is_ascii_digit)
+        {
+            text.insert(at + 3, ':');
+        }
+        Utc::try_from(text)
+    }
     /// `2026-11-23 16:32`, for tables.
     pub fn to_minute(self) -> String {
         self.to_string().replacen('T', " ", 1).chars().take(16).collect()
@@ -59,6 +71,10 @@ mod tests {
         assert_eq!(utc.to_string(), "2026-11-23T16:32:35Z");
         assert_eq!(utc.to_minute(), "2026-11-23 16:32");
         assert_eq!(utc.unix_seconds(), 1_795_451_555);
+        for text in ["2026-11-23T16:32:35+0000", "2026-11-23T17:32:35+0100", "2026-11-23T16:32:35.123456Z"] {
+            assert_eq!(Utc::lenient(text).unwrap().unix_seconds(), utc.unix_seconds(), "{text}");
+        }
+        assert!(Utc::lenient("soon-0000").is_err() && Utc::lenient("").is_err());
         for bad in
             ["yesterday", "9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00+01:00", "0000-06-01T00:00:00Z"]
         {

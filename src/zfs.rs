@@ -10,8 +10,6 @@ use crate::process::{self, Collected, Output};
 use crate::send_flags::{Flags, embeds_well, flags};
 use crate::shell::quoted;
 
-/// cron's PATH has none of these.
-const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 /// How much of zfs's stderr is kept: its end.
 const STDERR_KEPT: usize = 4096;
 /// What to do about a receive that has kept its part.
@@ -182,8 +180,7 @@ impl Zfs {
         let mut words = self.words.iter();
         let program = words.next().map_or("zfs", String::as_str);
         let mut command = Command::new(program);
-        let path = search_path(&std::env::var("PATH").unwrap_or_default());
-        command.env("PATH", path).env("LC_ALL", "C");
+        command.env("PATH", process::search_path()).env("LC_ALL", "C");
         command.args(words);
         // ssh hands its words to a shell on the other side
         let by_shell = program.rsplit('/').next() == Some("ssh");
@@ -195,11 +192,6 @@ impl Zfs {
         Error::failed(format!("cannot run '{}': {e}", self.words.join(" ")))
             .hint("set ZFS2S3_ZFS to the command, such as /sbin/zfs or 'ssh nas zfs'")
     }
-}
-
-/// An empty element would be the current folder.
-fn search_path(path: &str) -> String {
-    path.split(':').chain(SBIN.split(':')).filter(|folder| !folder.is_empty()).collect::<Vec<_>>().join(":")
 }
 
 fn send_command(backup: &Backup, flags: &[String]) -> Vec<String> {
@@ -306,16 +298,5 @@ impl Drop for Receive {
         drop(self.stdin.take());
         // it writes down how far it has come
         let _ = self.process.child.wait();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_path_is_not_the_current_folder() {
-        assert_eq!(search_path(""), SBIN);
-        assert_eq!(search_path(":/usr/bin::/bin:"), format!("/usr/bin:/bin:{SBIN}"));
     }
 }

@@ -79,9 +79,7 @@ impl Context {
     }
 
     fn remote(&self) -> Result<Remote> {
-        let remote = Remote::new(&self.env, &self.local)?;
-        remote.warnings.iter().for_each(|warning| self.ui.warning(warning));
-        Ok(remote)
+        Remote::new(&self.env, &self.local)
     }
 
     pub fn store_and_client(&self) -> Result<(Store, Client)> {
@@ -146,9 +144,11 @@ impl Context {
     pub fn upload(&self) -> Result<Upload> {
         let remote = self.remote()?;
         let (jobs, endpoint) = (remote.jobs, remote.endpoint.url.clone());
+        let region = remote.endpoint.region.to_string();
         let store = self.store_of(&remote)?;
         Ok(Upload {
             endpoint,
+            region,
             folder: self.folder.clone(),
             store,
             client: Client::new(remote, Arc::clone(&self.ui))?,

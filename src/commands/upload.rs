@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::backup::Backup;
+use crate::chunks::Cut;
 use crate::cli;
 use crate::config;
 use crate::copy::{CopyName, Id};
@@ -31,18 +32,24 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
     context.refuse_while_pending()?;
     let upload = context.upload()?;
     let backup = find(&upload.zfs, &snapshot, base.as_ref())?;
-    let id = {
+    let id = random::id();
+    {
         let inventory =
             Inventory::read(&upload.client, &upload.store.contents, &context.ui, Uploads::NotAsked)?;
         inventory.check_upload(&backup)?;
+        if inventory.listing().is_some() {
+            // S3 would say so only when all is sent
+            let manifest = keys::manifest(&context.local.prefix, &copy_of(&backup, id));
+            upload.client.check_may_read(&manifest)?;
+        }
         inventory.notes(&backup).iter().for_each(|note| context.ui.note(note));
         for name in inventory.unrecoverable() {
             context.ui.warning(&format!(
                 "'{name}' cannot be restored: its data, or those it depends on, are not in the bucket"
             ));
         }
-        random::id()
-    };
+    }
+    let cut = how.chunking.cut(&upload.endpoint);
     let send_args = upload.zfs.send_flags(&backup.snapshot.name)?.words();
     let estimate = match upload.zfs.estimate(&backup, &send_args) {
         Ok(size) => Some(size),
@@ -51,7 +58,7 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
         Err(error) => return Err(error),
     };
     if args.dry_run {
-        return context.ui.data(&dry_run_text(context, &backup, id, &how, estimate));
+        return context.ui.data(&dry_run_text(context, &backup, id, &how.storage_class, cut, estimate));
     }
     let endpoint = upload.endpoint.clone();
     upload.begin(Intent {
@@ -64,7 +71,7 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
         base: backup.base,
         id: Some(id),
         host: Some(host::name()),
-        cut: how.cut,
+        cut,
         storage_class: how.storage_class,
         send_args,
         estimate,
@@ -84,21 +91,26 @@ fn find(zfs: &Zfs, snapshot: &SnapshotName, base: Option<&BaseName>) -> Result<B
     Ok(Backup { snapshot: found.point, base: Some(older.point) })
 }
 
+fn copy_of(backup: &Backup, id: Id) -> CopyName {
+    CopyName { name: backup.snapshot.name.clone(), link: backup.link(), id: Some(id) }
+}
+
 fn dry_run_text(
     context: &Context,
     backup: &Backup,
     id: Id,
-    how: &config::Upload,
+    storage_class: &str,
+    cut: Cut,
     estimate: Option<u64>,
 ) -> String {
     let local = &context.local;
-    let copy = CopyName { name: backup.snapshot.name.clone(), link: backup.link(), id: Some(id) };
+    let copy = copy_of(backup, id);
     let size = match estimate {
         Some(bytes) => format!(
             "about {bytes} bytes ({}, {} of {})",
             human_size(bytes),
-            count(how.cut.chunks_of(bytes), "part"),
-            human_size(how.cut.chunk_size)
+            count(cut.chunks_of(bytes), "part"),
+            human_size(cut.chunk_size)
         ),
         None => "unknown until it is sent".to_string(),
     };
@@ -108,6 +120,6 @@ fn dry_run_text(
         backup.snapshot.guid,
         local.bucket,
         keys::segment(&local.prefix, &copy, 1),
-        how.storage_class
+        storage_class
     )
 }

@@ -1,6 +1,6 @@
 //! Credentials: where they come from, and getting them again before they run out.
 //!
-//! In the order of AWS's own tools: the variables; a profile with keys; its `credential_process`; and for all that is more
+//! In the order of AWS's own tools: the variables; a web identity, or an assumed role; a profile with keys; its `credential_process`; and for all that is more
 //! than that (SSO, assumed roles, instance roles) what `aws configure export-credentials` says, since the users have the AWS
 //! tools. <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html>
 
@@ -59,7 +59,10 @@ impl Source {
         {
             return Source::fixed(access, secret, env.get("AWS_SESSION_TOKEN"));
         }
-        if AWS_TOOL_SETTINGS.iter().any(|key| profile.secret(key).is_some()) {
+        // a pod's or a CI job's identity
+        let is_web_identity =
+            env.get("AWS_ROLE_ARN").is_some() && env.get("AWS_WEB_IDENTITY_TOKEN_FILE").is_some();
+        if is_web_identity || AWS_TOOL_SETTINGS.iter().any(|key| profile.secret(key).is_some()) {
             return Source::AwsTool;
         }
         if let (Some(access), Some(secret)) =
@@ -96,6 +99,7 @@ impl Source {
             }
             Source::AwsTool => {
                 let mut command = Command::new("aws");
+                command.env("PATH", process::search_path());
                 command.args(["configure", "export-credentials", "--format", "process"]);
                 run(&mut command, "'aws configure export-credentials'", limit).map_err(|why| {
                     Error::failed(format!("no credentials: {why}")).hint(
@@ -148,7 +152,7 @@ fn parse(json: &[u8]) -> std::result::Result<Keys, String> {
         session_token: reply.session_token.filter(|token| !token.is_empty()),
         expires: reply
             .expiration
-            .map(Utc::try_from)
+            .map(|text| Utc::lenient(&text))
             .transpose()
             .map_err(|_| "its Expiration is no time".to_string())?,
     })
@@ -169,6 +173,10 @@ mod tests {
         assert_eq!((keys.access_key.as_str(), keys.session_token.as_deref()), ("a", Some("t")));
         let half = Env::of(&[("AWS_ACCESS_KEY_ID", "a")]);
         assert_eq!(Source::new(&half, &Profile::default()), Source::AwsTool);
+        let keys = Profile::of_credentials(&[("aws_access_key_id", "OLD"), ("aws_secret_access_key", "OLD")]);
+        assert!(matches!(Source::new(&half, &keys), Source::Fixed(_)));
+        let web = Env::of(&[("AWS_ROLE_ARN", "arn:…"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")]);
+        assert_eq!(Source::new(&web, &keys), Source::AwsTool, "not the old keys");
     }
 
     #[test]
@@ -188,6 +196,11 @@ mod tests {
         assert_eq!(
             (keys.session_token, keys.expires.map(|t| t.to_string())),
             (None, Some("2026-11-23T17:00:00Z".into()))
+        );
+        let python = br#"{"Version":1,"AccessKeyId":"a","SecretAccessKey":"s","Expiration":"2026-11-23T18:00:00+0100"}"#;
+        assert_eq!(
+            parse(python).unwrap().expires.map(|t| t.to_string()),
+            Some("2026-11-23T17:00:00Z".into())
         );
         for bad in [
             "",

@@ -1,7 +1,8 @@
 //! Where S3 is: region, URL and addressing. Pure.
 //!
-//! AWS is addressed by virtual host (`https://bucket.s3.region.amazonaws.com`), every other endpoint by path. A name without
-//! scheme means https, but for this very host; http:// to elsewhere is used only where the user wrote it.
+//! AWS is addressed by virtual host (`https://bucket.s3.region.amazonaws.com`), every other endpoint by path, unless the user or
+//! the profile says how. A name without scheme means https, but for this very host; http:// to elsewhere is used only where
+//! the user wrote it.
 
 use rust_s3::creds::Credentials;
 use rust_s3::{Bucket, Region};
@@ -19,6 +20,7 @@ pub struct Endpoint {
     pub url: String,
     /// The bucket's URL, without a slash at its end.
     pub bucket_url: String,
+    bucket: String,
 }
 
 impl Endpoint {
@@ -30,18 +32,107 @@ impl Endpoint {
         if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return Err(usage("AWS_REGION", format!("'{region}' cannot be a region")));
         }
-        let given = match env.first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]) {
-            Some(url) => Some(url),
-            None => profile.get("endpoint_url"),
-        };
+        let given = given_url(env, profile);
         let url = match given {
             Some(given) => with_scheme(given).map_err(|why| usage("AWS_ENDPOINT_URL", why))?,
             None => aws_url(region),
         };
+        refuse_bucket_in(&url, bucket)?;
+        let style = Style::new(env, profile)?;
+        let by_path = match style {
+            Style::Path => true,
+            Style::Virtual => false,
+            // an AWS certificate does not cover a bucket with dots
+            Style::Auto => bucket.contains('.') || (given.is_some() && !knows_no_paths(&url)),
+        };
         let region = Region::Custom { region: region.to_string(), endpoint: url.clone() };
-        // an AWS certificate does not cover a bucket with dots
-        let by_path = given.is_some() || bucket.contains('.');
-        Ok(Endpoint { bucket_url: bucket_url(bucket, &region, by_path)?, region, url })
+        let bucket_url = if by_path || style == Style::Auto && given.is_none() {
+            bucket_url(bucket, &region, by_path)?
+        } else {
+            by_virtual_host(bucket, &url)
+        };
+        Ok(Endpoint { bucket_url, region, url, bucket: bucket.to_string() })
+    }
+
+    /// Does the server's name begin with the bucket's?
+    pub fn names_bucket(&self) -> bool {
+        host_of(&self.url)
+            .is_some_and(|host| host.strip_prefix(&self.bucket).is_some_and(|rest| rest.starts_with('.')))
+    }
+}
+
+/// In the order of AWS's own tools.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
+fn given_url<'a>(env: &'a Env, profile: &'a Profile) -> Option<&'a str> {
+    let is_true = |value: Option<&str>| value.is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    if is_true(
+        env.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").or(profile.get("ignore_configured_endpoint_urls")),
+    ) {
+        return None;
+    }
+    env.first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+        .or_else(|| profile.s3_service("endpoint_url"))
+        .or_else(|| profile.get("endpoint_url"))
+}
+
+/// How the bucket stands in URLs.
+/// <https://docs.aws.amazon.com/cli/latest/topic/s3-config.html>, `addressing_style`.
+#[derive(Clone, Copy, PartialEq)]
+enum Style {
+    Auto,
+    Path,
+    Virtual,
+}
+
+impl Style {
+    fn new(env: &Env, profile: &Profile) -> Result<Self> {
+        let given = env.get("ZFS2S3_ADDRESSING_STYLE").or(profile.get("s3.addressing_style"));
+        match given {
+            None | Some("auto") => Ok(Style::Auto),
+            Some("path") => Ok(Style::Path),
+            Some("virtual") => Ok(Style::Virtual),
+            Some(other) => {
+                Err(usage("ZFS2S3_ADDRESSING_STYLE", format!("'{other}' is not 'auto', 'path' or 'virtual'")))
+            }
+        }
+    }
+}
+
+/// Alibaba Cloud OSS answers `SecondLevelDomainForbidden` to paths.
+fn knows_no_paths(url: &str) -> bool {
+    host_of(url).is_some_and(|host| host.ends_with(".aliyuncs.com"))
+}
+
+fn host_of(url: &str) -> Option<&str> {
+    url.split("://").last()?.split(['/', ':']).next()
+}
+
+/// `https://s3.example.org/b`, or `https://b.s3.example.org`, for the bucket `b`: the bucket would be named twice. A host that just
+/// has the bucket's name is fine: `https://backup.example.org`.
+fn refuse_bucket_in(url: &str, bucket: &str) -> Result<()> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
+    let without = match rest.rsplit_once('/') {
+        Some((before, last)) if last == bucket => Some(before),
+        _ => rest
+            .strip_prefix(bucket)
+            .and_then(|rest| rest.strip_prefix('.'))
+            .filter(|rest| ["s3.", "s3-", "oss-", "cos."].iter().any(|start| rest.starts_with(start))),
+    };
+    match without {
+        Some(without) => Err(usage(
+            "AWS_ENDPOINT_URL",
+            format!(
+                "the bucket '{bucket}' is in it, but ZFS2S3_BUCKET alone names it: set {scheme}://{without}"
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn by_virtual_host(bucket: &str, url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{bucket}.{rest}"),
+        None => format!("https://{bucket}.{url}"),
     }
 }
 
@@ -121,6 +212,37 @@ mod tests {
             ("http://nas:9000", "http://nas:9000/b"),
         ] {
             assert_eq!(url(&[("AWS_ENDPOINT_URL", given)], "b"), expected);
+        }
+    }
+
+    #[test]
+    fn addressing_styles() {
+        let other = ("AWS_ENDPOINT_URL", "https://s3.example.org:444/x");
+        let style = |style| [other, ("ZFS2S3_ADDRESSING_STYLE", style)];
+        assert_eq!(url(&style("virtual"), "b"), "https://b.s3.example.org:444/x");
+        assert_eq!(url(&style("path"), "b"), "https://s3.example.org:444/x/b");
+        assert_eq!(url(&style("auto"), "b"), "https://s3.example.org:444/x/b");
+        assert_eq!(url(&[("ZFS2S3_ADDRESSING_STYLE", "path")], "b"), "https://s3.us-east-1.amazonaws.com/b");
+        let oss = [("AWS_ENDPOINT_URL", "https://oss-eu-central-1.aliyuncs.com")];
+        assert_eq!(url(&oss, "b"), "https://b.oss-eu-central-1.aliyuncs.com");
+        assert!(Endpoint::new(&Env::of(&style("host")), &Profile::default(), "b").is_err());
+    }
+
+    #[test]
+    fn the_bucket_is_named_once() {
+        let refused = |given: &str, bucket: &str| {
+            let made = Endpoint::new(&Env::of(&[("AWS_ENDPOINT_URL", given)]), &Profile::default(), bucket);
+            made.err().map(|error| error.message).unwrap_or_default()
+        };
+        assert!(refused("https://s3.example.org/b", "b").ends_with("set https://s3.example.org"));
+        let aws = refused("https://b.s3.eu-west-1.amazonaws.com", "b");
+        assert!(aws.ends_with("set https://s3.eu-west-1.amazonaws.com"), "{aws}");
+        for (given, bucket) in [
+            ("https://backup.example.org", "backup"),
+            ("https://s3.example.org", "s3"),
+            ("https://x.supabase.co/storage/v1/s3", "b"),
+        ] {
+            assert_eq!(refused(given, bucket), "", "{given}");
         }
     }
 

@@ -3,17 +3,22 @@
 pub mod aws_files;
 pub mod credentials;
 pub mod endpoint;
+pub mod proxy;
+pub mod region;
+pub mod requests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::chunks::{Cut, DEFAULT_CHUNK};
+use crate::chunks::{Cut, DEFAULT_CHUNK, MAX_PARTS};
 use crate::error::{Error, Result};
 use crate::units::parse_size;
 use aws_files::Profile;
 use credentials::{HELPER_LIMIT, Source};
 use endpoint::Endpoint;
+use proxy::Proxy;
+use requests::Checksums;
 
 const DEFAULT_BUCKET: &str = "zfs2s3";
 const DEFAULT_JOBS: usize = 16;
@@ -73,14 +78,67 @@ pub struct Local {
 /// What an upload needs besides.
 pub struct Upload {
     pub storage_class: String,
-    pub cut: Cut,
+    pub chunking: Chunking,
     pub warnings: Vec<String>,
+}
+
+/// How a stream is to be cut.
+pub struct Chunking {
+    /// Bytes.
+    chunk_size: u64,
+    /// Parts a segment, where the user sets that.
+    parts: Option<u16>,
+}
+
+/// Providers that take fewer parts an upload than AWS: the ends of their host names.
+/// Scaleway: <https://www.scaleway.com/en/docs/object-storage/reference-content/limits/>
+const FEWER_PARTS: &[(&str, u16)] = &[(".scw.cloud", 1_000)];
+
+impl Chunking {
+    fn new(env: &Env) -> Result<Self> {
+        let chunk_size = match env.get("ZFS2S3_CHUNK_SIZE") {
+            None => DEFAULT_CHUNK,
+            Some(text) => parse_size(text).map_err(|why| usage("ZFS2S3_CHUNK_SIZE", why))?,
+        };
+        let parts = match env.get("ZFS2S3_PARTS") {
+            None => test_only(env, "ZFS2S3_TEST_PARTS").map(|parts| parts as u16),
+            Some(text) => Some(parse_parts(text)?),
+        };
+        if test_only(env, "ZFS2S3_TEST_PARTS").is_none() {
+            Cut::of_size(chunk_size).map_err(|why| usage("ZFS2S3_CHUNK_SIZE", why))?;
+        }
+        Ok(Chunking { chunk_size, parts })
+    }
+
+    /// For uploads to this server.
+    pub fn cut(&self, endpoint: &str) -> Cut {
+        let host = endpoint.split("://").last().and_then(|rest| rest.split(['/', ':']).next());
+        let fewer = FEWER_PARTS.iter().find(|(end, _)| host.is_some_and(|host| host.ends_with(end)));
+        Cut::of(self.chunk_size, self.parts.or(fewer.map(|(_, parts)| *parts)))
+    }
+}
+
+/// Parts a segment, where the user sets that.
+pub fn parts(env: &Env) -> Result<Option<u16>> {
+    env.get("ZFS2S3_PARTS").map(parse_parts).transpose()
+}
+
+fn parse_parts(text: &str) -> Result<u16> {
+    match text.parse() {
+        Ok(parts) if (1..=MAX_PARTS).contains(&parts) => Ok(parts as u16),
+        _ => Err(usage("ZFS2S3_PARTS", format!("'{text}' is not a number from 1 to {MAX_PARTS}"))),
+    }
 }
 
 /// What commands need that speak with S3.
 pub struct Remote {
     pub endpoint: Endpoint,
     pub credentials: Source,
+    pub proxy: Option<Proxy>,
+    /// Headers of every request, and of those that make an object.
+    pub headers: Vec<(&'static str, String)>,
+    pub encryption: Vec<(&'static str, String)>,
+    pub checksums: Checksums,
     /// PEM file of the authorities to trust, in place of the built-in ones.
     pub ca_bundle: Option<PathBuf>,
     pub jobs: usize,
@@ -94,7 +152,6 @@ pub struct Remote {
     pub helper_limit: Duration,
     /// How long a reply may take to begin, and to end but for what its size allows.
     pub reply_limit: Duration,
-    pub warnings: Vec<String>,
 }
 
 fn usage(name: &str, why: impl std::fmt::Display) -> Error {
@@ -145,21 +202,13 @@ impl Upload {
             warnings
                 .push(format!("'{storage_class}' is not a storage class that S3 documents; it is passed on"));
         }
-        let chunk_size = match env.get("ZFS2S3_CHUNK_SIZE") {
-            None => DEFAULT_CHUNK,
-            Some(text) => parse_size(text).map_err(|why| usage("ZFS2S3_CHUNK_SIZE", why))?,
-        };
-        let cut = match test_only(env, "ZFS2S3_TEST_PARTS") {
-            Some(parts) => Cut { chunk_size, parts_per_segment: parts as u16 },
-            None => Cut::of_size(chunk_size).map_err(|why| usage("ZFS2S3_CHUNK_SIZE", why))?,
-        };
-        Ok(Upload { storage_class: storage_class.to_string(), cut, warnings })
+        Ok(Upload { storage_class: storage_class.to_string(), chunking: Chunking::new(env)?, warnings })
     }
 }
 
 impl Remote {
     pub fn new(env: &Env, local: &Local) -> Result<Self> {
-        let (profile, warnings) = Profile::load(env)?;
+        let profile = Profile::load(env)?;
         let endpoint = Endpoint::new(env, &profile, &local.bucket)?;
         let jobs = match env.get("ZFS2S3_JOBS") {
             None => DEFAULT_JOBS,
@@ -190,6 +239,10 @@ impl Remote {
             test_only(env, "ZFS2S3_TEST_REPLY_MS").map_or(MAX_REPLY_TIME, Duration::from_millis);
         let lacks = env.get("ZFS2S3_TEST_LACKS").filter(|_| cfg!(debug_assertions)).map(str::to_string);
         Ok(Remote {
+            proxy: Proxy::of(env, &endpoint.url)?,
+            headers: requests::headers(env)?,
+            encryption: requests::encryption(env)?,
+            checksums: Checksums::new(env, &profile)?,
             endpoint,
             credentials,
             ca_bundle,
@@ -199,7 +252,6 @@ impl Remote {
             lacks,
             helper_limit,
             reply_limit,
-            warnings,
         })
     }
 }
@@ -221,6 +273,9 @@ fn test_only(env: &Env, name: &str) -> Option<u64> {
 
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>, less strictly: other servers allow more.
 fn check_bucket(bucket: &str) -> std::result::Result<(), String> {
+    if bucket.starts_with("arn:") {
+        return Err("an ARN is not supported: name the access point's alias instead".to_string());
+    }
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     if bucket.len() > 255 || bucket.starts_with('.') || bucket.contains("..") || !bucket.bytes().all(fine) {
         return Err(format!("'{bucket}' cannot be a bucket's name"));
@@ -254,7 +309,11 @@ mod tests {
         assert_eq!(local.data_folder, PathBuf::from("/home/me/.local/share/zfs2s3"));
         let upload = Upload::new(&env).unwrap();
         assert_eq!(upload.storage_class, "STANDARD");
-        assert_eq!(upload.cut, Cut { chunk_size: 16 << 20, parts_per_segment: 10_000 });
+        let cut = |endpoint: &str| upload.chunking.cut(endpoint);
+        assert_eq!(cut("https://s3.example.org"), Cut { chunk_size: 16 << 20, parts_per_segment: 10_000 });
+        assert_eq!(cut("https://s3.fr-par.scw.cloud").parts_per_segment, 1_000);
+        let fewer = Upload::new(&Env::of(&[("ZFS2S3_PARTS", "7")])).unwrap();
+        assert_eq!(fewer.chunking.cut("https://s3.fr-par.scw.cloud").parts_per_segment, 7);
         assert_eq!(zfs_words(&env), ["zfs"]);
         assert_eq!(zfs_words(&Env::of(&[("ZFS2S3_ZFS", "ssh  nas zfs")])), ["ssh", "nas", "zfs"]);
     }
@@ -282,6 +341,9 @@ mod tests {
         ] {
             let error = Local::new(&Env::of(&[home, (name, value)])).err().expect(value);
             assert!(error.message.starts_with(name), "{error}");
+        }
+        for value in ["0", "10001", "many"] {
+            assert!(Upload::new(&Env::of(&[("ZFS2S3_PARTS", value)])).is_err(), "{value}");
         }
         for value in ["4M", "6G", "x", "16MB"] {
             assert!(Upload::new(&Env::of(&[("ZFS2S3_CHUNK_SIZE", value)])).is_err(), "{value}");

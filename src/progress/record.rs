@@ -22,6 +22,8 @@ pub enum Record {
     Intent(Box<Intent>),
     Segment(SegmentBegun),
     Part(PartStored),
+    /// The server takes fewer parts an upload than was thought. Parts beyond that number, and later segments, are forgotten.
+    Cut(Cut),
     End(End),
     Completed(Completed),
     Removal(Removal),
@@ -163,6 +165,11 @@ impl Overview {
                 return Err(format!("a part of segment {}, which has not begun", part.segment));
             }
             Record::Part(_) => {}
+            Record::Cut(cut) => {
+                self.intent.cut = cut;
+                self.segments.retain(|segment, _| *segment == 1);
+                self.end = None;
+            }
             Record::End(end) => self.end = Some(end),
             Record::Removal(removal) => self.removal = Some(removal.nonce),
             Record::Completed(completed) => match self.segments.get_mut(&completed.segment) {

@@ -65,7 +65,7 @@ impl<'a> Stored<'a> {
         }
         for piece in &stored.segments {
             let head = client.head(&piece.key)?.ok_or_else(|| missing(&piece.key))?;
-            if head.is_archived() {
+            if client.is_archived(&piece.key, &head)? {
                 return Err(Error::failed(format!(
                     "the object '{}' is in the storage class {}, and must be restored before it can be read",
                     piece.key,

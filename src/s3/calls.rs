@@ -6,7 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::AtomicBool;
 
 use super::client::Client;
-use super::failure::Failure;
+use super::dialect::Extra;
+use super::failure::{Failure, Kind};
+use super::hint;
 use super::outgoing::Meter;
 use super::reply::{self, Completion, Object, Page, Part, Upload};
 use super::request::Request;
@@ -22,7 +24,13 @@ type Result<T> = std::result::Result<T, Failure>;
 
 /// Where a header or a reply is not as documented.
 fn odd(call: &str, key: &str, why: String) -> Failure {
-    Failure::transport(format!("{call} {key}"), why, super::failure::Kind::Final)
+    Failure::transport(format!("{call} {key}"), why, Kind::Final)
+}
+
+fn may_not_read(mut failure: Failure) -> Failure {
+    failure.message = format!("these credentials may not read objects: {}", failure.message);
+    failure.hints = vec!["allow s3:GetObject: what is stored is checked, and restored, by it".to_string()];
+    failure
 }
 
 /// What HEAD says of an object.
@@ -41,9 +49,10 @@ pub struct Head {
 }
 
 impl Head {
-    /// It lies in an archive class, and no copy to read has been restored.
+    /// It may lie in an archive class, with no copy restored that could be read. Only reading it tells: on other servers
+    /// than AWS these may be names like any others.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
-    pub fn is_archived(&self) -> bool {
+    pub fn may_be_archived(&self) -> bool {
         let archive = matches!(self.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"))
             || self.archive_status.is_some();
         archive && !self.restore.as_ref().is_some_and(|text| text.contains("ongoing-request=\"false\""))
@@ -55,7 +64,7 @@ impl Head {
 pub struct Open<'a> {
     pub key: &'a str,
     pub upload_id: &'a str,
-    /// It was begun with checksums, so each part must carry one.
+    /// The server keeps the checksums of its parts, so each part must carry one.
     pub checksums: bool,
 }
 
@@ -66,16 +75,38 @@ impl Client {
     /// ListObjectsV2, all pages: every object whose key begins with `prefix` and that `keep` wants.
     pub fn list_objects(&self, prefix: &str, keep: impl Fn(&Object) -> bool) -> Result<Vec<Object>> {
         self.pages("list", prefix, reply::objects, keep, || {
-            Request::new("GET", "").query("list-type", 2).query("prefix", prefix)
+            Request::new("GET", "").query("list-type", 2).query("prefix", prefix).extra_query(
+                Extra::UrlEncoding,
+                "encoding-type",
+                "url",
+            )
         })
     }
 
-    /// ListMultipartUploads, all pages: the unfinished uploads whose key begins with `prefix`.
+    /// Is there an object with this key? Asked of the listing; none: that is forbidden.
+    fn is_listed(&self, key: &str) -> Result<Option<bool>> {
+        match self.list_objects(key, |object| object.key == key) {
+            Ok(found) => Ok(Some(!found.is_empty())),
+            Err(failure) if failure.says_forbidden() => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// ListMultipartUploads, all pages: the unfinished uploads whose key begins with `prefix`. Where the server does not have this
+    /// call, none.
     pub fn list_uploads(&self, prefix: &str) -> Result<Vec<Upload>> {
         let ours = |upload: &Upload| upload.key.starts_with(prefix);
-        self.pages("list uploads", prefix, reply::uploads, ours, || {
-            Request::new("GET", "").query("prefix", prefix).query("uploads", "")
-        })
+        let listed = self.pages("list uploads", prefix, reply::uploads, ours, || {
+            Request::new("GET", "").query("prefix", prefix).query("uploads", "").extra_query(
+                Extra::UrlEncoding,
+                "encoding-type",
+                "url",
+            )
+        });
+        match listed {
+            Err(failure) if failure.has_no_such_call() => Ok(Vec::new()),
+            listed => listed,
+        }
     }
 
     /// ListParts, all pages; none: S3 does not know this upload (any more).
@@ -121,7 +152,8 @@ impl Client {
 
     /// HeadObject; none: no such object.
     pub fn head(&self, key: &str) -> Result<Option<Head>> {
-        let request = Request::new("HEAD", key).header("x-amz-checksum-mode", "ENABLED");
+        let request =
+            Request::new("HEAD", key).extra_header(Extra::ChecksumMode, "x-amz-checksum-mode", "ENABLED");
         let reply = match self.send(&request) {
             Err(failure) if failure.is_missing() => return Ok(None),
             Err(failure) if matches!(failure.status, Some(400 | 403)) && self.had_expired(key) => {
@@ -152,11 +184,40 @@ impl Client {
         self.renewals() != before
     }
 
-    /// HEAD where only "it is there" counts. Without s3:ListBucket, S3 says "forbidden" of what is not there.
+    /// HEAD where only "it is there" counts. Without s3:ListBucket, S3 says "forbidden" of what is not there; with it, of
+    /// what may not be read.
     pub fn head_if_allowed(&self, key: &str) -> Result<Option<Head>> {
         match self.head(key) {
-            Err(failure) if failure.is_forbidden() => Ok(None),
+            Err(failure) if failure.is_forbidden() => match self.is_listed(key)? {
+                Some(true) => Err(may_not_read(failure)),
+                _ => Ok(None),
+            },
             head => head,
+        }
+    }
+
+    /// May objects be read? Asked of a key under which there is nothing: where listing is allowed, S3 says so then.
+    pub fn check_may_read(&self, absent_key: &str) -> Result<()> {
+        let request = Request::new("GET", absent_key).header("range", "bytes=0-0").at_most(64 << 10);
+        match self.send(&request) {
+            Err(failure) if failure.says_forbidden() => Err(may_not_read(failure)),
+            // whatever else it says, it has nothing against reading
+            Err(failure) if failure.kind == Kind::Transient => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// Can this object be read now, whatever its storage class is called? `InvalidObjectState` says that it cannot.
+    pub fn is_archived(&self, key: &str, head: &Head) -> Result<bool> {
+        if !head.may_be_archived() || head.size == 0 {
+            return Ok(false);
+        }
+        let request = Request::new("GET", key).header("range", "bytes=0-0").at_most(64 << 10);
+        match self.send(&request) {
+            Err(failure) if failure.code == "InvalidObjectState" => Ok(true),
+            Err(failure) if failure.kind == Kind::Transient => Err(failure),
+            // whatever else there is to say, reading all of it will say
+            _ => Ok(false),
         }
     }
 
@@ -185,18 +246,14 @@ impl Client {
         self.send_into(&request, buffer, stop)
     }
 
-    /// PutObject in class STANDARD. Where the server does not know a checksum, which Object Lock asks for, it goes without.
+    /// PutObject in class STANDARD.
     pub fn put(&self, key: &str, body: &[u8]) -> Result<()> {
-        let sha256 = Sha256::of(body);
-        let request = |checksum| {
-            Request::new("PUT", key)
-                .header_if(checksum, "x-amz-checksum-sha256", sha256.base64())
-                .body(body, sha256)
-        };
-        match self.send(&request(true)) {
-            Err(failure) if failure.is_not_supported() => self.send(&request(false)).map(|_| ()),
-            reply => reply.map(|_| ()),
-        }
+        let request = Request::new("PUT", key)
+            .headers(&self.encryption)
+            .body(body, Sha256::of(body))
+            // for an Object Lock, S3 insists on it
+            .checksum(Extra::ChecksumOfObject);
+        self.send(&request).map(|_| ())
     }
 
     /// DeleteObject; a key that is not there is fine.
@@ -207,33 +264,38 @@ impl Client {
         }
     }
 
-    /// CreateMultipartUpload: the upload ID, and whether the server keeps the parts' SHA-256. Some servers
-    /// reject what AWS calls a checksum algorithm (400, 501); the signed body hash still protects the way there. `repeated` is set
-    /// where a reply was lost: S3 may have begun another one then.
+    /// CreateMultipartUpload: the upload ID, and whether the server keeps the parts' SHA-256, as its reply says. Without that
+    /// the signed hash of each body still protects the way there. `repeated` is set where a reply was lost: S3 may have begun
+    /// another one then.
     pub fn create_multipart_upload(
         &self,
         key: &str,
         storage_class: &str,
         repeated: &mut bool,
     ) -> Result<(String, bool)> {
-        let request = |checksums| {
-            Request::new("POST", key)
-                .query("uploads", "")
-                .header_if(storage_class != "STANDARD", "x-amz-storage-class", storage_class)
-                .header_if(checksums, "x-amz-checksum-algorithm", "SHA256")
-        };
+        let in_a_class = storage_class != "STANDARD";
+        let request = Request::new("POST", key)
+            .query("uploads", "")
+            .headers(&self.encryption)
+            .header_if(in_a_class, "x-amz-storage-class", storage_class)
+            .extra_header(Extra::ChecksumOfUpload, "x-amz-checksum-algorithm", "SHA256");
         let mut patience = self.patience();
-        let mut checksums = true;
         let reply = loop {
-            match self.send_once(&request(checksums)) {
+            match self.send_once(&request) {
                 Ok(reply) => break reply,
-                Err(failure) if checksums && failure.is_not_supported() => checksums = false,
+                // some servers have no code of their own for it
+                Err(mut failure) if in_a_class && failure.status == Some(400) && failure.hints.is_empty() => {
+                    failure.hints.push(hint::STORAGE_CLASS.to_string());
+                    return Err(failure);
+                }
                 Err(failure) => {
                     patience.pause_after(failure)?;
                     *repeated = true;
                 }
             }
         };
+        let algorithm = reply.header("x-amz-checksum-algorithm");
+        let checksums = algorithm.is_some_and(|algorithm| algorithm.eq_ignore_ascii_case("SHA256"));
         match reply::upload_id(&reply.body).map_err(|why| odd("create an upload of", key, why))? {
             (id, None) => Ok((id, checksums)),
             (id, Some(unusable)) => {
@@ -256,19 +318,33 @@ impl Client {
         let request = Request::new("PUT", open.key)
             .query("partNumber", part)
             .query("uploadId", open.upload_id)
-            .header_if(open.checksums, "x-amz-checksum-sha256", sha256.base64())
-            .header("expect", "100-continue")
+            .extra_header(Extra::Expect, "expect", "100-continue")
             .body(body, sha256)
             .meter(meter);
+        let request = if open.checksums { request.checksum(Extra::ChecksumOfPart) } else { request };
         let reply = self.send(&request)?;
         let etag = reply.header("etag").filter(|etag| !etag.is_empty());
         etag.map(str::to_string)
             .ok_or_else(|| odd("upload a part of", open.key, "the reply has no ETag".to_string()))
     }
 
-    /// CompleteMultipartUpload, one try: a lost reply must not lead to a blind repetition.
+    /// CompleteMultipartUpload, one try: a lost reply must not lead to a blind repetition. A server that keeps checksums need not
+    /// understand them here; what it does not understand it has not done.
     pub fn complete_multipart_upload_once(&self, open: Open, pieces: &[Piece]) -> Result<Completion> {
-        let with_sum = |sum: &Sha256| open.checksums.then(|| sum.base64());
+        match self.complete_with(open, pieces, open.checksums) {
+            Err(failure) if open.checksums && failure.is_not_supported() => {
+                match self.complete_with(open, pieces, false) {
+                    // it was not about the checksums
+                    Err(second) if second.is_not_supported() => Err(failure),
+                    reply => reply,
+                }
+            }
+            reply => reply,
+        }
+    }
+
+    fn complete_with(&self, open: Open, pieces: &[Piece], checksums: bool) -> Result<Completion> {
+        let with_sum = |sum: &Sha256| checksums.then(|| sum.base64());
         let xml =
             reply::complete_body(pieces.iter().map(|(number, etag, sum)| (*number, *etag, with_sum(sum))));
         let request = Request::new("POST", open.key)
@@ -276,9 +352,8 @@ impl Client {
             .header("content-type", "application/xml")
             .body(xml.as_bytes(), Sha256::of(xml.as_bytes()));
         let reply = self.send_once(&request)?;
-        reply::completed(&reply.body).map_err(|why| {
-            Failure::transport(format!("complete {}", open.key), why, super::failure::Kind::Transient)
-        })
+        reply::completed(&reply.body)
+            .map_err(|why| Failure::transport(format!("complete {}", open.key), why, Kind::Transient))
     }
 
     /// AbortMultipartUpload; an upload that is not there is fine.

@@ -8,13 +8,16 @@ use std::time::{Duration, Instant};
 use ureq::http::{self, HeaderMap, StatusCode};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
-use super::failure::{Failure, Kind};
+use super::dialect::{Dialect, Extras};
+use super::failure::{Failure, Kind, is_transient};
+use super::hint;
 use super::outgoing::{Limiter, Outgoing};
-use super::request::Request;
+use super::request::{Request, Signing};
 use super::retry::{GO_ON, Patience};
 use crate::config::Remote;
 use crate::config::credentials::{Keys, Source};
 use crate::config::endpoint::Endpoint;
+use crate::config::proxy::Proxy;
 use crate::error::{Error, Result, one_line};
 use crate::ui::Ui;
 use crate::utc::Utc;
@@ -29,6 +32,14 @@ const READ_AT_ONCE: usize = 256 << 10;
 pub struct Client {
     agent: ureq::Agent,
     endpoint: Endpoint,
+    proxy: Option<Proxy>,
+    dialect: Dialect,
+    /// Headers of every request.
+    headers: Vec<(&'static str, String)>,
+    /// Headers of those that make an object: how S3 is to encrypt it.
+    pub(super) encryption: Vec<(&'static str, String)>,
+    /// Has the server answered yet?
+    has_answered: AtomicBool,
     source: Source,
     keys: Mutex<Slot>,
     limiter: Option<Limiter>,
@@ -42,6 +53,8 @@ pub struct Client {
 #[derive(Default)]
 struct Slot {
     keys: Option<Keys>,
+    /// When new ones are asked for, in seconds since 1970.
+    renew_at: Option<i64>,
     /// How often the source has given some.
     fetched: u32,
 }
@@ -86,10 +99,16 @@ impl Client {
             .timeout_per_read(Some(Duration::from_secs(300)))
             .timeout_recv_response(Some(remote.reply_limit))
             .tls_config(tls.build())
+            .proxy(remote.proxy.as_ref().map(|proxy| proxy.connector.clone()))
             .build();
         Ok(Client {
             agent: agent.new_agent(),
             endpoint: remote.endpoint,
+            proxy: remote.proxy,
+            dialect: Dialect::new(remote.checksums.upload, remote.checksums.download),
+            headers: remote.headers,
+            encryption: remote.encryption,
+            has_answered: AtomicBool::new(false),
             source: remote.credentials,
             keys: Mutex::default(),
             limiter: remote.bandwidth.map(Limiter::new),
@@ -172,12 +191,31 @@ impl Client {
         self.slot().fetched
     }
 
+    /// Where the server refuses what only AWS knows, the request goes again without it.
     fn exchange(&self, request: &Request) -> std::result::Result<Reply, Failure> {
-        let (status, reply) = self.read_reply(request, self.open(request)?)?;
+        let at_first = self.dialect.extras();
+        let mut extras = at_first;
+        loop {
+            let failure = match self.exchange_with(request, extras) {
+                Ok(reply) => {
+                    self.dialect.learn(at_first, extras);
+                    return Ok(reply);
+                }
+                Err(failure) => failure,
+            };
+            match extras.after(request.carried(extras), &failure) {
+                Some(other) => extras = other,
+                None => return Err(failure),
+            }
+        }
+    }
+
+    fn exchange_with(&self, request: &Request, extras: Extras) -> std::result::Result<Reply, Failure> {
+        let (status, reply) = self.read_reply(request, self.open(request, extras)?)?;
         if status.is_success() && (request.is_object() || super::reply::error(&reply.body).is_none()) {
             return Ok(reply);
         }
-        Err(refusal(request, status, &reply))
+        Err(self.refusal(request, status, &reply))
     }
 
     fn exchange_into(
@@ -186,18 +224,16 @@ impl Client {
         buffer: &mut [u8],
         stop: &AtomicBool,
     ) -> std::result::Result<(), Failure> {
-        let response = self.open(request)?;
-        if response.status().is_success() && response.status() != StatusCode::PARTIAL_CONTENT {
-            // its body may be the whole object: it is not read
-            let why = "the server did not give the range that was asked for".to_string();
-            return Err(Failure::transport(request.describe(), why, Kind::Final));
-        }
-        if response.status() != StatusCode::PARTIAL_CONTENT {
+        let response = self.open(request, self.dialect.extras())?;
+        if !response.status().is_success() {
             let (status, reply) = self.read_reply(request, response)?;
-            return Err(refusal(request, status, &reply));
+            return Err(self.refusal(request, status, &reply));
         }
-        if let Some(why) = another_range(request, response.headers(), buffer.len()) {
-            return Err(Failure::transport(request.describe(), why, Kind::Transient));
+        let whole = response.status() != StatusCode::PARTIAL_CONTENT;
+        if let Some(why) = another_range(request, response.headers(), buffer.len(), whole) {
+            // the body may be the whole object: it is not read
+            let kind = if whole { Kind::Final } else { Kind::Transient };
+            return Err(Failure::transport(request.describe(), why, kind));
         }
         let broke_off = |e: std::io::Error| {
             Failure::transport(request.describe(), format!("the reply broke off: {e}"), Kind::Transient)
@@ -223,12 +259,21 @@ impl Client {
     }
 
     /// Signs and sends; the body of the reply is yet to be read.
-    fn open(&self, request: &Request) -> std::result::Result<http::Response<ureq::Body>, Failure> {
+    fn open(
+        &self,
+        request: &Request,
+        extras: Extras,
+    ) -> std::result::Result<http::Response<ureq::Body>, Failure> {
         let failed = |message: String, kind| Failure::transport(request.describe(), message, kind);
-        let keys = self.keys()?;
-        let signed = request
-            .sign(&self.endpoint.bucket_url, &self.endpoint.region, &keys, Utc::now())
-            .map_err(|why| failed(why, Kind::Final))?;
+        let signing = Signing {
+            bucket_url: &self.endpoint.bucket_url,
+            region: &self.endpoint.region,
+            extras,
+            headers: &self.headers,
+            keys: &self.keys()?,
+            now: Utc::now(),
+        };
+        let signed = request.sign(&signing).map_err(|why| failed(why, Kind::Final))?;
         let mut http = http::Request::builder().method(request.method).uri(&signed.url);
         if let Some(headers) = http.headers_mut() {
             *headers = signed.headers;
@@ -247,10 +292,64 @@ impl Client {
             }
             _ => self.agent.run(http.body(()).map_err(unsent)?),
         };
-        outcome.map_err(|e| {
-            let hints = if is_untrusted(&e) { vec![UNTRUSTED.to_string()] } else { vec![] };
-            Failure { hints, ..failed(format!("{e} (at {})", self.endpoint.url), kind_of(&e)) }
-        })
+        match outcome {
+            Ok(response) => {
+                self.has_answered.store(true, Ordering::SeqCst);
+                Ok(response)
+            }
+            Err(e) => Err(self.no_answer(request, &e)),
+        }
+    }
+
+    fn no_answer(&self, request: &Request, error: &ureq::Error) -> Failure {
+        let url = &self.endpoint.url;
+        let place = match &self.proxy {
+            Some(proxy) => format!("at {url}, through the proxy {} of {}", proxy.shown, proxy.variable),
+            None => format!("at {url}"),
+        };
+        let failed = |kind| Failure::transport(request.describe(), format!("{error} ({place})"), kind);
+        if is_of_tls(error) {
+            let host = url.split("://").last().and_then(|rest| rest.split(['/', ':']).next());
+            let hints = vec![hint::of_tls(&error.to_string(), host.unwrap_or_default())];
+            return Failure { hints, ..failed(Kind::Final) };
+        }
+        match error {
+            ureq::Error::Protocol(_) if !self.has_answered.load(Ordering::SeqCst) => {
+                let scheme =
+                    if url.starts_with("http:") { "it may speak https" } else { "it may speak http" };
+                let hints = vec![format!("the answer is not http: {scheme}, so check AWS_ENDPOINT_URL")];
+                Failure { hints, ..failed(Kind::Final) }
+            }
+            ureq::Error::ConnectProxyFailed(why) => {
+                let kind = match status_in(why) {
+                    Some(status) if !is_transient(status) => Kind::Final,
+                    _ => Kind::Transient,
+                };
+                let hints = if status_in(why) == Some(407) {
+                    vec!["the proxy wants a name and a password: http://NAME:PASSWORD@HOST:PORT".to_string()]
+                } else {
+                    vec![]
+                };
+                Failure { hints, ..failed(kind) }
+            }
+            _ => failed(kind_of(error)),
+        }
+    }
+
+    fn refusal(&self, request: &Request, status: StatusCode, reply: &Reply) -> Failure {
+        let header = |name: &str| reply.header(name).map(str::to_string);
+        let is_head = request.method == "HEAD";
+        let mut failure = Failure::reply(request.describe(), is_head, status.as_u16(), header, &reply.body);
+        if failure.message.is_empty() {
+            failure.message = status.canonical_reason().unwrap_or_default().to_string();
+        }
+        if failure.code == "NoSuchBucket" && self.endpoint.names_bucket() {
+            failure.hints = vec![
+                "AWS_ENDPOINT_URL seems to contain the bucket, which is named in ZFS2S3_BUCKET only"
+                    .to_string(),
+            ];
+        }
+        failure
     }
 
     fn read_reply(
@@ -306,10 +405,10 @@ impl Client {
         push: impl Fn(&mut T, &[u8]) -> std::result::Result<(), String>,
     ) -> std::result::Result<std::result::Result<T, String>, Failure> {
         let one_try = || {
-            let response = self.open(request)?;
+            let response = self.open(request, self.dialect.extras())?;
             if !response.status().is_success() {
                 let (status, reply) = self.read_reply(request, response)?;
-                return Err(refusal(request, status, &reply));
+                return Err(self.refusal(request, status, &reply));
             }
             let mut receiver = begin();
             // what is wrong with the object is no failure of the request
@@ -329,23 +428,35 @@ impl Client {
     /// they are good; then it is tried again, as everything that worked before.
     fn keys(&self) -> std::result::Result<Keys, Failure> {
         let mut slot = self.slot();
-        let left = |keys: &Keys| keys.expires.map(|end| end.unix_seconds() - Utc::now().unix_seconds());
-        if let Some(keys) =
-            slot.keys.as_ref().filter(|keys| left(keys).is_none_or(|left| left > RENEW_BEFORE))
-        {
+        let now = Utc::now().unix_seconds();
+        if let Some(keys) = slot.keys.as_ref().filter(|_| slot.renew_at.is_none_or(|at| now < at)) {
             return Ok(keys.clone());
         }
-        let failed = |e: Error, kind| Failure {
-            hints: e.hints,
-            ..Failure::transport("signing".to_string(), e.message, kind)
-        };
-        match (self.source.fetch(self.helper_limit), &slot.keys) {
+        let is_good = |keys: &Keys| keys.expires.is_none_or(|end| end.unix_seconds() > now);
+        let fetched = self.source.fetch(self.helper_limit).and_then(|keys| match keys.expires {
+            Some(end) if !is_good(&keys) => Err(Error::failed(format!(
+                "no credentials: those that were given expired at {end}, and it is {} by the clock of this host",
+                Utc::now()
+            ))),
+            _ => Ok(keys),
+        });
+        match (fetched, &slot.keys) {
             (Ok(keys), _) => {
-                *slot = Slot { keys: Some(keys.clone()), fetched: slot.fetched + 1 };
+                let renew_at = keys.expires.map(|end| renew_at(now, end.unix_seconds()));
+                *slot = Slot { keys: Some(keys.clone()), renew_at, fetched: slot.fetched + 1 };
                 Ok(keys)
             }
-            (Err(_), Some(keys)) if left(keys).is_some_and(|left| left > 0) => Ok(keys.clone()),
-            (Err(e), _) => Err(failed(e, if slot.fetched > 0 { Kind::Transient } else { Kind::Final })),
+            (Err(_), Some(keys)) if is_good(keys) => {
+                let keys = keys.clone();
+                // not for each request
+                slot.renew_at =
+                    keys.expires.map(|end| renew_at(now, end.unix_seconds().min(now + RENEW_BEFORE)));
+                Ok(keys)
+            }
+            (Err(e), _) => {
+                let kind = if slot.fetched > 0 { Kind::Transient } else { Kind::Final };
+                Err(Failure { hints: e.hints, ..Failure::transport("signing".to_string(), e.message, kind) })
+            }
         }
     }
 
@@ -359,14 +470,13 @@ impl Client {
     }
 }
 
-fn refusal(request: &Request, status: StatusCode, reply: &Reply) -> Failure {
-    let header = |name: &str| reply.header(name).map(str::to_string);
-    let is_head = request.method == "HEAD";
-    let mut failure = Failure::reply(request.describe(), is_head, status.as_u16(), header, &reply.body);
-    if failure.message.is_empty() {
-        failure.message = status.canonical_reason().unwrap_or_default().to_string();
+/// When credentials that are good until `end` are renewed: five minutes before, or where they are not good for that long, when
+/// half of their time is over. In seconds since 1970.
+fn renew_at(now: i64, end: i64) -> i64 {
+    match end - now > RENEW_BEFORE {
+        true => end - RENEW_BEFORE,
+        false => now + (end - now + 1) / 2,
     }
-    failure
 }
 
 /// Bytes of a reply that are read at once.
@@ -387,38 +497,43 @@ impl<R: Read> Read for Timed<R> {
     }
 }
 
-/// Why this is not the range that was asked for, where the reply says which it is.
-fn another_range(request: &Request, headers: &HeaderMap, length: usize) -> Option<String> {
+/// Why this is not the range that was asked for, as far as the reply says which it is. `whole`: the status is that of a whole
+/// object, which some servers send with a range, too.
+fn another_range(request: &Request, headers: &HeaderMap, length: usize, whole: bool) -> Option<String> {
     let (_, asked) = request.headers.iter().find(|(name, _)| *name == "range")?;
     let asked = asked.strip_prefix("bytes=")?;
-    let given = headers.get("content-range")?.to_str().unwrap_or_default();
-    let range = given.strip_prefix("bytes ").and_then(|range| range.split('/').next());
     let size = headers.get("content-length").and_then(|text| text.to_str().ok()?.parse::<usize>().ok());
+    let Some(given) = headers.get("content-range") else {
+        return match whole {
+            // all of it was asked for
+            true if asked.starts_with("0-") && size == Some(length) => None,
+            true => Some(format!("the server gave the whole object, not bytes {asked}")),
+            false => None,
+        };
+    };
+    let given = given.to_str().unwrap_or_default();
+    let range = given.strip_prefix("bytes ").and_then(|range| range.split('/').next());
     match range == Some(asked) && size.is_none_or(|size| size == length) {
         true => None,
         false => Some(format!("the server gave '{}' of the object, not bytes {asked}", one_line(given))),
     }
 }
 
-const UNTRUSTED: &str = "AWS_CA_BUNDLE names the authorities to trust; a certificate that is its own must not be \
-                         marked as a CA";
-
-/// What rustls makes of a certificate that it does not trust.
-fn is_untrusted(error: &ureq::Error) -> bool {
+/// What rustls makes of a handshake that cannot be.
+fn is_of_tls(error: &ureq::Error) -> bool {
     matches!(error, ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData)
+        || matches!(error, ureq::Error::Rustls(_) | ureq::Error::Tls(_))
+}
+
+/// `proxy server responded 407/407`
+fn status_in(why: &str) -> Option<u16> {
+    why.rsplit('/').next()?.trim().parse().ok()
 }
 
 fn kind_of(error: &ureq::Error) -> Kind {
     use ureq::Error::*;
     match error {
-        _ if is_untrusted(error) => Kind::Final,
-        Io(_)
-        | Timeout(_)
-        | HostNotFound
-        | ConnectionFailed
-        | Protocol(_)
-        | ConnectProxyFailed(_)
-        | BodyStalled => Kind::Transient,
+        Io(_) | Timeout(_) | HostNotFound | ConnectionFailed | Protocol(_) | BodyStalled => Kind::Transient,
         _ => Kind::Final,
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::hint::{self, Refused};
 use super::reply;
 use crate::error::{Error, one_line};
 
@@ -80,7 +81,7 @@ impl Failure {
             Kind::Expired
         } else if TRANSIENT_CODES.contains(&said.code.as_str())
             || (said.code.is_empty() && status == 200)
-            || matches!(status, 408 | 429 | 500 | 502 | 503 | 504 | 509)
+            || is_transient(status)
         {
             Kind::Transient
         } else {
@@ -91,8 +92,14 @@ impl Failure {
         // a page for people is a proxy's, or a web server's
         let is_page = header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         let is_bare_404 = is_head && status == 404 && !is_page;
-        let hints =
-            hint(status, &said.code, header("x-amz-bucket-region"), is_bare_404).into_iter().collect();
+        let refused = Refused {
+            status,
+            said: &said,
+            region: header("x-amz-bucket-region"),
+            location: header("location"),
+            is_bare_404,
+        };
+        let hints = hint::of_reply(&refused).into_iter().collect();
         Failure {
             request,
             kind,
@@ -109,9 +116,37 @@ impl Failure {
     pub fn is_missing(&self) -> bool {
         self.code == "NoSuchUpload" || self.code == "NoSuchKey" || self.is_bare_404
     }
-    /// The server does not know a header that AWS knows.
+    /// The server may not know a header, a parameter or a call that AWS knows.
     pub fn is_not_supported(&self) -> bool {
-        self.status == Some(501) || (self.status == Some(400) && self.kind == Kind::Final)
+        self.status == Some(501)
+            || (self.status == Some(400)
+                && self.kind == Kind::Final
+                && self.code != "AuthorizationHeaderMalformed")
+    }
+    /// It wants `Content-MD5` and takes nothing in its place.
+    pub fn asks_for_md5(&self) -> bool {
+        self.status == Some(400)
+            && (self.code == "MissingContentMD5" || self.message.to_lowercase().contains("content-md5"))
+    }
+    /// The server itself says that it does not have this call. A 404 without a code may be anybody's.
+    pub fn has_no_such_call(&self) -> bool {
+        match self.status {
+            Some(404) => !self.code.is_empty() && self.code != "NoSuchBucket",
+            status => matches!(status, Some(405 | 501)),
+        }
+    }
+    /// Is this answer nobody's but the server's?
+    pub fn is_of_the_server(&self) -> bool {
+        self.status != Some(404) || !self.code.is_empty()
+    }
+    /// The number of a part is too high for this server.
+    pub fn refuses_part_number(&self) -> bool {
+        let message = self.message.to_lowercase();
+        self.status == Some(400)
+            && (matches!(self.code.as_str(), "InvalidPartNumber" | "TooManyParts")
+                || ["part number", "partnumber", "number of parts"]
+                    .iter()
+                    .any(|words| message.contains(words)))
     }
     /// S3 itself says that this is not permitted. A 403 without its error code may be anybody's.
     pub fn says_forbidden(&self) -> bool {
@@ -140,37 +175,10 @@ impl Failure {
     }
 }
 
-fn hint(status: u16, code: &str, region: Option<String>, is_bare_404: bool) -> Option<String> {
-    let hint = match code {
-        "SignatureDoesNotMatch" => {
-            "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY or the AWS profile"
-        }
-        "InvalidAccessKeyId" => {
-            "this S3 does not know the access key: check AWS_ACCESS_KEY_ID, AWS_PROFILE and AWS_ENDPOINT_URL"
-        }
-        "ExpiredToken" | "ExpiredTokenException" => {
-            "get new credentials; AWS_SESSION_TOKEN may be an old one"
-        }
-        "NoSuchBucket" => "make the bucket first ('aws s3 mb'), or set ZFS2S3_BUCKET",
-        "RequestTimeTooSkewed" => "this host's clock is wrong",
-        "InvalidObjectState" => {
-            "it is in an archive storage class: 'aws s3api restore-object' makes a copy to read"
-        }
-        "InvalidStorageClass" => "check ZFS2S3_STORAGE_CLASS",
-        "PermanentRedirect" | "AuthorizationHeaderMalformed" => return Some(other_region(region)),
-        _ if status == 301 => return Some(other_region(region)),
-        "" if status == 404 && !is_bare_404 => {
-            "this is not an answer of S3's: check AWS_ENDPOINT_URL, and any proxy in between"
-        }
-        _ if status == 403 => "the man page's SECURITY section lists the permissions that are needed",
-        _ => return None,
-    };
-    Some(hint.to_string())
-}
-
-fn other_region(region: Option<String>) -> String {
-    let value = region.map(|region| format!("={region}")).unwrap_or_default();
-    format!("the bucket is in another region: set AWS_REGION{value}")
+/// Statuses that say that the same request may do later: those that RFC 9110, RFC 6585 and RFC 8470 call so, and whatever else goes
+/// wrong on the server's side or, as Cloudflare's 520 to 530, before it.
+pub fn is_transient(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500..=599) && !matches!(status, 501 | 505)
 }
 
 impl From<Failure> for Error {
@@ -200,7 +208,13 @@ mod tests {
             (500, "InternalError"),
             (200, "InternalError"),
             (400, "RequestTimeout"),
+            (425, "X"),
             (429, "X"),
+            (509, ""),
+            (520, ""),
+            (527, ""),
+            (530, ""),
+            (599, ""),
             (400, "BadDigest"),
         ] {
             assert_eq!(failure(status, code).kind, Kind::Transient, "{status} {code}");
@@ -211,6 +225,7 @@ mod tests {
             (400, "InvalidRequest"),
             (412, "PreconditionFailed"),
             (501, "NotImplemented"),
+            (505, ""),
             (200, "AccessDenied"),
         ] {
             assert_eq!(failure(status, code).kind, Kind::Final, "{status} {code}");
@@ -233,13 +248,6 @@ mod tests {
         assert!(!reply(false, 404, &page, "<html>404 page not found</html>").is_missing());
         assert!(failure(403, "AccessDenied").says_forbidden());
         assert!(!failure(403, "").says_forbidden() && !reply(false, 403, &page, "<html>").says_forbidden());
-    }
-
-    #[test]
-    fn a_wrong_region_is_named() {
-        let header = |name: &str| (name == "x-amz-bucket-region").then(|| "eu-west-3".to_string());
-        let error = Error::from(Failure::reply("GET k".to_string(), false, 301, header, b""));
-        assert_eq!(error.hints, ["the bucket is in another region: set AWS_REGION=eu-west-3"]);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 pub mod calls;
 pub mod client;
+mod dialect;
 pub mod failure;
+mod hint;
 mod outgoing;
 pub mod reply;
 mod request;

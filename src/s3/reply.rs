@@ -1,9 +1,12 @@
 //! What S3 answers, as types. Pure. Parsed as XML, never by searching: servers escape quotes in three ways.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html>
 
+use percent_encoding::percent_decode_str;
 use quick_xml::de::from_str;
-use rust_s3::serde_types::{InitiateMultipartUploadResponse, ListBucketResult};
+use rust_s3::serde_types::InitiateMultipartUploadResponse;
 use serde::Deserialize;
+
+use crate::error::one_line;
 
 /// The body of an error, or of a 200 that is none.
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -11,6 +14,9 @@ use serde::Deserialize;
 pub struct ErrorBody {
     pub code: String,
     pub message: String,
+    /// Where the bucket is, if it is elsewhere.
+    pub region: String,
+    pub endpoint: String,
 }
 
 #[derive(Debug, PartialEq)]
@@ -57,15 +63,28 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     from_str(text(body)?).map_err(|e| format!("the reply is not as S3 documents it: {e}"))
 }
 
+/// The same of an element whose children are all optional: that of another name would be an empty one.
+fn parse_named<'a, T: Deserialize<'a>>(body: &'a [u8], name: &str) -> Result<T, String> {
+    match root(text(body)?) {
+        Some(found) if found == name => parse(body),
+        found => Err(format!("the reply is not as S3 documents it: {} is not {name}", found.unwrap_or("it"))),
+    }
+}
+
+/// The name of the outermost element, without its namespace.
+fn root(text: &str) -> Option<&str> {
+    let mut rest = text.trim_start().trim_start_matches('\u{feff}').trim_start();
+    while let Some(after) = rest.strip_prefix("<?") {
+        rest = after.split_once("?>")?.1.trim_start();
+    }
+    let name = rest.strip_prefix('<')?.split(|c: char| c.is_whitespace() || matches!(c, '>' | '/')).next()?;
+    Some(name.rsplit(':').next().unwrap_or(name))
+}
+
 /// The `<Error>` in a body, if it is one: a reply with status 200 may be an error, too.
 pub fn error(body: &[u8]) -> Option<ErrorBody> {
     let text = text(body).ok()?;
-    let root = text.trim_start().trim_start_matches('\u{feff}');
-    let root = match root.strip_prefix("<?xml") {
-        Some(rest) => rest.split_once("?>")?.1.trim_start(),
-        None => root,
-    };
-    if !root.starts_with("<Error") {
+    if root(text) != Some("Error") {
         return None;
     }
     Some(from_str(text).unwrap_or_default())
@@ -88,16 +107,52 @@ pub fn upload_id(body: &[u8]) -> Result<(String, Option<String>), String> {
 }
 
 pub fn objects(body: &[u8]) -> Result<Page<Object>, String> {
-    let read: ListBucketResult = parse(body)?;
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct ListObjects {
+        #[serde(default)]
+        is_truncated: bool,
+        next_continuation_token: Option<String>,
+        encoding_type: Option<String>,
+        #[serde(default)]
+        contents: Vec<Contents>,
+    }
+    /// All else that AWS puts here, some servers leave out.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Contents {
+        key: String,
+        size: u64,
+        #[serde(default)]
+        last_modified: String,
+    }
+    let read: ListObjects = parse_named(body, "ListBucketResult")?;
     let next = match (read.is_truncated, read.next_continuation_token) {
         (false, _) => None,
         (true, Some(token)) => Some(vec![("continuation-token", token)]),
         (true, None) => return Err("the listing is cut short and does not say how to go on".to_string()),
     };
-    let items =
-        read.contents.into_iter().map(|o| Object { key: o.key, size: o.size, modified: o.last_modified });
-    let items = items.collect();
+    let is_encoded = is_url(read.encoding_type.as_deref());
+    let object = |o: Contents| {
+        Ok(Object { key: decoded(o.key, is_encoded)?, size: o.size, modified: o.last_modified })
+    };
+    let items = read.contents.into_iter().map(object).collect::<Result<_, String>>()?;
     Ok(Page { items, next })
+}
+
+fn is_url(encoding: Option<&str>) -> bool {
+    encoding.is_some_and(|encoding| encoding.trim() == "url")
+}
+
+/// A key in a listing that was asked for with `encoding-type=url`: a space is `+`, as in a form.
+fn decoded(key: String, is_encoded: bool) -> Result<String, String> {
+    if !is_encoded || !key.contains(['%', '+']) {
+        return Ok(key);
+    }
+    percent_decode_str(&key.replace('+', " "))
+        .decode_utf8()
+        .map(|key| key.into_owned())
+        .map_err(|_| format!("the key '{}' in the listing is not UTF-8", one_line(&key)))
 }
 
 pub fn parts(body: &[u8]) -> Result<Page<Part>, String> {
@@ -110,7 +165,7 @@ pub fn parts(body: &[u8]) -> Result<Page<Part>, String> {
         #[serde(rename = "Part", default)]
         parts: Vec<Part>,
     }
-    let read: ListParts = parse(body)?;
+    let read: ListParts = parse_named(body, "ListPartsResult")?;
     let next = match (read.is_truncated, read.next_part_number_marker) {
         (false, _) => None,
         (true, Some(marker)) => Some(vec![("part-number-marker", marker)]),
@@ -129,13 +184,19 @@ pub fn uploads(body: &[u8]) -> Result<Page<Upload>, String> {
         is_truncated: bool,
         next_key_marker: Option<String>,
         next_upload_id_marker: Option<String>,
+        encoding_type: Option<String>,
         #[serde(rename = "Upload", default)]
         uploads: Vec<Upload>,
     }
-    let read: ListUploads = parse(body)?;
+    let mut read: ListUploads = parse_named(body, "ListMultipartUploadsResult")?;
+    let is_encoded = is_url(read.encoding_type.as_deref());
+    for upload in &mut read.uploads {
+        upload.key = decoded(std::mem::take(&mut upload.key), is_encoded)?;
+    }
     let next = match (read.is_truncated, read.next_key_marker) {
         (false, _) => None,
         (true, Some(key)) => {
+            let key = decoded(key, is_encoded)?;
             let id = read.next_upload_id_marker.map(|id| ("upload-id-marker", id));
             Some(std::iter::once(("key-marker", key)).chain(id).collect())
         }
@@ -198,7 +259,11 @@ mod tests {
     #[test]
     fn errors_also_behind_a_200() {
         let body = b"\n<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\n<Error><Code>InternalError</Code><Message>We &amp; you</Message></Error>";
-        let expected = ErrorBody { code: "InternalError".to_string(), message: "We & you".to_string() };
+        let expected = ErrorBody {
+            code: "InternalError".to_string(),
+            message: "We & you".to_string(),
+            ..ErrorBody::default()
+        };
         assert_eq!(error(body), Some(expected));
         assert_eq!(error(b"<Error"), Some(ErrorBody::default()));
         assert_eq!(
@@ -210,12 +275,45 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_decoded_where_the_server_has_encoded_them() {
+        let listing = |encoding: &str, key: &str| {
+            let body = format!(
+                "<ListBucketResult>{encoding}<IsTruncated>false</IsTruncated><Contents><Key>{key}</Key><Size>3</Size></Contents></ListBucketResult>"
+            );
+            objects(body.as_bytes()).map(|page| page.items[0].key.clone())
+        };
+        let url = "<EncodingType>url</EncodingType>";
+        assert_eq!(listing(url, "nas%2Fa+b%2Bc%0A%01%C3%A4").unwrap(), "nas/a b+c\n\u{1}ä");
+        assert_eq!(listing(url, "nas/a%20b").unwrap(), "nas/a b");
+        assert_eq!(listing("", "nas/a+b%2B").unwrap(), "nas/a+b%2B", "not encoded");
+        assert!(listing(url, "a%FF").is_err());
+        let body = b"<ListMultipartUploadsResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>\
+            <NextKeyMarker>a+b</NextKeyMarker><Upload><Key>a+b</Key><UploadId>a+b%</UploadId></Upload></ListMultipartUploadsResult>";
+        let page = uploads(body).unwrap();
+        assert_eq!((page.items[0].key.as_str(), page.items[0].upload_id.as_str()), ("a b", "a+b%"));
+        assert_eq!(page.next, Some(vec![("key-marker", "a b".to_string())]));
+    }
+
+    #[test]
+    fn what_a_listing_may_lack() {
+        let body = b"<ListBucketResult><Contents><Owner></Owner><Key>k</Key><Size>3</Size></Contents>\
+            <Contents><Owner><DisplayName>x</DisplayName></Owner><Key>l</Key><Size>4</Size></Contents></ListBucketResult>";
+        assert_eq!(objects(body).unwrap().items.len(), 2);
+    }
+
+    #[test]
     fn a_cut_listing_that_cannot_go_on_is_an_error_not_a_short_listing() {
         let body = b"<ListBucketResult><Name>b</Name><IsTruncated>true</IsTruncated></ListBucketResult>";
         assert!(objects(body).unwrap_err().contains("cut short"));
         assert!(objects(b"").is_err());
         assert!(objects(b"<html></html>").is_err());
         assert!(completed(b"").is_err());
+        for name in ["html", "Error", "ListBucketResults"] {
+            let body = format!("<?xml version='1.0'?><{name}></{name}>");
+            assert!(objects(body.as_bytes()).is_err() && uploads(body.as_bytes()).is_err(), "{name}");
+            assert!(parts(body.as_bytes()).is_err(), "{name}");
+        }
+        assert!(objects(b"<s3:ListBucketResult xmlns:s3='x'/>").is_ok());
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! One S3 request, and its signature (AWS Signature Version 4). Pure: keys and time are arguments.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::Mac;
 use rust_s3::Region;
 use rust_s3::signing;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
+use super::dialect::{Extra, Extras};
 use super::outgoing::Meter;
 use crate::config::credentials::Keys;
 use crate::digest::Sha256;
@@ -20,6 +23,10 @@ pub struct Request<'a> {
     pub query: Vec<(&'static str, String)>,
     /// Lower-case names.
     pub headers: Vec<(&'static str, String)>,
+    /// Headers for servers that understand them.
+    extra_headers: Vec<(Extra, &'static str, String)>,
+    /// The same in the query.
+    extra_query: Vec<(Extra, &'static str, &'static str)>,
     pub body: &'a [u8],
     /// Of `body`: it is part of the signature, so S3 refuses a body that was damaged on the way.
     pub sha256: Sha256,
@@ -30,6 +37,18 @@ pub struct Request<'a> {
 
 /// The longest reply is a page of a listing: 1,000 keys of up to 1,024 bytes, which may be escaped.
 const MAX_REPLY: u64 = 64 << 20;
+
+/// What a request is signed with.
+#[derive(Clone, Copy)]
+pub struct Signing<'a> {
+    pub bucket_url: &'a str,
+    pub region: &'a Region,
+    pub extras: Extras,
+    /// Those that every request carries.
+    pub headers: &'a [(&'static str, String)],
+    pub keys: &'a Keys,
+    pub now: Utc,
+}
 
 pub struct Signed {
     pub url: String,
@@ -43,6 +62,8 @@ impl<'a> Request<'a> {
             key,
             query: vec![],
             headers: vec![],
+            extra_headers: vec![],
+            extra_query: vec![],
             body: b"",
             sha256: Sha256::of(b""),
             meter: None,
@@ -59,6 +80,34 @@ impl<'a> Request<'a> {
     }
     pub fn header_if(self, wanted: bool, name: &'static str, value: impl Into<String>) -> Self {
         if wanted { self.header(name, value) } else { self }
+    }
+    pub fn headers(mut self, headers: &[(&'static str, String)]) -> Self {
+        self.headers.extend_from_slice(headers);
+        self
+    }
+    pub fn extra_header(mut self, extra: Extra, name: &'static str, value: impl Into<String>) -> Self {
+        self.extra_headers.push((extra, name, value.into()));
+        self
+    }
+    pub fn extra_query(mut self, extra: Extra, name: &'static str, value: &'static str) -> Self {
+        self.extra_query.push((extra, name, value));
+        self
+    }
+    /// The SHA-256 of the body, in the words of AWS's SDKs.
+    pub fn checksum(self, extra: Extra) -> Self {
+        let sum = self.sha256.base64();
+        self.extra_header(extra, "x-amz-checksum-sha256", sum).extra_header(
+            extra,
+            "x-amz-sdk-checksum-algorithm",
+            "SHA256",
+        )
+    }
+
+    /// Of these, what this request carries.
+    pub fn carried(&self, extras: Extras) -> Extras {
+        let headers = self.extra_headers.iter().map(|(extra, ..)| *extra);
+        let all = headers.chain(self.extra_query.iter().map(|(extra, ..)| *extra));
+        all.filter(|extra| extras.has(*extra)).fold(Extras::NONE, Extras::with)
     }
     /// `sha256` must be `body`'s.
     pub fn body(mut self, body: &'a [u8], sha256: Sha256) -> Self {
@@ -93,9 +142,12 @@ impl<'a> Request<'a> {
         }
     }
 
-    fn url(&self, bucket_url: &str) -> Result<Url, String> {
+    fn url(&self, bucket_url: &str, extras: Extras) -> Result<Url, String> {
         let mut text = format!("{bucket_url}/{}", signing::uri_encode(self.key, false));
-        for (n, (name, value)) in self.query.iter().enumerate() {
+        let query = self.query.iter().map(|(name, value)| (*name, value.as_str()));
+        let extra = self.extra_query.iter().filter(|(extra, ..)| extras.has(*extra));
+        let extra = extra.map(|(_, name, value)| (*name, *value));
+        for (n, (name, value)) in query.chain(extra).enumerate() {
             text.push(if n == 0 { '?' } else { '&' });
             text.push_str(&format!(
                 "{}={}",
@@ -106,8 +158,11 @@ impl<'a> Request<'a> {
         Url::parse(&text).map_err(|e| format!("'{text}' is not a URL: {e}"))
     }
 
-    pub fn sign(&self, bucket_url: &str, region: &Region, keys: &Keys, now: Utc) -> Result<Signed, String> {
-        let url = self.url(bucket_url)?;
+    /// What a proxy may take for itself or change is not signed: `Expect`, `Range`. S3 asks for Host, Content-Type and all that
+    /// begins with x-amz-.
+    pub fn sign(&self, with: &Signing) -> Result<Signed, String> {
+        let Signing { bucket_url, region, extras, headers: for_all, keys, now } = *with;
+        let url = self.url(bucket_url, extras)?;
         let time = now.date_time();
         let host = match (url.host_str(), url.port()) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -115,11 +170,13 @@ impl<'a> Request<'a> {
             (None, _) => return Err(format!("'{url}' has no host")),
         };
         let mut headers = HeaderMap::new();
+        let mut unsigned = HeaderMap::new();
         let mut add = |name: &str, value: &str| -> Result<(), String> {
+            let is_signed = is_signed(name);
             let name: HeaderName = name.parse().map_err(|_| format!("header '{name}'"))?;
             let value: HeaderValue =
                 value.parse().map_err(|_| format!("the value of header '{name}' cannot be sent"))?;
-            headers.insert(name, value);
+            if is_signed { &mut headers } else { &mut unsigned }.insert(name, value);
             Ok(())
         };
         add("host", &host)?;
@@ -128,7 +185,12 @@ impl<'a> Request<'a> {
         if let Some(token) = &keys.session_token {
             add("x-amz-security-token", token)?;
         }
-        self.headers.iter().try_for_each(|(name, value)| add(name, value))?;
+        for_all.iter().chain(&self.headers).try_for_each(|(name, value)| add(name, value))?;
+        let extra = self.extra_headers.iter().filter(|(extra, ..)| extras.has(*extra));
+        extra.into_iter().try_for_each(|(_, name, value)| add(name, value))?;
+        if extras.has(Extra::Md5) && self.method == "PUT" {
+            add("content-md5", &md5_base64(self.body))?;
+        }
 
         let signature = |headers: &HeaderMap| -> Result<String, rust_s3::error::S3Error> {
             let canonical = signing::canonical_request(self.method, &url, headers, &self.sha256.to_string())?;
@@ -144,8 +206,17 @@ impl<'a> Request<'a> {
             .map_err(|_| "the access key has characters that cannot be sent".to_string())?;
         authorization.set_sensitive(true);
         headers.insert("authorization", authorization);
+        headers.extend(unsigned);
         Ok(Signed { url: url.to_string(), headers })
     }
+}
+
+fn is_signed(header: &str) -> bool {
+    header.starts_with("x-amz-") || matches!(header, "host" | "content-type" | "content-md5")
+}
+
+fn md5_base64(body: &[u8]) -> String {
+    BASE64.encode(md5::compute(body).0)
 }
 
 /// Lower-case hex.
@@ -157,6 +228,7 @@ fn hmac(key: &[u8], message: &[u8]) -> Result<String, rust_s3::error::S3Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dialect::Dialect;
     use super::*;
 
     fn keys(token: Option<&str>) -> Keys {
@@ -167,28 +239,77 @@ mod tests {
             expires: None,
         }
     }
-    fn sign(request: &Request, token: Option<&str>) -> Signed {
+    fn signed_with(
+        request: &Request,
+        bucket_url: &str,
+        extras: Extras,
+        keys: &Keys,
+    ) -> Result<Signed, String> {
         let region = Region::Custom { region: "us-east-1".to_string(), endpoint: String::new() };
         let now = Utc::try_from("2013-05-24T00:00:00Z".to_string()).unwrap();
-        request.sign("https://examplebucket.s3.amazonaws.com", &region, &keys(token), now).unwrap()
+        request.sign(&Signing { bucket_url, region: &region, extras, headers: &[], keys, now })
+    }
+    fn sign(request: &Request, token: Option<&str>) -> Signed {
+        let extras = Dialect::new(true, true).extras();
+        signed_with(request, "https://examplebucket.s3.amazonaws.com", extras, &keys(token)).unwrap()
     }
 
     /// The examples of the page named on top of this file.
     #[test]
     fn aws_own_examples() {
-        let get = Request::new("GET", "test.txt").header("range", "bytes=0-9");
-        let signed = sign(&get, None);
+        for (request, signature) in [
+            (
+                Request::new("GET", "").query("lifecycle", ""),
+                "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
+            ),
+            (
+                Request::new("GET", "").query("max-keys", 2).query("prefix", "J"),
+                "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
+            ),
+        ] {
+            let signed = sign(&request, None);
+            let authorization = signed.headers["authorization"].to_str().unwrap();
+            assert_eq!(
+                authorization,
+                format!(
+                    "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,\
+                     SignedHeaders=host;x-amz-content-sha256;x-amz-date,Signature={signature}"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_may_change_is_sent_but_not_signed() {
+        let request = Request::new("PUT", "k")
+            .header("range", "bytes=0-9")
+            .header("content-type", "application/xml")
+            .extra_header(Extra::Expect, "expect", "100-continue");
+        let signed = sign(&request, None);
+        assert!(signed.headers.contains_key("expect") && signed.headers.contains_key("range"));
         let authorization = signed.headers["authorization"].to_str().unwrap();
-        assert_eq!(
-            authorization,
-            "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,\
-             SignedHeaders=host;range;x-amz-content-sha256;x-amz-date,\
-             Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
+        assert!(
+            authorization.contains("SignedHeaders=content-type;host;x-amz-content-sha256;x-amz-date,"),
+            "{authorization}"
         );
-        let list = Request::new("GET", "").query("max-keys", 2).query("prefix", "J");
-        let authorization = &sign(&list, None).headers["authorization"];
-        let signature = "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7";
-        assert!(authorization.to_str().unwrap().ends_with(signature));
+    }
+
+    #[test]
+    fn what_a_server_does_not_understand_is_left_out() {
+        let body = b"abc";
+        let request = Request::new("PUT", "k")
+            .body(body, Sha256::of(body))
+            .checksum(Extra::ChecksumOfObject)
+            .extra_query(Extra::UrlEncoding, "encoding-type", "url");
+        let with = |extras| signed_with(&request, "https://h", extras, &keys(None)).unwrap();
+        let all = with(Extras::NONE.with(Extra::ChecksumOfObject).with(Extra::UrlEncoding).with(Extra::Md5));
+        assert_eq!(all.url, "https://h/k?encoding-type=url");
+        assert_eq!(all.headers["x-amz-checksum-sha256"], "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
+        assert_eq!(all.headers["x-amz-sdk-checksum-algorithm"], "SHA256");
+        assert_eq!(all.headers["content-md5"], "kAFQmDzST7DWlj99KOF/cg==");
+        let none = with(Extras::NONE);
+        assert_eq!(none.url, "https://h/k");
+        assert!(!none.headers.keys().any(|name| name.as_str().contains("checksum") || name == "content-md5"));
     }
 
     #[test]
@@ -211,7 +332,6 @@ mod tests {
     #[test]
     fn nothing_can_be_smuggled_into_a_header() {
         let request = Request::new("GET", "k").header("x-amz-storage-class", "A\r\nx-evil: 1");
-        let region = Region::Custom { region: "r".to_string(), endpoint: String::new() };
-        assert!(request.sign("https://h", &region, &keys(None), Utc::now()).is_err());
+        assert!(signed_with(&request, "https://h", Extras::NONE, &keys(None)).is_err());
     }
 }

@@ -13,6 +13,7 @@ use crate::progress::{self, Progress};
 use crate::random;
 use crate::removal::{Interrupted, Removal, withdraw};
 use crate::s3::calls::Open;
+use crate::s3::failure::Kind;
 
 impl Upload {
     pub(super) fn abandon(&mut self, intent: &Intent) -> Result<()> {
@@ -189,7 +190,12 @@ impl Upload {
         for (segment, state) in &overview.segments {
             let key = keys::segment(&intent.prefix, &copy, *segment);
             let open = Open { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
-            let was_open = self.client.list_parts(open)?.is_some();
+            let was_open = match self.client.list_parts(open) {
+                Ok(parts) => parts.is_some(),
+                Err(failure) if failure.kind == Kind::Transient => return Err(failure.into()),
+                // not known: what is under the key stays
+                Err(_) => true,
+            };
             self.client.abort_multipart_upload(&key, &state.upload_id)?;
             let head = if stays { None } else { self.client.head_if_allowed(&key)? };
             let Some(head) = head else { continue };

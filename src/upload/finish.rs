@@ -294,7 +294,7 @@ impl Upload {
 
     /// With the first backup, the words for whoever finds the bucket without this host. No backup fails for want of them.
     fn put_readme(&self, intent: &Intent) {
-        let text = readme::text(&intent.endpoint, &intent.bucket, &intent.prefix);
+        let text = readme::text(&intent.endpoint, &self.region, &intent.bucket, &intent.prefix);
         if let Err(failure) = self.client.put(&readme::key(&intent.prefix), text.as_bytes()) {
             self.ui.warning(&format!("no README in the bucket: {}", failure.describe()));
         }

@@ -15,10 +15,11 @@ mod transfer;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::chunks::Cut;
 use crate::copy::CopyName;
 use crate::error::{Error, Result, Status};
 use crate::inventory::{Inventory, Uploads};
-use crate::progress::record::{End, Intent, Overview};
+use crate::progress::record::{End, Intent, Overview, Record};
 use crate::progress::{self, Progress};
 use crate::s3::client::Client;
 use crate::store::{Folder, Store};
@@ -32,6 +33,7 @@ pub struct Upload {
     pub store: Store,
     /// The server's URL.
     pub endpoint: String,
+    pub region: String,
     pub client: Client,
     pub zfs: Zfs,
     pub jobs: usize,
@@ -64,8 +66,8 @@ impl Upload {
         }
     }
 
-    /// Resumes the pending upload.
-    pub fn resume(mut self, overview: Overview) -> Result<()> {
+    /// Resumes the pending upload. `parts`: how many a segment may have, where the user says that.
+    pub fn resume(mut self, overview: Overview, parts: Option<u16>) -> Result<()> {
         let intent = overview.intent.clone();
         if self.is_stored(&intent) && self.is_whole_in_bucket(&intent.copy())? {
             // the run before ended between the store and the progress file
@@ -81,6 +83,8 @@ impl Upload {
         }
         self.check_base(&intent).map_err(pending)?;
         let progress = Progress::open(&self.folder)?;
+        let overview = self.with_fewer_parts(&progress, overview, parts)?;
+        let intent = overview.intent.clone();
         let (overview, known) = self.reconcile(&progress, overview).map_err(pending)?;
         let end = match overview.end.clone() {
             Some(end) if known.all_stored() => {
@@ -97,6 +101,30 @@ impl Upload {
         self.finish(progress, &intent, &end).map_err(pending)
     }
 
+    /// A server that takes fewer parts an upload than was thought gets no more than these in a segment from now on.
+    fn with_fewer_parts(
+        &self,
+        progress: &Progress,
+        mut overview: Overview,
+        parts: Option<u16>,
+    ) -> Result<Overview> {
+        let cut = overview.intent.cut;
+        let Some(parts_per_segment) = parts.filter(|parts| *parts < cut.parts_per_segment) else {
+            return Ok(overview);
+        };
+        if overview.segments.values().any(|state| state.completed.is_some()) {
+            self.ui.warning(&format!(
+                "ZFS2S3_PARTS is not applied to this upload: it has complete segments of {} parts",
+                cut.parts_per_segment
+            ));
+            return Ok(overview);
+        }
+        let record = Record::Cut(Cut { parts_per_segment, ..cut });
+        progress.add(&record)?;
+        overview.add(record).map_err(Error::failed)?;
+        Ok(overview)
+    }
+
     /// Aborts the pending upload.
     pub fn abort(mut self, intent: &Intent) -> Result<()> {
         self.abandon(intent)
@@ -108,7 +136,7 @@ impl Upload {
         let size = transfer.run();
         self.ui.transfer_done();
         let end = End { size: size?, stored: Utc::now() };
-        progress.add(&progress::record::Record::End(end.clone()))?;
+        progress.add(&Record::End(end.clone()))?;
         Ok(end)
     }
 

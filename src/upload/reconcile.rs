@@ -10,6 +10,7 @@ use crate::keys;
 use crate::progress::record::{Completed, Intent, Overview, PartStored, Record, SegmentState};
 use crate::progress::{self, Progress};
 use crate::s3::calls::Open;
+use crate::s3::failure::Kind;
 use crate::s3::reply::Part;
 
 impl Upload {
@@ -48,12 +49,25 @@ impl Upload {
     ) -> Result<Option<Vec<u16>>> {
         let key = keys::segment(&intent.prefix, &intent.copy(), segment);
         let open = Open { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
-        if state.completed.is_none()
-            && let Some(listed) = self.client.list_parts(open)?
-        {
-            let same =
-                listed.iter().filter(|part| parts.get(&part.part_number).is_some_and(|p| agree(p, part)));
-            return Ok(Some(same.map(|part| part.part_number).collect()));
+        let mut cannot_be_listed = false;
+        if state.completed.is_none() {
+            match self.client.list_parts(open) {
+                Ok(Some(listed)) => {
+                    let same = listed
+                        .iter()
+                        .filter(|part| parts.get(&part.part_number).is_some_and(|p| agree(p, part)));
+                    return Ok(Some(same.map(|part| part.part_number).collect()));
+                }
+                Ok(None) => {}
+                Err(failure) if failure.kind == Kind::Final && failure.is_of_the_server() => {
+                    self.ui.warning(&format!(
+                        "the stored parts of segment {segment} are sent again, since they cannot be listed: {}",
+                        failure.describe()
+                    ));
+                    cannot_be_listed = true;
+                }
+                Err(failure) => return Err(failure.into()),
+            }
         }
         // completed, perhaps by a run that did not live to write that down
         match self.client.head_if_allowed(&key)? {
@@ -64,6 +78,7 @@ impl Upload {
                 }
                 Ok(Some(parts.keys().copied().collect()))
             }
+            _ if cannot_be_listed => Ok(Some(Vec::new())),
             _ => Ok(None),
         }
     }

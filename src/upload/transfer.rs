@@ -6,13 +6,15 @@ use std::sync::{Mutex, PoisonError};
 
 use super::source::Source;
 use super::{ABORT, Upload};
+use crate::chunks::Place;
 use crate::digest::Sha256;
 use crate::error::{Error, Result};
 use crate::keys;
 use crate::pipeline::{self, Work};
-use crate::progress::Progress;
 use crate::progress::record::{Overview, PartStored, Record, SegmentBegun, SegmentState};
+use crate::progress::{self, Progress};
 use crate::s3::calls::Open;
+use crate::s3::failure::Failure;
 
 /// What an interrupted upload has recorded of each chunk, by index.
 #[derive(Default)]
@@ -98,6 +100,18 @@ impl<'a> Transfer<'a> {
         Ok((state.upload_id.clone(), state.checksums))
     }
 
+    /// The server takes fewer parts an upload than AWS.
+    fn too_many_parts(&self, place: Place, failure: Failure) -> Error {
+        let stored = progress::parts_of(&self.upload.folder, place.segment).map_or(0, |parts| parts.len());
+        let numbers = failure.message.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
+        let named = numbers.filter(|n: &usize| (2..usize::from(place.part)).contains(n)).max();
+        let parts = named.unwrap_or(stored.max(1));
+        Error::from(failure).hint(format!(
+            "this server takes fewer parts an upload: 'ZFS2S3_PARTS={parts} zfs2s3 resume_upload' continues with further \
+             segments; set it for later uploads, too"
+        ))
+    }
+
     fn not_the_same(&self, why: &str) -> Error {
         let name = &self.overview.intent.snapshot.name;
         Error::refused(format!("'zfs send' of {name} does not give the same stream as before: {why}"))
@@ -134,6 +148,9 @@ impl Work for Transfer<'_> {
         let meter = |bytes| self.upload.ui.sending(bytes);
         let etag = client.upload_part(open, place.part, chunk, sha256, &meter).map_err(|failure| {
             let lost = failure.is_missing();
+            if place.part > 1 && failure.refuses_part_number() {
+                return self.too_many_parts(place, failure);
+            }
             let error = Error::from(failure);
             // resume begins the segment again
             if lost { Error::try_again(format!("S3 no longer knows the upload: {error}")) } else { error }

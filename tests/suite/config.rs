@@ -75,16 +75,45 @@ fn profiles_of_awss_files() {
     assert!(said.contains("neither AWS file has a profile 'other'"), "{said}");
 }
 
-#[test]
-fn a_credential_process_is_asked_again_before_its_keys_run_out() {
+/// The helper of `failing_helper`, without its failure: it counts how often it is run.
+fn counting_helper(lifetime: &str) -> Host {
     let host = without_keys();
-    // they have run out when they come: each request asks anew
-    let command =
-        script(&host, "keys", &format!("echo x >> \"$HOME/asked\"\n{}", reply("2020-01-01T00:00:00Z")));
+    let good = reply("$end").replace("'END'", "END");
+    let text = format!("echo x >> \"$HOME/asked\"\nend=$(date -u -d '{lifetime}' +%FT%T+0000)\n{good}");
+    let command = script(&host, "keys", &text);
     aws_file(&host, "config", &format!("[default]\ncredential_process = {command} \"with words\"\n"));
+    host
+}
+
+fn asked(host: &Host) -> usize {
+    std::fs::read_to_string(host.home().join("asked")).unwrap().lines().count()
+}
+
+#[test]
+fn a_credential_process_is_not_run_for_each_request() {
+    // both within the time in which new ones are looked for
+    for lifetime in ["4 minutes", "250 seconds"] {
+        let host = counting_helper(lifetime);
+        host.ok("upload tank/a@1");
+        assert_eq!(asked(&host), 1, "{lifetime}");
+    }
+}
+
+#[test]
+fn credentials_are_renewed_when_half_of_a_short_life_is_over() {
+    let host = counting_helper("4 seconds");
+    host.s3.fault("UploadPart", 0, 1, crate::support::Act::Delay(std::time::Duration::from_millis(2600)));
     host.ok("upload tank/a@1");
-    let asked = std::fs::read_to_string(host.home().join("asked")).unwrap().lines().count();
-    assert_eq!(asked, host.s3.state().log.len());
+    assert_eq!(asked(&host), 2);
+    host.assert_clean();
+}
+
+#[test]
+fn credentials_that_have_expired_when_they_come_are_an_error() {
+    let host = counting_helper("1 hour ago");
+    let said = host.fails(1, "upload tank/a@1");
+    assert!(said.contains("no credentials: those that were given expired at "), "{said}");
+    assert!(host.s3.state().log.is_empty());
 }
 
 #[test]

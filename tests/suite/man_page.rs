@@ -66,13 +66,15 @@ fn commands_and_their_options_are_those_of_the_program() {
 #[test]
 fn every_variable_that_the_program_reads_is_described_and_no_other() {
     let mut read = BTreeSet::new();
-    for name in ["config/mod.rs", "config/aws_files.rs", "config/credentials.rs", "config/endpoint.rs"] {
-        let text = source(name);
-        let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
+    for name in ["mod", "aws_files", "credentials", "endpoint", "proxy", "requests"] {
+        let text = source(&format!("config/{name}.rs"));
+        let code = text.split("#[cfg(test)]").next().unwrap();
         for word in code.split('"').skip(1).step_by(2) {
-            let variable =
-                (word.starts_with("ZFS2S3_") || word.starts_with("AWS_") || word.starts_with("XDG_"))
-                    && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+            let variable = (word.starts_with("ZFS2S3_")
+                || word.starts_with("AWS_")
+                || word.starts_with("XDG_")
+                || word.ends_with("_PROXY"))
+                && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
             if variable && !word.starts_with("ZFS2S3_TEST") {
                 read.insert(word.to_string());
             }
@@ -82,7 +84,6 @@ fn every_variable_that_the_program_reads_is_described_and_no_other() {
         .lines()
         .filter_map(|line| line.strip_prefix(".It Ev "))
         .flat_map(|line| line.split(" , Ev ").map(str::to_string).collect::<Vec<_>>())
-        .filter(|name| !["HTTPS_PROXY", "NO_PROXY"].contains(&name.as_str()))
         .collect();
     assert_eq!(read, described);
 }

@@ -469,7 +469,7 @@ fn a_page_that_is_not_s3s_is_a_failure_and_no_absence() {
             host.s3.no_more_faults();
             host.s3.fault("", 0, 1000, Act::Page(404));
             let said = host.fails(1, way);
-            assert!(said.contains("404") && said.contains("this is not an answer of S3's"), "{said}");
+            assert!(said.contains("404") && said.contains("this is not an answer from S3"), "{said}");
             assert!(host.data("upload_progress.yml").exists(), "{way} after {parts}");
             host.s3.no_more_faults();
             let uploads = host.s3.state().uploads.len();

@@ -71,6 +71,9 @@ fn arrows_point_one_way() {
         "s3/request",
         "s3/reply",
         "s3/failure",
+        "s3/hint",
+        "config/region",
+        "config/requests",
     ];
     const EDGES: &[&str] = &[
         "zfs",

@@ -499,11 +499,15 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             let checksums = request.header("x-amz-checksum-algorithm") == Some("SHA256");
             let upload = Upload { key: key.clone(), storage_class, checksums, parts: BTreeMap::new() };
             state.uploads.insert(id.clone(), upload);
-            ok(format!(
+            let mut said = ok(format!(
                 "<InitiateMultipartUploadResult><Bucket>{BUCKET}</Bucket><Key>{}</Key><UploadId>{}</UploadId></InitiateMultipartUploadResult>",
                 escape(&key),
                 escape(&id)
-            ))
+            ));
+            if checksums {
+                said.headers.push(("x-amz-checksum-algorithm", "SHA256".to_string()));
+            }
+            said
         }
         _ => of_upload(state, request, call, &key),
     }

