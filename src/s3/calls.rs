@@ -113,7 +113,7 @@ impl Client {
     pub fn list_parts(&self, open: Open) -> Result<Option<Vec<Part>>> {
         let first = || Request::new("GET", open.key).query("uploadId", open.upload_id);
         match self.pages("list parts", open.key, reply::parts, |_| true, first) {
-            Err(failure) if failure.is_missing() => Ok(None),
+            Err(failure) if failure.code == "NoSuchUpload" => Ok(None),
             parts => parts.map(Some),
         }
     }

@@ -320,6 +320,14 @@ impl Client {
                 let hints = vec![format!("the answer is not http: {scheme}, so check AWS_ENDPOINT_URL")];
                 Failure { hints, ..failed(Kind::Final) }
             }
+            ureq::Error::Io(e)
+                if e.kind() == std::io::ErrorKind::UnexpectedEof
+                    && url.starts_with("https:")
+                    && !self.has_answered.load(Ordering::SeqCst) =>
+            {
+                let hints = vec![hint::of_tls("corrupt message", "")];
+                Failure { hints, ..failed(Kind::Transient) }
+            }
             ureq::Error::ConnectProxyFailed(why) => {
                 let kind = match status_in(why) {
                     Some(status) if !is_transient(status) => Kind::Final,

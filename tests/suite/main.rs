@@ -10,6 +10,7 @@ mod recover;
 mod remove;
 mod restore;
 mod resume;
+mod servers;
 mod support;
 mod tidy;
 mod upload;

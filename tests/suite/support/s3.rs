@@ -122,7 +122,31 @@ pub struct Upload {
 pub struct Powers {
     /// Knows x-amz-checksum-*; else it rejects them.
     pub checksums: bool,
-    pub if_none_match: bool,
+    /// Calls at which it rejects these headers, with 501.
+    pub no_checksums_at: &'static [&'static str],
+    /// Does not understand checksums in the body of CompleteMultipartUpload.
+    pub strict_complete: bool,
+    /// A proxy before it takes Expect for itself, or does not know it.
+    pub takes_expect: bool,
+    pub knows_expect: bool,
+    /// Wants Content-MD5 with each body, and takes nothing in its place.
+    pub wants_md5: bool,
+    /// Wants this header with each request, or with each that makes an object.
+    pub wants_always: Option<(&'static str, &'static str)>,
+    pub wants_for_objects: Option<(&'static str, &'static str)>,
+    /// Parts an upload may have.
+    pub max_parts: u16,
+    /// Says 200 to a ranged GET, with or without Content-Range.
+    pub says_200: Option<bool>,
+    /// What these calls are answered with, instead of done.
+    pub lacks: Vec<(&'static str, u16, &'static str)>,
+    /// Reads objects that lie in GLACIER, as servers do for which that is a name like any other.
+    pub reads_glacier: bool,
+    pub may_read: bool,
+    /// Of `encoding-type=url`: none: it is ignored, or it is refused.
+    pub encoding: Encoding,
+    /// The bucket is elsewhere: in this region, which the header or the body names.
+    pub region: Option<(&'static str, bool)>,
     pub may_list: bool,
     /// Puts the parts of an upload together to something else.
     pub mangles: bool,
@@ -133,6 +157,13 @@ pub struct Powers {
     /// Of the upload IDs it gives, more than usual.
     pub long_ids: usize,
     pub page: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Encoding {
+    Known,
+    Ignored,
+    Refused,
 }
 
 pub struct State {
@@ -219,7 +250,20 @@ impl S3 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let powers = Powers {
             checksums: true,
-            if_none_match: true,
+            no_checksums_at: &[],
+            strict_complete: false,
+            takes_expect: false,
+            knows_expect: true,
+            wants_md5: false,
+            wants_always: None,
+            wants_for_objects: None,
+            max_parts: 10_000,
+            says_200: None,
+            lacks: vec![],
+            reads_glacier: false,
+            may_read: true,
+            encoding: Encoding::Known,
+            region: None,
             may_list: true,
             mangles: false,
             may_delete: true,
@@ -287,13 +331,16 @@ impl Drop for S3 {
 fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: &Gate) {
     let _ = stream.set_nodelay(true);
     let mut reader = BufReader::new(stream.try_clone().unwrap());
-    while let Some(request) = read_request(&mut reader, &mut stream) {
+    while let Some(mut request) = read_request(&mut reader, &mut stream, state) {
         if gate.pass(&request) == Verdict::Discard {
             break;
         }
         let call = request.call();
         let act = {
             let mut state = state.lock().unwrap();
+            if state.powers.takes_expect {
+                request.headers.remove("expect");
+            }
             state.log.push((call, request.key()));
             next_act(&mut state.faults, call).or_else(|| state.first_of_its_range(&request))
         };
@@ -387,7 +434,16 @@ fn kill(victim: &AtomicU32) {
     std::thread::sleep(Duration::from_millis(50));
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>, stream: &mut TcpStream) -> Option<Request> {
+fn read_request(
+    reader: &mut BufReader<TcpStream>,
+    stream: &mut TcpStream,
+    state: &Mutex<State>,
+) -> Option<Request> {
+    // a handshake of TLS
+    if reader.fill_buf().is_ok_and(|bytes| bytes.first() == Some(&0x16)) {
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        return None;
+    }
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
     let mut words = line.split_whitespace();
@@ -402,6 +458,11 @@ fn read_request(reader: &mut BufReader<TcpStream>, stream: &mut TcpStream) -> Op
         };
     }
     if headers.get("expect").is_some_and(|value| value == "100-continue") {
+        if !state.lock().unwrap().powers.knows_expect {
+            let refusal = b"HTTP/1.1 417 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            stream.write_all(refusal).ok()?;
+            return None;
+        }
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
     }
     let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -447,21 +508,90 @@ fn reply(stream: &mut TcpStream, request: &Request, answer: Answer, cut: bool) -
     stream.flush()
 }
 
+/// What this server does not know or allow.
+fn refusal(powers: &Powers, request: &Request, call: &str) -> Option<Answer> {
+    let makes_object = matches!(call, "CreateMultipartUpload" | "PutObject");
+    let has_body = matches!(call, "UploadPart" | "PutObject");
+    let checksums = request.headers.keys().find(|name| name.contains("-checksum"));
+    let lacks = powers.lacks.iter().find(|(name, ..)| *name == call);
+    let lacking = |wanted: Option<(&'static str, &'static str)>| {
+        wanted.is_some_and(|(name, value)| request.header(name) != Some(value))
+    };
+    if let Some((region, in_header)) = powers.region {
+        let mut said = error(307, "TemporaryRedirect", "Please re-send this request");
+        match in_header {
+            true => said.headers.push(("x-amz-bucket-region", region.to_string())),
+            false => {
+                let body = String::from_utf8(said.body).unwrap();
+                said.body =
+                    body.replace("</Error>", &format!("<Region>{region}</Region></Error>")).into_bytes();
+            }
+        }
+        return Some(said);
+    }
+    if let Some((_, status, code)) = lacks {
+        return Some(error(*status, code, "this server cannot do that"));
+    }
+    match checksums {
+        Some(name) if !powers.checksums => {
+            let why = format!("Unsupported header '{name}' received for this API call.");
+            return Some(error(400, "InvalidArgument", &why));
+        }
+        Some(_) if powers.no_checksums_at.contains(&call) => {
+            return Some(error(
+                501,
+                "NotImplemented",
+                "A header you provided implies functionality that is not implemented",
+            ));
+        }
+        _ => {}
+    }
+    if powers.wants_md5 && has_body {
+        let sum = BASE64.encode(md5(&request.body));
+        if request.header("content-md5") != Some(&sum) {
+            return Some(error(
+                400,
+                "InvalidRequest",
+                "Content-MD5 HTTP header is required for Put Object requests with Object Lock parameters",
+            ));
+        }
+    }
+    if lacking(powers.wants_always) || (makes_object && lacking(powers.wants_for_objects)) {
+        return Some(error(403, "AccessDenied", "Access Denied"));
+    }
+    if !powers.may_read && matches!(call, "GetObject" | "HeadObject") {
+        return Some(error(403, "AccessDenied", "Access Denied"));
+    }
+    if request.param("encoding-type").is_some() && powers.encoding == Encoding::Refused {
+        return Some(error(501, "NotImplemented", "encoding-type"));
+    }
+    let part = request.param("partNumber").and_then(|text| text.parse::<u16>().ok());
+    if part.is_some_and(|part| part > powers.max_parts) {
+        let why = format!("Part number must be an integer between 1 and {}, inclusive", powers.max_parts);
+        return Some(error(400, "InvalidArgument", &why));
+    }
+    None
+}
+
+/// By the program `md5sum`: the tests have no library for it.
+fn md5(bytes: &[u8]) -> Vec<u8> {
+    let mut child = std::process::Command::new("md5sum")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    (0..16).map(|n| u8::from_str_radix(&said[n * 2..n * 2 + 2], 16).unwrap()).collect()
+}
+
 fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
     let key = request.key();
     if !request.path.starts_with(&format!("/{BUCKET}/")) {
         return error(404, "NoSuchBucket", "The specified bucket does not exist");
     }
-    let only_new = request.header("if-none-match").is_some();
-    if only_new && !state.powers.if_none_match {
-        return error(501, "NotImplemented", "If-None-Match");
-    }
-    let carries_checksum = request
-        .headers
-        .keys()
-        .any(|name| name.starts_with("x-amz-checksum-") && name != "x-amz-checksum-mode");
-    if carries_checksum && !state.powers.checksums {
-        return error(400, "InvalidArgument", "checksums");
+    if let Some(refusal) = refusal(&state.powers, request, call) {
+        return refusal;
     }
     match call {
         "ListObjectsV2" | "ListMultipartUploads" if !state.powers.may_list => {
@@ -474,14 +604,14 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             error(403, "AccessDenied", "no listing")
         }
         "GetObject"
-            if state.objects.get(&key).is_some_and(|object| object.storage_class == "DEEP_ARCHIVE") =>
+            if state.objects.get(&key).is_some_and(|object| {
+                object.storage_class == "DEEP_ARCHIVE"
+                    || (object.storage_class == "GLACIER" && !state.powers.reads_glacier)
+            }) =>
         {
             error(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
         }
         "HeadObject" | "GetObject" => get(state, &key, request.header("range")),
-        "PutObject" if only_new && state.objects.contains_key(&key) => {
-            error(412, "PreconditionFailed", "exists")
-        }
         "PutObject" => {
             state.put_exactly(&key, &request.body);
             ok("")
@@ -516,8 +646,9 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
 /// The calls that name an upload.
 fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Answer {
     let id = request.param("uploadId").unwrap_or_default();
-    let (mangles, exists) = (state.powers.mangles, state.objects.contains_key(key));
+    let (mangles, strict_complete) = (state.powers.mangles, state.powers.strict_complete);
     let page_size = state.powers.page;
+    let strict = state.powers.no_checksums_at.is_empty();
     let Some(upload) = state.uploads.get_mut(&id).filter(|upload| upload.key == key) else {
         return error(404, "NoSuchUpload", "The specified upload does not exist.");
     };
@@ -525,7 +656,7 @@ fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Ans
         "UploadPart" => {
             let sum = BASE64.encode(sha256(&request.body));
             let given = request.header("x-amz-checksum-sha256");
-            if upload.checksums && given != Some(&sum) {
+            if upload.checksums && (given.is_some() || strict) && given != Some(&sum) {
                 return error(400, "InvalidRequest", "the part's checksum is missing or wrong");
             }
             let Some(number @ 1..=10_000) = request.param("partNumber").and_then(|text| text.parse().ok())
@@ -575,11 +706,11 @@ fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Ans
             Answer { status: 204, headers: vec![], body: vec![] }
         }
         "CompleteMultipartUpload" => {
-            if request.header("if-none-match").is_some() && exists {
-                return error(412, "PreconditionFailed", "exists");
-            }
             let body = String::from_utf8_lossy(&request.body).replace("&quot;", "\"");
-            match put_together(upload, &body) {
+            if strict_complete && body.contains("Checksum") {
+                return error(400, "MalformedXML", "The XML you provided was not well-formed");
+            }
+            match put_together(upload, &body, strict_complete) {
                 Ok(mut object) => {
                     if mangles {
                         object.bytes[0] ^= 1;
@@ -604,7 +735,7 @@ fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Ans
     }
 }
 
-fn put_together(upload: &Upload, body: &str) -> Result<Object, String> {
+fn put_together(upload: &Upload, body: &str, without_sums: bool) -> Result<Object, String> {
     let inner = |text: &str, tag: &str| {
         let from = text.split_once(&format!("<{tag}>")).map(|(_, rest)| rest.to_string())?;
         Some(from.split_once(&format!("</{tag}>"))?.0.to_string())
@@ -617,7 +748,7 @@ fn put_together(upload: &Upload, body: &str) -> Result<Object, String> {
         if inner(part, "ETag").as_ref() != Some(&stored.etag) {
             return Err(format!("part {number}: another ETag"));
         }
-        if inner(part, "ChecksumSHA256") != stored.checksum {
+        if !without_sums && inner(part, "ChecksumSHA256") != stored.checksum {
             return Err(format!("part {number}: another checksum, or none"));
         }
         bytes.extend_from_slice(&stored.bytes);
@@ -645,7 +776,9 @@ fn get(state: &State, key: &str, range: Option<&str>) -> Answer {
         },
     };
     let mut headers = vec![("ETag", object.etag.clone()), ("Content-Length", body.len().to_string())];
-    if let Some(asked) = range.filter(|_| status == 206) {
+    let is_range = status == 206;
+    let status = if is_range && state.powers.says_200.is_some() { 200 } else { status };
+    if let Some(asked) = range.filter(|_| is_range && state.powers.says_200 != Some(false)) {
         let asked = asked.trim_start_matches("bytes=");
         headers.push(("Content-Range", format!("bytes {asked}/{}", object.bytes.len())));
     }
@@ -670,12 +803,14 @@ fn list_objects(state: &State, request: &Request) -> Answer {
     let more = found.next().is_some();
     let next = page.last().filter(|_| more).map(|(key, _)| key.as_str());
     let next = next.map(|key| format!("<NextContinuationToken>{}</NextContinuationToken>", escape(key)));
+    let is_encoded = encodes(state, request);
     let contents: String = page
         .iter()
         .map(|(key, object)| {
+            let key = if is_encoded { form_encode(key) } else { key.to_string() };
             format!(
                 "<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{}</ETag><Size>{}</Size><StorageClass>{}</StorageClass></Contents>",
-                escape(key),
+                escape(&key),
                 escape(&object.etag),
                 object.bytes.len(),
                 object.storage_class
@@ -683,24 +818,42 @@ fn list_objects(state: &State, request: &Request) -> Answer {
         })
         .collect();
     ok(format!(
-        "<ListBucketResult><Name>{BUCKET}</Name><Prefix>{}</Prefix><IsTruncated>{more}</IsTruncated>{}{contents}</ListBucketResult>",
+        "<ListBucketResult><Name>{BUCKET}</Name><Prefix>{}</Prefix>{}<IsTruncated>{more}</IsTruncated>{}{contents}</ListBucketResult>",
         escape(&prefix),
+        if is_encoded { "<EncodingType>url</EncodingType>" } else { "" },
         next.unwrap_or_default()
     ))
 }
 
+fn encodes(state: &State, request: &Request) -> bool {
+    request.param("encoding-type").as_deref() == Some("url") && state.powers.encoding == Encoding::Known
+}
+
+/// As AWS encodes keys in listings.
+fn form_encode(text: &str) -> String {
+    let encode = |b: u8| match b {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'*' | b'/' => (b as char).to_string(),
+        b' ' => "+".to_string(),
+        b => format!("%{b:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
 fn list_uploads(state: &State, request: &Request) -> Answer {
     let prefix = request.param("prefix").unwrap_or_default();
+    let is_encoded = encodes(state, request);
+    let shown = |key: &str| if is_encoded { form_encode(key) } else { key.to_string() };
     let uploads: String = state
         .uploads
         .iter()
         .filter(|(_, upload)| upload.key.starts_with(&prefix))
         .map(|(id, upload)| {
-            format!("<Upload><Key>{}</Key><UploadId>{}</UploadId><Initiated>2026-01-01T00:00:00.000Z</Initiated></Upload>", escape(&upload.key), escape(id))
+            format!("<Upload><Key>{}</Key><UploadId>{}</UploadId><Initiated>2026-01-01T00:00:00.000Z</Initiated></Upload>", escape(&shown(&upload.key)), escape(id))
         })
         .collect();
     ok(format!(
-        "<ListMultipartUploadsResult><Bucket>{BUCKET}</Bucket><IsTruncated>false</IsTruncated>{uploads}</ListMultipartUploadsResult>"
+        "<ListMultipartUploadsResult><Bucket>{BUCKET}</Bucket>{}<IsTruncated>false</IsTruncated>{uploads}</ListMultipartUploadsResult>",
+        if is_encoded { "<EncodingType>url</EncodingType>" } else { "" }
     ))
 }
 

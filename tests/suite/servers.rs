@@ -1,0 +1,382 @@
+//! Servers that know less than AWS, or other things: each of them does all that the program needs.
+
+use crate::support::s3::{Encoding, Powers};
+use crate::support::{Act, Host, S1, key, real};
+
+type Quirk = fn(&mut Powers);
+
+/// What servers have been seen to do, and whose habit it is or was.
+const QUIRKS: &[(&str, Quirk)] = &[
+    ("nginx takes Expect for itself", |p| p.takes_expect = true),
+    ("417 to Expect", |p| p.knows_expect = false),
+    ("400 to each checksum header (Backblaze B2)", |p| p.checksums = false),
+    ("501 to a checksum of a part", |p| p.no_checksums_at = &["UploadPart"]),
+    ("501 to a checksum of an object", |p| p.no_checksums_at = &["PutObject"]),
+    ("501 to a checksum algorithm", |p| p.no_checksums_at = &["CreateMultipartUpload"]),
+    ("501 to the checksum mode of HEAD", |p| p.no_checksums_at = &["HeadObject"]),
+    ("no checksums in the body of Complete (OpenStack Swift)", |p| p.strict_complete = true),
+    ("Content-MD5 for an Object Lock", |p| p.wants_md5 = true),
+    ("Content-MD5 and no other checksum", |p| {
+        p.wants_md5 = true;
+        p.checksums = false;
+    }),
+    ("200 to a ranged GET", |p| p.says_200 = Some(true)),
+    ("404 to ListMultipartUploads", |p| p.lacks = vec![("ListMultipartUploads", 404, "NoSuchUpload")]),
+    ("405 to ListMultipartUploads", |p| p.lacks = vec![("ListMultipartUploads", 405, "MethodNotAllowed")]),
+    ("501 to ListParts", |p| p.lacks = vec![("ListParts", 501, "NotImplemented")]),
+    ("404 to ListParts", |p| p.lacks = vec![("ListParts", 404, "NoSuchKey")]),
+    ("403 to ListParts", |p| p.lacks = vec![("ListParts", 403, "AccessDenied")]),
+    ("501 to encoding-type", |p| p.encoding = Encoding::Refused),
+    ("encoding-type ignored", |p| p.encoding = Encoding::Ignored),
+];
+
+fn received(host: &Host) -> Vec<u8> {
+    std::fs::read(host.home().join("zfs/tank%new.received")).unwrap()
+}
+
+#[test]
+fn everything_works_with_each_quirk() {
+    for (name, quirk) in QUIRKS {
+        let mut host = Host::with_real_streams();
+        host.set("ZFS2S3_JOBS", "1");
+        quirk(&mut host.s3.state().powers);
+        println!("{name}");
+        host.ok("upload tank/src@s1");
+        host.s3.fault("UploadPart", 2, 1, Act::KillBefore);
+        host.run("upload -i @s1 tank/src@s2").expect(-9);
+        host.s3.no_more_faults();
+        host.ok("abort_upload");
+        host.assert_clean();
+        host.s3.fault("UploadPart", 2, 1, Act::KillBefore);
+        host.run("upload -i @s1 tank/src@s2").expect(-9);
+        host.s3.no_more_faults();
+        host.ok("resume_upload");
+        host.assert_clean();
+        let store = host.store_text();
+        std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
+        host.ok("recover");
+        assert_eq!(host.store_text().lines().count(), store.lines().count(), "{name}");
+        host.ok("restore tank/src@s2 tank/new");
+        assert_eq!(received(&host), [real("full.zfs"), real("incr.zfs")].concat(), "{name}");
+        host.ok("remove -i @s1 tank/src@s2");
+        host.ok("remove tank/src@s1");
+        assert!(host.s3.state().keys().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn what_a_server_refuses_is_left_out_for_the_rest_of_the_run() {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_JOBS", "1");
+    host.s3.state().powers.no_checksums_at = &["UploadPart"];
+    host.ok("upload tank/src@s1");
+    assert_eq!(host.s3.state().count("UploadPart"), 18 + 1);
+    let host = Host::with_real_streams();
+    host.s3.state().powers.checksums = false;
+    host.ok("upload tank/src@s1");
+    assert_eq!(host.s3.state().count("CreateMultipartUpload"), 2);
+    assert_eq!(host.s3.state().count("UploadPart"), 18, "the reply of Create said that none are kept");
+}
+
+#[test]
+fn what_is_wrong_otherwise_is_not_taken_for_a_lack() {
+    let host = Host::with_real_streams();
+    host.s3.fault("CreateMultipartUpload", 0, 2, Act::Status(400, "InvalidArgument"));
+    let said = host.fails(1, "upload tank/src@s1");
+    assert!(said.contains("400 InvalidArgument as the test wants it"), "{said}");
+    assert_eq!(host.s3.state().count("CreateMultipartUpload"), 2);
+    host.ok("upload tank/src@s1");
+    let state = host.s3.state();
+    assert!(state.object(&key(S1.0, S1.1, None)).checksum.is_some(), "in the next run they are sent");
+}
+
+#[test]
+fn checksums_are_left_out_where_the_user_wants_only_those_required() {
+    let mut host = Host::with_real_streams();
+    host.set("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required");
+    host.set("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required");
+    host.s3.state().powers.checksums = false;
+    host.ok("upload tank/src@s1");
+    host.ok("restore tank/src@s1 tank/new");
+    assert_eq!(host.s3.state().count("CreateMultipartUpload"), 1);
+    assert_eq!(host.s3.state().count("PutObject"), 2, "the manifest and the README");
+    assert_eq!(host.s3.state().count("HeadObject"), 2);
+}
+
+#[test]
+fn a_condition_of_the_servers_own_ends_complete_at_once_with_its_words() {
+    let host = Host::with_snapshots(1);
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::Status(412, "PreconditionFailed"));
+    let said = host.fails(1, "upload tank/a@1");
+    assert!(said.contains("412 PreconditionFailed as the test wants it"), "{said}");
+    assert_eq!(host.s3.state().count("CompleteMultipartUpload"), 1);
+    host.ok("resume_upload");
+    host.assert_clean();
+}
+
+#[test]
+fn a_server_with_fewer_parts_names_the_setting_and_the_upload_continues_in_segments() {
+    for jobs in ["1", "8"] {
+        let mut host = Host::with_real_streams();
+        host.set("ZFS2S3_JOBS", jobs);
+        host.s3.state().powers.max_parts = 7;
+        let said = host.fails(1, "upload tank/src@s1");
+        assert!(
+            said.contains("between 1 and 7") && said.contains("'ZFS2S3_PARTS=7 zfs2s3 resume_upload'"),
+            "{said}"
+        );
+        let sent = host.s3.state().count("UploadPart");
+        host.set("ZFS2S3_PARTS", "7");
+        host.ok("resume_upload");
+        let stored = host.s3.state().count("UploadPart") - sent;
+        assert!(stored <= 18 - 1 && (jobs == "8" || stored == 11), "{stored} parts after the refusal");
+        let first = key(S1.0, S1.1, None);
+        let (full, mut at) = (real("full.zfs"), 0);
+        for segment in [first.clone(), format!("{first}.2"), format!("{first}.3")] {
+            let state = host.s3.state();
+            let bytes = state.bytes(&segment);
+            assert_eq!(bytes, &full[at..at + bytes.len()]);
+            at += bytes.len();
+        }
+        assert_eq!(at, full.len());
+        host.ok("upload -i @s1 tank/src@s2");
+        host.ok("restore tank/src@s2 tank/new");
+        assert_eq!(received(&host), [real("full.zfs"), real("incr.zfs")].concat());
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn an_upload_with_too_many_parts_for_complete_is_cut_anew() {
+    // the server takes the parts, and refuses to put so many together
+    let mut host = Host::with_real_streams();
+    host.s3.fault("CompleteMultipartUpload", 0, 2, Act::Status(400, "InvalidRequest"));
+    host.fails(1, "upload tank/src@s1");
+    host.set("ZFS2S3_PARTS", "10");
+    host.s3.state().powers.max_parts = 10;
+    host.ok("resume_upload");
+    let first = key(S1.0, S1.1, None);
+    let sizes = [first.clone(), format!("{first}.2")].map(|key| host.s3.state().bytes(&key).len());
+    assert_eq!(sizes, [655_360, 1_131_752 - 655_360]);
+    host.assert_clean();
+    let downloaded = host.spawn("download tank/src@s1").wait_with_output().unwrap();
+    assert!(downloaded.status.success() && downloaded.stdout == real("full.zfs"));
+}
+
+#[test]
+fn a_class_that_only_sounds_archived_is_read() {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_STORAGE_CLASS", "GLACIER");
+    host.ok("upload tank/src@s1");
+    host.ok("upload -i @s1 tank/src@s2");
+    let said = host.fails(1, "restore tank/src@s2 tank/new");
+    assert!(said.contains("storage class GLACIER"), "{said}");
+    host.s3.state().powers.reads_glacier = true;
+    host.ok("restore tank/src@s2 tank/new");
+    assert_eq!(received(&host), [real("full.zfs"), real("incr.zfs")].concat());
+}
+
+#[test]
+fn keys_that_xml_cannot_hold_do_not_end_a_listing() {
+    let host = Host::with_snapshots(1);
+    host.s3.state().put_exactly("somebody's\u{1}\n+ key", b"x");
+    host.ok("upload tank/a@1");
+    assert!(host.s3.state().has(&key("tank/a@1", 1, None)));
+    host.ok("recover -m");
+}
+
+#[test]
+fn whoever_may_not_read_hears_of_it_before_anything_is_sent() {
+    let host = Host::with_real_streams();
+    host.s3.state().powers.may_read = false;
+    let said = host.fails(1, "upload tank/src@s1");
+    assert!(
+        said.contains("403 AccessDenied these credentials may not read objects")
+            && said.contains("hint: allow s3:GetObject"),
+        "{said}"
+    );
+    assert_eq!(host.s3.state().count("CreateMultipartUpload"), 0);
+    assert!(!host.data("upload_progress.yml").exists());
+}
+
+#[test]
+fn what_may_not_be_read_is_not_sent_again_by_a_resume() {
+    // the reply of Complete is lost, so only HEAD can tell what has become of it
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_JOBS", "1");
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillAfter);
+    host.run("upload tank/src@s1").expect(-9);
+    host.s3.no_more_faults();
+    let sent = host.s3.state().count("UploadPart");
+    host.s3.state().powers.may_read = false;
+    let said = host.fails(1, "resume_upload");
+    assert!(said.contains("403") && said.contains("hint: allow s3:GetObject"), "{said}");
+    host.s3.state().powers.may_read = true;
+    host.ok("resume_upload");
+    assert_eq!(host.s3.state().count("UploadPart"), sent, "nothing is sent again");
+    host.assert_clean();
+}
+
+#[test]
+fn headers_that_a_bucket_wants() {
+    for (pairs, always, for_objects) in [
+        (vec![("ZFS2S3_REQUEST_PAYER", "requester")], Some(("x-amz-request-payer", "requester")), None),
+        (
+            vec![("ZFS2S3_EXPECTED_BUCKET_OWNER", "111122223333")],
+            Some(("x-amz-expected-bucket-owner", "111122223333")),
+            None,
+        ),
+        (vec![("ZFS2S3_SSE", "AES256")], None, Some(("x-amz-server-side-encryption", "AES256"))),
+        (
+            vec![("ZFS2S3_SSE", "aws:kms"), ("ZFS2S3_SSE_KMS_KEY_ID", "arn:aws:kms:x:1:key/2")],
+            None,
+            Some(("x-amz-server-side-encryption-aws-kms-key-id", "arn:aws:kms:x:1:key/2")),
+        ),
+    ] {
+        let mut host = Host::with_real_streams();
+        {
+            let mut state = host.s3.state();
+            state.powers.wants_always = always;
+            state.powers.wants_for_objects = for_objects;
+        }
+        host.fails(1, "upload tank/src@s1");
+        for (name, value) in pairs {
+            host.set(name, value);
+        }
+        host.ok("upload tank/src@s1");
+        host.ok("restore tank/src@s1 tank/new");
+        host.ok("remove tank/src@s1");
+        assert!(host.s3.state().keys().is_empty());
+    }
+}
+
+#[test]
+fn a_transient_failure_of_any_kind_is_tried_again() {
+    for status in [425, 429, 500, 507, 509, 520, 522, 524, 527, 530, 599] {
+        let mut host = Host::with_snapshots(1);
+        host.set("ZFS2S3_TEST_PATIENCE_MS", "20000");
+        host.s3.fault("UploadPart", 0, 1, Act::Page(status));
+        host.ok("upload tank/a@1");
+        assert_eq!(host.s3.state().count("UploadPart"), 2, "{status}");
+        host.assert_clean();
+    }
+    for status in [501, 505] {
+        let host = Host::with_snapshots(1);
+        host.s3.fault("CreateMultipartUpload", 0, 9, Act::Page(status));
+        host.fails(1, "upload tank/a@1");
+    }
+}
+
+/// Each thing that goes wrong where people set this up, and what is said.
+#[test]
+fn each_error_names_what_to_do() {
+    type Break = fn(&mut Host);
+    const TABLE: &[(&str, Break, &[&str])] = &[
+        (
+            "307 with the region in a header",
+            |host| host.s3.state().powers.region = Some(("eu-central-1", true)),
+            &["307 TemporaryRedirect", "hint: the bucket is in another region: set AWS_REGION=eu-central-1"],
+        ),
+        (
+            "307 with the region in the body",
+            |host| host.s3.state().powers.region = Some(("eu-central-1", false)),
+            &["hint: the bucket is in another region: set AWS_REGION=eu-central-1"],
+        ),
+        (
+            "the bucket in the endpoint's path",
+            |host| {
+                let url = format!("{}/test-bucket", host.s3.url());
+                host.set("AWS_ENDPOINT_URL", &url);
+            },
+            &[
+                "AWS_ENDPOINT_URL: the bucket 'test-bucket' is in it, but ZFS2S3_BUCKET alone names it: set http://127.0.0.1:",
+            ],
+        ),
+        (
+            "https spoken to http",
+            |host| {
+                let url = host.s3.url().replace("http:", "https:");
+                host.set("AWS_ENDPOINT_URL", &url);
+            },
+            &["hint: the server may not speak https there: write http:// in AWS_ENDPOINT_URL"],
+        ),
+        (
+            "a storage class that the server does not know",
+            |host| {
+                host.set("ZFS2S3_STORAGE_CLASS", "COLD9");
+                host.s3.fault("CreateMultipartUpload", 0, 2, Act::Status(400, "InvalidArgument"));
+            },
+            &["400 InvalidArgument", "hint: check ZFS2S3_STORAGE_CLASS"],
+        ),
+        (
+            "virtual hosts wanted",
+            |host| host.s3.fault("", 0, 1, Act::Status(403, "SecondLevelDomainForbidden")),
+            &["hint: set ZFS2S3_ADDRESSING_STYLE=virtual"],
+        ),
+        (
+            "an ARN",
+            |host| host.set("ZFS2S3_BUCKET", "arn:aws:s3:eu-west-1:1:accesspoint/x"),
+            &["ZFS2S3_BUCKET: an ARN is not supported: name the access point's alias instead"],
+        ),
+        (
+            "no such bucket",
+            |host| host.set("ZFS2S3_BUCKET", "another"),
+            &["404 NoSuchBucket", "hint: create the bucket first"],
+        ),
+        (
+            "a clock that is wrong",
+            |host| host.s3.fault("", 0, 1, Act::Status(403, "RequestTimeTooSkewed")),
+            &["hint: the clock of this host is wrong"],
+        ),
+        (
+            "a dead proxy",
+            |host| {
+                host.set("ZFS2S3_TEST_PATIENCE_MS", "100");
+                host.set("HTTP_PROXY", "http://me:s3cret@127.0.0.1:1");
+            },
+            &["through the proxy http://127.0.0.1:1 of HTTP_PROXY"],
+        ),
+        (
+            "a proxy of a kind that cannot be used",
+            |host| host.set("ALL_PROXY", "socks5://me:s3cret@127.0.0.1:1"),
+            &[
+                "ALL_PROXY: cannot use the proxy socks5://127.0.0.1:1: only http:// and https:// proxies are supported",
+            ],
+        ),
+    ];
+    for (name, set, parts) in TABLE {
+        let mut host = Host::with_snapshots(1);
+        set(&mut host);
+        let ran = host.run("upload tank/a@1");
+        assert!([1, 2, 75].contains(&ran.status), "{name}: {}", ran.stderr);
+        for part in *parts {
+            assert!(ran.stderr.contains(part), "{name}: '{part}' is not in {}", ran.stderr);
+        }
+        assert!(!ran.stderr.contains("s3cret"), "{name}: {}", ran.stderr);
+        assert!(!host.data("upload_progress.yml").exists(), "{name}");
+    }
+}
+
+#[test]
+fn proxies_are_used_for_their_scheme_and_passed_by_for_exceptions() {
+    for (name, value, except) in [
+        ("HTTPS_PROXY", "http://127.0.0.1:1", ""),
+        ("HTTP_PROXY", "http://127.0.0.1:1", "localhost, 127.0.0.1"),
+        ("http_proxy", "http://127.0.0.1:1", "10.0.0.0/8 127.0.0.0/8"),
+        ("ALL_PROXY", "http://127.0.0.1:1", "*"),
+    ] {
+        let mut host = Host::with_snapshots(1);
+        host.set(name, value);
+        host.set("NO_PROXY", except);
+        host.ok("upload tank/a@1");
+    }
+}
+
+#[test]
+fn the_readme_names_the_region() {
+    let host = Host::with_real_streams();
+    host.ok("upload tank/src@s1");
+    let state = host.s3.state();
+    let readme = String::from_utf8(state.objects["README.zfs2s3.txt"].bytes.clone()).unwrap();
+    assert_eq!(readme.matches("    export AWS_REGION='us-east-1'\n").count(), 2);
+}
