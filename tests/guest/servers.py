@@ -325,7 +325,20 @@ class Moto(Server):
         self.spawn(pypi(self.name, 'moto[s3,server]==' + self.version) + '/moto_server', '-H', '127.0.0.1', '-p', str(self.port))
 
 
-SERVERS = [SeaweedFS, Nginx, Swift, OlderSwift, Rclone, Moto]
+class MiniStack(Server):
+    """MiniStack, which checks no signature either."""
+    name, version = 'ministack', '1.5.33'
+    access_key, secret_key = 'test', 'test'
+
+    def start(self):
+        self.spawn(
+            pypi(self.name, 'ministack==' + self.version) + '/python', '-m', 'hypercorn', 'ministack.app:app', '--workers', '0',
+            '--bind', '127.0.0.1:%d' % self.port, GATEWAY_PORT=str(self.port), MINISTACK_HOST='127.0.0.1',
+            S3_PERSIST='1', S3_DATA_DIR=self.folder + '/data', STATE_DIR=self.folder + '/state', PERSIST_STATE='1',
+        )
+
+
+SERVERS = [SeaweedFS, Nginx, Swift, OlderSwift, Rclone, Moto, MiniStack]
 
 
 # ---- the bucket from outside
