@@ -124,9 +124,9 @@ class Server:
 class SeaweedFS(Server):
     """The server of the other programs here, for comparison: what fails with it, too, is not the fault of another."""
     name = 'seaweedfs'
+    s3_server, pid = top + '/tests/guest/s3-server', None
 
     def start(self):
-        self.s3_server, self.pid = os.path.join(top, 'tests/guest/s3-server'), None
         said = subprocess.run(
             [self.s3_server, self.folder + '/seaweedfs', bucket], check=True, stdout=subprocess.PIPE, text=True,
             env=dict(os.environ, S3_SERVER_VENV=os.environ.get('S3_SERVER_VENV', top + '/target/seaweedfs')),
@@ -279,7 +279,7 @@ class Swift(Server):
             file.write(re.sub('(?m)^ +', '', text))
 
     def serve(self, kind, port, conf):
-        # no workers, since they would outlive a parent that is killed; no syslog, since this is not its host's business
+        # no workers, since they would outlive a parent that is killed; no syslog, since their messages do not belong in the host's log
         self.write(kind + '.conf', '''
             [DEFAULT]
             bind_ip = 127.0.0.1
@@ -292,7 +292,10 @@ class Swift(Server):
         # not by its own command, which in older versions reads /etc/swift/swift.conf whatever swift_dir says
         main = ('import sys; from swift.common import utils; utils.set_swift_dir(sys.argv[1]); '
                 'from swift.common.wsgi import run_wsgi; sys.exit(run_wsgi(sys.argv[2], sys.argv[3], verbose=True))')
-        self.spawn(self.bin + '/python', '-c', main, self.folder, '%s/%s.conf' % (self.folder, kind), kind + '-server', port=port, PYTHONPATH=self.folder)
+        self.spawn(
+            self.bin + '/python', '-c', main, self.folder, '%s/%s.conf' % (self.folder, kind), kind + '-server',
+            port=port, PYTHONPATH=self.folder,
+        )
 
 
 class OlderSwift(Swift):
@@ -458,6 +461,8 @@ class Host:
             process.kill()
             out, said = process.communicate()
             status = 'not ended after %d s' % LIMIT
+        finally:
+            process.kill()
         said = said.decode(errors='replace').strip()
         if os.environ.get('VERBOSE'):
             say('    $ zfs2s3 %s --> %s\n%s' % (' '.join(args), status, re.sub('(?m)^', '    | ', said)))
@@ -643,6 +648,6 @@ def main(names):
 
 
 try:
-    main(sys.argv[3:])
+    main(sys.argv[2:])
 finally:
     shutil.rmtree(work, ignore_errors=True)
