@@ -95,6 +95,9 @@ pub struct Restore {
     /// drop what an interrupted restore has left of a stream in the target, and receive that one again
     #[argh(switch, short = 'A')]
     pub discard: bool,
+    /// a property of the new dataset, as for 'zfs receive': property=value
+    #[argh(option, short = 'o', long = "property", arg_name = "property")]
+    pub properties: Vec<String>,
     /// the snapshot: dataset@snap, or its guid
     #[argh(positional)]
     pub snapshot: String,
@@ -184,8 +187,8 @@ fn split_switches(args: &[String]) -> Vec<String> {
             (Some(letters), _) if letters.bytes().all(|b| b.is_ascii_alphabetic()) => {
                 split.extend(letters.chars().map(|letter| format!("-{letter}")));
             }
-            (Some(letters), _) if letters.starts_with(['i']) => {
-                split.extend(["-i".to_string(), letters[1..].to_string()]);
+            (Some(letters), _) if letters.starts_with(['i', 'o']) => {
+                split.extend([format!("-{}", &letters[..1]), letters[1..].to_string()]);
             }
             (Some(letters), Some((name, value))) if letters.starts_with('-') => {
                 split.extend([name.to_string(), value.to_string()]);

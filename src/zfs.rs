@@ -1,5 +1,6 @@
 //! Runs `zfs`: asks for guids, holds and releases, and reads `zfs send`. Nothing here destroys or changes a dataset.
 
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -7,7 +8,7 @@ use crate::backup::{Backup, Point};
 use crate::error::{Error, Result};
 use crate::names::Guid;
 use crate::process::{self, Collected, Output};
-use crate::send_flags::{Flags, embeds_well, flags};
+use crate::send_flags::{Flags, flags};
 use crate::shell::quoted;
 
 /// How much of zfs's stderr is kept: its end.
@@ -15,7 +16,11 @@ const STDERR_KEPT: usize = 4096;
 /// What to do about a receive that has kept its part.
 pub const GOES_ON: &str = "the same command goes on where this one has ended";
 /// What zfs says of a receive that failed, and what to do then.
-const HINTS: [(&str, &str); 2] = [
+const HINTS: [(&str, &str); 3] = [
+    (
+        "incompatible embedded data",
+        "'-o encryption=off' receives it, unencrypted; or name a target that is not below an encrypted dataset",
+    ),
     ("has been modified", "'zfs rollback' to its latest snapshot drops what was changed there since"),
     ("Partially received snapshot is saved", GOES_ON),
 ];
@@ -38,14 +43,12 @@ impl Zfs {
 
     /// The flags of `zfs send` for this snapshot.
     pub fn send_flags(&self, snapshot: &str) -> Result<Flags> {
-        match self.run(&["version"]) {
-            // before OpenZFS 0.8, or not permitted
-            Err(_) => return Ok(Flags::Raw),
-            Ok(version) if embeds_well(&version) => return Ok(Flags::Raw),
-            Ok(_) => {}
+        match self.run(&["get", "-Hp", "-o", "value", "encryption", snapshot]) {
+            Ok(encryption) => Ok(flags(encryption.trim())),
+            // before OpenZFS 0.8 nothing is encrypted
+            Err(e) if e.message.contains("invalid property") => Ok(Flags::WithoutEmbedded),
+            Err(e) => Err(e),
         }
-        let encryption = self.run(&["get", "-Hp", "-o", "value", "encryption", snapshot])?;
-        Ok(flags(encryption.trim()))
     }
 
     pub fn find(&self, name: &str) -> Result<Found> {
@@ -62,6 +65,35 @@ impl Zfs {
             }
             _ => Err(Error::failed(format!("'zfs get' did not say the guid and createtxg of {name}"))),
         }
+    }
+
+    /// All snapshots and bookmarks with this guid, in all pools: a snapshot keeps it when it is renamed, and when it is received
+    /// elsewhere.
+    pub fn names_of(&self, guid: Guid) -> Result<Vec<String>> {
+        let text = self.run(&["list", "-Hp", "-t", "snapshot,bookmark", "-o", "name,guid"])?;
+        let points = text.lines().filter_map(|line| line.split_once('\t'));
+        let same = points.filter(|(_, found)| found.trim().parse() == Ok(guid));
+        Ok(same.map(|(name, _)| name.to_string()).collect())
+    }
+
+    /// The guids of all snapshots of the pool that a dataset is in.
+    pub fn snapshots_of_pool(&self, dataset: &str) -> Result<HashSet<Guid>> {
+        let pool = dataset.split('/').next().unwrap_or(dataset);
+        let text = self.run(&["list", "-Hp", "-r", "-t", "snapshot", "-o", "guid", pool])?;
+        Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
+    }
+
+    /// Was nothing written to the dataset since this snapshot of it?
+    pub fn is_unchanged_since(&self, snapshot: &str) -> Result<bool> {
+        let (dataset, short) = snapshot.split_once('@').unwrap_or((snapshot, ""));
+        let property = format!("written@{short}");
+        Ok(self.run(&["get", "-Hp", "-o", "value", &property, dataset])?.trim() == "0")
+    }
+
+    /// Has the snapshot a hold with this tag?
+    pub fn is_held(&self, tag: &str, snapshot: &str) -> Result<bool> {
+        let text = self.run(&["holds", "-H", snapshot])?;
+        Ok(text.lines().any(|line| line.split('\t').nth(1) == Some(tag)))
     }
 
     /// The size of a stream in bytes, as `zfs send -nP` guesses it.
@@ -120,9 +152,13 @@ impl Zfs {
         self.run(&["receive", "-A", dataset]).map(|_| ())
     }
 
-    /// `zfs receive`, unmounted, keeping what it has if it is interrupted. Nothing is rolled back: no -F.
-    pub fn receive(&self, dataset: &str) -> Result<Receive> {
-        let mut process = self.spawn(&["receive", "-s", "-u", dataset], Stdio::piped(), Stdio::null())?;
+    /// `zfs receive`, unmounted, keeping what it has if it is interrupted. Nothing is rolled back: no -F. `properties`: such as
+    /// `encryption=off`.
+    pub fn receive(&self, dataset: &str, properties: &[String]) -> Result<Receive> {
+        let mut args = vec!["receive", "-s", "-u"];
+        properties.iter().for_each(|property| args.extend(["-o", property]));
+        args.push(dataset);
+        let mut process = self.spawn(&args, Stdio::piped(), Stdio::null())?;
         let stdin = process.child.stdin.take();
         Ok(Receive { process, stdin })
     }
@@ -135,11 +171,11 @@ impl Zfs {
         }
     }
 
-    /// A hold or a snapshot that is not there is fine.
-    pub fn release(&self, tag: &str, snapshot: &str) -> Result<()> {
+    /// Was there such a hold? A hold or a snapshot that is not there is fine.
+    pub fn release(&self, tag: &str, snapshot: &str) -> Result<bool> {
         match self.run(&["release", tag, snapshot]) {
-            Err(e) if e.message.contains("no such tag") || e.message.contains("not exist") => Ok(()),
-            result => result.map(|_| ()),
+            Err(e) if e.message.contains("no such tag") || e.message.contains("not exist") => Ok(false),
+            result => result.map(|_| true),
         }
     }
 
@@ -183,7 +219,7 @@ impl Zfs {
         command.env("PATH", process::search_path()).env("LC_ALL", "C");
         command.args(words);
         // ssh hands its words to a shell on the other side
-        let by_shell = program.rsplit('/').next() == Some("ssh");
+        let by_shell = self.words.iter().any(|word| word.rsplit('/').next() == Some("ssh"));
         command.args(args.iter().map(|arg| if by_shell { quoted(arg) } else { arg.to_string() }));
         command
     }

@@ -6,7 +6,7 @@ use super::Context;
 use super::wanted::Wanted;
 use crate::cli;
 use crate::error::{Error, Result};
-use crate::restore::stored::Stored;
+use crate::restore::stored::{Stored, all_of};
 
 pub fn run(context: &Context, args: &cli::Download) -> Result<()> {
     let wanted = Wanted::parse("download", &args.snapshot, args.base.as_deref())?;
@@ -18,7 +18,7 @@ pub fn run(context: &Context, args: &cli::Download) -> Result<()> {
     let reader = context.reader()?;
     let contents = &reader.store.contents;
     let entry = &contents.entries[wanted.find(contents)?];
-    let stored = Stored::open(&reader.client, &contents.prefix, entry)?;
+    let stored = Stored::open(&reader.client, &contents.prefix, entry).map_err(all_of)?;
     context.ui.transfer(&entry.snapshot.name, Some(stored.size()));
     let mut stdout = io::stdout().lock();
     let read = stored.read(0, reader.jobs, &context.ui, |chunk| {

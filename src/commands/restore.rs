@@ -1,7 +1,7 @@
 //! `restore`: the cheapest chain that the target does not have yet, each backup piped into `zfs receive`; first of all the one
 //! whose receiving was interrupted, from there on. Nothing in the target is destroyed or rolled back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::wanted::Which;
 use super::{Context, Reader};
@@ -11,9 +11,9 @@ use crate::error::{Error, Result, Status};
 use crate::keys;
 use crate::names::{Guid, check_dataset_name};
 use crate::restore::partial::Partial;
-use crate::restore::plan::{HOW_TO_DROP, Target, begun, plan};
+use crate::restore::plan::{HOW_TO_DROP, Target, begun, is_clone, plan};
 use crate::restore::receive::Receiving;
-use crate::restore::stored::Stored;
+use crate::restore::stored::{Stored, all_of};
 use crate::store::format::{Contents, Entry, State};
 use crate::units::{count, human_size};
 use crate::zfs::Zfs;
@@ -30,10 +30,10 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     let contents = &reader.store.contents;
     let wanted = which.find(contents, "restore")?;
     let zfs = context.zfs();
-    let found = look_at(&zfs, target)?;
+    let found = look_at(&zfs, target, contents)?;
     let has = found.without_the_part();
     if let Some(there) = has.name_of(wanted.guid) {
-        context.ui.note(&match has.latest() {
+        context.ui.note(&match has.snapshots().last().map(|(name, _)| name.as_str()) {
             Some(latest) if latest != there => {
                 format!("{there} is there already; {latest} is the latest there")
             }
@@ -44,6 +44,17 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
             false => Ok(()),
         };
     }
+    if !args.properties.is_empty() && (has != Target::New || (found.token.is_some() && !args.discard)) {
+        return Err(Error::usage(format!("-o is for a dataset that is made, and {target} is there already"))
+            .hint("'zfs set' changes its properties"));
+    }
+    if let Some((latest, base)) = has.snapshots().last().map(|(name, _)| name.as_str()).zip(has.base_name())
+        && latest != base
+    {
+        context.ui.note(&format!(
+            "{latest} is not stored, and nothing was written since {base}: what is received follows on that"
+        ));
+    }
     let (first, steps) = match &found.token {
         Some(token) if !args.discard => {
             context
@@ -52,11 +63,11 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
             let (first, then) = go_on(&zfs, &reader, token, target, &has)?;
             let part = first.entry.backup().in_words();
             let hint = format!("{target} holds a part of {part}; {HOW_TO_DROP}");
-            let steps = plan_what_can_be_read(&reader, &wanted, target, &then)
+            let steps = plan_what_can_be_read(&zfs, &reader, &wanted, target, &then)
                 .map_err(|error| if_refused(error, &hint))?;
             (Some(first), steps)
         }
-        _ => (None, plan_what_can_be_read(&reader, &wanted, target, &has)?),
+        _ => (None, plan_what_can_be_read(&zfs, &reader, &wanted, target, &has)?),
     };
     let drops = found.token.is_some() && first.is_none();
     if drops {
@@ -66,24 +77,27 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     if args.dry_run {
         return context.ui.data(&say(contents, first.as_ref(), &steps, &has, target));
     }
-    if drops && look_at(&zfs, target)?.without_the_part() != has {
+    if drops && look_at(&zfs, target, contents)?.without_the_part() != has {
         return Err(Error::refused(format!(
-            "{target} is not what it was taken for: look at it, and restore again"
+            "{target} has changed since it was checked: look at it, and restore again"
         )));
     }
-    let receive = |it: Receiving| it.receive(&zfs, target, reader.jobs, &context.ui);
+    let receive =
+        |it: Receiving, properties: &[String]| it.receive(&zfs, target, properties, reader.jobs, &context.ui);
     if let Some(first) = first {
         context.ui.note(&format!(
             "going on with {}, of which {target} has the first {}",
             first.entry.backup().in_words(),
             human_size(first.from())
         ));
-        receive(first)?;
+        receive(first, &[])?;
     }
+    let mut properties = args.properties.as_slice();
     for (n, _) in &steps {
         let entry = &contents.entries[*n];
-        let stored = Stored::open(&reader.client, &contents.prefix, entry)?;
-        receive(Receiving { entry, stored, start: None })?;
+        let stored = Stored::open(&reader.client, &contents.prefix, entry).map_err(all_of)?;
+        // only the first one makes the dataset
+        receive(Receiving { entry, stored, start: None }, std::mem::take(&mut properties))?;
     }
     Ok(())
 }
@@ -99,8 +113,7 @@ fn drop_the_part(zfs: &Zfs, context: &Context, target: &str, dry_run: bool) -> R
 
 /// The target as it is found.
 struct Found {
-    /// None: there is no such dataset.
-    snapshots: Option<Vec<(String, Guid)>>,
+    has: Target,
     /// Where it holds a part of a stream.
     token: Option<String>,
     /// It is nothing but that part.
@@ -110,22 +123,39 @@ struct Found {
 impl Found {
     /// As it will be when the part is dropped: a dataset that only the part has made goes with it.
     fn without_the_part(&self) -> Target {
-        match &self.snapshots {
-            Some(snapshots) if !self.only_a_part => Target::Has(snapshots.clone()),
-            _ => Target::New,
-        }
+        if self.only_a_part { Target::New } else { self.has.clone() }
     }
 }
 
-fn look_at(zfs: &Zfs, target: &str) -> Result<Found> {
+fn look_at(zfs: &Zfs, target: &str, contents: &Contents) -> Result<Found> {
     let Some(points) = zfs.snapshots(target)? else {
-        return Ok(Found { snapshots: None, token: None, only_a_part: false });
+        return Ok(Found { has: Target::New, token: None, only_a_part: false });
     };
+    let base = base_of(zfs, &points, contents);
     let snapshots: Vec<(String, Guid)> = points.into_iter().map(|point| (point.name, point.guid)).collect();
     let token = zfs.resume_token(target)?;
     // 'zfs receive -F' keeps its part beside what is there
     let only_a_part = token.is_some() && snapshots.is_empty() && zfs.is_only_a_part(target)?;
-    Ok(Found { snapshots: Some(snapshots), token, only_a_part })
+    Ok(Found { has: Target::Has { snapshots, base }, token, only_a_part })
+}
+
+/// The snapshot of the target that `zfs receive` builds on. Later ones, as snapshot tools make them, are in nobody's way if
+/// nothing was written since.
+fn base_of(zfs: &Zfs, snapshots: &[Point], contents: &Contents) -> Option<Guid> {
+    let latest = snapshots.last()?;
+    let is_stored = |point: &&Point| {
+        contents.entries.iter().any(|entry| {
+            entry.snapshot.guid == point.guid
+                || entry.base.as_ref().is_some_and(|base| base.guid == point.guid)
+        })
+    };
+    match snapshots.iter().rfind(is_stored) {
+        // an old version cannot tell
+        Some(stored) if stored == latest || zfs.is_unchanged_since(&stored.name).unwrap_or(false) => {
+            Some(stored.guid)
+        }
+        _ => Some(latest.guid),
+    }
 }
 
 fn if_refused(error: Error, hint: &str) -> Error {
@@ -151,14 +181,15 @@ fn go_on<'a>(
     })?;
     let (n, then) = begun(contents, &partial, target, has)?;
     let entry = &contents.entries[n];
-    let stored = Stored::open(&reader.client, &contents.prefix, entry)?;
+    let stored = Stored::open(&reader.client, &contents.prefix, entry).map_err(all_of)?;
     let start = stored.start(&partial, reader.jobs).map_err(|error| if_refused(error, HOW_TO_DROP))?;
     Ok((Receiving { entry, stored, start: Some(start) }, then))
 }
 
 /// The cheapest route of which every backup can be read now: their places in the store, and their bytes. One that cannot is left out,
-/// and another route looked for.
+/// and another route looked for. Where there is none, all that cannot be read on the first one is named.
 fn plan_what_can_be_read(
+    zfs: &Zfs,
     reader: &Reader,
     wanted: &Point,
     target: &str,
@@ -166,37 +197,51 @@ fn plan_what_can_be_read(
 ) -> Result<Vec<(usize, u64)>> {
     let contents = &reader.store.contents;
     let sizes = python_sizes(reader)?;
-    let mut unreadable: HashMap<usize, Error> = HashMap::new();
+    let origins = match *has == Target::New && contents.entries.iter().any(is_clone) {
+        true => zfs.snapshots_of_pool(target)?,
+        false => HashSet::new(),
+    };
+    let mut unreadable: HashSet<usize> = HashSet::new();
+    let mut of_the_first: Vec<Error> = Vec::new();
     // what is being removed may still be whole: it serves where nothing else does
     let mut removing_too = false;
     loop {
         let bytes = |n: usize, entry: &Entry| match &entry.stream {
-            _ if unreadable.contains_key(&n) => None,
+            _ if unreadable.contains(&n) => None,
             _ if entry.state == State::Removing && !removing_too => None,
             Some(stream) => Some(stream.size),
             None => sizes.get(&keys::python(&entry.backup())).copied(),
         };
-        let steps = match plan(contents, bytes, wanted, target, has) {
+        let steps = match plan(contents, bytes, wanted, target, has, &origins) {
             Ok(steps) => steps,
             Err(_) if !removing_too => {
                 removing_too = true;
                 continue;
             }
+            Err(error) if of_the_first.is_empty() => return Err(error),
             // why it cannot be read tells more
-            Err(error) => return Err(unreadable.into_values().next().unwrap_or(error)),
+            Err(_) => return Err(all_of(of_the_first)),
         };
-        let open =
-            |n: &usize| Stored::open(&reader.client, &contents.prefix, &contents.entries[*n]).map(|_| ());
-        match steps.iter().find_map(|n| open(n).err().map(|error| (*n, error))) {
-            None => {
-                let size = |n: &usize| bytes(*n, &contents.entries[*n]).unwrap_or_default();
-                return Ok(steps.iter().map(|n| (*n, size(n))).collect());
-            }
-            Some((_, error)) if error.status == Status::TryAgain => return Err(error),
-            Some((n, error)) => {
-                unreadable.insert(n, error);
+        let mut wrong = Vec::new();
+        for n in &steps {
+            if let Err(errors) = Stored::open(&reader.client, &contents.prefix, &contents.entries[*n]) {
+                wrong.push(*n);
+                if unreadable.is_empty() {
+                    of_the_first.extend(errors);
+                } else if let Some(error) = errors.into_iter().find(|error| error.status == Status::TryAgain)
+                {
+                    return Err(error);
+                }
             }
         }
+        if of_the_first.iter().any(|error| error.status == Status::TryAgain) {
+            return Err(all_of(of_the_first));
+        }
+        if wrong.is_empty() {
+            let size = |n: &usize| bytes(*n, &contents.entries[*n]).unwrap_or_default();
+            return Ok(steps.iter().map(|n| (*n, size(n))).collect());
+        }
+        unreadable.extend(wrong);
     }
 }
 
@@ -223,17 +268,18 @@ fn say(
 ) -> String {
     let onto = match has {
         Target::New => "a new dataset".to_string(),
-        Target::Has(snapshots) => {
-            let latest = has.latest().unwrap_or("no snapshot");
+        Target::Has { snapshots, .. } => {
+            let base = has.base_name().unwrap_or("no snapshot");
             match snapshots.len().saturating_sub(1) as u64 {
-                0 => format!("which has {latest}"),
-                older => format!("which has {latest} and {}", count(older, "older snapshot")),
+                0 => format!("which has {base}"),
+                others => format!("which has {base} and {}", count(others, "other snapshot")),
             }
         }
     };
     let line = |verb: &str, entry: &Entry, bytes: u64| {
         let class = entry.stream.as_ref().map_or("-", |stream| stream.storage_class.as_str());
-        format!("  {verb}  {}  {bytes} bytes  {class}\n", entry.backup().in_words())
+        let clone = if *has == Target::New && is_clone(entry) { "  as a clone" } else { "" };
+        format!("  {verb}  {}  {bytes} bytes  {class}{clone}\n", entry.backup().in_words())
     };
     let mut total = 0;
     let mut lines = String::new();

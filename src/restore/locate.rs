@@ -7,15 +7,15 @@ use super::partial::{Features, Partial};
 use super::search::Chunks;
 use crate::error::{Error, Result};
 use crate::stream::record::{OBJECTS_PER_RANGE, Part, Place, RECORD, Record};
-use crate::stream::resuming::{Resuming, begin_payload};
+use crate::stream::rewriting::{Rewriting, begin_payload};
 use crate::stream::{StreamError, check_begin};
 
 /// How to go on.
 pub struct Start {
-    pub resuming: Resuming,
+    pub rewriting: Rewriting,
     /// What comes first.
     pub head: Vec<u8>,
-    /// Where in the whole stream that begins which follows, through `resuming`.
+    /// Where in the whole stream that begins which follows, through `rewriting`.
     pub position: u64,
 }
 
@@ -32,25 +32,25 @@ pub fn start<F: FnMut(u64) -> Result<Vec<u8>>>(chunks: &mut Chunks<F>, partial: 
     if Features::of(&Record { bytes: begin, swapped: false }) != partial.features {
         return Err(cannot("it was received from another kind of 'zfs send' than the stored one"));
     }
-    let (mut resuming, mut head) =
-        Resuming::new(begin, &payload, partial.object, partial.offset).map_err(wrong)?;
+    let (mut rewriting, mut head) =
+        Rewriting::resumed_at(begin, &payload, partial.object, partial.offset).map_err(wrong)?;
     // so much as a record was not received yet
     if partial.bytes == 0 {
-        return Ok(Start { resuming, head, position: (RECORD + payload.len()) as u64 });
+        return Ok(Start { rewriting, head, position: (RECORD + payload.len()) as u64 });
     }
     let (before, position) = look_up(chunks, partial)?
         .ok_or_else(|| cannot("the place where it was interrupted is not in what is stored"))?;
     for (from, to) in before {
         let records = chunks.bytes(from, (to - from) as usize)?;
-        resuming.leave_out();
+        rewriting.leave_out();
         let mut keep = |bytes: &[u8]| {
             head.extend_from_slice(bytes);
             Ok::<(), StreamError>(())
         };
-        resuming.push(&records, &mut keep).map_err(wrong)?;
+        rewriting.push(&records, &mut keep).map_err(wrong)?;
     }
-    resuming.leave_out();
-    Ok(Start { resuming, head, position })
+    rewriting.leave_out();
+    Ok(Start { rewriting, head, position })
 }
 
 /// What comes again although it was received, from and to, and where that begins which is missing.
@@ -151,16 +151,16 @@ mod tests {
     fn resumed(whole: &[u8], chunk_size: usize, partial: &Partial) -> Result<Vec<u8>> {
         let fetch = |index: u64| Ok(whole.chunks(chunk_size).nth(index as usize).unwrap().to_vec());
         let mut chunks = Chunks::new(fetch, chunk_size as u64, whole.len() as u64, 2);
-        let Start { mut resuming, mut head, position } = start(&mut chunks, partial)?;
+        let Start { mut rewriting, mut head, position } = start(&mut chunks, partial)?;
         for piece in whole[position as usize..].chunks(1000) {
-            resuming
+            rewriting
                 .push(piece, |bytes| {
                     head.extend_from_slice(bytes);
                     Ok::<(), StreamError>(())
                 })
                 .unwrap();
         }
-        resuming.check_ended().unwrap();
+        rewriting.check_ended().unwrap();
         Ok(head)
     }
 

@@ -7,34 +7,45 @@ use crate::error::{Error, Result};
 use crate::names::{Guid, dataset_of};
 use crate::restore::partial::Partial;
 use crate::route::{Step, cheapest};
+use crate::shell::quoted;
 use crate::store::format::{Contents, Entry};
 
 /// The target as it is, or will be.
 #[derive(Clone, PartialEq)]
 pub enum Target {
     New,
-    /// Its snapshots, oldest first: name and guid.
-    Has(Vec<(String, Guid)>),
+    Has {
+        /// Oldest first: name and guid.
+        snapshots: Vec<(String, Guid)>,
+        /// The one that `zfs receive` builds on: the latest, or an earlier one since which nothing was written. None: there is
+        /// no snapshot.
+        base: Option<Guid>,
+    },
 }
 
 impl Target {
     pub fn snapshots(&self) -> &[(String, Guid)] {
         match self {
             Target::New => &[],
-            Target::Has(snapshots) => snapshots,
+            Target::Has { snapshots, .. } => snapshots,
         }
     }
     /// The name that this snapshot has there.
     pub fn name_of(&self, guid: Guid) -> Option<&str> {
         self.snapshots().iter().find(|(_, there)| *there == guid).map(|(name, _)| name.as_str())
     }
-    pub fn latest(&self) -> Option<&str> {
-        self.snapshots().last().map(|(name, _)| name.as_str())
+    /// The name of the one to build on.
+    pub fn base_name(&self) -> Option<&str> {
+        match self {
+            Target::Has { base: Some(base), .. } => self.name_of(*base),
+            _ => None,
+        }
     }
     /// As it will be when this backup has been received.
     fn and(&self, entry: &Entry, name: &str) -> Target {
-        let received = (format!("{name}@{}", short(&entry.snapshot.name)), entry.snapshot.guid);
-        Target::Has([self.snapshots(), &[received]].concat())
+        let guid = entry.snapshot.guid;
+        let received = (format!("{name}@{}", short(&entry.snapshot.name)), guid);
+        Target::Has { snapshots: [self.snapshots(), &[received]].concat(), base: Some(guid) }
     }
 }
 
@@ -48,7 +59,8 @@ pub fn begun(contents: &Contents, partial: &Partial, name: &str, target: &Target
     let place = contents.entries.iter().position(is_it).ok_or_else(|| cannot("that is not stored"))?;
     let follows = match (target, partial.link.base) {
         (Target::New, None) => true,
-        (Target::Has(snapshots), Some(base)) => snapshots.last().is_some_and(|(_, latest)| *latest == base),
+        (Target::New, Some(_)) => is_clone(&contents.entries[place]),
+        (Target::Has { base: there, .. }, Some(base)) => *there == Some(base),
         _ => false,
     };
     if !follows {
@@ -61,32 +73,40 @@ pub fn begun(contents: &Contents, partial: &Partial, name: &str, target: &Target
 pub const HOW_TO_DROP: &str = "-A drops that part; whole snapshots stay";
 
 /// The stored backups that lead from what the target has to `wanted`: their places in the store, in order. `bytes` says what
-/// fetching an entry costs; none: it cannot be had.
+/// fetching an entry costs; none: it cannot be had. `origins`: the snapshots of the target's pool, of which a new target may be
+/// a clone.
 pub fn plan(
     contents: &Contents,
     bytes: impl Fn(usize, &Entry) -> Option<u64>,
     wanted: &Point,
     target_name: &str,
     target: &Target,
+    origins: &HashSet<Guid>,
 ) -> Result<Vec<usize>> {
     let start = match target {
         Target::New => None,
-        Target::Has(snapshots) => {
-            let Some((_, guid)) = snapshots.last() else {
-                return Err(Error::refused(format!(
-                    "{target_name} is there already, and has no snapshot to build on"
-                ))
-                .hint("nothing is overwritten: name a dataset that does not exist yet"));
-            };
-            Some(*guid)
+        Target::Has { base: None, .. } => {
+            return Err(Error::refused(format!(
+                "{target_name} is there already, and has no snapshot to build on"
+            ))
+            .hint("nothing is overwritten: name a dataset that does not exist yet"));
         }
+        Target::Has { base, .. } => *base,
+    };
+    let is_new = *target == Target::New;
+    // a clone's first stream makes a dataset, as a full one does
+    let link = |entry: &Entry| match (is_clone(entry), entry.base.as_ref()) {
+        (false, _) => Some(entry.link()),
+        (true, Some(base)) if is_new && origins.contains(&base.guid) => {
+            Some(Link { snapshot: entry.snapshot.guid, base: None })
+        }
+        _ => None,
     };
     let usable: Vec<(usize, Step)> = contents
         .entries
         .iter()
         .enumerate()
-        .filter(|(_, entry)| is_of_one_dataset(entry))
-        .filter_map(|(n, entry)| Some((n, Step { link: entry.link(), bytes: bytes(n, entry)? })))
+        .filter_map(|(n, entry)| Some((n, Step { link: link(entry)?, bytes: bytes(n, entry)? })))
         .collect();
     let steps: Vec<Step> = usable.iter().map(|(_, step)| *step).collect();
     match cheapest(&steps, start, wanted.guid) {
@@ -95,17 +115,67 @@ pub fn plan(
             check_names(contents, &steps, target_name, target)?;
             Ok(steps)
         }
-        None => Err(no_route(&steps, wanted, target_name, target)),
+        None => {
+            let from_nothing = cheapest(&steps, None, wanted.guid).is_some();
+            let clone = if from_nothing { None } else { missing_origin(contents, bytes, wanted) };
+            Err(match clone {
+                Some(entry) if is_new => no_origin(contents, entry, target_name),
+                Some(entry) => Error::refused(format!(
+                    "{} is stored as a clone, which makes a new dataset, and {target_name} is there already",
+                    entry.snapshot.name
+                ))
+                .hint("name a dataset that does not exist yet"),
+                None => no_route(&steps, wanted, target_name, target),
+            })
+        }
     }
+}
+
+/// Of a route that would do if a certain origin were there, the last clone.
+fn missing_origin<'a>(
+    contents: &'a Contents,
+    bytes: impl Fn(usize, &Entry) -> Option<u64>,
+    wanted: &Point,
+) -> Option<&'a Entry> {
+    let usable: Vec<(&Entry, Step)> = contents
+        .entries
+        .iter()
+        .enumerate()
+        .filter_map(|(n, entry)| Some((entry, Step { link: entry.link(), bytes: bytes(n, entry)? })))
+        .collect();
+    let steps: Vec<Step> = usable.iter().map(|(_, step)| *step).collect();
+    let route = cheapest(&steps, None, wanted.guid)?;
+    route.iter().rev().map(|n| usable[*n].0).find(|entry| is_clone(entry))
+}
+
+fn no_origin(contents: &Contents, clone: &Entry, target_name: &str) -> Error {
+    let Some(base) = &clone.base else { return Error::failed("a clone without an origin") };
+    let pool = target_name.split('/').next().unwrap_or_default();
+    let stored = contents.entries.iter().map(|entry| &entry.snapshot);
+    let same_name = |point: &&Point| point.name == base.name;
+    let is_clear = stored.clone().filter(same_name).all(|point| point.guid == base.guid)
+        && stored.clone().any(|point| same_name(&point));
+    let origin = if is_clear { quoted(&base.name) } else { base.guid.to_string() };
+    let place = dataset_of(&base.name).rsplit('/').next().unwrap_or_default();
+    Error::refused(format!(
+        "{} is stored as a clone of {}, which is not in the pool {pool}",
+        clone.snapshot.name, base.name
+    ))
+    .hint(format!(
+        "first, restore that into a dataset of its own: zfs2s3 restore {origin} {}",
+        quoted(&format!("{pool}/{place}"))
+    ))
+    .hint("then run this command again: the new dataset will be a clone of it")
 }
 
 fn short(name: &str) -> &str {
     name.rsplit('@').next().unwrap_or_default()
 }
 
-/// The stream of a clone from its origin makes a new dataset: it cannot be received onto the origin's.
-fn is_of_one_dataset(entry: &Entry) -> bool {
-    entry.base.as_ref().is_none_or(|base| dataset_of(&base.name) == dataset_of(&entry.snapshot.name))
+/// Was it sent from a snapshot of another dataset, its origin? `zfs send` marks such a stream by the names (OpenZFS
+/// module/zfs/dmu_send.c, dmu_send), and it makes a new dataset: it cannot be received onto one that exists.
+pub fn is_clone(entry: &Entry) -> bool {
+    entry.base.as_ref().is_some_and(|base| dataset_of(&base.name) != dataset_of(&entry.snapshot.name))
 }
 
 /// A dataset has each snapshot name once, so of a snapshot made again only one can be in it.
@@ -128,10 +198,9 @@ fn no_route(steps: &[Step], wanted: &Point, target_name: &str, target: &Target) 
     let from_nothing = cheapest(steps, None, wanted.guid).is_some();
     let name = &wanted.name;
     match target {
-        Target::Has(snapshots) if from_nothing => {
-            let latest = target.latest().unwrap_or_default();
-            let is_later = |(_, guid): &(String, Guid)| cheapest(steps, Some(wanted.guid), *guid).is_some();
-            if snapshots.last().is_some_and(is_later) {
+        Target::Has { snapshots, base: Some(base) } if from_nothing => {
+            let latest = target.base_name().unwrap_or_default();
+            if cheapest(steps, Some(wanted.guid), *base).is_some() {
                 return Error::refused(format!(
                     "{target_name} is at {latest} already, which is later than {name}"
                 ))

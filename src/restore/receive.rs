@@ -25,9 +25,10 @@ impl Receiving<'_> {
         self.start.as_ref().map_or(0, |start| start.position)
     }
 
-    pub fn receive(self, zfs: &Zfs, target: &str, jobs: usize, ui: &Ui) -> Result<()> {
+    /// `properties`: what the dataset is to have that this makes.
+    pub fn receive(self, zfs: &Zfs, target: &str, properties: &[String], jobs: usize, ui: &Ui) -> Result<()> {
         let (from, size) = (self.from(), self.stored.size());
-        let mut receive = zfs.receive(target)?;
+        let mut receive = zfs.receive(target, properties)?;
         let mut refused = false;
         let mut hand_on = Onward::new(self.start);
         ui.transfer(&self.entry.snapshot.name, Some(size));
@@ -88,7 +89,7 @@ impl Onward {
             Onward::Whole => to.write_all(chunk).map_err(Trouble::Write),
             Onward::Rest(start) => {
                 to.write_all(&std::mem::take(&mut start.head)).map_err(Trouble::Write)?;
-                start.resuming.push(chunk, |bytes| to.write_all(bytes).map_err(Trouble::Write))
+                start.rewriting.push(chunk, |bytes| to.write_all(bytes).map_err(Trouble::Write))
             }
         }
     }
@@ -96,7 +97,7 @@ impl Onward {
     fn check_ended(&self) -> std::result::Result<(), StreamError> {
         match self {
             Onward::Whole => Ok(()),
-            Onward::Rest(start) => start.resuming.check_ended(),
+            Onward::Rest(start) => start.rewriting.check_ended(),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::atomic::AtomicBool;
 
 use crate::digest::Sha256;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::fetch;
 use crate::keys;
 use crate::manifest::Stream;
@@ -51,36 +51,50 @@ struct Range<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// Reads the manifest, and makes sure that the data can be read now.
-    pub fn open(client: &'a Client, prefix: &str, entry: &'a Entry) -> Result<Self> {
+    /// Reads the manifest, and makes sure that the data can be read now. All that is wrong is named.
+    pub fn open(client: &'a Client, prefix: &str, entry: &'a Entry) -> std::result::Result<Self, Vec<Error>> {
         let stored = match &entry.stream {
-            Some(stream) => Self::by_manifest(client, prefix, entry, stream)?,
-            None => Self::of_python(client, entry)?,
+            Some(stream) => Self::by_manifest(client, prefix, entry, stream),
+            None => Self::of_python(client, entry),
         };
+        let stored = stored.map_err(|error| vec![error])?;
         if usize::try_from(stored.chunk_size).is_err() {
-            return Err(Error::failed(format!(
+            return Err(vec![Error::failed(format!(
                 "the chunks of '{}' are too large for this machine",
                 entry.backup()
+            ))]);
+        }
+        let errors: Vec<Error> =
+            stored.segments.iter().filter_map(|piece| stored.check(piece).err()).collect();
+        if errors.is_empty() { Ok(stored) } else { Err(errors) }
+    }
+
+    /// Can this object be read now?
+    fn check(&self, piece: &Piece) -> Result<()> {
+        let head = self.client.head(&piece.key)?.ok_or_else(|| missing(&piece.key))?;
+        if self.client.is_archived(&piece.key, &head)? {
+            let class = head.storage_class.as_deref().unwrap_or("an archive tier");
+            return Err(if head.is_being_restored() {
+                Error::failed(format!(
+                    "the object '{}' is in the storage class {class}, and is being restored: it cannot be read yet",
+                    piece.key
+                ))
+                .hint("run this again when that is done, in hours")
+            } else {
+                Error::failed(format!(
+                    "the object '{}' is in the storage class {class}, and must be restored before it can be read",
+                    piece.key
+                ))
+                .hint("'aws s3api restore-object' makes a copy to read, in hours")
+            });
+        }
+        if head.size != piece.size {
+            return Err(Error::failed(format!(
+                "the object '{}' has {} bytes, not {}",
+                piece.key, head.size, piece.size
             )));
         }
-        for piece in &stored.segments {
-            let head = client.head(&piece.key)?.ok_or_else(|| missing(&piece.key))?;
-            if client.is_archived(&piece.key, &head)? {
-                return Err(Error::failed(format!(
-                    "the object '{}' is in the storage class {}, and must be restored before it can be read",
-                    piece.key,
-                    head.storage_class.unwrap_or_default()
-                ))
-                .hint("'aws s3api restore-object' makes a copy to read, in hours"));
-            }
-            if head.size != piece.size {
-                return Err(Error::failed(format!(
-                    "the object '{}' has {} bytes, not {}",
-                    piece.key, head.size, piece.size
-                )));
-            }
-        }
-        Ok(stored)
+        Ok(())
     }
 
     fn by_manifest(client: &'a Client, prefix: &str, entry: &'a Entry, known: &Stream) -> Result<Self> {
@@ -210,6 +224,25 @@ impl<'a> Stored<'a> {
         ))
         .hint("nothing of that chunk, or after it, was handed on"))
     }
+}
+
+/// All that keeps a restore from beginning, as one error.
+pub fn all_of(mut errors: Vec<Error>) -> Error {
+    if let Some(n) = errors.iter().position(|error| error.status == Status::TryAgain) {
+        return errors.swap_remove(n);
+    }
+    if errors.len() == 1 {
+        return errors.remove(0);
+    }
+    let count = errors.len();
+    let mut hints: Vec<String> = Vec::new();
+    let mut all = Error::failed(format!("{count} objects that are needed cannot be read now"));
+    for error in errors {
+        all = all.hint(error.message);
+        hints.extend(error.hints.into_iter().filter(|hint| !all.hints.contains(hint)));
+    }
+    hints.dedup();
+    hints.into_iter().fold(all, Error::hint)
 }
 
 fn missing(key: &str) -> Error {

@@ -57,6 +57,11 @@ impl Head {
             || self.archive_status.is_some();
         archive && !self.restore.as_ref().is_some_and(|text| text.contains("ongoing-request=\"false\""))
     }
+
+    /// A copy to read is being made.
+    pub fn is_being_restored(&self) -> bool {
+        self.restore.as_ref().is_some_and(|text| text.contains("ongoing-request=\"true\""))
+    }
 }
 
 /// An upload of one segment that S3 knows.

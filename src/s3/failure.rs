@@ -90,7 +90,8 @@ impl Failure {
         let seconds = header("retry-after").and_then(|text| text.parse::<u64>().ok());
         let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.min(A_DAY)));
         // a page for people is a proxy's, or a web server's
-        let is_page = header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+        let is_empty = header("content-length").is_some_and(|length| length == "0");
+        let is_page = !is_empty && header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         let is_bare_404 = is_head && status == 404 && !is_page;
         let refused = Refused {
             status,
@@ -244,6 +245,9 @@ mod tests {
         };
         assert!(reply(true, 404, &|_| None, "").is_missing(), "HEAD has no body");
         assert!(!reply(true, 404, &page, "").is_missing());
+        let empty_page =
+            |name: &str| if name == "content-length" { Some("0".to_string()) } else { page(name) };
+        assert!(reply(true, 404, &empty_page, "").is_missing(), "a type, but no page");
         assert!(!reply(false, 404, &|_| None, "").is_missing());
         assert!(!reply(false, 404, &page, "<html>404 page not found</html>").is_missing());
         assert!(failure(403, "AccessDenied").says_forbidden());

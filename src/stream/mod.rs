@@ -8,7 +8,7 @@
 
 pub mod fletcher;
 pub mod record;
-pub mod resuming;
+pub mod rewriting;
 pub mod split;
 pub mod watch;
 

@@ -1,16 +1,20 @@
-//! A stream that goes on where a receive was interrupted, made out of the whole one. Pure.
+//! A stream made out of another of the same data: one that continues where a receive was interrupted, or one of a snapshot that has
+//! another name now. Pure.
 //!
 //! What `zfs send -t` gives differs from the whole stream in its BEGIN record, which has the feature RESUMING and an nvlist
 //! with `resume_object` and `resume_offset`; in what is left out; and so in the checksums, each of which is over all before it
-//! (OpenZFS module/zfs/dmu_send.c: dmu_send_impl, dump_record). The checksums of the whole stream are checked on the way, from
-//! the second record on after each place where something was left out: they prove that the bytes were taken for the records
-//! that they are. That they are the right bytes is for the caller to know.
+//! (OpenZFS module/zfs/dmu_send.c: dmu_send_impl, dump_record). After a rename only the name in BEGIN differs, and again all
+//! checksums. Those of the stream that is taken are checked on the way, from the second record on after each place where
+//! something was left out: they prove that the bytes were taken for the records that they are. That they are the right bytes is
+//! for the caller to know.
 
 use super::fletcher::{SUMS, Span, Sums};
 use super::record::{CHECKSUM, Kind, RECORD, Record};
 use super::split::{Piece, Split};
 use super::{MAGIC, StreamError};
 
+/// `drr_toname`: up to the end of the record, with a NUL.
+const NAME: usize = 56;
 /// `DMU_BACKUP_FEATURE_RESUMING` where `drr_versioninfo` has it: 2 bits up.
 const RESUMING: u64 = 1 << 22;
 /// The start of a packed nvlist (OpenZFS module/nvpair/nvpair.c): native encoding, little-endian, version 0, unique names.
@@ -29,8 +33,8 @@ pub fn begin_payload(begin: &[u8; RECORD]) -> Result<usize, StreamError> {
     }
 }
 
-/// Makes the stream: first its BEGIN, then what [`Resuming::push`] is given.
-pub struct Resuming {
+/// Makes the other stream: first its BEGIN, then what [`Rewriting::push`] is given.
+pub struct Rewriting {
     toguid: u64,
     /// Over all that was given out.
     given: Sums,
@@ -41,10 +45,27 @@ pub struct Resuming {
     ended: bool,
 }
 
-impl Resuming {
-    /// Also gives the BEGIN record and its payload. `begin` is the whole stream's, `payload` its payload; `object` and `offset` are
-    /// those of the token.
-    pub fn new(
+impl Rewriting {
+    /// Of a stream with this BEGIN record and payload, the same with another name of the snapshot. Also gives its BEGIN record and
+    /// payload.
+    pub fn with_name(
+        begin: &[u8; RECORD],
+        payload: &[u8],
+        name: &str,
+    ) -> Result<(Self, Vec<u8>), StreamError> {
+        if name.len() >= RECORD - NAME {
+            return Err(StreamError::UnknownRecord);
+        }
+        let mut bytes = begin.to_vec();
+        bytes[NAME..].fill(0);
+        bytes[NAME..NAME + name.len()].copy_from_slice(name.as_bytes());
+        bytes.extend_from_slice(payload);
+        Ok((Self::of(begin, payload, &bytes), bytes))
+    }
+
+    /// Of the whole stream with this BEGIN record and payload, the one that continues at the object and offset of a token. Also gives
+    /// its BEGIN record and payload.
+    pub fn resumed_at(
         begin: &[u8; RECORD],
         payload: &[u8],
         object: u64,
@@ -63,16 +84,19 @@ impl Resuming {
         bytes[4..8].copy_from_slice(&(nvlist.len() as u32).to_le_bytes());
         bytes[16..24].copy_from_slice(&(whole.u64(16) | RESUMING).to_le_bytes());
         bytes.extend(nvlist);
-        let as_it_was = Sums::default().then(&Span::of(begin)).then(&Span::of(payload));
-        let resuming = Resuming {
-            toguid: whole.u64(40),
-            given: Sums::default().then(&Span::of(&bytes)),
-            taken: Some(as_it_was),
+        Ok((Self::of(begin, payload, &bytes), bytes))
+    }
+
+    /// `given`: BEGIN and payload of the new stream.
+    fn of(begin: &[u8; RECORD], payload: &[u8], given: &[u8]) -> Self {
+        Rewriting {
+            toguid: Record { bytes: begin, swapped: false }.u64(40),
+            given: Sums::default().then(&Span::of(given)),
+            taken: Some(Sums::default().then(&Span::of(begin)).then(&Span::of(payload))),
             split: Split::default(),
             payload: Span::default(),
             ended: false,
-        };
-        Ok((resuming, bytes))
+        }
     }
 
     /// What is pushed next does not follow on what was pushed before. Both are whole records.
@@ -165,18 +189,18 @@ mod tests {
 
     fn resumed(whole: &[u8], pieces: usize) -> Result<Vec<u8>, StreamError> {
         let begin = whole.first_chunk().unwrap();
-        let (mut resuming, mut stream) = Resuming::new(begin, &[], 22, 0x20000)?;
+        let (mut rewriting, mut stream) = Rewriting::resumed_at(begin, &[], 22, 0x20000)?;
         let mut hand_on = |bytes: &[u8]| {
             stream.extend_from_slice(bytes);
             Ok(())
         };
-        resuming.leave_out();
-        resuming.push(&whole[OBJECT], &mut hand_on)?;
-        resuming.leave_out();
+        rewriting.leave_out();
+        rewriting.push(&whole[OBJECT], &mut hand_on)?;
+        rewriting.leave_out();
         for piece in whole[WRITE..].chunks(pieces) {
-            resuming.push(piece, &mut hand_on)?;
+            rewriting.push(piece, &mut hand_on)?;
         }
-        resuming.check_ended()?;
+        rewriting.check_ended()?;
         Ok(stream)
     }
 
@@ -209,13 +233,41 @@ mod tests {
     }
 
     #[test]
+    fn with_the_name_that_it_had_it_is_the_same_stream() {
+        let raw = include_bytes!("../../tests/streams/raw-encrypted-full.zfs");
+        for stream in [FULL, &raw[..]] {
+            let renamed = |stream: &[u8], name: &str| {
+                let begin = stream.first_chunk().unwrap();
+                let length = begin_payload(begin).unwrap();
+                let payload = &stream[RECORD..RECORD + length];
+                let (mut rewriting, mut made) = Rewriting::with_name(begin, payload, name).unwrap();
+                for piece in stream[RECORD + length..].chunks(1000) {
+                    let mut keep = |bytes: &[u8]| {
+                        made.extend_from_slice(bytes);
+                        Ok::<(), StreamError>(())
+                    };
+                    rewriting.push(piece, &mut keep).unwrap();
+                }
+                rewriting.check_ended().unwrap();
+                made
+            };
+            let end = stream[NAME..].iter().position(|byte| *byte == 0).unwrap();
+            let name = std::str::from_utf8(&stream[NAME..NAME + end]).unwrap();
+            let other = renamed(stream, "pool/longer/than/before@x");
+            assert!(other[..RECORD] != stream[..RECORD] && other[1000..] != stream[1000..]);
+            assert!(renamed(&other, name) == stream);
+        }
+        assert!(Rewriting::with_name(FULL.first_chunk().unwrap(), b"", &"n".repeat(256)).is_err());
+    }
+
+    #[test]
     fn an_nvlist_that_is_there_already_gets_the_two_pairs() {
         let raw = include_bytes!("../../tests/streams/raw-encrypted-full.zfs");
         let begin = raw.first_chunk().unwrap();
         let length = begin_payload(begin).unwrap();
         assert_eq!(length, 1028);
         let payload = &raw[RECORD..RECORD + length];
-        let (_, bytes) = Resuming::new(begin, payload, 3, 512).unwrap();
+        let (_, bytes) = Rewriting::resumed_at(begin, payload, 3, 512).unwrap();
         assert_eq!(begin_payload(bytes.first_chunk().unwrap()), Ok(1028 + 80));
         assert_eq!(bytes[RECORD + 12 + 80..], payload[12..], "the encryption parameters");
     }

@@ -1,5 +1,6 @@
 //! One backup on its way to the bucket, from the intent to the store. In order:
 //!
+//! - `snapshots`: the snapshots held, and found again under other names;
 //! - `source`: the stream of `zfs send`, checked;
 //! - `transfer`: the stream into parts, each recorded when S3 has it;
 //! - `finish`: parts into objects, the manifest, the store;
@@ -9,12 +10,14 @@
 mod abandon;
 mod finish;
 mod reconcile;
+mod snapshots;
 mod source;
 mod transfer;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::backup::Backup;
 use crate::chunks::Cut;
 use crate::copy::CopyName;
 use crate::error::{Error, Result, Status};
@@ -47,11 +50,13 @@ impl Upload {
     pub fn begin(mut self, intent: Intent) -> Result<()> {
         // the intent first: whatever comes after it, a crash leaves something that resume and abort know of
         let progress = Progress::create(&self.folder, &intent)?;
-        self.hold(&intent);
+        let backup = intent.backup();
+        self.hold(&intent, &backup);
         let overview = Overview::new(intent.clone());
         let known = transfer::Known::default();
-        let result =
-            self.transfer(&progress, overview, known).and_then(|end| self.finish(progress, &intent, &end));
+        let result = self
+            .transfer(&progress, &backup, overview, known)
+            .and_then(|end| self.finish(progress, &intent, &end));
         match result {
             Err(error) if error.status != Status::TryAgain && self.stored_nothing() => {
                 match self.abandon(&intent) {
@@ -93,9 +98,9 @@ impl Upload {
                 end
             }
             _ => {
-                self.check_same_snapshot(&intent)?;
-                self.hold(&intent);
-                self.transfer(&progress, overview, known).map_err(pending)?
+                let backup = self.find_again(&intent)?;
+                self.hold(&intent, &backup);
+                self.transfer(&progress, &backup, overview, known).map_err(pending)?
             }
         };
         self.finish(progress, &intent, &end).map_err(pending)
@@ -130,8 +135,15 @@ impl Upload {
         self.abandon(intent)
     }
 
-    fn transfer(&self, progress: &Progress, overview: Overview, known: transfer::Known) -> Result<End> {
-        let transfer = transfer::Transfer::new(self, progress, overview, known);
+    /// `backup`: what is sent, as it is called now.
+    fn transfer(
+        &self,
+        progress: &Progress,
+        backup: &Backup,
+        overview: Overview,
+        known: transfer::Known,
+    ) -> Result<End> {
+        let transfer = transfer::Transfer::new(self, progress, backup, overview, known);
         self.ui.transfer(&transfer.name(), transfer.estimate());
         let size = transfer.run();
         self.ui.transfer_done();
@@ -160,36 +172,6 @@ impl Upload {
         Ok(inventory.is_whole(copy))
     }
 
-    fn check_same_snapshot(&self, intent: &Intent) -> Result<()> {
-        for point in std::iter::once(&intent.snapshot).chain(&intent.base) {
-            let found = self.zfs.find(&point.name).map_err(|e| e.hint(ABORT))?;
-            if found.point.guid != point.guid {
-                return Err(Error::refused(format!(
-                    "{} is not the one whose upload is pending: its guid is {}, not {}",
-                    point.name, found.point.guid, point.guid
-                ))
-                .hint(ABORT));
-            }
-        }
-        Ok(())
-    }
-
-    fn hold(&self, intent: &Intent) {
-        for name in held(intent) {
-            if let Err(e) = self.zfs.hold(&intent.hold_tag(), name) {
-                self.ui.warning(&format!("no hold on {name}, so take care not to destroy it meanwhile: {e}"));
-            }
-        }
-    }
-
-    fn release(&self, intent: &Intent) {
-        for name in held(intent) {
-            if let Err(e) = self.zfs.release(&intent.hold_tag(), name) {
-                self.ui.warning(&format!("the hold on {name} stays: {e}"));
-            }
-        }
-    }
-
     fn stored_nothing(&self) -> bool {
         progress::parts_of(&self.folder, 1).is_ok_and(|parts| parts.is_empty())
     }
@@ -199,12 +181,6 @@ impl Upload {
         self.release(intent);
         progress.remove()
     }
-}
-
-/// Of a bookmark there is nothing to hold.
-fn held(intent: &Intent) -> impl Iterator<Item = &str> {
-    let points = std::iter::once(&intent.snapshot).chain(&intent.base);
-    points.map(|point| point.name.as_str()).filter(|name| name.contains('@'))
 }
 
 const ABORT: &str = "'zfs2s3 abort_upload' aborts the pending upload";

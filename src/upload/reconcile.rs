@@ -31,7 +31,6 @@ impl Upload {
             }
         }
         for segment in lost {
-            self.ui.warning(&format!("S3 no longer knows the upload of segment {segment}: it begins again"));
             overview.segments.remove(&segment);
             overview.end = None;
         }
@@ -49,7 +48,7 @@ impl Upload {
     ) -> Result<Option<Vec<u16>>> {
         let key = keys::segment(&intent.prefix, &intent.copy(), segment);
         let open = Open { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
-        let mut cannot_be_listed = false;
+        let mut cannot_be_listed = None;
         if state.completed.is_none() {
             match self.client.list_parts(open) {
                 Ok(Some(listed)) => {
@@ -60,11 +59,7 @@ impl Upload {
                 }
                 Ok(None) => {}
                 Err(failure) if failure.kind == Kind::Final && failure.is_of_the_server() => {
-                    self.ui.warning(&format!(
-                        "the stored parts of segment {segment} are sent again, since they cannot be listed: {}",
-                        failure.describe()
-                    ));
-                    cannot_be_listed = true;
+                    cannot_be_listed = Some(failure);
                 }
                 Err(failure) => return Err(failure.into()),
             }
@@ -78,8 +73,22 @@ impl Upload {
                 }
                 Ok(Some(parts.keys().copied().collect()))
             }
-            _ if cannot_be_listed => Ok(Some(Vec::new())),
-            _ => Ok(None),
+            _ => {
+                match cannot_be_listed {
+                    Some(failure) => {
+                        self.ui.warning(&format!(
+                            "segment {segment} begins again, since its parts cannot be listed: {}",
+                            failure.describe()
+                        ));
+                        self.client.abort_multipart_upload(&key, &state.upload_id)?;
+                    }
+                    None if state.completed.is_none() => self.ui.warning(&format!(
+                        "S3 no longer knows the upload of segment {segment}: it begins again"
+                    )),
+                    None => {}
+                }
+                Ok(None)
+            }
         }
     }
 }

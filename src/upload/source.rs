@@ -8,6 +8,7 @@ use crate::backup::{Backup, Link};
 use crate::error::{Error, Result};
 use crate::pipeline::fill;
 use crate::stream::record::RECORD;
+use crate::stream::rewriting::{Rewriting, begin_payload};
 use crate::stream::watch::Watch;
 use crate::stream::{StreamError, Tail, check_begin};
 use crate::zfs::{Send, Zfs};
@@ -15,33 +16,52 @@ use crate::zfs::{Send, Zfs};
 pub struct Source {
     name: String,
     link: Link,
-    /// What was read to look at the BEGIN record, and not yet handed on.
-    begin: Vec<u8>,
+    /// What was read already, and not yet handed on.
+    ready: Vec<u8>,
     /// None: it came to its end, and that was a good one.
     send: Option<Send>,
+    /// What makes it the stream that was begun under another name.
+    renamed: Option<Rewriting>,
     tail: Tail,
     watch: Watch,
 }
 
+/// Bytes that are rewritten at once.
+const PIECE: usize = 256 << 10;
+
 impl Source {
-    pub fn open(zfs: &Zfs, backup: &Backup, flags: &[String]) -> Result<Self> {
+    /// `name`: what the snapshot was called when the upload began, which is in the stream.
+    pub fn open(zfs: &Zfs, backup: &Backup, flags: &[String], name: &str) -> Result<Self> {
         let mut source = Source {
             name: backup.snapshot.name.clone(),
             link: backup.link(),
-            begin: vec![0; RECORD],
+            ready: vec![0; RECORD],
             send: None,
+            renamed: None,
             tail: Tail::new(),
             watch: Watch::default(),
         };
         let mut send = zfs.send(backup, flags)?;
-        let length = fill(&mut send, &mut source.begin)
-            .map_err(|e| Error::try_again(format!("cannot read the stream of {}: {e}", source.name)))?;
+        let cannot_read = |e: io::Error| {
+            Error::try_again(format!("cannot read the stream of {}: {e}", backup.snapshot.name))
+        };
+        let length = fill(&mut send, &mut source.ready).map_err(cannot_read)?;
         if length < RECORD {
             // zfs's own words tell more
             send.finish().map_err(Error::for_now)?;
             return Err(Error::failed(source.wrong(&StreamError::TooShort(length))));
         }
-        check_begin(&source.begin, source.link).map_err(|e| Error::failed(source.wrong(&e)))?;
+        check_begin(&source.ready, source.link).map_err(|e| Error::failed(source.wrong(&e)))?;
+        if source.name != name {
+            let wrong = |e: StreamError| {
+                Error::refused(source.wrong(&e)).hint(format!("rename it back to {name}, and resume then"))
+            };
+            let begin = source.ready.first_chunk().ok_or_else(|| wrong(StreamError::NotAStream))?;
+            let mut payload = vec![0; begin_payload(begin).map_err(wrong)?];
+            let length = fill(&mut send, &mut payload).map_err(cannot_read)?;
+            let (rewriting, bytes) = Rewriting::with_name(begin, &payload[..length], name).map_err(wrong)?;
+            (source.renamed, source.ready) = (Some(rewriting), bytes);
+        }
         source.send = Some(send);
         Ok(source)
     }
@@ -51,16 +71,31 @@ impl Source {
     }
 
     fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if !self.begin.is_empty() {
-            let count = self.begin.len().min(buffer.len());
-            buffer[..count].copy_from_slice(&self.begin[..count]);
-            self.begin.drain(..count);
+        if !self.ready.is_empty() {
+            let count = self.ready.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&self.ready[..count]);
+            self.ready.drain(..count);
             return Ok(count);
         }
-        match &mut self.send {
-            Some(send) => send.read(buffer),
-            None => Ok(0),
+        let Some(send) = &mut self.send else { return Ok(0) };
+        let Some(rewriting) = &mut self.renamed else { return send.read(buffer) };
+        let mut piece = vec![0; PIECE];
+        while self.ready.is_empty() {
+            let count = send.read(&mut piece)?;
+            if count == 0 {
+                return Ok(0);
+            }
+            let ready = &mut self.ready;
+            let rewritten = rewriting.push(&piece[..count], |bytes| {
+                ready.extend_from_slice(bytes);
+                Ok(())
+            });
+            if let Err(e) = rewritten {
+                let e: StreamError = e;
+                return Err(io::Error::other(Error::failed(self.wrong(&e))));
+            }
         }
+        self.next(buffer)
     }
 
     fn watch_over(&mut self, bytes: &[u8]) -> Result<()> {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::source::Source;
 use super::{ABORT, Upload};
+use crate::backup::Backup;
 use crate::chunks::Place;
 use crate::digest::Sha256;
 use crate::error::{Error, Result};
@@ -39,6 +40,8 @@ impl Known {
 pub struct Transfer<'a> {
     upload: &'a Upload,
     progress: &'a Progress,
+    /// As it is called now.
+    backup: &'a Backup,
     overview: Overview,
     known: Known,
     /// Those begun so far.
@@ -46,9 +49,15 @@ pub struct Transfer<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    pub fn new(upload: &'a Upload, progress: &'a Progress, mut overview: Overview, known: Known) -> Self {
+    pub fn new(
+        upload: &'a Upload,
+        progress: &'a Progress,
+        backup: &'a Backup,
+        mut overview: Overview,
+        known: Known,
+    ) -> Self {
         let segments = Mutex::new(std::mem::take(&mut overview.segments));
-        Transfer { upload, progress, overview, known, segments }
+        Transfer { upload, progress, backup, overview, known, segments }
     }
 
     pub fn name(&self) -> String {
@@ -63,7 +72,7 @@ impl<'a> Transfer<'a> {
     pub fn run(&self) -> Result<u64> {
         self.open_segment(1)?;
         let intent = &self.overview.intent;
-        let source = Source::open(&self.upload.zfs, &intent.backup(), &intent.send_args)?;
+        let source = Source::open(&self.upload.zfs, self.backup, &intent.send_args, &intent.snapshot.name)?;
         let chunk_size = usize::try_from(intent.cut.chunk_size)
             .map_err(|_| Error::usage("ZFS2S3_CHUNK_SIZE is too large for this machine"))?;
         let size = pipeline::run(source, chunk_size, self.upload.jobs, self)?;

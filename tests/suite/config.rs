@@ -252,3 +252,65 @@ fn credentials_that_have_expired_at_a_head_are_renewed() {
     std::fs::write(&command, twice).unwrap();
     host.ok("restore tank/src@s1 tank/new");
 }
+
+#[test]
+fn names_with_blanks_pass_through_the_shell_of_ssh_whatever_stands_before_it() {
+    for words in ["ssh nas", "env A=b ssh nas", "/usr/bin/env ssh nas"] {
+        let mut host = Host::new();
+        std::fs::create_dir_all(host.home().join("bin")).unwrap();
+        // as the real one: a shell gets the words behind the host, with blanks between
+        script(&host, "ssh", "shift; exec sh -c \"$*\"\n");
+        let path = format!("{}:{}", host.home().join("bin").display(), std::env::var("PATH").unwrap());
+        host.set("PATH", &path);
+        let zfs = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/support/zfs");
+        host.set("ZFS2S3_ZFS", &format!("{words} {zfs}"));
+        let name = "tank/a b@1 x";
+        host.snapshot((name, 5), 1);
+        host.add_stream(("", 5), None, &crate::support::made_stream(5, 0, 700));
+        let mut command = host.command("upload");
+        let output = command.arg(name).output().unwrap();
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn files_that_may_not_be_read_are_passed_over_where_the_environment_has_all() {
+    let mut host = Host::with_snapshots(1);
+    std::fs::create_dir_all(host.home().join(".aws/config")).unwrap();
+    std::fs::create_dir_all(host.home().join(".aws/credentials")).unwrap();
+    host.ok("upload tank/a@1");
+    host.unset("AWS_SECRET_ACCESS_KEY");
+    let said = host.fails(1, "remove tank/a@1");
+    assert!(said.contains("cannot read") && said.contains(".aws/config"), "{said}");
+}
+
+#[test]
+fn profiles_with_blanks_and_services() {
+    let mut host = without_keys();
+    let keys =
+        format!("aws_access_key_id = {}\naws_secret_access_key={}\n", sigv4::ACCESS_KEY, sigv4::SECRET_KEY);
+    aws_file(
+        &host,
+        "config",
+        &format!(
+            "[profile \"my prod\"]\nregion = us-east-1\nservices = local\nendpoint_url = http://127.0.0.1:1\n{keys}\n[services local]\ns3 =\n  endpoint_url = {}\n",
+            host.s3.url()
+        ),
+    );
+    host.unset("AWS_ENDPOINT_URL");
+    host.unset("AWS_REGION");
+    host.set("AWS_PROFILE", "my prod");
+    host.ok("upload tank/a@1");
+}
+
+#[test]
+fn the_aws_tool_is_found_where_cron_does_not_look() {
+    // the PATH of cron on some systems, and the folder that is always looked in
+    let mut host = without_keys();
+    aws_file(&host, "config", "[default]\nsso_session = corp\nregion = us-east-1\n");
+    script(&host, "aws", &reply("2999-01-01T00:00:00Z"));
+    let bin = host.home().join("bin");
+    host.set("PATH", &format!("/nowhere::{}", bin.display()));
+    host.ok("upload tank/a@1");
+}

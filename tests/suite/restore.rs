@@ -184,7 +184,7 @@ fn dry_runs_say_which_backups_and_how_many_bytes() {
     host.ok("restore tank/a@2 tank/new");
     let said = host.ok("restore -n tank/a@3 tank/new").stdout;
     assert!(
-        said.starts_with("would restore into tank/new, which has tank/new@2 and 1 older snapshot\n"),
+        said.starts_with("would restore into tank/new, which has tank/new@2 and 1 other snapshot\n"),
         "{said}"
     );
 }
@@ -554,13 +554,167 @@ fn routes_that_zfs_receive_would_refuse_half_way_are_not_begun() {
     let said = host.fails(3, "restore 3 tank/new");
     assert!(said.contains("would get two snapshots of the name 1"), "{said}");
     assert_eq!(received(&host, "tank/new"), b"");
-    // a clone's stream from its origin
-    let host = Host::with_snapshots(1);
+}
+
+/// A month of `tank/a`, and `tank/clone@5` to `@6`, cloned from `tank/a@2`.
+fn month_with_clone() -> Host {
+    let host = month();
+    host.snapshot(("tank/clone@5", 5), 50);
+    host.add_stream(("", 5), Some(("", 2)), &made_stream(5, 2, 700));
+    host.snapshot(("tank/clone@6", 6), 60);
+    host.add_stream(("", 6), Some(("", 5)), &made_stream(6, 5, 700));
+    host.ok("upload -i tank/a@2 tank/clone@5");
+    host.ok("upload -i @5 tank/clone@6");
+    host
+}
+
+#[test]
+fn a_clone_is_received_as_a_clone_of_its_origin() {
+    let host = month_with_clone();
+    // the origin is in the pool, under whatever name
+    let said = host.ok("restore -n tank/clone@6 tank/new").stdout;
+    assert!(
+        said.contains(
+            "  receive  tank/clone@5, incremental from tank/a@2  700 bytes  STANDARD  as a clone\n"
+        ),
+        "{said}"
+    );
+    host.ok("restore tank/clone@6 tank/new");
+    assert_eq!(received(&host, "tank/new"), streams(&[(5, 2), (6, 5)]));
+    assert!(host.ok("restore tank/clone@6 tank/new").stderr.contains("is there already"));
+    // and from there on
+    host.snapshot(("tank/clone@7", 7), 70);
+    host.add_stream(("", 7), Some(("", 6)), &made_stream(7, 6, 700));
+    host.ok("upload -i @6 tank/clone@7");
+    host.ok("restore tank/clone@7 tank/new");
+    assert_eq!(received(&host, "tank/new"), streams(&[(5, 2), (6, 5), (7, 6)]));
+}
+
+#[test]
+fn where_the_origin_is_missing_the_two_steps_are_named() {
+    let host = month_with_clone();
+    for command in ["restore -n", "restore"] {
+        let said = host.fails(3, &format!("{command} tank/clone@6 other/new"));
+        assert!(
+            said.contains("tank/clone@5 is stored as a clone of tank/a@2, which is not in the pool other"),
+            "{said}"
+        );
+        assert!(
+            said.contains(
+                "hint: first, restore that into a dataset of its own: zfs2s3 restore tank/a@2 other/a"
+            ),
+            "{said}"
+        );
+    }
+    host.ok("restore tank/a@2 other/a");
+    host.ok("restore tank/clone@6 other/new");
+    assert_eq!(received(&host, "other/new"), streams(&[(5, 2), (6, 5)]));
+    // a clone of a clone
+    host.snapshot(("tank/second@8", 8), 80);
+    host.add_stream(("", 8), Some(("", 6)), &made_stream(8, 6, 700));
+    host.ok("upload -i tank/clone@6 tank/second@8");
+    host.ok("restore tank/second@8 other/second");
+    let said = host.fails(3, "restore tank/second@8 third/second");
+    assert!(said.contains("zfs2s3 restore tank/clone@6 third/clone"), "{said}");
+    let said = host.fails(3, "restore tank/clone@6 third/clone");
+    assert!(said.contains("zfs2s3 restore tank/a@2 third/a"), "{said}");
+}
+
+#[test]
+fn a_clone_is_not_received_onto_the_dataset_of_its_origin() {
+    let host = month_with_clone();
+    host.ok("restore tank/a@2 other/a");
+    let said = host.fails(3, "restore tank/clone@5 other/a");
+    assert!(
+        said.contains(
+            "tank/clone@5 is stored as a clone, which makes a new dataset, and other/a is there already"
+        ),
+        "{said}"
+    );
+    assert_eq!(received(&host, "other/a"), streams(&[(1, 0), (2, 1)]));
+}
+
+#[test]
+fn after_a_promote_the_names_have_changed_sides() {
+    let host = month();
+    // tank/a@1 and @2 are tank/clone's now, and tank/a a clone of tank/clone@2
+    for (name, guid) in [("tank/clone@1", 1), ("tank/clone@2", 2), ("tank/clone@5", 5)] {
+        host.snapshot((name, guid), guid * 10);
+    }
+    host.destroy("tank/a@1");
+    host.destroy("tank/a@2");
+    host.add_stream(("", 5), Some(("", 2)), &made_stream(5, 2, 700));
+    host.snapshot(("tank/a@9", 9), 90);
+    host.add_stream(("", 9), Some(("", 2)), &made_stream(9, 2, 700));
+    host.ok("upload -i @2 tank/clone@5");
+    host.ok("upload -i tank/clone@2 tank/a@9");
+    host.ok("restore tank/clone@5 other/clone");
+    assert_eq!(received(&host, "other/clone"), streams(&[(1, 0), (2, 1), (5, 2)]));
+    host.ok("restore tank/a@9 other/a");
+    assert_eq!(received(&host, "other/a"), streams(&[(9, 2)]));
+}
+
+#[test]
+fn a_snapshot_taken_in_the_target_is_in_nobodys_way_if_nothing_was_written() {
+    let host = month();
+    host.ok("restore tank/a@2 tank/new");
+    host.snapshot(("tank/new@autosnap_hourly", 99), 5000);
+    host.zfs_file("written", "0");
+    let said = host.ok("restore -n tank/a@3 tank/new").stdout;
+    assert!(
+        said.starts_with("would restore into tank/new, which has tank/new@2 and 2 other snapshots\n"),
+        "{said}"
+    );
+    let said = host.ok("restore tank/a@3 tank/new").stderr;
+    assert!(
+        said.contains("tank/new@autosnap_hourly is not stored, and nothing was written since tank/new@2"),
+        "{said}"
+    );
+    assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1), (3, 2)]));
+    // but if something was
+    host.snapshot(("tank/new@autosnap_daily", 98), 6000);
+    host.zfs_file("written", "512");
+    assert!(host.fails(3, "restore tank/a@4 tank/new").contains("tank/new has diverged"));
+}
+
+#[test]
+fn properties_of_a_new_dataset() {
+    let host = month();
+    host.ok("restore -o encryption=off -oreadonly=on tank/a@2 tank/new");
+    let set = std::fs::read_to_string(host.home().join("zfs/properties")).unwrap();
+    assert_eq!(set, "encryption=off\nreadonly=on\n", "of the first receive only");
+    let said = host.fails(2, "restore -o readonly=on tank/a@3 tank/new");
+    assert!(said.contains("-o is for a dataset that is made") && said.contains("hint: 'zfs set'"), "{said}");
+    host.zfs_file("dead_receive", "incompatible embedded data stream feature with encrypted receive.");
+    let said = host.fails(1, "restore tank/a@2 tank/enc/new");
+    assert!(said.contains("hint: '-o encryption=off' receives it, unencrypted"), "{said}");
+}
+
+#[test]
+fn all_that_cannot_be_read_is_named_before_anything_is_received() {
+    let mut host = Host::with_snapshots(3);
+    host.set("ZFS2S3_STORAGE_CLASS", "GLACIER");
     host.ok("upload tank/a@1");
-    host.snapshot(("tank/clone@2", 2), 30);
-    host.add_stream(("", 2), Some(("", 1)), &made_stream(2, 1, 700));
-    host.ok("upload -i tank/a@1 tank/clone@2");
-    let said = host.fails(1, "restore tank/clone@2 tank/new");
-    assert!(said.contains("no stored chain of backups leads to tank/clone@2"), "{said}");
+    host.ok("upload -i @1 tank/a@2");
+    host.set("ZFS2S3_STORAGE_CLASS", "STANDARD");
+    host.ok("upload -i @2 tank/a@3");
+    let third = key("tank/a@3", 3, Some(2));
+    let (real_key, object) = host.s3.state().take(&third).unwrap();
+    for command in ["restore -n", "restore"] {
+        let said = host.fails(1, &format!("{command} tank/a@3 tank/new"));
+        assert!(said.contains("error: 3 objects that are needed cannot be read now"), "{said}");
+        for (name, guid, from, why) in [
+            ("tank/a@1", 1, None, "GLACIER"),
+            ("tank/a@2", 2, Some(1), "GLACIER"),
+            ("tank/a@3", 3, Some(2), "has no object"),
+        ] {
+            let start = key(name, guid, from).replace(".zfs", "");
+            assert!(said.lines().any(|line| line.contains(&start) && line.contains(why)), "{start}: {said}");
+        }
+        assert_eq!(said.matches("restore-object").count(), 1, "{said}");
+    }
     assert_eq!(received(&host, "tank/new"), b"");
+    host.s3.state().objects.insert(real_key, object);
+    host.s3.state().powers.reads_glacier = true;
+    host.ok("restore tank/a@3 tank/new");
 }

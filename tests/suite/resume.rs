@@ -597,3 +597,108 @@ fn an_upload_can_be_ended_where_nothing_may_be_deleted() {
         host.ok("upload tank/a@2");
     }
 }
+
+/// The name of the snapshot is in the stream, and so in every checksum after it.
+fn with_name(stream: &[u8], name: &str) -> Vec<u8> {
+    let mut stream = stream.to_vec();
+    let mut sums = [0u64; 4];
+    let mut add = |bytes: &[u8]| {
+        for word in bytes.chunks(4) {
+            sums[0] = sums[0].wrapping_add(u64::from(u32::from_le_bytes(word.try_into().unwrap())));
+            (1..4).for_each(|n| sums[n] = sums[n].wrapping_add(sums[n - 1]));
+        }
+        sums.map(u64::to_le_bytes).concat()
+    };
+    stream[56..312].fill(0);
+    stream[56..56 + name.len()].copy_from_slice(name.as_bytes());
+    let mut at = 312;
+    let mut before = add(&stream[..at]);
+    while at < stream.len() {
+        let record = &mut stream[at..];
+        let word = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().unwrap());
+        let long = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().unwrap());
+        let payload = match word(0) {
+            1 if word(36) != 0 => u64::from(word(36)),
+            1 => u64::from(word(28)).next_multiple_of(8),
+            3 if record[50] != 0 => long(96),
+            3 => long(32),
+            7 if long(40) != 0 => long(40),
+            7 => long(16),
+            8 => u64::from(word(52)).next_multiple_of(8),
+            _ => 0,
+        };
+        if word(0) == 5 {
+            record[8..40].copy_from_slice(&before);
+        }
+        let sum = add(&record[..280]);
+        record[280..312].copy_from_slice(&sum);
+        before = add(&record[280..312 + payload as usize]);
+        at += 312 + payload as usize;
+    }
+    stream
+}
+
+#[test]
+fn a_dataset_that_was_renamed_meanwhile_is_found_by_its_guid() {
+    let same = with_name(&real("full.zfs"), "tank/src@s1");
+    assert!(same == real("full.zfs"), "this test writes the checksums as ZFS does");
+    for jobs in ["1", "4"] {
+        let mut host = killed_after(7);
+        host.set("ZFS2S3_JOBS", jobs);
+        let held = host.holds();
+        // zfs rename tank/src tank/new: the hold goes with it
+        host.destroy(S1.0);
+        host.snapshot(("tank/new@s1", S1.1), 10);
+        host.zfs_file("holds", &held.replace("tank/src@s1", "tank/new@s1"));
+        host.add_stream(S1, None, &with_name(&real("full.zfs"), "tank/new@s1"));
+        let said = host.ok("resume_upload").stderr;
+        assert!(said.contains("tank/src@s1 is called tank/new@s1 now"), "{said}");
+        assert_eq!(host.s3.state().count("UploadPart"), 8 + 11, "what is stored is not sent again");
+        assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"), "as it was begun");
+        host.assert_clean();
+        assert_eq!(host.listed(), ["tank/src@s1 - 1131752 STANDARD stored"]);
+    }
+}
+
+#[test]
+fn an_abort_releases_the_hold_under_the_new_name() {
+    let host = killed_after(7);
+    let held = host.holds();
+    host.destroy(S1.0);
+    host.snapshot(("tank/new@s1", S1.1), 10);
+    // a received copy has the same guid, and no hold
+    host.snapshot(("backup/src@s1", S1.1), 5);
+    host.zfs_file("holds", &held.replace("tank/src@s1", "tank/new@s1"));
+    host.ok("abort_upload");
+    host.assert_clean();
+}
+
+#[test]
+fn of_several_snapshots_with_the_guid_the_one_that_is_held_is_resumed() {
+    let host = killed_after(7);
+    let held = host.holds();
+    host.destroy(S1.0);
+    host.snapshot(("backup/src@s1", S1.1), 5);
+    host.snapshot(("tank/new@s1", S1.1), 10);
+    host.add_stream(S1, None, &with_name(&real("full.zfs"), "tank/new@s1"));
+    host.zfs_file("holds", "");
+    let said = host.fails(1, "resume_upload");
+    assert!(said.contains("'tank/src@s1'") && said.contains("dataset does not exist"), "{said}");
+    host.zfs_file("holds", &held.replace("tank/src@s1", "tank/new@s1"));
+    let said = host.ok("resume_upload").stderr;
+    assert!(said.contains("tank/src@s1 is called tank/new@s1 now"), "{said}");
+    host.assert_clean();
+}
+
+#[test]
+fn a_stream_that_changed_besides_its_name_is_refused() {
+    let host = killed_after(7);
+    host.destroy(S1.0);
+    host.snapshot(("tank/new@s1", S1.1), 10);
+    let mut other = real("full.zfs");
+    // in the data of a record, in the third of the seven parts that are stored
+    other[166_736 + 312 + 50] ^= 1;
+    host.add_stream(S1, None, &with_name(&other, "tank/new@s1"));
+    let said = host.fails(3, "resume_upload");
+    assert!(said.contains("does not give the same stream as before"), "{said}");
+}

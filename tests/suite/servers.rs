@@ -28,6 +28,8 @@ const QUIRKS: &[(&str, Quirk)] = &[
     ("403 to ListParts", |p| p.lacks = vec![("ListParts", 403, "AccessDenied")]),
     ("501 to encoding-type", |p| p.encoding = Encoding::Refused),
     ("encoding-type ignored", |p| p.encoding = Encoding::Ignored),
+    ("keys encoded unasked (rclone before 1.69)", |p| p.encoding = Encoding::Always),
+    ("replies with other names (moto)", |p| p.moto = true),
 ];
 
 fn received(host: &Host) -> Vec<u8> {
@@ -39,6 +41,7 @@ fn everything_works_with_each_quirk() {
     for (name, quirk) in QUIRKS {
         let mut host = Host::with_real_streams();
         host.set("ZFS2S3_JOBS", "1");
+        host.set("ZFS2S3_PREFIX", "my nas's + 1/");
         quirk(&mut host.s3.state().powers);
         println!("{name}");
         host.ok("upload tank/src@s1");
@@ -52,6 +55,13 @@ fn everything_works_with_each_quirk() {
         host.s3.no_more_faults();
         host.ok("resume_upload");
         host.assert_clean();
+        // the server has lost the upload
+        host.ok("remove -i @s1 tank/src@s2");
+        host.s3.fault("UploadPart", 2, 1, Act::KillBefore);
+        host.run("upload -i @s1 tank/src@s2").expect(-9);
+        host.s3.no_more_faults();
+        host.s3.state().uploads.clear();
+        host.ok("resume_upload");
         let store = host.store_text();
         std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
         host.ok("recover");

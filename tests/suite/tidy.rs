@@ -51,7 +51,7 @@ fn arrows_point_one_way() {
         "stream",
         "stream/fletcher",
         "stream/record",
-        "stream/resuming",
+        "stream/rewriting",
         "stream/split",
         "stream/watch",
         "send_flags",

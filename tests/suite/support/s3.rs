@@ -140,6 +140,8 @@ pub struct Powers {
     pub says_200: Option<bool>,
     /// What these calls are answered with, instead of done.
     pub lacks: Vec<(&'static str, u16, &'static str)>,
+    /// Says 404 to HEAD as a page without a body, and calls the list of parts ListPartsResponse.
+    pub moto: bool,
     /// Reads objects that lie in GLACIER, as servers do for which that is a name like any other.
     pub reads_glacier: bool,
     pub may_read: bool,
@@ -164,6 +166,8 @@ pub enum Encoding {
     Known,
     Ignored,
     Refused,
+    /// Done unasked.
+    Always,
 }
 
 pub struct State {
@@ -260,6 +264,7 @@ impl S3 {
             max_parts: 10_000,
             says_200: None,
             lacks: vec![],
+            moto: false,
             reads_glacier: false,
             may_read: true,
             encoding: Encoding::Known,
@@ -611,6 +616,13 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
         {
             error(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
         }
+        "HeadObject" if state.powers.moto && !state.objects.contains_key(&key) => {
+            let headers = vec![
+                ("Content-Type", "text/html; charset=utf-8".to_string()),
+                ("Content-Length", "0".to_string()),
+            ];
+            Answer { status: 404, headers, body: vec![] }
+        }
         "HeadObject" | "GetObject" => get(state, &key, request.header("range")),
         "PutObject" => {
             state.put_exactly(&key, &request.body);
@@ -648,6 +660,7 @@ fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Ans
     let id = request.param("uploadId").unwrap_or_default();
     let (mangles, strict_complete) = (state.powers.mangles, state.powers.strict_complete);
     let page_size = state.powers.page;
+    let root = if state.powers.moto { "ListPartsResponse" } else { "ListPartsResult" };
     let strict = state.powers.no_checksums_at.is_empty();
     let Some(upload) = state.uploads.get_mut(&id).filter(|upload| upload.key == key) else {
         return error(404, "NoSuchUpload", "The specified upload does not exist.");
@@ -698,7 +711,7 @@ fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Ans
                 })
                 .collect();
             ok(format!(
-                "<ListPartsResult><Bucket>{BUCKET}</Bucket><IsTruncated>{more}</IsTruncated>{next}{parts}</ListPartsResult>"
+                "<{root}><Bucket>{BUCKET}</Bucket><IsTruncated>{more}</IsTruncated>{next}{parts}</{root}>"
             ))
         }
         "AbortMultipartUpload" => {
@@ -826,7 +839,8 @@ fn list_objects(state: &State, request: &Request) -> Answer {
 }
 
 fn encodes(state: &State, request: &Request) -> bool {
-    request.param("encoding-type").as_deref() == Some("url") && state.powers.encoding == Encoding::Known
+    let asked = request.param("encoding-type").as_deref() == Some("url");
+    state.powers.encoding == Encoding::Always || (asked && state.powers.encoding == Encoding::Known)
 }
 
 /// As AWS encodes keys in listings.
