@@ -16,11 +16,7 @@ const STDERR_KEPT: usize = 4096;
 /// What to do about a receive that has kept its part.
 pub const GOES_ON: &str = "the same command goes on where this one has ended";
 /// What zfs says of a receive that failed, and what to do then.
-const HINTS: [(&str, &str); 3] = [
-    (
-        "incompatible embedded data",
-        "'-o encryption=off' receives it, unencrypted; or name a target that is not below an encrypted dataset",
-    ),
+const HINTS: [(&str, &str); 2] = [
     ("has been modified", "'zfs rollback' to its latest snapshot drops what was changed there since"),
     ("Partially received snapshot is saved", GOES_ON),
 ];

@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 
 use super::locate::Start;
+use super::partial::Features;
 use super::stored::Stored;
 use crate::error::{Error, Result, Status};
 use crate::store::format::Entry;
-use crate::stream::StreamError;
+use crate::stream::record::Record;
+use crate::stream::{MAGIC, StreamError};
 use crate::ui::Ui;
 use crate::units::human_size;
 use crate::zfs::{GOES_ON, Zfs};
@@ -30,9 +32,11 @@ impl Receiving<'_> {
         let (from, size) = (self.from(), self.stored.size());
         let mut receive = zfs.receive(target, properties)?;
         let mut refused = false;
+        let mut embeds = false;
         let mut hand_on = Onward::new(self.start);
         ui.transfer(&self.entry.snapshot.name, Some(size));
         let read = self.stored.read(from, jobs, ui, |chunk| {
+            embeds |= begins_with_embedded_data(chunk);
             hand_on.push(chunk, &mut receive).map_err(|trouble| match trouble {
                 Trouble::Stream(e) => self.stored.wrong(e),
                 Trouble::Write(e) => {
@@ -43,10 +47,16 @@ impl Receiving<'_> {
         });
         let read = read.and_then(|()| hand_on.check_ended().map_err(|e| self.stored.wrong(e)));
         ui.transfer_done();
+        let explain = |error: Error| match embeds
+            && WORDS_ON_FEATURES.iter().any(|words| error.message.contains(words))
+        {
+            true => error.hint(EMBEDDED),
+            false => error,
+        };
         match read {
-            Ok(()) => receive.finish()?,
+            Ok(()) => receive.finish().map_err(explain)?,
             // it has ended before its input: its own words tell why
-            Err(error) if refused => return Err(receive.finish().err().unwrap_or(error)),
+            Err(error) if refused => return Err(receive.finish().err().map_or(error, explain)),
             // 'zfs receive' keeps what it has
             Err(error) if error.status == Status::TryAgain => {
                 return Err(error.hint(GOES_ON));
@@ -60,6 +70,18 @@ impl Receiving<'_> {
         ));
         Ok(())
     }
+}
+
+/// What zfs says of a stream with embedded data below an encrypted dataset: OpenZFS up to 2.1, and later.
+const WORDS_ON_FEATURES: [&str; 2] = ["kernel modules must be upgraded", "embedded data"];
+const EMBEDDED: &str = "the stream has embedded data, which cannot be received below an encrypted dataset: \
+                        '-o encryption=off' receives it, unencrypted; or name another target";
+
+fn begins_with_embedded_data(chunk: &[u8]) -> bool {
+    let Some(begin) = chunk.first_chunk() else { return false };
+    let record = Record { bytes: begin, swapped: false };
+    let features = Features::of(&record);
+    record.u32(0) == 0 && record.u64(8) == MAGIC && features.embedded && !features.raw
 }
 
 /// What stands between the stored bytes and `zfs receive`: nothing, or what makes them go on where it was interrupted.

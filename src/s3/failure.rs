@@ -93,6 +93,10 @@ impl Failure {
         let is_empty = header("content-length").is_some_and(|length| length == "0");
         let is_page = !is_empty && header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         let is_bare_404 = is_head && status == 404 && !is_page;
+        let mut said = said;
+        if said.code.is_empty() && said.message.is_empty() {
+            said.message = words_of(body);
+        }
         let refused = Refused {
             status,
             said: &said,
@@ -176,6 +180,16 @@ impl Failure {
     }
 }
 
+/// What a reply says that is not S3's: the title of a page, or the first line of a text.
+fn words_of(body: &[u8]) -> String {
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    let words = match text.split_once("<title>") {
+        Some((_, rest)) => rest.split('<').next().unwrap_or_default(),
+        None => text.lines().next().filter(|line| !line.contains(['<', '{'])).unwrap_or_default(),
+    };
+    words.trim().chars().take(200).collect()
+}
+
 /// Statuses that say that the same request may do later: those that RFC 9110, RFC 6585 and RFC 8470 call so, and whatever else goes
 /// wrong on the server's side or, as Cloudflare's 520 to 530, before it.
 pub fn is_transient(status: u16) -> bool {
@@ -252,6 +266,27 @@ mod tests {
         assert!(!reply(false, 404, &page, "<html>404 page not found</html>").is_missing());
         assert!(failure(403, "AccessDenied").says_forbidden());
         assert!(!failure(403, "").says_forbidden() && !reply(false, 403, &page, "<html>").says_forbidden());
+    }
+
+    #[test]
+    fn what_is_not_s3s_is_quoted_too() {
+        for (body, words) in [
+            (
+                "<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>",
+                "400 The plain HTTP request was sent to HTTPS port",
+            ),
+            (
+                "Client sent an HTTP request to an HTTPS server.\n",
+                "Client sent an HTTP request to an HTTPS server.",
+            ),
+            ("<html><body>error code: 520</body></html>", ""),
+            ("{\"error\": 1}", ""),
+            ("", ""),
+        ] {
+            let failure = Failure::reply("GET k".to_string(), false, 400, |_| None, body.as_bytes());
+            assert_eq!(failure.message, words);
+            assert_eq!(failure.hints.is_empty(), words.is_empty(), "{body}");
+        }
     }
 
     #[test]

@@ -685,9 +685,24 @@ fn properties_of_a_new_dataset() {
     assert_eq!(set, "encryption=off\nreadonly=on\n", "of the first receive only");
     let said = host.fails(2, "restore -o readonly=on tank/a@3 tank/new");
     assert!(said.contains("-o is for a dataset that is made") && said.contains("hint: 'zfs set'"), "{said}");
-    host.zfs_file("dead_receive", "incompatible embedded data stream feature with encrypted receive.");
-    let said = host.fails(1, "restore tank/a@2 tank/enc/new");
-    assert!(said.contains("hint: '-o encryption=off' receives it, unencrypted"), "{said}");
+}
+
+#[test]
+fn embedded_data_below_an_encrypted_dataset_are_explained() {
+    let host = Host::with_real_streams();
+    for (stream, embeds) in [("full-raw-unencrypted.zfs", true), ("full.zfs", false)] {
+        host.add_stream(S1, None, &real(stream));
+        host.ok("upload tank/src@s1");
+        for words in [
+            "kernel modules must be upgraded to receive this stream.",
+            "incompatible embedded data stream feature",
+        ] {
+            host.zfs_file("refuse_receive", words);
+            let said = host.fails(1, "restore tank/src@s1 tank/enc/new");
+            assert_eq!(said.contains("'-o encryption=off' receives it, unencrypted"), embeds, "{said}");
+        }
+        host.ok("remove tank/src@s1");
+    }
 }
 
 #[test]
