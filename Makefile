@@ -1,4 +1,4 @@
-# zfs2s3: make, make demo, make test, make check, make model, make lint, make bench, make install
+# zfs2s3: make, make demo, make test, make check, make servers, make model, make lint, make bench, make install
 # What a target needs and this machine lacks is installed with apt, or with pip into a venv under target/; each says so.
 PREFIX = /usr/local
 MANDIR = $(PREFIX)/share/man
@@ -22,13 +22,20 @@ test: tools
 # test, and end to end on real OpenZFS and SeaweedFS
 check: test $(BINARY)
 	tests/guest/run tests/guest/check $(BINARY)
+	tests/guest/run tests/guest/datasets $(BINARY)
 	tests/guest/https $(BINARY)
 	tests/guest/by-hand $(BINARY)
 	tests/guest/hosts $(BINARY)
+	tests/guest/servers $(BINARY) nginx
 
 # the same end to end on OpenZFS 2.3, whose guest is made from nothing at first
 check-2.3: $(BINARY)
 	ZFS_VM_SUITE=bookworm-backports tests/guest/run tests/guest/check $(BINARY)
+	ZFS_VM_SUITE=bookworm-backports tests/guest/run tests/guest/datasets $(BINARY)
+
+# the same workflow against S3 servers of several makers, which are downloaded at first: 750 MB
+servers: $(BINARY)
+	tests/guest/servers $(BINARY)
 
 # the protocol between hosts, all of its states: some minutes, and gigabytes of memory
 model: tools
@@ -62,4 +69,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: all demo test check check-2.3 model lint bench install uninstall clean tools FORCE
+.PHONY: all demo test check check-2.3 servers model lint bench install uninstall clean tools FORCE

@@ -367,6 +367,66 @@ fn each_error_names_what_to_do() {
     }
 }
 
+/// A proxy that answers each of its first connections with one of these statuses, and lets all others through.
+fn proxy(statuses: &'static [u16], s3: &str) -> String {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = s3.replace("http://", "");
+    std::thread::spawn(move || {
+        let mut statuses = statuses.iter();
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            let mut head = vec![];
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if client.read(&mut byte).unwrap_or(0) == 0 {
+                    break;
+                }
+                head.push(byte[0]);
+            }
+            assert!(head.starts_with(format!("CONNECT {server} HTTP/1.1\r\n").as_bytes()));
+            if let Some(status) = statuses.next() {
+                let _ =
+                    client.write_all(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").as_bytes());
+                continue;
+            }
+            let _ = client.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+            let upstream = TcpStream::connect(&server).unwrap();
+            for (mut from, mut to) in
+                [(client.try_clone().unwrap(), upstream.try_clone().unwrap()), (upstream, client)]
+            {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        }
+    });
+    format!("http://me:s3cret@{address}")
+}
+
+#[test]
+fn a_proxy_that_is_busy_is_tried_again_and_one_that_refuses_is_not() {
+    let mut host = Host::with_snapshots(1);
+    let url = proxy(&[503, 429, 522], &host.s3.url());
+    host.set("HTTP_PROXY", &url);
+    let said = host.ok("upload tank/a@1").stderr;
+    assert!(said.contains("proxy server responded 503") && said.contains("trying again in"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+    host.assert_clean();
+    for (status, hint) in [(407, "hint: the proxy wants a name and a password"), (403, "")] {
+        let mut host = Host::with_snapshots(1);
+        let statuses: &[u16] = if status == 407 { &[407, 407] } else { &[403, 403] };
+        let url = proxy(statuses, &host.s3.url());
+        host.set("HTTP_PROXY", &url);
+        let said = host.fails(1, "upload tank/a@1");
+        assert!(said.contains(&format!("proxy server responded {status}")) && said.contains(hint), "{said}");
+        assert!(said.contains("through the proxy http://127.0.0.1:") && !said.contains("s3cret"), "{said}");
+    }
+}
+
 #[test]
 fn proxies_are_used_for_their_scheme_and_passed_by_for_exceptions() {
     for (name, value, except) in [
