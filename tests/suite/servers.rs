@@ -367,13 +367,15 @@ fn each_error_names_what_to_do() {
     }
 }
 
-/// A proxy that answers each of its first connections with one of these statuses, and lets all others through.
-fn proxy(statuses: &'static [u16], s3: &str) -> String {
+/// A proxy that answers each of its first connections with one of these statuses, and lets all others through to the server, which
+/// is asked for by this name.
+fn proxy(statuses: &'static [u16], s3: &str, asked_for: &str) -> String {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = s3.replace("http://", "");
+    let asked_for = asked_for.replace("http://", "");
     std::thread::spawn(move || {
         let mut statuses = statuses.iter();
         for client in listener.incoming() {
@@ -386,7 +388,7 @@ fn proxy(statuses: &'static [u16], s3: &str) -> String {
                 }
                 head.push(byte[0]);
             }
-            assert!(head.starts_with(format!("CONNECT {server} HTTP/1.1\r\n").as_bytes()));
+            assert!(head.starts_with(format!("CONNECT {asked_for} HTTP/1.1\r\n").as_bytes()));
             if let Some(status) = statuses.next() {
                 let _ =
                     client.write_all(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").as_bytes());
@@ -410,7 +412,7 @@ fn proxy(statuses: &'static [u16], s3: &str) -> String {
 #[test]
 fn a_proxy_that_is_busy_is_tried_again_and_one_that_refuses_is_not() {
     let mut host = Host::with_snapshots(1);
-    let url = proxy(&[503, 429, 522], &host.s3.url());
+    let url = proxy(&[503, 429, 522], &host.s3.url(), &host.s3.url());
     host.set("HTTP_PROXY", &url);
     let said = host.ok("upload tank/a@1").stderr;
     assert!(said.contains("proxy server responded 503") && said.contains("trying again in"), "{said}");
@@ -419,11 +421,33 @@ fn a_proxy_that_is_busy_is_tried_again_and_one_that_refuses_is_not() {
     for (status, hint) in [(407, "hint: the proxy wants a name and a password"), (403, "")] {
         let mut host = Host::with_snapshots(1);
         let statuses: &[u16] = if status == 407 { &[407, 407] } else { &[403, 403] };
-        let url = proxy(statuses, &host.s3.url());
+        let url = proxy(statuses, &host.s3.url(), &host.s3.url());
         host.set("HTTP_PROXY", &url);
         let said = host.fails(1, "upload tank/a@1");
         assert!(said.contains(&format!("proxy server responded {status}")) && said.contains(hint), "{said}");
         assert!(said.contains("through the proxy http://127.0.0.1:") && !said.contains("s3cret"), "{said}");
+    }
+}
+
+#[test]
+fn buckets_by_virtual_host() {
+    for setting in ["variable", "profile"] {
+        let mut host = Host::with_real_streams();
+        let url = proxy(&[], &host.s3.url(), "test-bucket.s3.test:80");
+        host.set("HTTP_PROXY", &url);
+        host.set("AWS_ENDPOINT_URL", "http://s3.test");
+        match setting {
+            "variable" => host.set("ZFS2S3_ADDRESSING_STYLE", "virtual"),
+            _ => {
+                std::fs::create_dir_all(host.home().join(".aws")).unwrap();
+                let text = "[default]\ns3 =\n    addressing_style = virtual\n";
+                std::fs::write(host.home().join(".aws/config"), text).unwrap();
+            }
+        }
+        host.ok("upload tank/src@s1");
+        host.ok("restore tank/src@s1 tank/new");
+        host.ok("remove tank/src@s1");
+        host.assert_clean();
     }
 }
 

@@ -71,9 +71,15 @@ impl Request {
             _ => None,
         })
     }
-    fn key(&self) -> String {
+    /// None: it is not about this bucket. It may be named by the host, or by the path.
+    fn key_in_bucket(&self) -> Option<String> {
         let path = decode(&self.path);
-        path.strip_prefix(&format!("/{BUCKET}/")).unwrap_or_default().to_string()
+        let by_host = self.header("host").is_some_and(|host| host.starts_with(&format!("{BUCKET}.")));
+        let start = if by_host { "/".to_string() } else { format!("/{BUCKET}/") };
+        path.strip_prefix(&start).map(str::to_string)
+    }
+    fn key(&self) -> String {
+        self.key_in_bucket().unwrap_or_default()
     }
     /// The API's own name of the call.
     fn call(&self) -> &'static str {
@@ -592,7 +598,7 @@ fn md5(bytes: &[u8]) -> Vec<u8> {
 
 fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
     let key = request.key();
-    if !request.path.starts_with(&format!("/{BUCKET}/")) {
+    if request.key_in_bucket().is_none() {
         return error(404, "NoSuchBucket", "The specified bucket does not exist");
     }
     if let Some(refusal) = refusal(&state.powers, request, call) {
