@@ -1,29 +1,27 @@
 //! Sends requests: signs each try anew, keeps connections, tries again where that may help.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ureq::http::{self, HeaderMap, StatusCode};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 use super::dialect::{Dialect, Extras};
-use super::failure::{Failure, Kind, is_transient};
-use super::hint;
+use super::failure::{Failure, Kind};
+use super::keyring::Keyring;
+use super::no_answer::Way;
 use super::outgoing::{Limiter, Outgoing};
 use super::request::{Request, Signing};
 use super::retry::{GO_ON, Patience};
 use crate::config::Remote;
-use crate::config::credentials::{Keys, Source};
 use crate::config::endpoint::Endpoint;
 use crate::config::proxy::Proxy;
 use crate::error::{Error, Result, one_line};
 use crate::ui::Ui;
 use crate::utc::Utc;
 
-/// New credentials are fetched when the old ones have this many seconds left.
-const RENEW_BEFORE: i64 = 300;
 /// Bytes a second: the slowest that a body may arrive.
 const SLOWEST: u64 = 16 << 10;
 /// How often a body being read (bytes) looks up whether it is still wanted.
@@ -40,23 +38,12 @@ pub struct Client {
     pub(super) encryption: Vec<(&'static str, String)>,
     /// Has the server answered yet?
     has_answered: AtomicBool,
-    source: Source,
-    keys: Mutex<Slot>,
+    keyring: Keyring,
     limiter: Option<Limiter>,
     patience: Duration,
     lacks: Option<String>,
-    helper_limit: Duration,
     reply_limit: Duration,
     ui: Arc<Ui>,
-}
-
-#[derive(Default)]
-struct Slot {
-    keys: Option<Keys>,
-    /// When new ones are asked for, in seconds since 1970.
-    renew_at: Option<i64>,
-    /// How often the source has given some.
-    fetched: u32,
 }
 
 #[derive(Debug)]
@@ -109,12 +96,10 @@ impl Client {
             headers: remote.headers,
             encryption: remote.encryption,
             has_answered: AtomicBool::new(false),
-            source: remote.credentials,
-            keys: Mutex::default(),
+            keyring: Keyring::new(remote.credentials, remote.helper_limit),
             limiter: remote.bandwidth.map(Limiter::new),
             patience: remote.patience,
             lacks: remote.lacks,
-            helper_limit: remote.helper_limit,
             reply_limit: remote.reply_limit,
             ui,
         })
@@ -168,8 +153,8 @@ impl Client {
         mut one_try: impl FnMut() -> std::result::Result<T, Failure>,
     ) -> std::result::Result<T, Failure> {
         match one_try() {
-            Err(failure) if failure.kind == Kind::Expired && self.source.can_be_asked_again() => {
-                self.slot().keys = None;
+            Err(failure) if failure.kind == Kind::Expired && self.keyring.can_renew() => {
+                self.keyring.forget();
                 one_try()
             }
             result => result,
@@ -183,12 +168,12 @@ impl Client {
 
     /// Can new credentials be had?
     pub fn can_renew(&self) -> bool {
-        self.source.can_be_asked_again()
+        self.keyring.can_renew()
     }
 
     /// How often credentials were fetched.
     pub fn renewals(&self) -> u32 {
-        self.slot().fetched
+        self.keyring.fetched()
     }
 
     /// Where the server refuses what only AWS knows, the request goes again without it.
@@ -270,7 +255,7 @@ impl Client {
             region: &self.endpoint.region,
             extras,
             headers: &self.headers,
-            keys: &self.keys()?,
+            keys: &self.keyring.keys()?,
             now: Utc::now(),
         };
         let signed = request.sign(&signing).map_err(|why| failed(why, Kind::Final))?;
@@ -297,50 +282,14 @@ impl Client {
                 self.has_answered.store(true, Ordering::SeqCst);
                 Ok(response)
             }
-            Err(e) => Err(self.no_answer(request, &e)),
-        }
-    }
-
-    fn no_answer(&self, request: &Request, error: &ureq::Error) -> Failure {
-        let url = &self.endpoint.url;
-        let place = match &self.proxy {
-            Some(proxy) => format!("at {url}, through the proxy {} of {}", proxy.shown, proxy.variable),
-            None => format!("at {url}"),
-        };
-        let failed = |kind| Failure::transport(request.describe(), format!("{error} ({place})"), kind);
-        if is_of_tls(error) {
-            let host = url.split("://").last().and_then(|rest| rest.split(['/', ':']).next());
-            let hints = vec![hint::of_tls(&error.to_string(), host.unwrap_or_default())];
-            return Failure { hints, ..failed(Kind::Final) };
-        }
-        match error {
-            ureq::Error::Protocol(_) if !self.has_answered.load(Ordering::SeqCst) => {
-                let scheme =
-                    if url.starts_with("http:") { "it may speak https" } else { "it may speak http" };
-                let hints = vec![format!("the answer is not http: {scheme}, so check AWS_ENDPOINT_URL")];
-                Failure { hints, ..failed(Kind::Final) }
-            }
-            ureq::Error::Io(e)
-                if e.kind() == std::io::ErrorKind::UnexpectedEof
-                    && url.starts_with("https:")
-                    && !self.has_answered.load(Ordering::SeqCst) =>
-            {
-                let hints = vec![hint::of_tls("corrupt message", "")];
-                Failure { hints, ..failed(Kind::Transient) }
-            }
-            ureq::Error::ConnectProxyFailed(why) => {
-                let kind = match status_in(why) {
-                    Some(status) if !is_transient(status) => Kind::Final,
-                    _ => Kind::Transient,
+            Err(e) => {
+                let way = Way {
+                    url: &self.endpoint.url,
+                    proxy: self.proxy.as_ref(),
+                    has_answered: self.has_answered.load(Ordering::SeqCst),
                 };
-                let hints = if status_in(why) == Some(407) {
-                    vec!["the proxy wants a name and a password: http://NAME:PASSWORD@HOST:PORT".to_string()]
-                } else {
-                    vec![]
-                };
-                Failure { hints, ..failed(kind) }
+                Err(way.failure(request.describe(), &e))
             }
-            _ => failed(kind_of(error)),
         }
     }
 
@@ -432,58 +381,9 @@ impl Client {
         self.patiently(self.patience(), || self.with_good_keys(one_try))
     }
 
-    /// Credentials that are still good for a while. Where new ones cannot be had now, the old ones serve as long as
-    /// they are good; then it is tried again, as everything that worked before.
-    fn keys(&self) -> std::result::Result<Keys, Failure> {
-        let mut slot = self.slot();
-        let now = Utc::now().unix_seconds();
-        if let Some(keys) = slot.keys.as_ref().filter(|_| slot.renew_at.is_none_or(|at| now < at)) {
-            return Ok(keys.clone());
-        }
-        let is_good = |keys: &Keys| keys.expires.is_none_or(|end| end.unix_seconds() > now);
-        let fetched = self.source.fetch(self.helper_limit).and_then(|keys| match keys.expires {
-            Some(end) if !is_good(&keys) => Err(Error::failed(format!(
-                "no credentials: those that were given expired at {end}, and it is {} by the clock of this host",
-                Utc::now()
-            ))),
-            _ => Ok(keys),
-        });
-        match (fetched, &slot.keys) {
-            (Ok(keys), _) => {
-                let renew_at = keys.expires.map(|end| renew_at(now, end.unix_seconds()));
-                *slot = Slot { keys: Some(keys.clone()), renew_at, fetched: slot.fetched + 1 };
-                Ok(keys)
-            }
-            (Err(_), Some(keys)) if is_good(keys) => {
-                let keys = keys.clone();
-                // not for each request
-                slot.renew_at =
-                    keys.expires.map(|end| renew_at(now, end.unix_seconds().min(now + RENEW_BEFORE)));
-                Ok(keys)
-            }
-            (Err(e), _) => {
-                let kind = if slot.fetched > 0 { Kind::Transient } else { Kind::Final };
-                Err(Failure { hints: e.hints, ..Failure::transport("signing".to_string(), e.message, kind) })
-            }
-        }
-    }
-
     /// For a body of at most so many bytes.
     fn deadline_for(&self, bytes: u64) -> Instant {
         Instant::now() + self.reply_limit + Duration::from_secs(bytes / SLOWEST)
-    }
-
-    fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
-        self.keys.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-/// When credentials that are good until `end` are renewed: five minutes before, or where they are not good for that long, when
-/// half of their time is over. In seconds since 1970.
-fn renew_at(now: i64, end: i64) -> i64 {
-    match end - now > RENEW_BEFORE {
-        true => end - RENEW_BEFORE,
-        false => now + (end - now + 1) / 2,
     }
 }
 
@@ -524,25 +424,6 @@ fn another_range(request: &Request, headers: &HeaderMap, length: usize, whole: b
     match range == Some(asked) && size.is_none_or(|size| size == length) {
         true => None,
         false => Some(format!("the server gave '{}' of the object, not bytes {asked}", one_line(given))),
-    }
-}
-
-/// What rustls makes of a handshake that cannot be.
-fn is_of_tls(error: &ureq::Error) -> bool {
-    matches!(error, ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData)
-        || matches!(error, ureq::Error::Rustls(_) | ureq::Error::Tls(_))
-}
-
-/// `proxy server responded 407/407`
-fn status_in(why: &str) -> Option<u16> {
-    why.rsplit('/').next()?.trim().parse().ok()
-}
-
-fn kind_of(error: &ureq::Error) -> Kind {
-    use ureq::Error::*;
-    match error {
-        Io(_) | Timeout(_) | HostNotFound | ConnectionFailed | Protocol(_) | BodyStalled => Kind::Transient,
-        _ => Kind::Final,
     }
 }
 

@@ -60,6 +60,8 @@ pub fn of_reply(refused: &Refused) -> Option<String> {
 
 pub const STORAGE_CLASS: &str =
     "check ZFS2S3_STORAGE_CLASS: the server may not know this storage class, or not by this name";
+pub const NO_HTTPS: &str = "the server may not speak https there: write http:// in AWS_ENDPOINT_URL";
+pub const PROXY_PASSWORD: &str = "the proxy wants a name and a password: http://NAME:PASSWORD@HOST:PORT";
 const UNKNOWN_KEY: &str =
     "the server does not know the access key: check AWS_ACCESS_KEY_ID, AWS_PROFILE and AWS_ENDPOINT_URL";
 
@@ -104,7 +106,7 @@ pub fn of_tls(said: &str, host: &str) -> String {
     } else if said.contains("not valid for name") || said.contains("NotValidForName") {
         "the certificate is for another name: check AWS_ENDPOINT_URL"
     } else if said.contains("corrupt message") {
-        "the server may not speak https there: write http:// in AWS_ENDPOINT_URL"
+        NO_HTTPS
     } else {
         "check AWS_ENDPOINT_URL and AWS_CA_BUNDLE"
     };

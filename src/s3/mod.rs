@@ -5,6 +5,8 @@ pub mod client;
 mod dialect;
 pub mod failure;
 mod hint;
+mod keyring;
+mod no_answer;
 mod outgoing;
 pub mod reply;
 mod request;

@@ -72,6 +72,7 @@ fn arrows_point_one_way() {
         "s3/reply",
         "s3/failure",
         "s3/hint",
+        "s3/dialect",
         "config/region",
         "config/requests",
     ];

@@ -1,0 +1,109 @@
+//! Why there was no answer to a request, whether another try may help, and what to tell the user.
+
+use std::io::ErrorKind;
+
+use super::failure::{Failure, Kind, is_transient};
+use super::hint;
+use crate::config::proxy::Proxy;
+
+/// The way to the server.
+pub struct Way<'a> {
+    pub url: &'a str,
+    pub proxy: Option<&'a Proxy>,
+    /// It has led there before.
+    pub has_answered: bool,
+}
+
+impl Way<'_> {
+    pub fn failure(&self, request: String, error: &ureq::Error) -> Failure {
+        let (kind, hint) = self.judge(error);
+        let place = match &self.proxy {
+            Some(proxy) => {
+                format!("at {}, through the proxy {} of {}", self.url, proxy.shown, proxy.variable)
+            }
+            None => format!("at {}", self.url),
+        };
+        let hints = hint.into_iter().collect();
+        Failure { hints, ..Failure::transport(request, format!("{error} ({place})"), kind) }
+    }
+
+    fn judge(&self, error: &ureq::Error) -> (Kind, Option<String>) {
+        use ureq::Error::*;
+        let is_https = self.url.starts_with("https:");
+        match error {
+            _ if is_of_tls(error) => (Kind::Final, Some(hint::of_tls(&error.to_string(), self.host()))),
+            Protocol(_) if !self.has_answered => {
+                let other = if is_https { "http" } else { "https" };
+                let hint =
+                    format!("the answer is not HTTP: check AWS_ENDPOINT_URL, whether it is to be {other}://");
+                (Kind::Final, Some(hint))
+            }
+            Io(e) if e.kind() == ErrorKind::UnexpectedEof && is_https && !self.has_answered => {
+                (Kind::Transient, Some(hint::NO_HTTPS.to_string()))
+            }
+            ConnectProxyFailed(why) => match status_in(why) {
+                Some(407) => (Kind::Final, Some(hint::PROXY_PASSWORD.to_string())),
+                Some(status) if !is_transient(status) => (Kind::Final, None),
+                _ => (Kind::Transient, None),
+            },
+            Io(_) | Timeout(_) | HostNotFound | ConnectionFailed | Protocol(_) | BodyStalled => {
+                (Kind::Transient, None)
+            }
+            _ => (Kind::Final, None),
+        }
+    }
+
+    fn host(&self) -> &str {
+        self.url.split("://").last().and_then(|rest| rest.split(['/', ':']).next()).unwrap_or_default()
+    }
+}
+
+/// What rustls makes of a handshake that cannot be.
+fn is_of_tls(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Io(e) if e.kind() == ErrorKind::InvalidData)
+        || matches!(error, ureq::Error::Rustls(_) | ureq::Error::Tls(_))
+}
+
+/// `proxy server responded 407/407`
+fn status_in(why: &str) -> Option<u16> {
+    why.rsplit('/').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(url: &str, has_answered: bool, error: &ureq::Error) -> (Kind, String) {
+        let (kind, hint) = Way { url, proxy: None, has_answered }.judge(error);
+        (kind, hint.unwrap_or_default())
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        let io = |kind: ErrorKind| ureq::Error::Io(kind.into());
+        let proxy = |status: u16| {
+            ureq::Error::ConnectProxyFailed(format!("proxy server responded {status}/{status}"))
+        };
+        for (error, kind, words) in [
+            (ureq::Error::HostNotFound, Kind::Transient, ""),
+            (io(ErrorKind::ConnectionRefused), Kind::Transient, ""),
+            (io(ErrorKind::UnexpectedEof), Kind::Transient, "may not speak https"),
+            (io(ErrorKind::InvalidData), Kind::Final, "AWS_CA_BUNDLE"),
+            (proxy(503), Kind::Transient, ""),
+            (proxy(429), Kind::Transient, ""),
+            (proxy(403), Kind::Final, ""),
+            (proxy(407), Kind::Final, "a name and a password"),
+            (
+                ureq::Error::ConnectProxyFailed("proxy server did not respond".to_string()),
+                Kind::Transient,
+                "",
+            ),
+        ] {
+            let (found, hint) = judge("https://s3.example.org", false, &error);
+            assert_eq!(found, kind, "{error}");
+            assert!(hint.contains(words) && hint.is_empty() == words.is_empty(), "{error}: {hint}");
+        }
+        let (kind, hint) = judge("https://s3.example.org", true, &io(ErrorKind::UnexpectedEof));
+        assert_eq!((kind, hint.as_str()), (Kind::Transient, ""), "it has spoken https before");
+    }
+}
