@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::Guid;
+use crate::names::{Guid, dataset_of};
 
 /// A snapshot or bookmark: its name when it was stored, and its guid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,11 @@ pub struct Link {
 impl Backup {
     pub fn link(&self) -> Link {
         Link { snapshot: self.snapshot.guid, base: self.base.as_ref().map(|base| base.guid) }
+    }
+    /// Does it start from a snapshot of another dataset, its origin? `zfs send` marks such a stream, by the names (OpenZFS
+    /// module/zfs/dmu_send.c, dmu_send), and it makes a new dataset: it cannot be received onto one that exists.
+    pub fn is_clone(&self) -> bool {
+        self.base.as_ref().is_some_and(|base| dataset_of(&base.name) != dataset_of(&self.snapshot.name))
     }
     /// For messages: `tank/a@2, incremental from tank/a@1`.
     pub fn in_words(&self) -> String {

@@ -23,8 +23,8 @@ impl Utc {
     }
     /// As RFC 3339 or ISO 8601 write it: `+0000` and `+00:00` are the same, and the seconds may have a fraction.
     pub fn lenient(text: &str) -> Result<Self, String> {
-        let bytes = text.as_bytes();
         let mut text = text.trim().replacen(' ', "T", 1);
+        let bytes = text.as_bytes();
         // an offset without its colon
         if let Some(at) = bytes.len().checked_sub(5).filter(|at| matches!(bytes[*at], b'+' | b'-'))
             && bytes[at + 1..].iter().all(u8::is_ascii_digit)
@@ -71,7 +71,12 @@ mod tests {
         assert_eq!(utc.to_string(), "2026-11-23T16:32:35Z");
         assert_eq!(utc.to_minute(), "2026-11-23 16:32");
         assert_eq!(utc.unix_seconds(), 1_795_451_555);
-        for text in ["2026-11-23T16:32:35+0000", "2026-11-23T17:32:35+0100", "2026-11-23T16:32:35.123456Z"] {
+        for text in [
+            "2026-11-23T16:32:35+0000",
+            "2026-11-23T17:32:35+0100",
+            "2026-11-23T16:32:35.123456Z",
+            "   2026-11-23 17:32:35+0100 ",
+        ] {
             assert_eq!(Utc::lenient(text).unwrap().unix_seconds(), utc.unix_seconds(), "{text}");
         }
         assert!(Utc::lenient("soon-0000").is_err() && Utc::lenient("").is_err());

@@ -214,9 +214,8 @@ impl Zfs {
         let mut command = Command::new(program);
         command.env("PATH", process::search_path()).env("LC_ALL", "C");
         command.args(words);
-        // ssh hands its words to a shell on the other side
-        let by_shell = self.words.iter().any(|word| word.rsplit('/').next() == Some("ssh"));
-        command.args(args.iter().map(|arg| if by_shell { quoted(arg) } else { arg.to_string() }));
+        let shells = shells_between(&self.words);
+        command.args(args.iter().map(|arg| (0..shells).fold(arg.to_string(), |arg, _| quoted(&arg))));
         command
     }
 
@@ -224,6 +223,13 @@ impl Zfs {
         Error::failed(format!("cannot run '{}': {e}", self.words.join(" ")))
             .hint("set ZFS2S3_ZFS to the command, such as /sbin/zfs or 'ssh nas zfs'")
     }
+}
+
+/// How many shells read the arguments: each ssh hands its words to one on the other side. A word is the program ssh if a host and
+/// a command can follow it, so `docker exec ssh zfs` has none.
+fn shells_between(words: &[String]) -> usize {
+    let is_ssh = |word: &String| word.rsplit('/').next() == Some("ssh");
+    words.iter().enumerate().filter(|(n, word)| is_ssh(word) && n + 2 < words.len()).count()
 }
 
 fn send_command(backup: &Backup, flags: &[String]) -> Vec<String> {
@@ -330,5 +336,27 @@ impl Drop for Receive {
         drop(self.stdin.take());
         // it writes down how far it has come
         let _ = self.process.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_ssh_has_a_shell_behind_it() {
+        for (words, shells) in [
+            ("zfs", 0),
+            ("sudo zfs", 0),
+            ("ssh nas zfs", 1),
+            ("/usr/bin/ssh -p 2222 nas sudo zfs", 1),
+            ("sudo ssh nas zfs", 1),
+            ("ssh jump ssh nas zfs", 2),
+            ("docker exec ssh zfs", 0),
+            ("sudo -u ssh zfs", 0),
+        ] {
+            let words: Vec<String> = words.split(' ').map(str::to_string).collect();
+            assert_eq!(shells_between(&words), shells, "{words:?}");
+        }
     }
 }

@@ -31,7 +31,7 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     let wanted = which.find(contents, "restore")?;
     let zfs = context.zfs();
     let found = look_at(&zfs, target, contents)?;
-    let has = found.without_the_part();
+    let mut has = found.without_the_part();
     if let Some(there) = has.name_of(wanted.guid) {
         context.ui.note(&match has.snapshots().last().map(|(name, _)| name.as_str()) {
             Some(latest) if latest != there => {
@@ -48,13 +48,6 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
         return Err(Error::usage(format!("-o is for a dataset that is made, and {target} is there already"))
             .hint("'zfs set' changes its properties"));
     }
-    if let Some((latest, base)) = has.snapshots().last().map(|(name, _)| name.as_str()).zip(has.base_name())
-        && latest != base
-    {
-        context.ui.note(&format!(
-            "{latest} is not stored, and nothing was written since {base}: what is received follows on that"
-        ));
-    }
     let (first, steps) = match &found.token {
         Some(token) if !args.discard => {
             context
@@ -67,8 +60,20 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
                 .map_err(|error| if_refused(error, &hint))?;
             (Some(first), steps)
         }
-        _ => (None, plan_what_can_be_read(&zfs, &reader, &wanted, target, &has)?),
+        _ => {
+            let (steps, from) = plan_from_any_base(&zfs, &reader, &wanted, target, has)?;
+            has = from;
+            (None, steps)
+        }
     };
+    if let Some((latest, base)) = has.snapshots().last().map(|(name, _)| name.as_str()).zip(has.base_name())
+        && latest != base
+        && first.is_none()
+    {
+        context
+            .ui
+            .note(&format!("nothing was written to {target} since {base}: what is received follows on that"));
+    }
     let drops = found.token.is_some() && first.is_none();
     if drops {
         // only now that the rest is known to be possible
@@ -77,7 +82,7 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     if args.dry_run {
         return context.ui.data(&say(contents, first.as_ref(), &steps, &has, target));
     }
-    if drops && look_at(&zfs, target, contents)?.without_the_part() != has {
+    if drops && look_at(&zfs, target, contents)?.without_the_part().snapshots() != has.snapshots() {
         return Err(Error::refused(format!(
             "{target} has changed since it was checked: look at it, and restore again"
         )));
@@ -137,6 +142,33 @@ fn look_at(zfs: &Zfs, target: &str, contents: &Contents) -> Result<Found> {
     // 'zfs receive -F' keeps its part beside what is there
     let only_a_part = token.is_some() && snapshots.is_empty() && zfs.is_only_a_part(target)?;
     Ok(Found { has: Target::Has { snapshots, base }, token, only_a_part })
+}
+
+/// The plan from the latest stored snapshot of the target, or where none leads on from there, from an earlier one since which
+/// nothing was written.
+fn plan_from_any_base(
+    zfs: &Zfs,
+    reader: &Reader,
+    wanted: &Point,
+    target: &str,
+    has: Target,
+) -> Result<(Vec<(usize, u64)>, Target)> {
+    let refused = match plan_what_can_be_read(zfs, reader, wanted, target, &has) {
+        Err(error) if error.status == Status::Refused => error,
+        planned => return planned.map(|steps| (steps, has)),
+    };
+    let Target::Has { snapshots, base: Some(base) } = &has else { return Err(refused) };
+    let before = snapshots.iter().rev().skip_while(|(_, guid)| guid != base).skip(1);
+    for (name, guid) in before {
+        if !zfs.is_unchanged_since(name).unwrap_or(false) {
+            break;
+        }
+        let from = Target::Has { snapshots: snapshots.clone(), base: Some(*guid) };
+        if let Ok(steps) = plan_what_can_be_read(zfs, reader, wanted, target, &from) {
+            return Ok((steps, from));
+        }
+    }
+    Err(refused)
 }
 
 /// The snapshot of the target that `zfs receive` builds on. Later ones, as snapshot tools make them, are in nobody's way if

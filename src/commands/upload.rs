@@ -8,13 +8,15 @@ use crate::config;
 use crate::copy::{CopyName, Id};
 use crate::error::{Error, Result};
 use crate::host;
-use crate::inventory::{Inventory, Uploads};
+use crate::inventory::{Inventory, Listing, Uploads};
 use crate::keys;
 use crate::names::{BaseName, SnapshotName};
 use crate::progress::record::{Intent, VERSION};
 use crate::random;
+use crate::readme;
 use crate::removal::TOOL;
 use crate::units::{count, human_size};
+use crate::upload::Upload;
 use crate::utc::Utc;
 use crate::zfs::Zfs;
 
@@ -37,10 +39,8 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
         let inventory =
             Inventory::read(&upload.client, &upload.store.contents, &context.ui, Uploads::NotAsked)?;
         inventory.check_upload(&backup)?;
-        if inventory.listing().is_some() {
-            // S3 would say so only when all is sent
-            let manifest = keys::manifest(&context.local.prefix, &copy_of(&backup, id));
-            upload.client.check_may_read(&manifest)?;
+        if let Some(listing) = inventory.listing() {
+            check_may_read(context, &upload, listing, &copy_of(&backup, id), args.dry_run)?;
         }
         inventory.notes(&backup).iter().for_each(|note| context.ui.note(note));
         for name in inventory.unrecoverable() {
@@ -89,6 +89,33 @@ fn find(zfs: &Zfs, snapshot: &SnapshotName, base: Option<&BaseName>) -> Result<B
         return Err(Error::refused(format!("the base {base} is not older than {snapshot}")));
     }
     Ok(Backup { snapshot: found.point, base: Some(older.point) })
+}
+
+/// S3 would say so only when all is sent, and could not be asked what was.
+fn check_may_read(
+    context: &Context,
+    upload: &Upload,
+    listing: &Listing,
+    copy: &CopyName,
+    dry_run: bool,
+) -> Result<()> {
+    let prefix = &context.local.prefix;
+    let readme = readme::key(prefix);
+    let there = match listing.has_readme {
+        true => Some(readme.as_str()),
+        false => listing.objects.first().map(|object| object.key.as_str()),
+    };
+    if let Some(key) = there {
+        return upload.client.may_read(key)?.map_err(Error::from);
+    }
+    let Err(failure) = upload.client.may_read(&keys::manifest(prefix, copy))? else { return Ok(()) };
+    // a policy that allows listing below a prefix only has S3 answer so of what is not there, too
+    if dry_run {
+        context.ui.warning(&failure.describe());
+        return Ok(());
+    }
+    upload.put_readme(&context.local.bucket, prefix)?;
+    upload.client.may_read(&readme)?.map_err(Error::from)
 }
 
 fn copy_of(backup: &Backup, id: Id) -> CopyName {

@@ -131,23 +131,29 @@ fn words_of(head: &str) -> Vec<String> {
     words
 }
 
-/// Lines that are indented belong to a nested table: `addressing_style` below `s3 =` becomes `s3.addressing_style`. The lines
-/// keep their numbers.
+/// A line that is indented more than the setting before it belongs to that, as a nested table: `addressing_style` below `s3 =` becomes
+/// `s3.addressing_style`. So Python's configparser reads it, and AWS's tools by that. The lines keep their numbers.
 fn without_nesting(text: &str) -> String {
-    let mut table = None;
+    let mut indent = None;
+    let mut table: Option<String> = None;
     let mut flat = String::with_capacity(text.len());
     for line in text.lines() {
-        let is_nested = line.starts_with([' ', '\t']) && !line.trim().is_empty();
-        match (&table, is_nested) {
-            (Some(table), true) if line.contains('=') && !line.trim_start().starts_with(['#', ';']) => {
-                flat.push_str(&format!("{table}.{}", line.trim()));
+        let words = line.trim();
+        let depth = line.len() - line.trim_start().len();
+        if words.is_empty() || words.starts_with(['#', ';']) {
+            // says nothing, and ends nothing
+        } else if indent.is_some_and(|indent| depth > indent) {
+            if let Some(table) = table.as_ref().filter(|_| words.contains('=')) {
+                flat.push_str(&format!("{table}.{words}"));
             }
-            (_, true) => {}
-            (_, false) => {
-                let (key, value) = line.split_once('=').unwrap_or((line, "-"));
-                table = value.trim().is_empty().then(|| key.trim().to_string());
-                flat.push_str(line);
-            }
+        } else if words.starts_with('[') {
+            (indent, table) = (None, None);
+            flat.push_str(words);
+        } else {
+            let (key, value) = words.split_once('=').unwrap_or((words, "-"));
+            table = value.trim().is_empty().then(|| key.trim().to_string());
+            indent = Some(depth);
+            flat.push_str(words);
         }
         flat.push('\n');
     }
@@ -195,6 +201,15 @@ aws_secret_access_key = a+b/c==;d#e
         assert_eq!(default.get("endpoint_url"), None, "nested");
         assert_eq!(default["s3.addressing_style"], "path");
         assert_eq!(section(CONFIG, &["profile", "other"]), None);
+    }
+
+    #[test]
+    fn settings_may_be_indented_and_tables_have_gaps() {
+        let text = "[default]\n  region = a\n  s3 =\n\n# why\n    addressing_style = virtual\n  ca_bundle = c\n[profile x]\nregion = b\n";
+        let default = section(text, &["default"]).unwrap();
+        assert_eq!((default["region"].as_str(), default["ca_bundle"].as_str()), ("a", "c"));
+        assert_eq!(default["s3.addressing_style"], "virtual");
+        assert_eq!(section(text, &["profile", "x"]).unwrap()["region"], "b");
     }
 
     #[test]

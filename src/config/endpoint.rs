@@ -37,7 +37,6 @@ impl Endpoint {
             Some(given) => with_scheme(given).map_err(|why| usage("AWS_ENDPOINT_URL", why))?,
             None => aws_url(region),
         };
-        refuse_bucket_in(&url, bucket)?;
         let style = Style::new(env, profile)?;
         let by_path = match style {
             Style::Path => true,
@@ -54,10 +53,15 @@ impl Endpoint {
         Ok(Endpoint { bucket_url, region, url, bucket: bucket.to_string() })
     }
 
-    /// Does the server's name begin with the bucket's?
-    pub fn names_bucket(&self) -> bool {
-        host_of(&self.url)
-            .is_some_and(|host| host.strip_prefix(&self.bucket).is_some_and(|rest| rest.starts_with('.')))
+    /// The URL without the bucket, where it seems to name it: `https://s3.example.org` of `https://s3.example.org/bucket`, and of
+    /// `https://bucket.s3.example.org`. It may be right all the same: a server may be called as the bucket is.
+    pub fn without_bucket(&self) -> Option<String> {
+        let (scheme, rest) = self.url.split_once("://")?;
+        let without = match rest.rsplit_once('/') {
+            Some((before, last)) if last == self.bucket => before,
+            _ => rest.strip_prefix(&self.bucket)?.strip_prefix('.')?,
+        };
+        Some(format!("{scheme}://{without}"))
     }
 }
 
@@ -105,28 +109,6 @@ fn knows_no_paths(url: &str) -> bool {
 
 fn host_of(url: &str) -> Option<&str> {
     url.split("://").last()?.split(['/', ':']).next()
-}
-
-/// `https://s3.example.org/b`, or `https://b.s3.example.org`, for the bucket `b`: the bucket would be named twice. A host that just
-/// has the bucket's name is fine: `https://backup.example.org`.
-fn refuse_bucket_in(url: &str, bucket: &str) -> Result<()> {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
-    let without = match rest.rsplit_once('/') {
-        Some((before, last)) if last == bucket => Some(before),
-        _ => rest
-            .strip_prefix(bucket)
-            .and_then(|rest| rest.strip_prefix('.'))
-            .filter(|rest| ["s3.", "s3-", "oss-", "cos."].iter().any(|start| rest.starts_with(start))),
-    };
-    match without {
-        Some(without) => Err(usage(
-            "AWS_ENDPOINT_URL",
-            format!(
-                "the bucket '{bucket}' is in it, but ZFS2S3_BUCKET alone names it: set {scheme}://{without}"
-            ),
-        )),
-        None => Ok(()),
-    }
 }
 
 fn by_virtual_host(bucket: &str, url: &str) -> String {
@@ -229,21 +211,18 @@ mod tests {
     }
 
     #[test]
-    fn the_bucket_is_named_once() {
-        let refused = |given: &str, bucket: &str| {
-            let made = Endpoint::new(&Env::of(&[("AWS_ENDPOINT_URL", given)]), &Profile::default(), bucket);
-            made.err().map(|error| error.message).unwrap_or_default()
+    fn a_url_that_seems_to_name_the_bucket() {
+        let without = |given: &str, bucket: &str| {
+            let env = Env::of(&[("AWS_ENDPOINT_URL", given)]);
+            Endpoint::new(&env, &Profile::default(), bucket).unwrap().without_bucket().unwrap_or_default()
         };
-        assert!(refused("https://s3.example.org/b", "b").ends_with("set https://s3.example.org"));
-        let aws = refused("https://b.s3.eu-west-1.amazonaws.com", "b");
-        assert!(aws.ends_with("set https://s3.eu-west-1.amazonaws.com"), "{aws}");
-        for (given, bucket) in [
-            ("https://backup.example.org", "backup"),
-            ("https://s3.example.org", "s3"),
-            ("https://x.supabase.co/storage/v1/s3", "b"),
-        ] {
-            assert_eq!(refused(given, bucket), "", "{given}");
-        }
+        assert_eq!(without("https://s3.example.org/b", "b"), "https://s3.example.org");
+        assert_eq!(
+            without("https://b.s3.eu-west-1.amazonaws.com", "b"),
+            "https://s3.eu-west-1.amazonaws.com"
+        );
+        assert_eq!(without("https://backup.example.org", "backup"), "https://example.org", "only a hint");
+        assert_eq!(without("https://x.supabase.co/storage/v1/s3", "b"), "");
     }
 
     #[test]

@@ -138,6 +138,8 @@ pub struct Overview {
     pub end: Option<End>,
     /// Of this host's announcement, if one may be in the bucket.
     pub removal: Option<Id>,
+    /// Uploads of its segments may hold parts that do not belong to them any more.
+    pub cut_anew: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -149,7 +151,12 @@ pub struct SegmentState {
 
 impl Overview {
     pub fn new(intent: Intent) -> Self {
-        Overview { intent, segments: BTreeMap::new(), end: None, removal: None }
+        Overview { intent, segments: BTreeMap::new(), end: None, removal: None, cut_anew: false }
+    }
+
+    /// Is each segment's object there?
+    pub fn is_complete(&self) -> bool {
+        self.segments.values().all(|state| state.completed.is_some())
     }
 
     pub fn add(&mut self, record: Record) -> Result<(), String> {
@@ -167,6 +174,7 @@ impl Overview {
             Record::Part(_) => {}
             Record::Cut(cut) => {
                 self.intent.cut = cut;
+                self.cut_anew = true;
                 self.segments.retain(|segment, _| *segment == 1);
                 self.end = None;
             }

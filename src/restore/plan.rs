@@ -156,14 +156,17 @@ fn no_origin(contents: &Contents, clone: &Entry, target_name: &str) -> Error {
     let is_clear = stored.clone().filter(same_name).all(|point| point.guid == base.guid)
         && stored.clone().any(|point| same_name(&point));
     let origin = if is_clear { quoted(&base.name) } else { base.guid.to_string() };
-    let place = dataset_of(&base.name).rsplit('/').next().unwrap_or_default();
+    let mut place = format!("{pool}/{}", dataset_of(&base.name).rsplit('/').next().unwrap_or_default());
+    if place == target_name {
+        place.push_str("-origin");
+    }
     Error::refused(format!(
         "{} is stored as a clone of {}, which is not in the pool {pool}",
         clone.snapshot.name, base.name
     ))
     .hint(format!(
         "first, restore that into a dataset of its own: zfs2s3 restore {origin} {}",
-        quoted(&format!("{pool}/{place}"))
+        quoted(&place)
     ))
     .hint("then run this command again: the new dataset will be a clone of it")
 }
@@ -172,10 +175,9 @@ fn short(name: &str) -> &str {
     name.rsplit('@').next().unwrap_or_default()
 }
 
-/// Was it sent from a snapshot of another dataset, its origin? `zfs send` marks such a stream by the names (OpenZFS
-/// module/zfs/dmu_send.c, dmu_send), and it makes a new dataset: it cannot be received onto one that exists.
+/// See [`Backup::is_clone`](crate::backup::Backup::is_clone).
 pub fn is_clone(entry: &Entry) -> bool {
-    entry.base.as_ref().is_some_and(|base| dataset_of(&base.name) != dataset_of(&entry.snapshot.name))
+    entry.base.is_some() && entry.backup().is_clone()
 }
 
 /// A dataset has each snapshot name once, so of a snapshot made again only one can be in it.

@@ -79,13 +79,19 @@ pub type Piece<'a> = (u16, &'a str, Sha256);
 impl Client {
     /// ListObjectsV2, all pages: every object whose key begins with `prefix` and that `keep` wants.
     pub fn list_objects(&self, prefix: &str, keep: impl Fn(&Object) -> bool) -> Result<Vec<Object>> {
-        self.pages("list", prefix, reply::objects, keep, || {
-            Request::new("GET", "").query("list-type", 2).query("prefix", prefix).extra_query(
-                Extra::UrlEncoding,
-                "encoding-type",
-                "url",
-            )
-        })
+        self.pages(
+            "list",
+            prefix,
+            |body| reply::objects(body, prefix),
+            keep,
+            || {
+                Request::new("GET", "").query("list-type", 2).query("prefix", prefix).extra_query(
+                    Extra::UrlEncoding,
+                    "encoding-type",
+                    "url",
+                )
+            },
+        )
     }
 
     /// Is there an object with this key? Asked of the listing; none: that is forbidden.
@@ -101,13 +107,19 @@ impl Client {
     /// call, none.
     pub fn list_uploads(&self, prefix: &str) -> Result<Vec<Upload>> {
         let ours = |upload: &Upload| upload.key.starts_with(prefix);
-        let listed = self.pages("list uploads", prefix, reply::uploads, ours, || {
-            Request::new("GET", "").query("prefix", prefix).query("uploads", "").extra_query(
-                Extra::UrlEncoding,
-                "encoding-type",
-                "url",
-            )
-        });
+        let listed = self.pages(
+            "list uploads",
+            prefix,
+            |body| reply::uploads(body, prefix),
+            ours,
+            || {
+                Request::new("GET", "").query("prefix", prefix).query("uploads", "").extra_query(
+                    Extra::UrlEncoding,
+                    "encoding-type",
+                    "url",
+                )
+            },
+        );
         match listed {
             Err(failure) if failure.has_no_such_call() => Ok(Vec::new()),
             listed => listed,
@@ -201,14 +213,14 @@ impl Client {
         }
     }
 
-    /// May objects be read? Asked of a key under which there is nothing: where listing is allowed, S3 says so then.
-    pub fn check_may_read(&self, absent_key: &str) -> Result<()> {
-        let request = Request::new("GET", absent_key).header("range", "bytes=0-0").at_most(64 << 10);
+    /// May objects be read? Where listing is allowed, S3 also says so of a key under which there is nothing.
+    pub fn may_read(&self, key: &str) -> Result<std::result::Result<(), Failure>> {
+        let request = Request::new("GET", key).header("range", "bytes=0-0").at_most(64 << 10);
         match self.send(&request) {
-            Err(failure) if failure.says_forbidden() => Err(may_not_read(failure)),
+            Err(failure) if failure.says_forbidden() => Ok(Err(may_not_read(failure))),
             // whatever else it says, it has nothing against reading
             Err(failure) if failure.kind == Kind::Transient => Err(failure),
-            _ => Ok(()),
+            _ => Ok(Ok(())),
         }
     }
 
@@ -289,7 +301,7 @@ impl Client {
             match self.send_once(&request) {
                 Ok(reply) => break reply,
                 // some servers have no code of their own for it
-                Err(mut failure) if in_a_class && failure.status == Some(400) && failure.hints.is_empty() => {
+                Err(mut failure) if in_a_class && failure.is_not_supported() && failure.hints.is_empty() => {
                     failure.hints.push(hint::STORAGE_CLASS.to_string());
                     return Err(failure);
                 }

@@ -152,9 +152,11 @@ impl Client {
         &self,
         mut one_try: impl FnMut() -> std::result::Result<T, Failure>,
     ) -> std::result::Result<T, Failure> {
+        self.keyring.keys()?;
+        let fetched = self.keyring.fetched();
         match one_try() {
             Err(failure) if failure.kind == Kind::Expired && self.keyring.can_renew() => {
-                self.keyring.forget();
+                self.keyring.forget(fetched);
                 one_try()
             }
             result => result,
@@ -188,7 +190,7 @@ impl Client {
                 }
                 Err(failure) => failure,
             };
-            match extras.after(request.carried(extras), &failure) {
+            match extras.after(request.carried(extras), request.takes_md5(), &failure) {
                 Some(other) => extras = other,
                 None => return Err(failure),
             }
@@ -300,11 +302,11 @@ impl Client {
         if failure.message.is_empty() {
             failure.message = status.canonical_reason().unwrap_or_default().to_string();
         }
-        if failure.code == "NoSuchBucket" && self.endpoint.names_bucket() {
-            failure.hints = vec![
-                "AWS_ENDPOINT_URL seems to contain the bucket, which is named in ZFS2S3_BUCKET only"
-                    .to_string(),
-            ];
+        let not_there = request.key.is_empty() && failure.status == Some(404);
+        if let Some(without) = self.endpoint.without_bucket().filter(|_| not_there) {
+            failure.hints.push(format!(
+                "AWS_ENDPOINT_URL seems to name the bucket, which ZFS2S3_BUCKET alone does: try {without}"
+            ));
         }
         failure
     }

@@ -42,12 +42,13 @@ impl Extras {
         Extras(self.0 & !(extra as u8))
     }
 
-    /// What the same request may be accepted with after this refusal, if it may be. `carried`: what it had.
-    pub fn after(self, carried: Extras, failure: &Failure) -> Option<Self> {
+    /// What the same request may be accepted with after this refusal, if it may be. `carried`: what it had; `takes_md5`: may it
+    /// have Content-MD5?
+    pub fn after(self, carried: Extras, takes_md5: bool, failure: &Failure) -> Option<Self> {
         if failure.status == Some(417) {
             return carried.has(Extra::Expect).then(|| self.without(Extra::Expect));
         }
-        if failure.asks_for_md5() && !self.has(Extra::Md5) {
+        if takes_md5 && failure.asks_for_md5() && !self.has(Extra::Md5) {
             return Some(self.with(Extra::Md5));
         }
         let refusable = carried.without(Extra::Expect).without(Extra::Md5);
@@ -97,18 +98,19 @@ mod tests {
     fn what_a_refusal_leaves_out() {
         let all = Dialect::new(true, true).extras();
         let carried = Extras::NONE.with(Extra::Expect).with(Extra::ChecksumOfPart);
-        assert_eq!(all.after(carried, &refusal(417, "", "")), Some(all.without(Extra::Expect)));
+        assert_eq!(all.after(carried, true, &refusal(417, "", "")), Some(all.without(Extra::Expect)));
         for (status, code) in [(400, "InvalidArgument"), (501, "NotImplemented")] {
-            let less = all.after(carried, &refusal(status, code, ""));
+            let less = all.after(carried, true, &refusal(status, code, ""));
             assert_eq!(less, Some(all.without(Extra::ChecksumOfPart)), "{code}");
         }
-        assert_eq!(all.after(Extras::NONE, &refusal(400, "InvalidArgument", "")), None, "it had none");
-        assert_eq!(all.after(carried, &refusal(403, "AccessDenied", "")), None);
-        assert_eq!(all.after(carried, &refusal(400, "AuthorizationHeaderMalformed", "")), None);
+        assert_eq!(all.after(Extras::NONE, true, &refusal(400, "InvalidArgument", "")), None, "it had none");
+        assert_eq!(all.after(carried, true, &refusal(403, "AccessDenied", "")), None);
+        assert_eq!(all.after(carried, true, &refusal(400, "AuthorizationHeaderMalformed", "")), None);
         let md5 = refusal(400, "InvalidRequest", "Content-MD5 HTTP header is required for Put Part requests");
-        assert_eq!(all.after(carried, &md5), Some(all.with(Extra::Md5)));
+        assert_eq!(all.after(carried, true, &md5), Some(all.with(Extra::Md5)));
+        assert_eq!(all.after(Extras::NONE, false, &md5), None);
         assert_eq!(
-            all.with(Extra::Md5).after(carried, &md5),
+            all.with(Extra::Md5).after(carried, true, &md5),
             Some(all.with(Extra::Md5).without(Extra::ChecksumOfPart))
         );
     }

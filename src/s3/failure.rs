@@ -140,10 +140,6 @@ impl Failure {
             status => matches!(status, Some(405 | 501)),
         }
     }
-    /// Is this answer nobody's but the server's?
-    pub fn is_of_the_server(&self) -> bool {
-        self.status != Some(404) || !self.code.is_empty()
-    }
     /// The number of a part is too high for this server.
     pub fn refuses_part_number(&self) -> bool {
         let message = self.message.to_lowercase();

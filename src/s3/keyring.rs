@@ -36,9 +36,12 @@ impl Keyring {
         self.source.can_be_asked_again()
     }
 
-    /// S3 says that they have expired.
-    pub fn forget(&self) {
-        self.slot().keys = None;
+    /// S3 says that those have expired that were there when so many had been fetched. Another thread may have renewed them.
+    pub fn forget(&self, fetched: u32) {
+        let mut slot = self.slot();
+        if slot.fetched == fetched {
+            slot.keys = None;
+        }
     }
 
     /// How often credentials were fetched.

@@ -6,8 +6,6 @@ use quick_xml::de::from_str;
 use rust_s3::serde_types::InitiateMultipartUploadResponse;
 use serde::Deserialize;
 
-use crate::error::one_line;
-
 /// The body of an error, or of a 200 that is none.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -107,7 +105,8 @@ pub fn upload_id(body: &[u8]) -> Result<(String, Option<String>), String> {
     Ok((id, unusable))
 }
 
-pub fn objects(body: &[u8]) -> Result<Page<Object>, String> {
+/// `prefix`: what was asked for.
+pub fn objects(body: &[u8], prefix: &str) -> Result<Page<Object>, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ListObjects {
@@ -134,10 +133,12 @@ pub fn objects(body: &[u8]) -> Result<Page<Object>, String> {
         (true, None) => return Err("the listing is cut short and does not say how to go on".to_string()),
     };
     let is_encoded = is_url(read.encoding_type.as_deref());
-    let object = |o: Contents| {
-        Ok(Object { key: decoded(o.key, is_encoded)?, size: o.size, modified: o.last_modified })
+    let object = |o: Contents| Object {
+        key: decoded(o.key, is_encoded, prefix),
+        size: o.size,
+        modified: o.last_modified,
     };
-    let items = read.contents.into_iter().map(object).collect::<Result<_, String>>()?;
+    let items = read.contents.into_iter().map(object).collect();
     Ok(Page { items, next })
 }
 
@@ -145,15 +146,17 @@ fn is_url(encoding: Option<&str>) -> bool {
     encoding.is_some_and(|encoding| encoding.trim() == "url")
 }
 
-/// A key in a listing that was asked for with `encoding-type=url`: a space is `+`, as in a form.
-fn decoded(key: String, is_encoded: bool) -> Result<String, String> {
+/// A key in a listing that was asked for with `encoding-type=url`: a space is `+`, as in a form. Some servers leave a `+` as it
+/// is, and some say that they encode and do not: the key is what begins with the prefix that was asked for.
+fn decoded(key: String, is_encoded: bool, prefix: &str) -> String {
     if !is_encoded || !key.contains(['%', '+']) {
-        return Ok(key);
+        return key;
     }
-    percent_decode_str(&key.replace('+', " "))
-        .decode_utf8()
-        .map(|key| key.into_owned())
-        .map_err(|_| format!("the key '{}' in the listing is not UTF-8", one_line(&key)))
+    let decode = |text: &str| percent_decode_str(text).decode_utf8().ok().map(|key| key.into_owned());
+    let readings = [decode(&key.replace('+', " ")), decode(&key), Some(key)];
+    let mut readings = readings.into_iter().flatten().peekable();
+    let first = readings.peek().cloned().unwrap_or_default();
+    readings.find(|key| key.starts_with(prefix)).unwrap_or(first)
 }
 
 pub fn parts(body: &[u8]) -> Result<Page<Part>, String> {
@@ -177,7 +180,8 @@ pub fn parts(body: &[u8]) -> Result<Page<Part>, String> {
     Ok(Page { items: read.parts, next })
 }
 
-pub fn uploads(body: &[u8]) -> Result<Page<Upload>, String> {
+/// `prefix`: what was asked for.
+pub fn uploads(body: &[u8], prefix: &str) -> Result<Page<Upload>, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ListUploads {
@@ -192,12 +196,12 @@ pub fn uploads(body: &[u8]) -> Result<Page<Upload>, String> {
     let mut read: ListUploads = parse_named(body, "ListMultipartUploads")?;
     let is_encoded = is_url(read.encoding_type.as_deref());
     for upload in &mut read.uploads {
-        upload.key = decoded(std::mem::take(&mut upload.key), is_encoded)?;
+        upload.key = decoded(std::mem::take(&mut upload.key), is_encoded, prefix);
     }
     let next = match (read.is_truncated, read.next_key_marker) {
         (false, _) => None,
         (true, Some(key)) => {
-            let key = decoded(key, is_encoded)?;
+            let key = decoded(key, is_encoded, prefix);
             let id = read.next_upload_id_marker.map(|id| ("upload-id-marker", id));
             Some(std::iter::once(("key-marker", key)).chain(id).collect())
         }
@@ -281,16 +285,26 @@ mod tests {
             let body = format!(
                 "<ListBucketResult>{encoding}<IsTruncated>false</IsTruncated><Contents><Key>{key}</Key><Size>3</Size></Contents></ListBucketResult>"
             );
-            objects(body.as_bytes()).map(|page| page.items[0].key.clone())
+            objects(body.as_bytes(), "nas").map(|page| page.items[0].key.clone())
         };
         let url = "<EncodingType>url</EncodingType>";
         assert_eq!(listing(url, "nas%2Fa+b%2Bc%0A%01%C3%A4").unwrap(), "nas/a b+c\n\u{1}ä");
         assert_eq!(listing(url, "nas/a%20b").unwrap(), "nas/a b");
         assert_eq!(listing("", "nas/a+b%2B").unwrap(), "nas/a+b%2B", "not encoded");
-        assert!(listing(url, "a%FF").is_err());
+        assert_eq!(listing(url, "nas%FF").unwrap(), "nas%FF", "not UTF-8, so nobody's of ours");
+        // a prefix with a plus, on a server that only says that it encodes, or encodes all but that
+        let listing = |key: &str| {
+            let body = format!(
+                "<ListBucketResult>{url}<Contents><Key>{key}</Key><Size>3</Size></Contents></ListBucketResult>"
+            );
+            objects(body.as_bytes(), "a+b%/").unwrap().items[0].key.clone()
+        };
+        assert_eq!(listing("a%2Bb%25/c+d"), "a+b%/c d");
+        assert_eq!(listing("a+b%25/c%20d"), "a+b%/c d");
+        assert_eq!(listing("a+b%/c d"), "a+b%/c d");
         let body = b"<ListMultipartUploadsResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>\
             <NextKeyMarker>a+b</NextKeyMarker><Upload><Key>a+b</Key><UploadId>a+b%</UploadId></Upload></ListMultipartUploadsResult>";
-        let page = uploads(body).unwrap();
+        let page = uploads(body, "").unwrap();
         assert_eq!((page.items[0].key.as_str(), page.items[0].upload_id.as_str()), ("a b", "a+b%"));
         assert_eq!(page.next, Some(vec![("key-marker", "a b".to_string())]));
     }
@@ -299,22 +313,22 @@ mod tests {
     fn what_a_listing_may_lack() {
         let body = b"<ListBucketResult><Contents><Owner></Owner><Key>k</Key><Size>3</Size></Contents>\
             <Contents><Owner><DisplayName>x</DisplayName></Owner><Key>l</Key><Size>4</Size></Contents></ListBucketResult>";
-        assert_eq!(objects(body).unwrap().items.len(), 2);
+        assert_eq!(objects(body, "").unwrap().items.len(), 2);
     }
 
     #[test]
     fn a_cut_listing_that_cannot_go_on_is_an_error_not_a_short_listing() {
         let body = b"<ListBucketResult><Name>b</Name><IsTruncated>true</IsTruncated></ListBucketResult>";
-        assert!(objects(body).unwrap_err().contains("cut short"));
-        assert!(objects(b"").is_err());
-        assert!(objects(b"<html></html>").is_err());
+        assert!(objects(body, "").unwrap_err().contains("cut short"));
+        assert!(objects(b"", "").is_err());
+        assert!(objects(b"<html></html>", "").is_err());
         assert!(completed(b"").is_err());
         for name in ["html", "Error", "ListAllMyBucketsResult"] {
             let body = format!("<?xml version='1.0'?><{name}></{name}>");
-            assert!(objects(body.as_bytes()).is_err() && uploads(body.as_bytes()).is_err(), "{name}");
+            assert!(objects(body.as_bytes(), "").is_err() && uploads(body.as_bytes(), "").is_err(), "{name}");
             assert!(parts(body.as_bytes()).is_err(), "{name}");
         }
-        assert!(objects(b"<s3:ListBucketResult xmlns:s3='x'/>").is_ok());
+        assert!(objects(b"<s3:ListBucketResult xmlns:s3='x'/>", "").is_ok());
     }
 
     #[test]

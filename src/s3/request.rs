@@ -103,6 +103,10 @@ impl<'a> Request<'a> {
         )
     }
 
+    pub fn takes_md5(&self) -> bool {
+        self.method == "PUT"
+    }
+
     /// Of these, what this request carries.
     pub fn carried(&self, extras: Extras) -> Extras {
         let headers = self.extra_headers.iter().map(|(extra, ..)| *extra);
@@ -200,7 +204,7 @@ impl<'a> Request<'a> {
         for_all.iter().chain(&self.headers).try_for_each(|(name, value)| add(name, value))?;
         let extra = self.extra_headers.iter().filter(|(extra, ..)| extras.has(*extra));
         extra.into_iter().try_for_each(|(_, name, value)| add(name, value))?;
-        if extras.has(Extra::Md5) && self.method == "PUT" {
+        if extras.has(Extra::Md5) && self.takes_md5() {
             add("content-md5", &md5_base64(self.body))?;
         }
 

@@ -3,7 +3,7 @@
 //! A stream is a row of records (see [`record`]), some followed by data, in the sender's byte order. The first is BEGIN and
 //! says which snapshot this is; the last is END, and is only there if the sender came to the end.
 //!
-//!     BEGIN  0 type=0 u32   8 magic u64   16 versioninfo u64 (low 2 bits: 1 = one snapshot)   40 toguid   48 fromguid
+//!     BEGIN  0 type=0 u32   8 magic u64   16 versioninfo u64 (low 2 bits: 1 = one snapshot)   36 flags u32   40 toguid   48 fromguid
 //!     END    0 type=5 u32   8 checksum 32 bytes                                               40 toguid
 
 pub mod fletcher;
@@ -84,6 +84,14 @@ pub fn check_begin(bytes: &[u8], link: Link) -> Result<(), StreamError> {
     }
     require(&record, "toguid", 40, link.snapshot.number())?;
     require(&record, "fromguid", 48, link.base.map_or(0, Guid::number))
+}
+
+/// Does this BEGIN record say that the stream makes a clone of the snapshot that it starts from (`DRR_FLAG_CLONE`)?
+pub fn begins_clone(bytes: &[u8]) -> bool {
+    let Some(begin) = bytes.first_chunk() else { return false };
+    let little = Record { bytes: begin, swapped: false };
+    let record = Record { bytes: begin, swapped: little.u64(8) != MAGIC };
+    record.u32(36) & 1 != 0
 }
 
 /// Keeps the last record's worth of a stream that passes by in pieces.

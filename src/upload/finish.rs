@@ -79,8 +79,12 @@ impl Upload {
         drop(text); // it may be large
         let has_readme = self.settle(&progress, intent, &manifest.stream.segments)?;
         let is_first = self.store.contents.entries.iter().all(|entry| entry.stream.is_none());
-        if is_first && !has_readme {
-            self.put_readme(intent);
+        // no backup fails for want of it
+        if is_first
+            && !has_readme
+            && let Err(error) = self.put_readme(&intent.bucket, &intent.prefix)
+        {
+            self.ui.warning(&format!("no README in the bucket: {error}"));
         }
         let entries = &mut self.store.contents.entries;
         // an entry for another copy, whose objects may be gone
@@ -132,6 +136,9 @@ impl Upload {
                 Some(completed) => completed.clone(),
                 None => {
                     let completed = self.complete(intent, *segment, &key, state, &parts, &expected)?;
+                    if overview.cut_anew {
+                        self.check_size(&key, &expected)?;
+                    }
                     progress.add(&Record::Completed(completed.clone()))?;
                     completed
                 }
@@ -187,6 +194,17 @@ impl Upload {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Is there no more in it than its parts?
+    fn check_size(&self, key: &str, expected: &Expected) -> Result<()> {
+        match self.client.head_if_allowed(key)? {
+            Some(head) if head.size != expected.size => Err(Error::failed(format!(
+                "the object '{key}' has {} bytes, not {}: the server has put more into it than it was told to",
+                head.size, expected.size
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -292,12 +310,10 @@ impl Upload {
         }
     }
 
-    /// With the first backup, the words for whoever finds the bucket without this host. No backup fails for want of them.
-    fn put_readme(&self, intent: &Intent) {
-        let text = readme::text(&intent.endpoint, &self.region, &intent.bucket, &intent.prefix);
-        if let Err(failure) = self.client.put(&readme::key(&intent.prefix), text.as_bytes()) {
-            self.ui.warning(&format!("no README in the bucket: {}", failure.describe()));
-        }
+    /// The words for whoever finds the bucket without this host.
+    pub fn put_readme(&self, bucket: &str, prefix: &str) -> Result<()> {
+        let text = readme::text(&self.endpoint, &self.region, bucket, prefix);
+        Ok(self.client.put(&readme::key(prefix), text.as_bytes())?)
     }
 
     /// Ends uploads of this copy's keys that are not in `keep`: a Create whose reply was lost leaves one. Under keys of the

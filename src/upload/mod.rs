@@ -22,6 +22,7 @@ use crate::chunks::Cut;
 use crate::copy::CopyName;
 use crate::error::{Error, Result, Status};
 use crate::inventory::{Inventory, Uploads};
+use crate::keys;
 use crate::progress::record::{End, Intent, Overview, Record};
 use crate::progress::{self, Progress};
 use crate::s3::client::Client;
@@ -88,46 +89,79 @@ impl Upload {
         }
         self.check_base(&intent).map_err(pending)?;
         let progress = Progress::open(&self.folder)?;
-        let overview = self.with_fewer_parts(&progress, overview, parts)?;
-        let intent = overview.intent.clone();
         let (overview, known) = self.reconcile(&progress, overview).map_err(pending)?;
-        let end = match overview.end.clone() {
-            Some(end) if known.all_stored() => {
-                // it may be large
-                drop(known);
-                end
-            }
-            _ => {
-                let backup = self.find_again(&intent)?;
-                self.hold(&intent, &backup);
-                self.transfer(&progress, &backup, overview, known).map_err(pending)?
-            }
+        let cut = self.with_fewer_parts(&overview, parts);
+        let Some(end) = overview.end.clone().filter(|_| known.all_stored()) else {
+            return self.resume_from_source(progress, overview, known, cut).map_err(pending);
         };
-        self.finish(progress, &intent, &end).map_err(pending)
+        // it may be large
+        drop(known);
+        match self.finish(progress, &intent, &end) {
+            // the server may not put so many parts together
+            Err(error) if error.status == Status::Failed && cut.is_some() => {
+                let again = progress::overview(&self.folder)?.filter(|again| !again.is_complete());
+                let Some(again) = again else { return Err(pending(error)) };
+                self.ui.warning(&format!("it is cut anew, into segments of fewer parts: {error}"));
+                let progress = Progress::open(&self.folder)?;
+                let (overview, known) = self.reconcile(&progress, again).map_err(pending)?;
+                self.resume_from_source(progress, overview, known, cut).map_err(pending)
+            }
+            result => result.map_err(pending),
+        }
+    }
+
+    fn resume_from_source(
+        &mut self,
+        progress: Progress,
+        overview: Overview,
+        known: transfer::Known,
+        cut: Option<Cut>,
+    ) -> Result<()> {
+        // nothing is forgotten before the source is known to be there
+        let backup = self.find_again(&overview.intent, known.begins())?;
+        self.hold(&overview.intent, &backup);
+        let (overview, known) = match cut {
+            Some(cut) => self.cut_anew(&progress, overview, known, cut)?,
+            None => (overview, known),
+        };
+        let intent = overview.intent.clone();
+        let end = self.transfer(&progress, &backup, overview, known)?;
+        self.finish(progress, &intent, &end)
     }
 
     /// A server that takes fewer parts an upload than was thought gets no more than these in a segment from now on.
-    fn with_fewer_parts(
+    fn with_fewer_parts(&self, overview: &Overview, parts: Option<u16>) -> Option<Cut> {
+        let cut = overview.intent.cut;
+        let parts_per_segment = parts.filter(|parts| *parts < cut.parts_per_segment)?;
+        if overview.segments.values().any(|state| state.completed.is_some()) {
+            self.ui.warning(&format!(
+                "ZFS2S3_PARTS is not applied to this upload: it has complete segments of up to {} parts",
+                cut.parts_per_segment
+            ));
+            return None;
+        }
+        Some(Cut { parts_per_segment, ..cut })
+    }
+
+    /// Parts that are beyond the first segment now are sent again. What was recorded of them still proves that the stream is the same.
+    fn cut_anew(
         &self,
         progress: &Progress,
         mut overview: Overview,
-        parts: Option<u16>,
-    ) -> Result<Overview> {
-        let cut = overview.intent.cut;
-        let Some(parts_per_segment) = parts.filter(|parts| *parts < cut.parts_per_segment) else {
-            return Ok(overview);
-        };
-        if overview.segments.values().any(|state| state.completed.is_some()) {
-            self.ui.warning(&format!(
-                "ZFS2S3_PARTS is not applied to this upload: it has complete segments of {} parts",
-                cut.parts_per_segment
-            ));
-            return Ok(overview);
+        mut known: transfer::Known,
+        cut: Cut,
+    ) -> Result<(Overview, transfer::Known)> {
+        let intent = &overview.intent;
+        // while their IDs are known
+        for (segment, state) in overview.segments.iter().filter(|(segment, _)| **segment > 1) {
+            let key = keys::segment(&intent.prefix, &intent.copy(), *segment);
+            self.client.abort_multipart_upload(&key, &state.upload_id)?;
         }
-        let record = Record::Cut(Cut { parts_per_segment, ..cut });
+        let record = Record::Cut(cut);
         progress.add(&record)?;
         overview.add(record).map_err(Error::failed)?;
-        Ok(overview)
+        known.forget_stored_from(usize::from(cut.parts_per_segment));
+        Ok((overview, known))
     }
 
     /// Aborts the pending upload.

@@ -10,7 +10,6 @@ use crate::keys;
 use crate::progress::record::{Completed, Intent, Overview, PartStored, Record, SegmentState};
 use crate::progress::{self, Progress};
 use crate::s3::calls::Open;
-use crate::s3::failure::Kind;
 use crate::s3::reply::Part;
 
 impl Upload {
@@ -58,7 +57,7 @@ impl Upload {
                     return Ok(Some(same.map(|part| part.part_number).collect()));
                 }
                 Ok(None) => {}
-                Err(failure) if failure.kind == Kind::Final && failure.is_of_the_server() => {
+                Err(failure) if failure.has_no_such_call() || failure.is_not_supported() => {
                     cannot_be_listed = Some(failure);
                 }
                 Err(failure) => return Err(failure.into()),

@@ -3,27 +3,25 @@
 use super::{ABORT, Upload};
 use crate::backup::{Backup, Point};
 use crate::error::{Error, Result};
+use crate::names::dataset_of;
 use crate::progress::record::Intent;
+use crate::send_flags::Flags;
 
 impl Upload {
-    /// The snapshot and base of the pending upload as they are called now.
-    pub(super) fn find_again(&self, intent: &Intent) -> Result<Backup> {
-        let again = |point: &Point| -> Result<Point> {
-            let name = self.name_now(point, &intent.hold_tag()).map_err(|e| e.hint(ABORT))?;
-            if name != point.name {
-                self.ui.note(&format!("{} is called {name} now", point.name));
-            }
-            Ok(Point { name, guid: point.guid })
-        };
-        let snapshot = again(&intent.snapshot)?;
-        Ok(Backup { snapshot, base: intent.base.as_ref().map(again).transpose()? })
+    /// The snapshot and base of the pending upload as they are called now. `begun`: is the beginning of the stream recorded?
+    pub(super) fn find_again(&self, intent: &Intent, begun: bool) -> Result<Backup> {
+        let snapshot = self.name_now(&intent.snapshot, intent, None).map_err(|e| e.hint(ABORT))?;
+        let base = intent.base.as_ref().map(|base| self.name_now(base, intent, Some(&snapshot)));
+        let base = base.transpose().map_err(|e| e.hint(ABORT))?;
+        self.check_flags(&snapshot, intent, begun)?;
+        Ok(Backup { snapshot, base })
     }
 
-    /// By its name; where that is gone, or another snapshot's, by its guid. Of several with one guid, as a received copy
-    /// has it, the one that this upload holds.
-    fn name_now(&self, point: &Point, tag: &str) -> Result<String> {
+    /// By its name; where that is gone, or another snapshot's, by its guid. A received copy has the same guid, and other
+    /// properties: so it must be the snapshot that this upload holds, or a bookmark beside it.
+    fn name_now(&self, point: &Point, intent: &Intent, snapshot: Option<&Point>) -> Result<Point> {
         let missing = match self.zfs.find(&point.name) {
-            Ok(found) if found.point.guid == point.guid => return Ok(point.name.clone()),
+            Ok(found) if found.point.guid == point.guid => return Ok(point.clone()),
             Ok(found) => Error::refused(format!(
                 "{} is not the one whose upload is pending: its guid is {}, not {}",
                 point.name, found.point.guid, point.guid
@@ -31,16 +29,33 @@ impl Upload {
             Err(error) => error,
         };
         let is_bookmark = point.name.contains('#');
-        let names = self.zfs.names_of(point.guid).unwrap_or_default();
-        let same_kind: Vec<&String> = names.iter().filter(|name| name.contains('#') == is_bookmark).collect();
-        match same_kind.as_slice() {
-            [] => Err(missing),
-            [name] => Ok(name.to_string()),
-            several => {
-                let held = several.iter().find(|name| self.zfs.is_held(tag, name).unwrap_or(false));
-                held.map(|name| name.to_string()).ok_or(missing)
+        let is_it = |name: &String| {
+            let beside = snapshot.is_some_and(|snapshot| dataset_of(&snapshot.name) == dataset_of(name));
+            match is_bookmark {
+                true => name.contains('#') && beside,
+                false => name.contains('@') && self.zfs.is_held(&intent.hold_tag(), name).unwrap_or(false),
             }
+        };
+        let names = self.zfs.names_of(point.guid).unwrap_or_default();
+        let name = names.into_iter().find(is_it).ok_or(missing)?;
+        self.ui.note(&format!("{} is called {name} now", point.name));
+        Ok(Point { name, guid: point.guid })
+    }
+
+    /// A dataset that is not what it was, such as a copy without encryption under the old name, would be sent in another way than
+    /// what is recorded: an encrypted one never as plain text, and none of which no chunk can prove that it is the same stream.
+    fn check_flags(&self, snapshot: &Point, intent: &Intent, begun: bool) -> Result<()> {
+        let now = self.zfs.send_flags(&snapshot.name)?;
+        if now.words() == intent.send_args || (begun && now != Flags::Raw) {
+            return Ok(());
         }
+        Err(Error::refused(format!(
+            "{} would have to be sent with '{}', but its upload began with '{}'",
+            snapshot.name,
+            now.words().join(" "),
+            intent.send_args.join(" ")
+        ))
+        .hint(ABORT))
     }
 
     pub(super) fn hold(&self, intent: &Intent, backup: &Backup) {

@@ -10,7 +10,7 @@ use crate::pipeline::fill;
 use crate::stream::record::RECORD;
 use crate::stream::rewriting::{Rewriting, begin_payload};
 use crate::stream::watch::Watch;
-use crate::stream::{StreamError, Tail, check_begin};
+use crate::stream::{StreamError, Tail, begins_clone, check_begin};
 use crate::zfs::{Send, Zfs};
 
 pub struct Source {
@@ -30,8 +30,10 @@ pub struct Source {
 const PIECE: usize = 256 << 10;
 
 impl Source {
-    /// `name`: what the snapshot was called when the upload began, which is in the stream.
-    pub fn open(zfs: &Zfs, backup: &Backup, flags: &[String], name: &str) -> Result<Self> {
+    /// `stored_as`: as it was called when the upload began. The name is in the stream, and so is whether it makes a clone, which
+    /// ZFS tells by the names.
+    pub fn open(zfs: &Zfs, backup: &Backup, flags: &[String], stored_as: &Backup) -> Result<Self> {
+        let name = stored_as.snapshot.name.as_str();
         let mut source = Source {
             name: backup.snapshot.name.clone(),
             link: backup.link(),
@@ -52,6 +54,14 @@ impl Source {
             return Err(Error::failed(source.wrong(&StreamError::TooShort(length))));
         }
         check_begin(&source.ready, source.link).map_err(|e| Error::failed(source.wrong(&e)))?;
+        if begins_clone(&source.ready) != stored_as.is_clone() {
+            return Err(Error::refused(format!(
+                "the dataset of the base has changed since the upload began: {} is sent as {} now",
+                source.name,
+                if stored_as.is_clone() { "no clone" } else { "a clone" }
+            ))
+            .hint("'zfs promote' may be why; 'zfs2s3 abort_upload', and upload it again"));
+        }
         if source.name != name {
             let wrong = |e: StreamError| {
                 Error::refused(source.wrong(&e)).hint(format!("rename it back to {name}, and resume then"))

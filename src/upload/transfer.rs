@@ -32,6 +32,14 @@ impl Known {
     pub fn all_stored(&self) -> bool {
         self.0.iter().all(|chunk| chunk.is_some_and(|chunk| chunk.stored))
     }
+    /// Is the beginning of the stream known?
+    pub fn begins(&self) -> bool {
+        self.get(0).is_some()
+    }
+    /// The chunks from this index on must be sent again.
+    pub fn forget_stored_from(&mut self, index: usize) {
+        self.0.iter_mut().skip(index).flatten().for_each(|chunk| chunk.stored = false);
+    }
     fn get(&self, index: u64) -> Option<KnownChunk> {
         self.0.get(usize::try_from(index).ok()?).copied().flatten()
     }
@@ -72,7 +80,7 @@ impl<'a> Transfer<'a> {
     pub fn run(&self) -> Result<u64> {
         self.open_segment(1)?;
         let intent = &self.overview.intent;
-        let source = Source::open(&self.upload.zfs, self.backup, &intent.send_args, &intent.snapshot.name)?;
+        let source = Source::open(&self.upload.zfs, self.backup, &intent.send_args, &intent.backup())?;
         let chunk_size = usize::try_from(intent.cut.chunk_size)
             .map_err(|_| Error::usage("ZFS2S3_CHUNK_SIZE is too large for this machine"))?;
         let size = pipeline::run(source, chunk_size, self.upload.jobs, self)?;

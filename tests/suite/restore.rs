@@ -556,11 +556,23 @@ fn routes_that_zfs_receive_would_refuse_half_way_are_not_begun() {
     assert_eq!(received(&host, "tank/new"), b"");
 }
 
+/// The stream of a clone from its origin.
+fn clone_stream(guid: u64, from: u64) -> Vec<u8> {
+    let mut stream = made_stream(guid, from, 700);
+    stream[36] |= 1;
+    stream
+}
+
+fn clones(first: &[(u64, u64)], then: &[(u64, u64)]) -> Vec<u8> {
+    let first: Vec<u8> = first.iter().flat_map(|(guid, from)| clone_stream(*guid, *from)).collect();
+    [first, streams(then)].concat()
+}
+
 /// A month of `tank/a`, and `tank/clone@5` to `@6`, cloned from `tank/a@2`.
 fn month_with_clone() -> Host {
     let host = month();
     host.snapshot(("tank/clone@5", 5), 50);
-    host.add_stream(("", 5), Some(("", 2)), &made_stream(5, 2, 700));
+    host.add_stream(("", 5), Some(("", 2)), &clone_stream(5, 2));
     host.snapshot(("tank/clone@6", 6), 60);
     host.add_stream(("", 6), Some(("", 5)), &made_stream(6, 5, 700));
     host.ok("upload -i tank/a@2 tank/clone@5");
@@ -580,14 +592,14 @@ fn a_clone_is_received_as_a_clone_of_its_origin() {
         "{said}"
     );
     host.ok("restore tank/clone@6 tank/new");
-    assert_eq!(received(&host, "tank/new"), streams(&[(5, 2), (6, 5)]));
+    assert_eq!(received(&host, "tank/new"), clones(&[(5, 2)], &[(6, 5)]));
     assert!(host.ok("restore tank/clone@6 tank/new").stderr.contains("is there already"));
     // and from there on
     host.snapshot(("tank/clone@7", 7), 70);
     host.add_stream(("", 7), Some(("", 6)), &made_stream(7, 6, 700));
     host.ok("upload -i @6 tank/clone@7");
     host.ok("restore tank/clone@7 tank/new");
-    assert_eq!(received(&host, "tank/new"), streams(&[(5, 2), (6, 5), (7, 6)]));
+    assert_eq!(received(&host, "tank/new"), clones(&[(5, 2)], &[(6, 5), (7, 6)]));
 }
 
 #[test]
@@ -608,10 +620,10 @@ fn where_the_origin_is_missing_the_two_steps_are_named() {
     }
     host.ok("restore tank/a@2 other/a");
     host.ok("restore tank/clone@6 other/new");
-    assert_eq!(received(&host, "other/new"), streams(&[(5, 2), (6, 5)]));
+    assert_eq!(received(&host, "other/new"), clones(&[(5, 2)], &[(6, 5)]));
     // a clone of a clone
     host.snapshot(("tank/second@8", 8), 80);
-    host.add_stream(("", 8), Some(("", 6)), &made_stream(8, 6, 700));
+    host.add_stream(("", 8), Some(("", 6)), &clone_stream(8, 6));
     host.ok("upload -i tank/clone@6 tank/second@8");
     host.ok("restore tank/second@8 other/second");
     let said = host.fails(3, "restore tank/second@8 third/second");
@@ -645,13 +657,13 @@ fn after_a_promote_the_names_have_changed_sides() {
     host.destroy("tank/a@2");
     host.add_stream(("", 5), Some(("", 2)), &made_stream(5, 2, 700));
     host.snapshot(("tank/a@9", 9), 90);
-    host.add_stream(("", 9), Some(("", 2)), &made_stream(9, 2, 700));
+    host.add_stream(("", 9), Some(("", 2)), &clone_stream(9, 2));
     host.ok("upload -i @2 tank/clone@5");
     host.ok("upload -i tank/clone@2 tank/a@9");
     host.ok("restore tank/clone@5 other/clone");
     assert_eq!(received(&host, "other/clone"), streams(&[(1, 0), (2, 1), (5, 2)]));
     host.ok("restore tank/a@9 other/a");
-    assert_eq!(received(&host, "other/a"), streams(&[(9, 2)]));
+    assert_eq!(received(&host, "other/a"), clones(&[(9, 2)], &[]));
 }
 
 #[test]
@@ -667,10 +679,18 @@ fn a_snapshot_taken_in_the_target_is_in_nobodys_way_if_nothing_was_written() {
     );
     let said = host.ok("restore tank/a@3 tank/new").stderr;
     assert!(
-        said.contains("tank/new@autosnap_hourly is not stored, and nothing was written since tank/new@2"),
+        said.contains("nothing was written to tank/new since tank/new@2: what is received follows on that"),
         "{said}"
     );
     assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1), (3, 2)]));
+    // also where the latest ones are stored, and lead nowhere
+    host.ok("restore tank/a@2 tank/other");
+    host.snapshot(("tank/other@1b", 11), 5500);
+    host.snapshot(("tank/b@1b", 11), 1);
+    host.add_stream(("", 11), None, &made_stream(11, 0, 700));
+    host.ok("upload tank/b@1b");
+    host.ok("restore tank/a@3 tank/other");
+    assert_eq!(received(&host, "tank/other"), streams(&[(1, 0), (2, 1), (3, 2)]));
     // but if something was
     host.snapshot(("tank/new@autosnap_daily", 98), 6000);
     host.zfs_file("written", "512");

@@ -678,7 +678,10 @@ fn of_several_snapshots_with_the_guid_the_one_that_is_held_is_resumed() {
     let host = killed_after(7);
     let held = host.holds();
     host.destroy(S1.0);
+    // a received copy alone is not what was renamed
     host.snapshot(("backup/src@s1", S1.1), 5);
+    let said = host.fails(1, "resume_upload");
+    assert!(said.contains("'tank/src@s1'") && said.contains("dataset does not exist"), "{said}");
     host.snapshot(("tank/new@s1", S1.1), 10);
     host.add_stream(S1, None, &with_name(&real("full.zfs"), "tank/new@s1"));
     host.zfs_file("holds", "");
@@ -695,10 +698,67 @@ fn a_stream_that_changed_besides_its_name_is_refused() {
     let host = killed_after(7);
     host.destroy(S1.0);
     host.snapshot(("tank/new@s1", S1.1), 10);
+    host.zfs_file("holds", &host.holds().replace("tank/src@s1", "tank/new@s1"));
     let mut other = real("full.zfs");
     // in the data of a record, in the third of the seven parts that are stored
     other[166_736 + 312 + 50] ^= 1;
     host.add_stream(S1, None, &with_name(&other, "tank/new@s1"));
     let said = host.fails(3, "resume_upload");
     assert!(said.contains("does not give the same stream as before"), "{said}");
+}
+
+/// What was encrypted is never sent as plain text, nor the other way round, whatever is found under its name.
+#[test]
+fn a_dataset_that_is_encrypted_otherwise_now_is_refused() {
+    for (then, now) in [("aes-256-gcm", "off"), ("off", "aes-256-gcm")] {
+        for parts in [0, 7] {
+            let mut host = Host::with_real_streams();
+            host.set("ZFS2S3_JOBS", "1");
+            host.zfs_file("encryption", then);
+            host.s3.fault("UploadPart", parts, 1, Act::KillBefore);
+            host.run("upload tank/src@s1").expect(-9);
+            host.s3.no_more_faults();
+            host.zfs_file("encryption", now);
+            let before = host.zfs_log().len();
+            // with its beginning recorded, the chunks tell
+            if parts == 7 && now == "off" {
+                host.add_stream(S1, None, &real("full-raw-unencrypted.zfs"));
+            }
+            let said = host.fails(3, "resume_upload");
+            let log = host.zfs_log()[before..].to_string();
+            match parts == 7 && now == "off" {
+                true => assert!(said.contains("does not give the same stream"), "{said}"),
+                false => {
+                    assert!(said.contains("would have to be sent with"), "{said}");
+                    assert!(!log.contains("\nsend "), "{log}");
+                }
+            }
+            host.ok("abort_upload");
+            host.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn a_base_that_a_promote_has_moved_is_refused() {
+    let mut host = Host::with_snapshots(2);
+    host.set("ZFS2S3_JOBS", "1");
+    host.ok("upload tank/a@1");
+    host.s3.fault("UploadPart", 0, 1, Act::KillBefore);
+    host.run("upload -i @1 tank/a@2").expect(-9);
+    host.s3.no_more_faults();
+    host.destroy("tank/a@1");
+    host.snapshot(("tank/clone@1", 1), 10);
+    let held = host.holds();
+    host.zfs_file("holds", &held.replace("tank/a@1", "tank/clone@1"));
+    // ZFS tells by the names
+    let mut clone = made_stream(2, 1, 700);
+    clone[36] |= 1;
+    host.add_stream(("", 2), Some(("", 1)), &clone);
+    let said = host.fails(3, "resume_upload");
+    assert!(
+        said.contains("the dataset of the base has changed") && said.contains("'zfs promote' may be why"),
+        "{said}"
+    );
+    host.ok("abort_upload");
 }

@@ -25,7 +25,6 @@ const QUIRKS: &[(&str, Quirk)] = &[
     ("405 to ListMultipartUploads", |p| p.lacks = vec![("ListMultipartUploads", 405, "MethodNotAllowed")]),
     ("501 to ListParts", |p| p.lacks = vec![("ListParts", 501, "NotImplemented")]),
     ("404 to ListParts", |p| p.lacks = vec![("ListParts", 404, "NoSuchKey")]),
-    ("403 to ListParts", |p| p.lacks = vec![("ListParts", 403, "AccessDenied")]),
     ("501 to encoding-type", |p| p.encoding = Encoding::Refused),
     ("encoding-type ignored", |p| p.encoding = Encoding::Ignored),
     ("keys encoded unasked (rclone before 1.69)", |p| p.encoding = Encoding::Always),
@@ -160,7 +159,7 @@ fn a_server_with_fewer_parts_names_the_setting_and_the_upload_continues_in_segme
 fn an_upload_with_too_many_parts_for_complete_is_cut_anew() {
     // the server takes the parts, and refuses to put so many together
     let mut host = Host::with_real_streams();
-    host.s3.fault("CompleteMultipartUpload", 0, 2, Act::Status(400, "InvalidRequest"));
+    host.s3.fault("CompleteMultipartUpload", 0, 4, Act::Status(400, "InvalidRequest"));
     host.fails(1, "upload tank/src@s1");
     host.set("ZFS2S3_PARTS", "10");
     host.s3.state().powers.max_parts = 10;
@@ -207,6 +206,78 @@ fn whoever_may_not_read_hears_of_it_before_anything_is_sent() {
     );
     assert_eq!(host.s3.state().count("CreateMultipartUpload"), 0);
     assert!(!host.data("upload_progress.yml").exists());
+    // a dry run writes nothing
+    let host = Host::with_real_streams();
+    host.s3.state().powers.may_read = false;
+    let said = host.ok("upload -n tank/src@s1").stderr;
+    assert!(said.contains("warning: ") && said.contains("may not read objects"), "{said}");
+    assert!(host.s3.state().objects.is_empty());
+}
+
+/// As AWS does where a policy allows listing only below a prefix, which a GET does not name.
+#[test]
+fn a_403_to_what_is_not_there_does_not_keep_what_may_be_read_from_being_stored() {
+    let host = Host::with_real_streams();
+    host.s3.state().powers.hides_absent = true;
+    host.ok("upload tank/src@s1");
+    host.ok("upload -i @s1 tank/src@s2");
+    host.assert_clean();
+}
+
+#[test]
+fn without_the_permission_to_list_parts_nothing_is_given_up() {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_JOBS", "1");
+    host.s3.fault("UploadPart", 7, 1, Act::KillBefore);
+    host.run("upload tank/src@s1").expect(-9);
+    host.s3.no_more_faults();
+    host.s3.fault("ListParts", 0, 1, Act::Status(403, "AccessDenied"));
+    let said = host.fails(1, "resume_upload");
+    assert!(said.contains("403 AccessDenied") && said.contains("hint: the SECURITY section"), "{said}");
+    host.ok("resume_upload");
+    assert_eq!(host.s3.state().count("UploadPart"), 8 + 11, "no part is sent twice");
+    host.assert_clean();
+}
+
+#[test]
+fn fewer_parts_cost_nothing_where_nothing_needs_them() {
+    // all is in S3, and the source is gone
+    let mut host = Host::with_real_streams();
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillBefore);
+    host.run("upload tank/src@s1").expect(-9);
+    host.s3.no_more_faults();
+    let sent = host.s3.state().count("UploadPart");
+    host.destroy(S1.0);
+    host.zfs_file("holds", "");
+    host.set("ZFS2S3_PARTS", "7");
+    host.ok("resume_upload");
+    assert_eq!(host.s3.state().count("UploadPart"), sent);
+    assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
+    host.assert_clean();
+}
+
+#[test]
+fn nothing_is_forgotten_for_fewer_parts_before_the_source_is_there() {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_JOBS", "1");
+    host.set("ZFS2S3_TEST_PARTS", "8");
+    host.s3.fault("UploadPart", 11, 1, Act::KillBefore);
+    host.run("upload tank/src@s1").expect(-9);
+    host.s3.no_more_faults();
+    host.set("ZFS2S3_PARTS", "3");
+    host.destroy(S1.0);
+    let record = std::fs::read(host.data("upload_progress.yml")).unwrap();
+    host.fails(1, "resume_upload");
+    assert_eq!(std::fs::read(host.data("upload_progress.yml")).unwrap(), record);
+    assert_eq!(host.s3.state().uploads.len(), 2);
+    host.snapshot(S1, 10);
+    // without the permission to list open uploads, that of the second segment is ended by its ID
+    host.s3.state().powers.lacks = vec![("ListMultipartUploads", 403, "AccessDenied")];
+    host.ok("resume_upload");
+    host.assert_clean();
+    assert_eq!(host.s3.state().keys().len(), 6 + 1, "18 parts in segments of 3");
+    host.ok("restore tank/src@s1 tank/new");
+    assert_eq!(received(&host), real("full.zfs"));
 }
 
 #[test]
@@ -299,7 +370,7 @@ fn each_error_names_what_to_do() {
                 host.set("AWS_ENDPOINT_URL", &url);
             },
             &[
-                "AWS_ENDPOINT_URL: the bucket 'test-bucket' is in it, but ZFS2S3_BUCKET alone names it: set http://127.0.0.1:",
+                "hint: AWS_ENDPOINT_URL seems to name the bucket, which ZFS2S3_BUCKET alone does: try http://127.0.0.1:",
             ],
         ),
         (

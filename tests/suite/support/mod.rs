@@ -307,6 +307,7 @@ pub fn made_stream(guid: u64, from: u64, size: usize) -> Vec<u8> {
     bytes[..8].copy_from_slice(&[0; 8]);
     bytes[8..16].copy_from_slice(&0x2_F5BA_CBACu64.to_le_bytes());
     bytes[16..24].copy_from_slice(&1u64.to_le_bytes());
+    bytes[32..40].copy_from_slice(&2u64.to_le_bytes());
     bytes[40..48].copy_from_slice(&guid.to_le_bytes());
     bytes[48..56].copy_from_slice(&from.to_le_bytes());
     bytes[end..end + 4].copy_from_slice(&5u32.to_le_bytes());

@@ -151,6 +151,8 @@ pub struct Powers {
     /// Reads objects that lie in GLACIER, as servers do for which that is a name like any other.
     pub reads_glacier: bool,
     pub may_read: bool,
+    /// Says "forbidden" of what is not there.
+    pub hides_absent: bool,
     /// Of `encoding-type=url`: none: it is ignored, or it is refused.
     pub encoding: Encoding,
     /// The bucket is elsewhere: in this region, which the header or the body names.
@@ -273,6 +275,7 @@ impl S3 {
             moto: false,
             reads_glacier: false,
             may_read: true,
+            hides_absent: false,
             encoding: Encoding::Known,
             region: None,
             may_list: true,
@@ -611,7 +614,9 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
         "ListObjectsV2" => list_objects(state, request),
         "ListMultipartUploads" => list_uploads(state, request),
         // so AWS hides what is there from those who may not list
-        "HeadObject" | "GetObject" if !state.powers.may_list && !state.objects.contains_key(&key) => {
+        "HeadObject" | "GetObject"
+            if (!state.powers.may_list || state.powers.hides_absent) && !state.objects.contains_key(&key) =>
+        {
             error(403, "AccessDenied", "no listing")
         }
         "GetObject"
