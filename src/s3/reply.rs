@@ -127,12 +127,17 @@ pub fn objects(body: &[u8], prefix: &str) -> Result<Page<Object>, String> {
         last_modified: String,
     }
     let read: ListObjects = parse_named(body, "ListBucket")?;
-    let next = match (read.is_truncated, read.next_continuation_token) {
-        (false, _) => None,
-        (true, Some(token)) => Some(vec![("continuation-token", token)]),
-        (true, None) => return Err("the listing is cut short and does not say how to go on".to_string()),
-    };
     let is_encoded = is_url(read.encoding_type.as_deref());
+    let last = read.contents.last().map(|last| decoded(last.key.clone(), is_encoded, prefix));
+    let next = match (read.is_truncated, read.next_continuation_token, last) {
+        (false, ..) => None,
+        (true, Some(token), _) => Some(vec![("continuation-token", token)]),
+        // a server that knows the first version of this call only
+        (true, None, Some(last)) => Some(vec![("marker", last.clone()), ("start-after", last)]),
+        (true, None, None) => {
+            return Err("the listing is cut short and does not say how to go on".to_string());
+        }
+    };
     let object = |o: Contents| Object {
         key: decoded(o.key, is_encoded, prefix),
         size: o.size,
@@ -307,6 +312,17 @@ mod tests {
         let page = uploads(body, "").unwrap();
         assert_eq!((page.items[0].key.as_str(), page.items[0].upload_id.as_str()), ("a b", "a+b%"));
         assert_eq!(page.next, Some(vec![("key-marker", "a b".to_string())]));
+    }
+
+    #[test]
+    fn the_first_version_of_a_listing_goes_on_behind_its_last_key() {
+        let body = b"<ListBucketResult><IsTruncated>true</IsTruncated><EncodingType>url</EncodingType>\
+            <Contents><Key>k</Key><Size>1</Size></Contents><Contents><Key>l+m</Key><Size>1</Size></Contents></ListBucketResult>";
+        let last = "l m".to_string();
+        assert_eq!(
+            objects(body, "").unwrap().next,
+            Some(vec![("marker", last.clone()), ("start-after", last)])
+        );
     }
 
     #[test]

@@ -29,6 +29,10 @@ const QUIRKS: &[(&str, Quirk)] = &[
     ("encoding-type ignored", |p| p.encoding = Encoding::Ignored),
     ("keys encoded unasked (rclone before 1.69)", |p| p.encoding = Encoding::Always),
     ("replies with other names (moto)", |p| p.moto = true),
+    ("the first version of ListObjects", |p| {
+        p.lists_as_before = true;
+        p.page = 2;
+    }),
 ];
 
 fn received(host: &Host) -> Vec<u8> {

@@ -146,6 +146,8 @@ pub struct Powers {
     pub says_200: Option<bool>,
     /// What these calls are answered with, instead of done.
     pub lacks: Vec<(&'static str, u16, &'static str)>,
+    /// Knows the first version of ListObjects only, which goes on behind a marker.
+    pub lists_as_before: bool,
     /// Says 404 to HEAD as a page without a body, and calls the list of parts ListPartsResponse.
     pub moto: bool,
     /// Reads objects that lie in GLACIER, as servers do for which that is a name like any other.
@@ -273,6 +275,7 @@ impl S3 {
             says_200: None,
             lacks: vec![],
             moto: false,
+            lists_as_before: false,
             reads_glacier: false,
             may_read: true,
             hides_absent: false,
@@ -815,7 +818,8 @@ fn get(state: &State, key: &str, range: Option<&str>) -> Answer {
 
 fn list_objects(state: &State, request: &Request) -> Answer {
     let prefix = request.param("prefix").unwrap_or_default();
-    let after = request.param("continuation-token").unwrap_or_default();
+    let as_before = state.powers.lists_as_before;
+    let after = request.param(if as_before { "marker" } else { "continuation-token" }).unwrap_or_default();
     if state.powers.lists_for_ever {
         let next = after.parse::<u64>().unwrap_or(0) + 1;
         return ok(format!(
@@ -825,7 +829,7 @@ fn list_objects(state: &State, request: &Request) -> Answer {
     let mut found = state.objects.iter().filter(|(key, _)| key.starts_with(&prefix) && **key > after);
     let page: Vec<_> = found.by_ref().take(state.powers.page).collect();
     let more = found.next().is_some();
-    let next = page.last().filter(|_| more).map(|(key, _)| key.as_str());
+    let next = page.last().filter(|_| more && !as_before).map(|(key, _)| key.as_str());
     let next = next.map(|key| format!("<NextContinuationToken>{}</NextContinuationToken>", escape(key)));
     let is_encoded = encodes(state, request);
     let contents: String = page
