@@ -39,6 +39,10 @@ impl Error {
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Status::Usage, message)
     }
+    /// A variable, or a setting of AWS's files by the name of its variable, that cannot be meant.
+    pub fn setting(name: &str, why: impl fmt::Display) -> Self {
+        Self::usage(format!("{name}: {why}"))
+    }
     pub fn refused(message: impl Into<String>) -> Self {
         Self::new(Status::Refused, message)
     }

@@ -1,46 +1,45 @@
 //! zfs2s3: backs up ZFS snapshots incrementally to S3. The man page zfs2s3.1 is the contract.
 //!
-//! Arrows point one way: main -> cli, commands -> upload, removal, inventory -> pipeline, fetch, store, progress, zfs, s3, ui -> the
-//! pure modules (names, backup, copy, chain, chunks, digest, keys, manifest, stream, units, utc). tests/suite/tidy.rs checks that.
-//! Where it is decided what may be stored and removed: `chain`; why that is safe beside other hosts: `protocol_model`.
+//! The map. Each part uses only those below it in this list; tests/suite/tidy.rs holds every `use` against it.
+//!
+//! - `commands`: one file a command: it reads the arguments, calls what does the work, and prints
+//! - `cli`: the arguments
+//! - `upload`: a backup on its way to the bucket, and an interrupted one resumed or aborted
+//! - `restore`: stored backups on their way back into a dataset
+//! - `removal`: how a removal is announced, decided and done
+//! - `inventory`: what is stored, by the store and by the bucket's listing together
+//! - `recover`: the bucket compared with the store
+//! - `s3`: requests, replies, retries, and the calls of the API that are made
+//! - `config`: zfs2s3's own variables
+//! - `ui`: messages and the progress line
+//! - `chunk_io`: chunks sent and fetched by several threads, in bounded memory
+//! - `zfs`: the program `zfs`
+//! - `state`: what is kept on this host: the store, the journal of the pending upload, the lock
+//! - `aws`: what AWS's own tools know of a user: profiles, credentials, endpoints, proxies
+//! - `os`: the environment, helper processes, random numbers
+//! - `chain`: the rule: what may be stored, called stored, and removed; and why that is safe between hosts
+//! - `stream`: the records of a `zfs send` stream
+//! - `model`: names, guids, backups, keys, manifests, chunks, digests, units, times
+//! - `error`: the one error type, with its hint and exit status
 
-mod announcement;
-mod backup;
+mod aws;
 mod chain;
-mod chunks;
+mod chunk_io;
 mod cli;
 mod commands;
 mod config;
-mod copy;
-mod digest;
-mod durable;
 mod error;
-mod fetch;
-mod host;
 mod inventory;
-mod keys;
-mod lock;
-mod manifest;
-mod names;
-mod pipeline;
-mod process;
-mod progress;
-mod random;
-mod readme;
+mod model;
+mod os;
 mod recover;
 mod removal;
 mod restore;
-mod route;
 mod s3;
-mod send_flags;
-mod shell;
-mod store;
+mod state;
 mod stream;
 mod ui;
-mod units;
 mod upload;
-mod utc;
-mod yaml;
 mod zfs;
 
 use std::process::ExitCode;
@@ -67,6 +66,6 @@ fn run(ui: Arc<Ui>) -> Result<()> {
         args.collect::<std::result::Result<_, _>>().map_err(|_| Error::usage("an argument is not UTF-8"))?;
     match cli::parse(&args)? {
         Asked::Print(text) => ui.data(&text),
-        Asked::Run(command) => commands::run(command, config::Env::of_process(), ui),
+        Asked::Run(command) => commands::run(command, os::env::Env::of_process(), ui),
     }
 }

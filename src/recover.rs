@@ -3,12 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::backup::{Backup, Link};
 use crate::chain::{Member, recoverable};
-use crate::copy::CopyName;
-use crate::keys::{self, Kind, Parsed};
-use crate::manifest::{Manifest, Stream};
-use crate::store::format::{Contents, Entry, State};
+use crate::model::backup::{Backup, Link};
+use crate::model::copy::CopyName;
+use crate::model::keys::{self, Kind, Parsed};
+use crate::model::manifest::{Manifest, Stream};
+use crate::state::store::format::{Contents, Entry, State};
 
 /// Why a manifest is passed over.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ fn entry_of_own(
     sizes: &HashMap<&str, u64>,
 ) -> Result<Entry, String> {
     if let Some(base) = &backup.base {
-        crate::names::check_point_name(&base.name, "@#")
+        crate::model::names::check_point_name(&base.name, "@#")
             .map_err(|why| format!("its base '{}': {why}", base.name))?;
     }
     if !stream.storage_class.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
@@ -224,7 +224,7 @@ fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
 /// Does this key look like an object of the older Python tool? Its backups cannot be taken up: the keys bear no guids.
 pub fn is_python_key(key: &str) -> bool {
     let mut names = key.split(" <- ");
-    let is_snapshot = |name: &str| crate::names::check_point_name(name, "@").is_ok();
+    let is_snapshot = |name: &str| crate::model::names::check_point_name(name, "@").is_ok();
     names.clone().count() <= 2 && names.all(is_snapshot)
 }
 

@@ -2,21 +2,21 @@
 //! by it, and so does `abort_upload` of an upload whose manifest is there already.
 //!
 //! S3 has no locks, but its objects and listings are strongly consistent. So of a removal and an upload that builds on what it
-//! removes, or of two removals, at least one sees the other, and gives way. See `chain.rs` for the rule, `protocol_model.rs` for
+//! removes, or of two removals, at least one sees the other, and gives way. See `chain/mod.rs` for the rule, `chain/protocol.rs` for
 //! the proof.
 
 use std::sync::Arc;
 
-use crate::announcement::Announcement;
-use crate::copy::{CopyName, Id};
 use crate::error::{Error, Result};
 use crate::inventory::{Inventory, Uploads};
-use crate::keys;
+use crate::model::announcement::Announcement;
+use crate::model::copy::{CopyName, Id};
+use crate::model::keys;
+use crate::os::clock;
 use crate::s3::client::Client;
 use crate::s3::failure::Kind;
-use crate::store::format::Contents;
+use crate::state::store::format::Contents;
 use crate::ui::Ui;
-use crate::utc::Utc;
 
 pub const TOOL: &str = concat!("zfs2s3 ", env!("CARGO_PKG_VERSION"));
 
@@ -49,7 +49,7 @@ impl Removal<'_> {
             version: 1,
             tool: TOOL.to_string(),
             host: self.host.to_string(),
-            since: Utc::now(),
+            since: clock::now(),
         };
         let text = announcement.to_yaml().map_err(Error::failed)?;
         Ok(self.client.put(&self.key(), text.as_bytes())?)

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, one_line};
-use crate::units::human_size;
+use crate::model::units::human_size;
 
 const REDRAW: Duration = Duration::from_millis(250);
 /// Many threads may have the same trouble at the same time.

@@ -4,17 +4,17 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Reader;
-use crate::announcement::{self, Announcement};
-use crate::copy::{CopyName, Id};
 use crate::error::{Result, one_line};
-use crate::keys::{self, Kind, Parsed};
-use crate::names::Guid;
+use crate::model::announcement::{self, Announcement};
+use crate::model::copy::{CopyName, Id};
+use crate::model::keys::{self, Kind, Parsed};
+use crate::model::names::Guid;
+use crate::model::shell::{abort_multipart_upload, quoted};
+use crate::model::units::human_size;
 use crate::s3::calls::Open;
 use crate::s3::reply::{Object, Upload};
-use crate::shell::{abort_multipart_upload, quoted};
-use crate::store::format::{Contents, Entry, State};
+use crate::state::store::format::{Contents, Entry, State};
 use crate::ui::Ui;
-use crate::units::human_size;
 
 /// An object of a backup, by its key.
 pub struct Seen<'a> {

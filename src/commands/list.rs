@@ -1,4 +1,4 @@
-//! `list`: what is stored, what is being uploaded or removed. Reads the store and the progress file, nothing else.
+//! `list`: what is stored, what is being uploaded or removed. Reads the store and the journal file, nothing else.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use super::Context;
 use crate::cli;
-use crate::copy::Id;
 use crate::error::{Error, Result};
-use crate::names::{Guid, check_dataset_name, dataset_of};
-use crate::progress;
-use crate::progress::record::Overview;
-use crate::store::format::{Contents, Entry, State};
-use crate::units::human_size;
-use crate::utc::Utc;
+use crate::model::copy::Id;
+use crate::model::names::{Guid, check_dataset_name, dataset_of};
+use crate::model::units::human_size;
+use crate::model::utc::Utc;
+use crate::state::journal;
+use crate::state::journal::record::Overview;
+use crate::state::store::format::{Contents, Entry, State};
 
 pub fn run(context: &Context, args: &cli::List) -> Result<()> {
     if let Some(dataset) = &args.dataset {
@@ -21,7 +21,7 @@ pub fn run(context: &Context, args: &cli::List) -> Result<()> {
             .map_err(|why| Error::usage(format!("'{dataset}' is not a dataset: {why}")))?;
     }
     // the pending upload first: one that ends in between is then seen in the store as well
-    let pending = progress::overview(&context.folder)?;
+    let pending = journal::overview(&context.folder)?;
     let contents = context.store()?.contents;
     let rows = rows(&contents, pending.as_ref(), args.dataset.as_deref());
     context.ui.data(&match args {

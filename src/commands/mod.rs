@@ -15,13 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::cli::Command;
-use crate::config::{self, Env, Local, Remote};
+use crate::config::{self, Local, Remote};
 use crate::error::{Error, Result};
-use crate::lock::Lock;
-use crate::progress;
-use crate::progress::record::{Intent, Overview};
+use crate::os::env::Env;
 use crate::s3::client::Client;
-use crate::store::{Folder, Store};
+use crate::state::journal;
+use crate::state::journal::record::{Intent, Overview};
+use crate::state::lock::Lock;
+use crate::state::store::{Folder, Store};
 use crate::ui::Ui;
 use crate::upload::Upload;
 use crate::zfs::Zfs;
@@ -96,8 +97,8 @@ impl Context {
     }
 
     pub fn refuse_while_pending(&self) -> Result<()> {
-        progress::refuse_python_upload(&self.folder, &self.local.bucket)?;
-        match progress::overview(&self.folder)? {
+        journal::refuse_python_upload(&self.folder, &self.local.bucket)?;
+        match journal::overview(&self.folder)? {
             None => Ok(()),
             Some(overview) => {
                 Err(Error::pending(format!("an upload is pending: {}", what(&overview.intent)))
@@ -108,8 +109,8 @@ impl Context {
 
     /// The upload that resume_upload and abort_upload are about, and what they work with.
     pub fn pending(&self) -> Result<(Overview, Upload)> {
-        progress::refuse_python_upload(&self.folder, &self.local.bucket)?;
-        let Some(overview) = progress::overview(&self.folder)? else {
+        journal::refuse_python_upload(&self.folder, &self.local.bucket)?;
+        let Some(overview) = journal::overview(&self.folder)? else {
             return Err(Error::pending("no upload is pending"));
         };
         self.check_place(&overview.intent, None)?;

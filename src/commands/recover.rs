@@ -7,26 +7,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::leftovers::{self, Seen};
 use super::remove::NO_ID;
 use super::{Context, Reader};
-use crate::announcement::{self, Announcement};
 use crate::cli;
-use crate::copy::CopyName;
 use crate::error::{Error, Result, one_line};
-use crate::keys::{self, Kind};
-use crate::progress;
+use crate::model::announcement::{self, Announcement};
+use crate::model::copy::CopyName;
+use crate::model::keys::{self, Kind};
+use crate::model::shell::quoted;
+use crate::model::units::{count, human_size};
 use crate::recover::{Difference, Found, Why, compare, entry_of, is_python_key};
 use crate::removal::withdraw;
 use crate::s3::failure;
 use crate::s3::reply::Object;
-use crate::shell::quoted;
-use crate::store::format::{Contents, Entry, State};
+use crate::state::journal;
+use crate::state::store::format::{Contents, Entry, State};
 use crate::ui::Ui;
-use crate::units::{count, human_size};
 
 pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
     let _lock = if args.dry_run { None } else { Some(context.lock("recover")?) };
-    progress::refuse_python_upload(&context.folder, &context.local.bucket)?;
+    journal::refuse_python_upload(&context.folder, &context.local.bucket)?;
     let mut reader = context.reader()?;
-    let pending = progress::overview(&context.folder)?.map(|overview| overview.intent);
+    let pending = journal::overview(&context.folder)?.map(|overview| overview.intent);
     if let Some(intent) = &pending {
         // with the store of another place in its way it could not be resumed
         context.check_place(intent, Some(&reader.store.contents.endpoint))?;

@@ -4,19 +4,19 @@
 use super::Context;
 use super::wanted::Wanted;
 use crate::cli;
-use crate::copy::{CopyName, Id};
 use crate::error::{Error, Result, Status};
-use crate::host;
 use crate::inventory::{Inventory, Uploads};
-use crate::keys;
-use crate::manifest::is_newer;
-use crate::random;
+use crate::model::copy::{CopyName, Id};
+use crate::model::keys;
+use crate::model::manifest::is_newer;
+use crate::model::units::{count, human_size};
+use crate::os::host;
+use crate::os::random;
 use crate::removal::{Interrupted, Removal};
 use crate::s3::client::Client;
 use crate::s3::failure::Kind;
-use crate::store::Store;
-use crate::store::format::{Contents, Entry, State};
-use crate::units::{count, human_size};
+use crate::state::store::Store;
+use crate::state::store::format::{Contents, Entry, State};
 
 pub fn run(context: &Context, args: &cli::Remove) -> Result<()> {
     let wanted = Wanted::parse("remove", &args.snapshot, args.base.as_deref())?;

@@ -5,17 +5,17 @@ use std::collections::{HashMap, HashSet};
 
 use super::wanted::Which;
 use super::{Context, Reader};
-use crate::backup::Point;
 use crate::cli;
 use crate::error::{Error, Result, Status};
-use crate::keys;
-use crate::names::{Guid, check_dataset_name};
+use crate::model::backup::Point;
+use crate::model::keys;
+use crate::model::names::{Guid, check_dataset_name};
+use crate::model::units::{count, human_size};
 use crate::restore::partial::Partial;
 use crate::restore::plan::{HOW_TO_DROP, Target, begun, is_clone, plan};
 use crate::restore::receive::Receiving;
 use crate::restore::stored::{Stored, all_of};
-use crate::store::format::{Contents, Entry, State};
-use crate::units::{count, human_size};
+use crate::state::store::format::{Contents, Entry, State};
 use crate::zfs::Zfs;
 
 pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {

@@ -1,23 +1,23 @@
 //! `upload`: checks all that can be checked before anything is done, then begins.
 
 use super::Context;
-use crate::backup::Backup;
-use crate::chunks::Cut;
 use crate::cli;
 use crate::config;
-use crate::copy::{CopyName, Id};
 use crate::error::{Error, Result};
-use crate::host;
 use crate::inventory::{Inventory, Listing, Uploads};
-use crate::keys;
-use crate::names::{BaseName, SnapshotName};
-use crate::progress::record::{Intent, VERSION};
-use crate::random;
-use crate::readme;
+use crate::model::backup::Backup;
+use crate::model::chunks::Cut;
+use crate::model::copy::{CopyName, Id};
+use crate::model::keys;
+use crate::model::names::{BaseName, SnapshotName};
+use crate::model::readme;
+use crate::model::units::{count, human_size};
+use crate::os::clock;
+use crate::os::host;
+use crate::os::random;
 use crate::removal::TOOL;
-use crate::units::{count, human_size};
+use crate::state::journal::record::{Intent, VERSION};
 use crate::upload::Upload;
-use crate::utc::Utc;
 use crate::zfs::Zfs;
 
 pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
@@ -75,7 +75,7 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
         storage_class: how.storage_class,
         send_args,
         estimate,
-        begun: Utc::now(),
+        begun: clock::now(),
     })
 }
 

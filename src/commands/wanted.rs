@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use crate::backup::Point;
-use crate::copy::{CopyName, Id};
 use crate::error::{Error, Result};
-use crate::names::{BaseName, Guid, SnapshotName, check_point_name};
-use crate::store::format::{Contents, Entry, State};
+use crate::model::backup::Point;
+use crate::model::copy::{CopyName, Id};
+use crate::model::names::{BaseName, Guid, SnapshotName, check_point_name};
+use crate::state::store::format::{Contents, Entry, State};
 
 /// A backup.
 pub struct Wanted<'a> {

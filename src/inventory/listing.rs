@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::copy::{CopyName, Id};
 use crate::error::Result;
-use crate::keys::{self, Kind, Parsed};
-use crate::readme;
+use crate::model::copy::{CopyName, Id};
+use crate::model::keys::{self, Kind, Parsed};
+use crate::model::readme;
 use crate::s3::client::Client;
 use crate::s3::reply::{Object, Upload};
-use crate::store::format::{Contents, Entry};
+use crate::state::store::format::{Contents, Entry};
 use crate::ui::Ui;
 
 /// What the bucket holds under the store's prefix.

@@ -12,14 +12,14 @@ mod removal;
 
 use std::collections::HashMap;
 
-use crate::backup::{Backup, Link};
 use crate::chain::{self, Member, Settled, UploadConflict, recoverable};
-use crate::copy::{CopyName, Id};
 use crate::error::{Error, Result};
-use crate::keys::{self, Kind};
-use crate::names::Guid;
+use crate::model::backup::{Backup, Link};
+use crate::model::copy::{CopyName, Id};
+use crate::model::keys::{self, Kind};
+use crate::model::names::Guid;
 use crate::s3::client::Client;
-use crate::store::format::{Contents, Entry, State};
+use crate::state::store::format::{Contents, Entry, State};
 use crate::ui::Ui;
 use listing::{seen, what_is_lost};
 

@@ -1,13 +1,13 @@
 //! Why an upload is refused, in words, and who is removing what.
 
 use super::{Held, Inventory};
-use crate::announcement::{self, Announcement};
-use crate::backup::Backup;
 use crate::chain;
-use crate::copy::{CopyName, Id};
 use crate::error::Error;
-use crate::keys;
-use crate::names::Guid;
+use crate::model::announcement::{self, Announcement};
+use crate::model::backup::Backup;
+use crate::model::copy::{CopyName, Id};
+use crate::model::keys;
+use crate::model::names::Guid;
 
 const RECOVER: &str = "'zfs2s3 recover -m' adds to the store what is in the bucket";
 

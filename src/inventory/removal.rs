@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use super::{Held, Inventory};
 use crate::chain::{self, Member};
-use crate::copy::{CopyName, Id};
 use crate::error::{Error, Result};
-use crate::keys;
-use crate::names::{Guid, dataset_of};
+use crate::model::copy::{CopyName, Id};
+use crate::model::keys;
+use crate::model::names::{Guid, dataset_of};
 use crate::recover::{Why, entry_of};
 use crate::s3::failure::Kind;
-use crate::store::format::State;
+use crate::state::store::format::State;
 
 impl Inventory<'_> {
     /// May this copy be removed? `own`: this host's announcement of that.

@@ -100,8 +100,8 @@ fn look_up<F: FnMut(u64) -> Result<Vec<u8>>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::Link;
-    use crate::names::Guid;
+    use crate::model::backup::Link;
+    use crate::model::names::Guid;
     use crate::stream::fletcher::{Span, Sums};
     use crate::stream::record::{CHECKSUM, Facts, Kind, Order};
 

@@ -6,5 +6,6 @@ pub mod locate;
 pub mod partial;
 pub mod plan;
 pub mod receive;
+pub mod route;
 pub mod search;
 pub mod stored;

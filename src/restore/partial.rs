@@ -3,8 +3,8 @@
 //! `zfs send -nvP -t TOKEN` prints them (OpenZFS lib/libzfs/libzfs_sendrecv.c, zfs_send_resume_impl), also on a host that does
 //! not have the snapshot. A line is a tab, a name, ` = `, and a value; numbers are hexadecimal.
 
-use crate::backup::Link;
-use crate::names::Guid;
+use crate::model::backup::Link;
+use crate::model::names::Guid;
 use crate::stream::record::Record;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

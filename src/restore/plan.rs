@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use crate::backup::{Link, Point};
 use crate::error::{Error, Result};
-use crate::names::{Guid, dataset_of};
+use crate::model::backup::{Link, Point};
+use crate::model::names::{Guid, dataset_of};
+use crate::model::shell::quoted;
 use crate::restore::partial::Partial;
-use crate::route::{Step, cheapest};
-use crate::shell::quoted;
-use crate::store::format::{Contents, Entry};
+use crate::restore::route::{Step, cheapest};
+use crate::state::store::format::{Contents, Entry};
 
 /// The target as it is, or will be.
 #[derive(Clone, PartialEq)]
@@ -175,7 +175,7 @@ fn short(name: &str) -> &str {
     name.rsplit('@').next().unwrap_or_default()
 }
 
-/// See [`Backup::is_clone`](crate::backup::Backup::is_clone).
+/// See [`Backup::is_clone`](crate::model::backup::Backup::is_clone).
 pub fn is_clone(entry: &Entry) -> bool {
     entry.base.is_some() && entry.backup().is_clone()
 }

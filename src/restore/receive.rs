@@ -6,11 +6,11 @@ use super::locate::Start;
 use super::partial::Features;
 use super::stored::Stored;
 use crate::error::{Error, Result, Status};
-use crate::store::format::Entry;
+use crate::model::units::human_size;
+use crate::state::store::format::Entry;
 use crate::stream::record::Record;
 use crate::stream::{MAGIC, StreamError};
 use crate::ui::Ui;
-use crate::units::human_size;
 use crate::zfs::{GOES_ON, Zfs};
 
 /// A backup on its way into the target.

@@ -3,17 +3,17 @@
 
 use std::sync::atomic::AtomicBool;
 
-use crate::digest::Sha256;
+use crate::chunk_io::fetch;
 use crate::error::{Error, Result, Status};
-use crate::fetch;
-use crate::keys;
-use crate::manifest::Stream;
-use crate::manifest::text::Checked;
+use crate::model::digest::Sha256;
+use crate::model::keys;
+use crate::model::manifest::Stream;
+use crate::model::manifest::text::Checked;
 use crate::restore::locate::{self, Start};
 use crate::restore::partial::Partial;
 use crate::restore::search::Chunks;
 use crate::s3::client::Client;
-use crate::store::format::Entry;
+use crate::state::store::format::Entry;
 use crate::stream::watch::Watch;
 use crate::stream::{StreamError, Tail, check_begin};
 use crate::ui::Ui;

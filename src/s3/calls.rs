@@ -12,9 +12,9 @@ use super::hint;
 use super::outgoing::Meter;
 use super::reply::{self, Completion, Object, Page, Part, Upload};
 use super::request::Request;
-use crate::digest::Sha256;
-use crate::manifest::max_len;
-use crate::manifest::text::{Checked, Reader};
+use crate::model::digest::Sha256;
+use crate::model::manifest::max_len;
+use crate::model::manifest::text::{Checked, Reader};
 
 /// Pages of a listing, some billion keys; and empty ones in a row.
 const MAX_PAGES: usize = 1_000_000;

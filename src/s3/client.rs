@@ -15,12 +15,12 @@ use super::no_answer::Way;
 use super::outgoing::{Limiter, Outgoing};
 use super::request::{Request, Signing};
 use super::retry::{GO_ON, Patience};
+use crate::aws::endpoint::Endpoint;
+use crate::aws::proxy::Proxy;
 use crate::config::Remote;
-use crate::config::endpoint::Endpoint;
-use crate::config::proxy::Proxy;
 use crate::error::{Error, Result, one_line};
+use crate::os::clock;
 use crate::ui::Ui;
-use crate::utc::Utc;
 
 /// Bytes a second: the slowest that a body may arrive.
 const SLOWEST: u64 = 16 << 10;
@@ -258,7 +258,7 @@ impl Client {
             extras,
             headers: &self.headers,
             keys: &self.keyring.keys()?,
-            now: Utc::now(),
+            now: clock::now(),
         };
         let signed = request.sign(&signing).map_err(|why| failed(why, Kind::Final))?;
         let mut http = http::Request::builder().method(request.method).uri(&signed.url);

@@ -2,7 +2,7 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
 
 use super::reply::ErrorBody;
-use crate::config::region::of_host;
+use crate::aws::region::of_host;
 
 /// A reply that is not one of success.
 pub struct Refused<'a> {

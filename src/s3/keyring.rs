@@ -4,9 +4,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::failure::{Failure, Kind};
-use crate::config::credentials::{Keys, Source};
+use crate::aws::credentials::{Keys, Source};
 use crate::error::Error;
-use crate::utc::Utc;
+use crate::os::clock;
 
 /// New credentials are fetched when the old ones have this many seconds left.
 const RENEW_BEFORE: i64 = 300;
@@ -53,7 +53,7 @@ impl Keyring {
     /// they are good; then it is tried again, as everything that worked before.
     pub fn keys(&self) -> std::result::Result<Keys, Failure> {
         let mut slot = self.slot();
-        let now = Utc::now().unix_seconds();
+        let now = clock::now().unix_seconds();
         if let Some(keys) = slot.keys.as_ref().filter(|_| slot.renew_at.is_none_or(|at| now < at)) {
             return Ok(keys.clone());
         }
@@ -61,7 +61,7 @@ impl Keyring {
         let fetched = self.source.fetch(self.helper_limit).and_then(|keys| match keys.expires {
             Some(end) if !is_good(&keys) => Err(Error::failed(format!(
                 "no credentials: those that were given expired at {end}, and it is {} by the clock of this host",
-                Utc::now()
+                clock::now()
             ))),
             _ => Ok(keys),
         });

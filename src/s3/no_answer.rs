@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use super::failure::{Failure, Kind, is_transient};
 use super::hint;
-use crate::config::proxy::Proxy;
+use crate::aws::proxy::Proxy;
 
 /// The way to the server.
 pub struct Way<'a> {

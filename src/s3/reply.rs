@@ -92,7 +92,7 @@ pub fn error(body: &[u8]) -> Option<ErrorBody> {
 /// Bytes. AWS's have some 130.
 const MAX_UPLOAD_ID: usize = 4 << 10;
 
-/// The upload ID, and why it cannot be used, if that is so: it must fit in a record of the progress file.
+/// The upload ID, and why it cannot be used, if that is so: it must fit in a record of the journal.
 pub fn upload_id(body: &[u8]) -> Result<(String, Option<String>), String> {
     let id = parse::<InitiateMultipartUploadResponse>(body)?.upload_id;
     let unusable = match id.len() {

@@ -11,9 +11,9 @@ use url::Url;
 
 use super::dialect::{Extra, Extras};
 use super::outgoing::Meter;
-use crate::config::credentials::Keys;
-use crate::digest::Sha256;
-use crate::utc::Utc;
+use crate::aws::credentials::Keys;
+use crate::model::digest::Sha256;
+use crate::model::utc::Utc;
 
 /// All S3 calls alike.
 pub struct Request<'a> {

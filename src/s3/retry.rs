@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::failure::{Failure, Kind};
-use crate::random;
+use crate::os::random;
 use crate::ui::Ui;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

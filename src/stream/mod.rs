@@ -15,8 +15,8 @@ pub mod watch;
 use std::fmt;
 
 use self::record::{RECORD, Record};
-use crate::backup::Link;
-use crate::names::Guid;
+use crate::model::backup::Link;
+use crate::model::names::Guid;
 
 pub const MAGIC: u64 = 0x2_F5BA_CBAC;
 const DRR_BEGIN: u32 = 0;

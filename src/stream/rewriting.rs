@@ -180,7 +180,7 @@ fn nvpair(name: &str, value: u64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Sha256;
+    use crate::model::digest::Sha256;
 
     const FULL: &[u8] = include_bytes!("../../tests/streams/full.zfs");
     /// Object 22 and its FREE; the WRITE record of its offset 0x20000.

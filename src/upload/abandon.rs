@@ -3,42 +3,42 @@
 
 use super::Upload;
 use super::finish::Expected;
-use crate::copy::Id;
 use crate::error::{Error, Result, Status};
-use crate::host;
 use crate::inventory::{Inventory, Uploads};
-use crate::keys;
-use crate::progress::record::{Intent, Overview, Record, Removal as Announced};
-use crate::progress::{self, Progress};
-use crate::random;
+use crate::model::copy::Id;
+use crate::model::keys;
+use crate::os::host;
+use crate::os::random;
 use crate::removal::{Interrupted, Removal, withdraw};
 use crate::s3::calls::Open;
 use crate::s3::failure::Kind;
+use crate::state::journal::record::{Intent, Overview, Record, Removal as Announced};
+use crate::state::journal::{self, Journal};
 
 impl Upload {
     pub(super) fn abandon(&mut self, intent: &Intent) -> Result<()> {
-        let progress = Progress::open(&self.folder)?;
-        let Some(overview) = progress::overview(&self.folder)? else { return Ok(()) };
+        let journal = Journal::open(&self.folder)?;
+        let Some(overview) = journal::overview(&self.folder)? else { return Ok(()) };
         let copy = intent.copy();
         if self.is_stored(intent) {
             if self.is_whole_in_bucket(&copy)? {
-                // the run before ended between the store and the progress file
+                // the run before ended between the store and the journal file
                 self.ui.note(&format!("{} was stored already, and stays so", intent.backup().in_words()));
                 self.end_strays(intent, &[]);
-                return self.forget(progress, intent);
+                return self.forget(journal, intent);
             }
             self.store.contents.entries.retain(|entry| entry.copy() != copy);
             self.store.save()?;
         }
         let deleted = match intent.id {
-            Some(_) => self.delete_all(&progress, intent, &overview),
+            Some(_) => self.delete_all(&journal, intent, &overview),
             None => self.delete_older(intent, &overview),
         };
         match deleted {
             // whoever may not delete cannot abort; but the upload must end
             Err(error) if error.status == Status::Failed && self.may_not_delete(intent)? => {
                 self.end_uploads(intent, &overview)?;
-                self.forget(progress, intent)?;
+                self.forget(journal, intent)?;
                 let error =
                     error.hint("the upload is not pending any more, but what it has stored is still there");
                 let manifest = keys::manifest(&intent.prefix, &copy);
@@ -57,7 +57,7 @@ impl Upload {
             }
             deleted => {
                 deleted?;
-                self.forget(progress, intent)
+                self.forget(journal, intent)
             }
         }
     }
@@ -72,7 +72,7 @@ impl Upload {
         }
     }
 
-    fn delete_all(&self, progress: &Progress, intent: &Intent, overview: &Overview) -> Result<()> {
+    fn delete_all(&self, journal: &Journal, intent: &Intent, overview: &Overview) -> Result<()> {
         let copy = intent.copy();
         let manifest = keys::manifest(&intent.prefix, &copy);
         let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;
@@ -85,7 +85,7 @@ impl Upload {
             objects = there.into_iter().chain(segments).collect();
         }
         if objects.contains(&manifest) {
-            self.remove(progress, intent, overview, |removal, mut inventory| {
+            self.remove(journal, intent, overview, |removal, mut inventory| {
                 inventory.check_abort(&copy, Some(removal.nonce))?;
                 let (seen, announcements) = inventory.objects_of(&copy);
                 Ok((if may_list { seen } else { objects.clone() }, announcements))
@@ -101,10 +101,10 @@ impl Upload {
     }
 
     /// The base is lost, so the manifest must not stay; the data do, until the upload is aborted or resumed.
-    pub(super) fn take_manifest_back(&self, progress: &Progress, intent: &Intent) -> Result<()> {
+    pub(super) fn take_manifest_back(&self, journal: &Journal, intent: &Intent) -> Result<()> {
         let copy = intent.copy();
-        let overview = progress::overview(&self.folder)?.unwrap_or_else(|| Overview::new(intent.clone()));
-        self.remove(progress, intent, &overview, |removal, mut inventory| {
+        let overview = journal::overview(&self.folder)?.unwrap_or_else(|| Overview::new(intent.clone()));
+        self.remove(journal, intent, &overview, |removal, mut inventory| {
             inventory.check_abort(&copy, Some(removal.nonce))?;
             Ok((vec![keys::manifest(&intent.prefix, &copy)], vec![]))
         })
@@ -113,13 +113,13 @@ impl Upload {
     /// Announces the removal, lets `decide` say which objects go, and deletes them.
     fn remove(
         &self,
-        progress: &Progress,
+        journal: &Journal,
         intent: &Intent,
         overview: &Overview,
         decide: impl FnOnce(&Removal, Inventory) -> Result<(Vec<String>, Vec<String>)>,
     ) -> Result<()> {
         let nonce = overview.removal.unwrap_or_else(random::id);
-        progress.add(&Record::Removal(Announced { nonce }))?;
+        journal.add(&Record::Removal(Announced { nonce }))?;
         let (copy, host) = (intent.copy(), host::name());
         let removal = Removal {
             client: &self.client,
@@ -199,7 +199,7 @@ impl Upload {
             self.client.abort_multipart_upload(&key, &state.upload_id)?;
             let head = if stays { None } else { self.client.head_if_allowed(&key)? };
             let Some(head) = head else { continue };
-            let parts = progress::parts_of(&self.folder, *segment)?;
+            let parts = journal::parts_of(&self.folder, *segment)?;
             if !was_open && !parts.is_empty() && Expected::of(&parts).is(&head) {
                 self.client.delete(&key)?;
             } else {

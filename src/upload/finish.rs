@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use super::{ABORT, Upload};
 use crate::chain::Settled;
-use crate::digest::{Composite, Sha256};
 use crate::error::{Error, Result, Status};
 use crate::inventory::{IF_IT_DIED, Inventory, Uploads, WHEN_IT_HAS_ENDED};
-use crate::keys;
-use crate::manifest::{Manifest, Segment, Stream, text};
-use crate::progress::record::{Completed, End, Intent, PartStored, Record, SegmentState};
-use crate::progress::{self, Progress};
-use crate::readme;
+use crate::model::digest::{Composite, Sha256};
+use crate::model::keys;
+use crate::model::manifest::{Manifest, Segment, Stream, text};
+use crate::model::readme;
+use crate::model::units::{count, human_size};
 use crate::s3::calls::{Head, Open, Piece};
 use crate::s3::reply::Completion;
-use crate::store::format::{Entry, State};
-use crate::units::{count, human_size};
+use crate::state::journal::record::{Completed, End, Intent, PartStored, Record, SegmentState};
+use crate::state::journal::{self, Journal};
+use crate::state::store::format::{Entry, State};
 
 /// How long a removal by another host is waited for. One takes seconds, if it was not interrupted.
 const WAIT_FOR_REMOVAL: Duration = Duration::from_secs(60);
@@ -59,9 +59,9 @@ impl Expected {
 }
 
 impl Upload {
-    pub(super) fn finish(&mut self, progress: Progress, intent: &Intent, end: &End) -> Result<()> {
+    pub(super) fn finish(&mut self, journal: Journal, intent: &Intent, end: &End) -> Result<()> {
         let backup = intent.backup();
-        let (segments, composite_sha256) = self.complete_all(&progress, intent, end)?;
+        let (segments, composite_sha256) = self.complete_all(&journal, intent, end)?;
         let stream = Stream {
             size: end.size,
             composite_sha256,
@@ -77,7 +77,7 @@ impl Upload {
         manifest.stream.segments = segments;
         let manifest = self.put_manifest(intent, manifest, &text)?;
         drop(text); // it may be large
-        let has_readme = self.settle(&progress, intent, &manifest.stream.segments)?;
+        let has_readme = self.settle(&journal, intent, &manifest.stream.segments)?;
         let is_first = self.store.contents.entries.iter().all(|entry| entry.stream.is_none());
         // no backup fails for want of it
         if is_first
@@ -101,26 +101,21 @@ impl Upload {
         if self.strays.load(std::sync::atomic::Ordering::SeqCst) {
             self.end_strays(intent, &[]);
         }
-        self.forget(progress, intent)?;
+        self.forget(journal, intent)?;
         let size = human_size(end.size);
         self.ui.note(&format!("stored {}: {size}, {}", backup.in_words(), count(parts, "part")));
         Ok(())
     }
 
-    fn complete_all(
-        &self,
-        progress: &Progress,
-        intent: &Intent,
-        end: &End,
-    ) -> Result<(Vec<Segment>, Sha256)> {
-        let overview = progress::overview(&self.folder)?.ok_or_else(|| incomplete("it is gone"))?;
+    fn complete_all(&self, journal: &Journal, intent: &Intent, end: &End) -> Result<(Vec<Segment>, Sha256)> {
+        let overview = journal::overview(&self.folder)?.ok_or_else(|| incomplete("it is gone"))?;
         let copy = intent.copy();
         let mut chunks_left = intent.cut.chunks_of(end.size);
         let mut bytes_left = end.size;
         let mut composite = Composite::default();
         let mut segments = Vec::new();
         for (number, (segment, state)) in (1..).zip(&overview.segments) {
-            let parts = progress::parts_of(&self.folder, *segment)?;
+            let parts = journal::parts_of(&self.folder, *segment)?;
             let wanted = chunks_left.min(u64::from(intent.cut.parts_per_segment));
             let in_a_row = parts.keys().copied().eq((1..=intent.cut.parts_per_segment).take(wanted as usize));
             if *segment != number || !in_a_row {
@@ -139,7 +134,7 @@ impl Upload {
                     if overview.cut_anew {
                         self.check_size(&key, &expected)?;
                     }
-                    progress.add(&Record::Completed(completed.clone()))?;
+                    journal.add(&Record::Completed(completed.clone()))?;
                     completed
                 }
             };
@@ -244,7 +239,7 @@ impl Upload {
         let mut text = String::with_capacity(text::estimated_len(chunks, segments.len() as u64));
         let mut count = 0;
         for (number, segment) in (1..).zip(segments) {
-            let parts = progress::parts_of(&self.folder, number)?;
+            let parts = journal::parts_of(&self.folder, number)?;
             count += parts.len() as u64;
             text::push_segment(&mut text, segment, parts.values().map(|part| &part.sha256)).map_err(wrong)?;
         }
@@ -266,7 +261,7 @@ impl Upload {
     }
 
     /// Decides, by a listing after the manifest was written, whether this is stored. Then: is there a README?
-    fn settle(&self, progress: &Progress, intent: &Intent, segments: &[Segment]) -> Result<bool> {
+    fn settle(&self, journal: &Journal, intent: &Intent, segments: &[Segment]) -> Result<bool> {
         if self.client.lacks("second look") {
             return Ok(true);
         }
@@ -294,7 +289,7 @@ impl Upload {
                 Settled::NotWhole => (WAIT_FOR_LISTING, removed_meanwhile(intent)),
                 Settled::BaseNotRecoverable => {
                     drop(inventory);
-                    self.take_manifest_back(progress, intent)?;
+                    self.take_manifest_back(journal, intent)?;
                     let base = intent.base.as_ref().map(|base| base.name.as_str()).unwrap_or_default();
                     return Err(Error::refused(format!(
                         "no stored chain of backups leads to the base {base} any more: another host has removed it"

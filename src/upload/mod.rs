@@ -17,18 +17,18 @@ mod transfer;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::backup::Backup;
-use crate::chunks::Cut;
-use crate::copy::CopyName;
 use crate::error::{Error, Result, Status};
 use crate::inventory::{Inventory, Uploads};
-use crate::keys;
-use crate::progress::record::{End, Intent, Overview, Record};
-use crate::progress::{self, Progress};
+use crate::model::backup::Backup;
+use crate::model::chunks::Cut;
+use crate::model::copy::CopyName;
+use crate::model::keys;
+use crate::os::clock;
 use crate::s3::client::Client;
-use crate::store::{Folder, Store};
+use crate::state::journal::record::{End, Intent, Overview, Record};
+use crate::state::journal::{self, Journal};
+use crate::state::store::{Folder, Store};
 use crate::ui::Ui;
-use crate::utc::Utc;
 use crate::zfs::Zfs;
 
 /// All that the steps of an upload work with.
@@ -50,21 +50,21 @@ impl Upload {
     /// Stores a backup that the chain rule allows. After an error the upload is pending, unless it had stored nothing.
     pub fn begin(mut self, intent: Intent) -> Result<()> {
         // the intent first: whatever comes after it, a crash leaves something that resume and abort know of
-        let progress = Progress::create(&self.folder, &intent)?;
+        let journal = Journal::create(&self.folder, &intent)?;
         let backup = intent.backup();
         self.hold(&intent, &backup);
         let overview = Overview::new(intent.clone());
         let known = transfer::Known::default();
         let result = self
-            .transfer(&progress, &backup, overview, known)
-            .and_then(|end| self.finish(progress, &intent, &end));
+            .transfer(&journal, &backup, overview, known)
+            .and_then(|end| self.finish(journal, &intent, &end));
         match result {
             Err(error) if error.status != Status::TryAgain && self.stored_nothing() => {
                 match self.abandon(&intent) {
                     Ok(()) => Err(error),
                     Err(second) => {
                         let both = error_with(&error, second);
-                        Err(if self.folder.progress().exists() { pending(both) } else { both })
+                        Err(if self.folder.journal().exists() { pending(both) } else { both })
                     }
                 }
             }
@@ -76,10 +76,10 @@ impl Upload {
     pub fn resume(mut self, overview: Overview, parts: Option<u16>) -> Result<()> {
         let intent = overview.intent.clone();
         if self.is_stored(&intent) && self.is_whole_in_bucket(&intent.copy())? {
-            // the run before ended between the store and the progress file
-            let progress = Progress::open(&self.folder)?;
+            // the run before ended between the store and the journal file
+            let journal = Journal::open(&self.folder)?;
             self.end_strays(&intent, &[]);
-            self.forget(progress, &intent)?;
+            self.forget(journal, &intent)?;
             self.ui.note(&format!("{} was stored already", intent.backup().in_words()));
             return Ok(());
         }
@@ -88,23 +88,23 @@ impl Upload {
             self.withdraw(&intent, nonce).map_err(pending)?;
         }
         self.check_base(&intent).map_err(pending)?;
-        let progress = Progress::open(&self.folder)?;
-        let (overview, known) = self.reconcile(&progress, overview).map_err(pending)?;
+        let journal = Journal::open(&self.folder)?;
+        let (overview, known) = self.reconcile(&journal, overview).map_err(pending)?;
         let cut = self.with_fewer_parts(&overview, parts);
         let Some(end) = overview.end.clone().filter(|_| known.all_stored()) else {
-            return self.resume_from_source(progress, overview, known, cut).map_err(pending);
+            return self.resume_from_source(journal, overview, known, cut).map_err(pending);
         };
         // it may be large
         drop(known);
-        match self.finish(progress, &intent, &end) {
+        match self.finish(journal, &intent, &end) {
             // the server may not put so many parts together
             Err(error) if error.status == Status::Failed && cut.is_some() => {
-                let again = progress::overview(&self.folder)?.filter(|again| !again.is_complete());
+                let again = journal::overview(&self.folder)?.filter(|again| !again.is_complete());
                 let Some(again) = again else { return Err(pending(error)) };
                 self.ui.warning(&format!("it is cut anew, into segments of fewer parts: {error}"));
-                let progress = Progress::open(&self.folder)?;
-                let (overview, known) = self.reconcile(&progress, again).map_err(pending)?;
-                self.resume_from_source(progress, overview, known, cut).map_err(pending)
+                let journal = Journal::open(&self.folder)?;
+                let (overview, known) = self.reconcile(&journal, again).map_err(pending)?;
+                self.resume_from_source(journal, overview, known, cut).map_err(pending)
             }
             result => result.map_err(pending),
         }
@@ -112,7 +112,7 @@ impl Upload {
 
     fn resume_from_source(
         &mut self,
-        progress: Progress,
+        journal: Journal,
         overview: Overview,
         known: transfer::Known,
         cut: Option<Cut>,
@@ -121,12 +121,12 @@ impl Upload {
         let backup = self.find_again(&overview.intent, known.begins())?;
         self.hold(&overview.intent, &backup);
         let (overview, known) = match cut {
-            Some(cut) => self.cut_anew(&progress, overview, known, cut)?,
+            Some(cut) => self.cut_anew(&journal, overview, known, cut)?,
             None => (overview, known),
         };
         let intent = overview.intent.clone();
-        let end = self.transfer(&progress, &backup, overview, known)?;
-        self.finish(progress, &intent, &end)
+        let end = self.transfer(&journal, &backup, overview, known)?;
+        self.finish(journal, &intent, &end)
     }
 
     /// A server that takes fewer parts an upload than was thought gets no more than these in a segment from now on.
@@ -146,7 +146,7 @@ impl Upload {
     /// Parts that are beyond the first segment now are sent again. What was recorded of them still proves that the stream is the same.
     fn cut_anew(
         &self,
-        progress: &Progress,
+        journal: &Journal,
         mut overview: Overview,
         mut known: transfer::Known,
         cut: Cut,
@@ -158,7 +158,7 @@ impl Upload {
             self.client.abort_multipart_upload(&key, &state.upload_id)?;
         }
         let record = Record::Cut(cut);
-        progress.add(&record)?;
+        journal.add(&record)?;
         overview.add(record).map_err(Error::failed)?;
         known.forget_stored_from(usize::from(cut.parts_per_segment));
         Ok((overview, known))
@@ -172,17 +172,17 @@ impl Upload {
     /// `backup`: what is sent, as it is called now.
     fn transfer(
         &self,
-        progress: &Progress,
+        journal: &Journal,
         backup: &Backup,
         overview: Overview,
         known: transfer::Known,
     ) -> Result<End> {
-        let transfer = transfer::Transfer::new(self, progress, backup, overview, known);
+        let transfer = transfer::Transfer::new(self, journal, backup, overview, known);
         self.ui.transfer(&transfer.name(), transfer.estimate());
         let size = transfer.run();
         self.ui.transfer_done();
-        let end = End { size: size?, stored: Utc::now() };
-        progress.add(&Record::End(end.clone()))?;
+        let end = End { size: size?, stored: clock::now() };
+        journal.add(&Record::End(end.clone()))?;
         Ok(end)
     }
 
@@ -207,13 +207,13 @@ impl Upload {
     }
 
     fn stored_nothing(&self) -> bool {
-        progress::parts_of(&self.folder, 1).is_ok_and(|parts| parts.is_empty())
+        journal::parts_of(&self.folder, 1).is_ok_and(|parts| parts.is_empty())
     }
 
     /// The last step, of a finished upload as of an aborted one.
-    fn forget(&self, progress: Progress, intent: &Intent) -> Result<()> {
+    fn forget(&self, journal: Journal, intent: &Intent) -> Result<()> {
         self.release(intent);
-        progress.remove()
+        journal.remove()
     }
 }
 

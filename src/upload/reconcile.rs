@@ -6,23 +6,23 @@ use super::Upload;
 use super::finish::{Expected, removed_meanwhile};
 use super::transfer::{Known, KnownChunk};
 use crate::error::Result;
-use crate::keys;
-use crate::progress::record::{Completed, Intent, Overview, PartStored, Record, SegmentState};
-use crate::progress::{self, Progress};
+use crate::model::keys;
 use crate::s3::calls::Open;
 use crate::s3::reply::Part;
+use crate::state::journal::record::{Completed, Intent, Overview, PartStored, Record, SegmentState};
+use crate::state::journal::{self, Journal};
 
 impl Upload {
     /// Drops from the overview the segments that must begin again.
-    pub(super) fn reconcile(&self, progress: &Progress, mut overview: Overview) -> Result<(Overview, Known)> {
+    pub(super) fn reconcile(&self, journal: &Journal, mut overview: Overview) -> Result<(Overview, Known)> {
         let intent = overview.intent.clone();
         let ids: Vec<&str> = overview.segments.values().map(|state| state.upload_id.as_str()).collect();
         self.end_strays(&intent, &ids);
         let mut known = Known::default();
         let mut lost = Vec::new();
         for (segment, state) in &overview.segments {
-            let parts = progress::parts_of(&self.folder, *segment)?;
-            match self.parts_in_s3(progress, &intent, *segment, state, &parts)? {
+            let parts = journal::parts_of(&self.folder, *segment)?;
+            match self.parts_in_s3(journal, &intent, *segment, state, &parts)? {
                 // all of it was there: it is not made again under keys that another host removes at this moment
                 None if state.completed.is_some() => return Err(removed_meanwhile(&intent)),
                 None => lost.push(*segment),
@@ -39,7 +39,7 @@ impl Upload {
     /// The numbers of the recorded parts that S3 has; none: the segment must begin again.
     fn parts_in_s3(
         &self,
-        progress: &Progress,
+        journal: &Journal,
         intent: &Intent,
         segment: u32,
         state: &SegmentState,
@@ -68,7 +68,7 @@ impl Upload {
             Some(head) if !parts.is_empty() && Expected::of(parts).is(&head) => {
                 if state.completed.is_none() {
                     let completed = Completed { segment, etag: head.etag, checksum: head.checksum };
-                    progress.add(&Record::Completed(completed))?;
+                    journal.add(&Record::Completed(completed))?;
                 }
                 Ok(Some(parts.keys().copied().collect()))
             }

@@ -1,11 +1,11 @@
 //! The snapshots of an upload: held until it has ended, and found again where they were renamed meanwhile.
 
 use super::{ABORT, Upload};
-use crate::backup::{Backup, Point};
 use crate::error::{Error, Result};
-use crate::names::dataset_of;
-use crate::progress::record::Intent;
-use crate::send_flags::Flags;
+use crate::model::backup::{Backup, Point};
+use crate::model::names::dataset_of;
+use crate::state::journal::record::Intent;
+use crate::zfs::Flags;
 
 impl Upload {
     /// The snapshot and base of the pending upload as they are called now. `begun`: is the beginning of the stream recorded?

@@ -4,9 +4,9 @@
 
 use std::io::{self, Read};
 
-use crate::backup::{Backup, Link};
+use crate::chunk_io::pipeline::fill;
 use crate::error::{Error, Result};
-use crate::pipeline::fill;
+use crate::model::backup::{Backup, Link};
 use crate::stream::record::RECORD;
 use crate::stream::rewriting::{Rewriting, begin_payload};
 use crate::stream::watch::Watch;

@@ -6,16 +6,16 @@ use std::sync::{Mutex, PoisonError};
 
 use super::source::Source;
 use super::{ABORT, Upload};
-use crate::backup::Backup;
-use crate::chunks::Place;
-use crate::digest::Sha256;
+use crate::chunk_io::pipeline::{self, Work};
 use crate::error::{Error, Result};
-use crate::keys;
-use crate::pipeline::{self, Work};
-use crate::progress::record::{Overview, PartStored, Record, SegmentBegun, SegmentState};
-use crate::progress::{self, Progress};
+use crate::model::backup::Backup;
+use crate::model::chunks::Place;
+use crate::model::digest::Sha256;
+use crate::model::keys;
 use crate::s3::calls::Open;
 use crate::s3::failure::Failure;
+use crate::state::journal::record::{Overview, PartStored, Record, SegmentBegun, SegmentState};
+use crate::state::journal::{self, Journal};
 
 /// What an interrupted upload has recorded of each chunk, by index.
 #[derive(Default)]
@@ -47,7 +47,7 @@ impl Known {
 
 pub struct Transfer<'a> {
     upload: &'a Upload,
-    progress: &'a Progress,
+    journal: &'a Journal,
     /// As it is called now.
     backup: &'a Backup,
     overview: Overview,
@@ -59,13 +59,13 @@ pub struct Transfer<'a> {
 impl<'a> Transfer<'a> {
     pub fn new(
         upload: &'a Upload,
-        progress: &'a Progress,
+        journal: &'a Journal,
         backup: &'a Backup,
         mut overview: Overview,
         known: Known,
     ) -> Self {
         let segments = Mutex::new(std::mem::take(&mut overview.segments));
-        Transfer { upload, progress, backup, overview, known, segments }
+        Transfer { upload, journal, backup, overview, known, segments }
     }
 
     pub fn name(&self) -> String {
@@ -105,7 +105,7 @@ impl<'a> Transfer<'a> {
         }
         let (upload_id, checksums) = created?;
         let begun = SegmentBegun { segment, upload_id: upload_id.clone(), checksums };
-        self.progress.add(&Record::Segment(begun))?;
+        self.journal.add(&Record::Segment(begun))?;
         segments.insert(segment, SegmentState { upload_id, checksums, completed: None });
         Ok(())
     }
@@ -119,7 +119,7 @@ impl<'a> Transfer<'a> {
 
     /// The server takes fewer parts an upload than AWS.
     fn too_many_parts(&self, place: Place, failure: Failure) -> Error {
-        let stored = progress::parts_of(&self.upload.folder, place.segment).map_or(0, |parts| parts.len());
+        let stored = journal::parts_of(&self.upload.folder, place.segment).map_or(0, |parts| parts.len());
         let numbers = failure.message.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
         let named = numbers.filter(|n: &usize| (2..usize::from(place.part)).contains(n)).max();
         let parts = named.unwrap_or(stored.max(1));
@@ -172,7 +172,7 @@ impl Work for Transfer<'_> {
             // resume begins the segment again
             if lost { Error::try_again(format!("S3 no longer knows the upload: {error}")) } else { error }
         })?;
-        self.progress.add(&Record::Part(PartStored {
+        self.journal.add(&Record::Part(PartStored {
             segment: place.segment,
             part: place.part,
             size: chunk.len() as u64,

@@ -66,8 +66,8 @@ fn commands_and_their_options_are_those_of_the_program() {
 #[test]
 fn every_variable_that_the_program_reads_is_described_and_no_other() {
     let mut read = BTreeSet::new();
-    for name in ["mod", "aws_files", "credentials", "endpoint", "proxy", "requests"] {
-        let text = source(&format!("config/{name}.rs"));
+    for name in ["config", "aws/profile", "aws/credentials", "aws/endpoint", "aws/proxy", "aws/requests"] {
+        let text = source(&format!("{name}.rs"));
         let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
         for word in code.split('"').skip(1).step_by(2) {
             let variable = (word.starts_with("ZFS2S3_")
@@ -107,7 +107,7 @@ fn every_exit_status_is_described() {
 #[test]
 fn every_file_is_described() {
     let files = section("FILES");
-    let folder = source("store/mod.rs");
+    let folder = source("state/store/mod.rs");
     let body = folder.split("impl Folder {").nth(1).unwrap().split("\npub struct Store").next().unwrap();
     for name in body.split("join(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         assert!(files.contains(name) || section("COMPATIBILITY").contains(name), "{name} in FILES");

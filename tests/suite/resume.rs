@@ -413,7 +413,7 @@ fn a_create_whose_reply_is_lost_leaves_no_open_upload() {
 
 #[test]
 fn a_full_disk_ends_the_upload_and_keeps_what_is_known() {
-    // the progress file cannot grow: its limit is reached after the intent and some parts
+    // the journal cannot grow: its limit is reached after the intent and some parts
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
     let limited = std::process::Command::new("bash")

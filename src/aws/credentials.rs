@@ -1,0 +1,223 @@
+//! Credentials: where they come from, and getting them again before they run out.
+//!
+//! In the order of AWS's own tools: the variables; a web identity, or an assumed role; a profile with keys; its `credential_process`; and for all that is more
+//! than that (SSO, assumed roles, instance roles) what `aws configure export-credentials` says, since the users have the AWS
+//! tools. <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html>
+
+use std::fmt;
+use std::process::Command;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::profile::Profile;
+use crate::error::{Error, Result};
+use crate::model::utc::Utc;
+use crate::os::env::Env;
+use crate::os::process;
+
+/// A key pair, and until when it is good. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    pub access_key: String,
+    pub secret_key: String,
+    pub session_token: Option<String>,
+    pub expires: Option<Utc>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keys(expires: {:?})", self.expires)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Source {
+    Fixed(Keys),
+    /// A shell command from the config file that prints keys as JSON.
+    Process(String),
+    AwsTool,
+}
+
+/// A helper that takes longer hangs.
+pub const HELPER_LIMIT: Duration = Duration::from_secs(120);
+
+/// Profile settings that only the AWS tools can follow.
+const AWS_TOOL_SETTINGS: &[&str] = &[
+    "role_arn",
+    "source_profile",
+    "sso_session",
+    "sso_start_url",
+    "sso_account_id",
+    "web_identity_token_file",
+    "login_session",
+];
+
+impl Source {
+    pub fn new(env: &Env, profile: &Profile) -> Self {
+        if let (Some(access), Some(secret)) = (env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY"))
+        {
+            return Source::fixed(access, secret, env.get("AWS_SESSION_TOKEN"));
+        }
+        // a pod's or a CI job's identity
+        let is_web_identity =
+            env.get("AWS_ROLE_ARN").is_some() && env.get("AWS_WEB_IDENTITY_TOKEN_FILE").is_some();
+        if is_web_identity || AWS_TOOL_SETTINGS.iter().any(|key| profile.secret(key).is_some()) {
+            return Source::AwsTool;
+        }
+        if let (Some(access), Some(secret)) =
+            (profile.secret("aws_access_key_id"), profile.secret("aws_secret_access_key"))
+        {
+            return Source::fixed(access, secret, profile.secret("aws_session_token"));
+        }
+        match profile.secret("credential_process") {
+            Some(command) => Source::Process(command.to_string()),
+            None => Source::AwsTool,
+        }
+    }
+
+    fn fixed(access: &str, secret: &str, token: Option<&str>) -> Self {
+        Source::Fixed(Keys {
+            access_key: access.to_string(),
+            secret_key: secret.to_string(),
+            session_token: token.map(str::to_string),
+            expires: None,
+        })
+    }
+
+    pub fn can_be_asked_again(&self) -> bool {
+        !matches!(self, Source::Fixed(_))
+    }
+
+    /// `limit`: how long a helper may take.
+    pub fn fetch(&self, limit: Duration) -> Result<Keys> {
+        match self {
+            Source::Fixed(keys) => Ok(keys.clone()),
+            Source::Process(line) => {
+                run(Command::new("/bin/sh").args(["-c", line]), "credential_process", limit)
+                    .map_err(|why| Error::failed(format!("no credentials: {why}")))
+            }
+            Source::AwsTool => {
+                let mut command = Command::new("aws");
+                command.env("PATH", process::search_path());
+                command.args(["configure", "export-credentials", "--format", "process"]);
+                run(&mut command, "'aws configure export-credentials'", limit).map_err(|why| {
+                    Error::failed(format!("no credentials: {why}")).hint(
+                        "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run 'aws configure'; \
+                         'export-credentials' needs version 2 of the AWS tool",
+                    )
+                })
+            }
+        }
+    }
+}
+
+fn run(command: &mut Command, name: &str, limit: Duration) -> std::result::Result<Keys, String> {
+    let output = process::run(command, Some(limit)).map_err(|e| match e.kind() {
+        std::io::ErrorKind::TimedOut => format!("{name} hangs: {e}"),
+        _ => format!("{name} cannot be run: {e}"),
+    })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{name} failed ({}): {}", output.status, what_went_wrong(&said)));
+    }
+    parse(&output.stdout).map_err(|why| format!("{name} gave no credentials: {why}"))
+}
+
+/// The line that says so; else the last one. An `aws` that does not know the command prints a table of those that it does.
+fn what_went_wrong(said: &str) -> &str {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines().find(|line| line.contains("error: ")).or(lines().next_back()).unwrap_or_default()
+}
+
+/// The reply of a credential process. What it says is secret, so an error never quotes it.
+fn parse(json: &[u8]) -> std::result::Result<Keys, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Reply {
+        version: u32,
+        access_key_id: String,
+        secret_access_key: String,
+        session_token: Option<String>,
+        expiration: Option<String>,
+    }
+    let reply: Reply = serde_json::from_slice(json)
+        .map_err(|e| format!("line {}, column {} is not the JSON it should be", e.line(), e.column()))?;
+    if reply.version != 1 {
+        return Err(format!("its Version is {}, not 1", reply.version));
+    }
+    Ok(Keys {
+        access_key: reply.access_key_id,
+        secret_key: reply.secret_access_key,
+        session_token: reply.session_token.filter(|token| !token.is_empty()),
+        expires: reply
+            .expiration
+            .map(|text| Utc::lenient(&text))
+            .transpose()
+            .map_err(|_| "its Expiration is no time".to_string())?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variables_come_first() {
+        let env = Env::of(&[
+            ("AWS_ACCESS_KEY_ID", "a"),
+            ("AWS_SECRET_ACCESS_KEY", "s"),
+            ("AWS_SESSION_TOKEN", "t"),
+        ]);
+        let Source::Fixed(keys) = Source::new(&env, &Profile::default()) else { panic!() };
+        assert_eq!((keys.access_key.as_str(), keys.session_token.as_deref()), ("a", Some("t")));
+        let half = Env::of(&[("AWS_ACCESS_KEY_ID", "a")]);
+        assert_eq!(Source::new(&half, &Profile::default()), Source::AwsTool);
+        let keys = Profile::of_credentials(&[("aws_access_key_id", "OLD"), ("aws_secret_access_key", "OLD")]);
+        assert!(matches!(Source::new(&half, &keys), Source::Fixed(_)));
+        let web = Env::of(&[("AWS_ROLE_ARN", "arn:…"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")]);
+        assert_eq!(Source::new(&web, &keys), Source::AwsTool, "not the old keys");
+    }
+
+    #[test]
+    fn of_many_lines_the_one_that_tells() {
+        let old = "usage: aws [options] <command>\n\naws: error: argument subcommand: Invalid choice\n\nlist    | get\nset     | add-model\n";
+        assert_eq!(what_went_wrong(old), "aws: error: argument subcommand: Invalid choice");
+        assert_eq!(what_went_wrong("\nUnable to locate credentials\n"), "Unable to locate credentials");
+        assert_eq!(what_went_wrong(""), "");
+    }
+
+    #[test]
+    fn replies_of_a_credential_process() {
+        let keys = parse(
+            br#"{"Version":1,"AccessKeyId":"a","SecretAccessKey":"s","SessionToken":"","Expiration":"2026-11-23T17:00:00+00:00"}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (keys.session_token, keys.expires.map(|t| t.to_string())),
+            (None, Some("2026-11-23T17:00:00Z".into()))
+        );
+        let python = br#"{"Version":1,"AccessKeyId":"a","SecretAccessKey":"s","Expiration":"2026-11-23T18:00:00+0100"}"#;
+        assert_eq!(
+            parse(python).unwrap().expires.map(|t| t.to_string()),
+            Some("2026-11-23T17:00:00Z".into())
+        );
+        for bad in [
+            "",
+            "{}",
+            r#"{"Version":2,"AccessKeyId":"a","SecretAccessKey":"s3cret"}"#,
+            "s3cret",
+            r#"{"Version":1,"AccessKeyId":"s3cret"}"#,
+        ] {
+            let error = parse(bad.as_bytes()).unwrap_err();
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown_by_debug() {
+        let source = Source::fixed("AKIA", "s3cret", Some("t0ken"));
+        let shown = format!("{source:?}");
+        assert!(!shown.contains("s3cret") && !shown.contains("t0ken") && !shown.contains("AKIA"), "{shown}");
+    }
+}

@@ -1,0 +1,313 @@
+//! The configuration: zfs2s3's own variables and AWS's, checked once, before anything is done.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::aws::credentials::{HELPER_LIMIT, Source};
+use crate::aws::endpoint::Endpoint;
+use crate::aws::profile::Profile;
+use crate::aws::proxy::Proxy;
+use crate::aws::requests::{self, Checksums};
+use crate::error::{Error, Result};
+use crate::model::chunks::{Cut, DEFAULT_CHUNK, MAX_PARTS};
+use crate::model::units::parse_size;
+use crate::os::env::Env;
+
+const DEFAULT_BUCKET: &str = "zfs2s3";
+const DEFAULT_JOBS: usize = 16;
+const MAX_JOBS: usize = 256;
+/// A reply that trickles must end, too.
+const MAX_REPLY_TIME: Duration = Duration::from_secs(15 * 60);
+
+/// S3's own names: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html>, `x-amz-storage-class`.
+const STORAGE_CLASSES: &[&str] = &[
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "OUTPOSTS",
+    "GLACIER_IR",
+    "SNOW",
+    "EXPRESS_ONEZONE",
+    "FSX_OPENZFS",
+];
+
+/// What every command needs: where the files are, and which bucket they speak of. Asks nothing of AWS's.
+pub struct Local {
+    pub bucket: String,
+    pub prefix: String,
+    pub data_folder: PathBuf,
+}
+
+/// What an upload needs besides.
+pub struct Upload {
+    pub storage_class: String,
+    pub chunking: Chunking,
+    pub warnings: Vec<String>,
+}
+
+/// How a stream is to be cut.
+pub struct Chunking {
+    /// Bytes.
+    chunk_size: u64,
+    /// Parts a segment, where the user sets that.
+    parts: Option<u16>,
+}
+
+/// Providers that take fewer parts an upload than AWS: the ends of their host names.
+/// Scaleway: <https://www.scaleway.com/en/docs/object-storage/reference-content/limits/>
+const FEWER_PARTS: &[(&str, u16)] = &[(".scw.cloud", 1_000)];
+
+impl Chunking {
+    fn new(env: &Env) -> Result<Self> {
+        let chunk_size = match env.get("ZFS2S3_CHUNK_SIZE") {
+            None => DEFAULT_CHUNK,
+            Some(text) => parse_size(text).map_err(|why| Error::setting("ZFS2S3_CHUNK_SIZE", why))?,
+        };
+        let parts = match env.get("ZFS2S3_PARTS") {
+            None => test_only(env, "ZFS2S3_TEST_PARTS").map(|parts| parts as u16),
+            Some(text) => Some(parse_parts(text)?),
+        };
+        if test_only(env, "ZFS2S3_TEST_PARTS").is_none() {
+            Cut::of_size(chunk_size).map_err(|why| Error::setting("ZFS2S3_CHUNK_SIZE", why))?;
+        }
+        Ok(Chunking { chunk_size, parts })
+    }
+
+    /// For uploads to this server.
+    pub fn cut(&self, endpoint: &str) -> Cut {
+        let host = endpoint.split("://").last().and_then(|rest| rest.split(['/', ':']).next());
+        let fewer = FEWER_PARTS.iter().find(|(end, _)| host.is_some_and(|host| host.ends_with(end)));
+        Cut::of(self.chunk_size, self.parts.or(fewer.map(|(_, parts)| *parts)))
+    }
+}
+
+/// Parts a segment, where the user sets that.
+pub fn parts(env: &Env) -> Result<Option<u16>> {
+    env.get("ZFS2S3_PARTS").map(parse_parts).transpose()
+}
+
+fn parse_parts(text: &str) -> Result<u16> {
+    match text.parse() {
+        Ok(parts) if (1..=MAX_PARTS).contains(&parts) => Ok(parts as u16),
+        _ => Err(Error::setting("ZFS2S3_PARTS", format!("'{text}' is not a number from 1 to {MAX_PARTS}"))),
+    }
+}
+
+/// What commands need that speak with S3.
+pub struct Remote {
+    pub endpoint: Endpoint,
+    pub credentials: Source,
+    pub proxy: Option<Proxy>,
+    /// Headers of every request, and of those that make an object.
+    pub headers: Vec<(&'static str, String)>,
+    pub encryption: Vec<(&'static str, String)>,
+    pub checksums: Checksums,
+    /// PEM file of the authorities to trust, in place of the built-in ones.
+    pub ca_bundle: Option<PathBuf>,
+    pub jobs: usize,
+    /// Bytes a second.
+    pub bandwidth: Option<u64>,
+    /// How long a failing request is tried again.
+    pub patience: Duration,
+    /// In a test build: the part of the protocol that is left out, to show that the tests notice.
+    pub lacks: Option<String>,
+    /// How long a credential helper may take.
+    pub helper_limit: Duration,
+    /// How long a reply may take to begin, and to end but for what its size allows.
+    pub reply_limit: Duration,
+}
+
+impl Local {
+    pub fn new(env: &Env) -> Result<Self> {
+        let bucket = env.get("ZFS2S3_BUCKET").unwrap_or(DEFAULT_BUCKET);
+        check_bucket(bucket).map_err(|why| Error::setting("ZFS2S3_BUCKET", why))?;
+        let prefix = env.get("ZFS2S3_PREFIX").unwrap_or_default();
+        check_prefix(prefix).map_err(|why| Error::setting("ZFS2S3_PREFIX", why))?;
+        let data_home = match (env.get("XDG_DATA_HOME"), env.get("HOME")) {
+            (Some(folder), _) if folder.starts_with('/') => PathBuf::from(folder),
+            (Some(folder), _) => {
+                return Err(Error::setting("XDG_DATA_HOME", format!("'{folder}' is not an absolute path")));
+            }
+            (None, Some(home)) => PathBuf::from(home).join(".local/share"),
+            (None, None) => return Err(Error::usage("neither XDG_DATA_HOME nor HOME is set")),
+        };
+        Ok(Local {
+            bucket: bucket.to_string(),
+            prefix: prefix.to_string(),
+            data_folder: data_home.join("zfs2s3"),
+        })
+    }
+}
+
+/// `zfs`, or the words that stand for it.
+pub fn zfs_words(env: &Env) -> Vec<String> {
+    env.get("ZFS2S3_ZFS").unwrap_or("zfs").split_whitespace().map(str::to_string).collect()
+}
+
+impl Upload {
+    pub fn new(env: &Env) -> Result<Self> {
+        let mut warnings = Vec::new();
+        let storage_class = match env.get("ZFS2S3_STORAGE_CLASS").unwrap_or("STANDARD") {
+            "DEEP_GLACIER" => "DEEP_ARCHIVE",
+            class => class,
+        };
+        if !storage_class.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+            return Err(Error::setting(
+                "ZFS2S3_STORAGE_CLASS",
+                format!("'{storage_class}' cannot be a storage class"),
+            ));
+        }
+        if !STORAGE_CLASSES.contains(&storage_class) {
+            warnings
+                .push(format!("'{storage_class}' is not a storage class that S3 documents; it is passed on"));
+        }
+        Ok(Upload { storage_class: storage_class.to_string(), chunking: Chunking::new(env)?, warnings })
+    }
+}
+
+impl Remote {
+    pub fn new(env: &Env, local: &Local) -> Result<Self> {
+        let profile = Profile::load(env)?;
+        let endpoint = Endpoint::new(env, &profile, &local.bucket)?;
+        let jobs = match env.get("ZFS2S3_JOBS") {
+            None => DEFAULT_JOBS,
+            Some(text) => match text.parse() {
+                Ok(jobs @ 1..=MAX_JOBS) => jobs,
+                _ => {
+                    return Err(Error::setting(
+                        "ZFS2S3_JOBS",
+                        format!("'{text}' is not a number from 1 to {MAX_JOBS}"),
+                    ));
+                }
+            },
+        };
+        let bandwidth = match env.get("ZFS2S3_BWLIMIT").map(parse_size) {
+            None => None,
+            Some(Ok(0)) => return Err(Error::setting("ZFS2S3_BWLIMIT", "0 bytes a second would never end")),
+            Some(Ok(rate)) => Some(rate),
+            Some(Err(why)) => return Err(Error::setting("ZFS2S3_BWLIMIT", why)),
+        };
+        let ca_bundle =
+            env.get("AWS_CA_BUNDLE").or(profile.get("ca_bundle")).map(|path| env.expand_home(path));
+        let patience = test_only(env, "ZFS2S3_TEST_PATIENCE_MS")
+            .map_or(Duration::from_secs(15 * 60), Duration::from_millis);
+        let credentials = Source::new(env, &profile);
+        let helper_limit =
+            test_only(env, "ZFS2S3_TEST_HELPER_MS").map_or(HELPER_LIMIT, Duration::from_millis);
+        let reply_limit =
+            test_only(env, "ZFS2S3_TEST_REPLY_MS").map_or(MAX_REPLY_TIME, Duration::from_millis);
+        let lacks = env.get("ZFS2S3_TEST_LACKS").filter(|_| cfg!(debug_assertions)).map(str::to_string);
+        Ok(Remote {
+            proxy: Proxy::of(env, &endpoint.url)?,
+            headers: requests::headers(env)?,
+            encryption: requests::encryption(env)?,
+            checksums: Checksums::new(env, &profile)?,
+            endpoint,
+            credentials,
+            ca_bundle,
+            jobs,
+            bandwidth,
+            patience,
+            lacks,
+            helper_limit,
+            reply_limit,
+        })
+    }
+}
+
+/// Smaller limits, so that tests need neither gigabytes nor a quarter of an hour. Not in release builds.
+fn test_only(env: &Env, name: &str) -> Option<u64> {
+    if !cfg!(debug_assertions) {
+        return None;
+    }
+    env.get(name)?.parse().ok()
+}
+
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>, less strictly: other servers allow more.
+fn check_bucket(bucket: &str) -> std::result::Result<(), String> {
+    if bucket.starts_with("arn:") {
+        return Err("an ARN is not supported: name the access point's alias instead".to_string());
+    }
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if bucket.len() > 255 || bucket.starts_with('.') || bucket.contains("..") || !bucket.bytes().all(fine) {
+        return Err(format!("'{bucket}' cannot be a bucket's name"));
+    }
+    Ok(())
+}
+
+/// A prefix is put in front of each key as it is. Keys with a `.` or `..` segment collapse on their way through URLs.
+fn check_prefix(prefix: &str) -> std::result::Result<(), String> {
+    if prefix.len() > 512 {
+        return Err("longer than 512 bytes".to_string());
+    }
+    if prefix.chars().any(char::is_control) {
+        return Err("a control character is in it".to_string());
+    }
+    if prefix.starts_with('/') || prefix.contains("//") || prefix.split('/').any(|s| s == "." || s == "..") {
+        return Err(format!("'{prefix}' has an empty, '.' or '..' segment, which some servers drop"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults() {
+        let env = Env::of(&[("HOME", "/home/me"), ("ZFS2S3_BUCKET", "")]);
+        let local = Local::new(&env).unwrap();
+        assert_eq!((local.bucket.as_str(), local.prefix.as_str()), ("zfs2s3", ""));
+        assert_eq!(local.data_folder, PathBuf::from("/home/me/.local/share/zfs2s3"));
+        let upload = Upload::new(&env).unwrap();
+        assert_eq!(upload.storage_class, "STANDARD");
+        let cut = |endpoint: &str| upload.chunking.cut(endpoint);
+        assert_eq!(cut("https://s3.example.org"), Cut { chunk_size: 16 << 20, parts_per_segment: 10_000 });
+        assert_eq!(cut("https://s3.fr-par.scw.cloud").parts_per_segment, 1_000);
+        let fewer = Upload::new(&Env::of(&[("ZFS2S3_PARTS", "7")])).unwrap();
+        assert_eq!(fewer.chunking.cut("https://s3.fr-par.scw.cloud").parts_per_segment, 7);
+        assert_eq!(zfs_words(&env), ["zfs"]);
+        assert_eq!(zfs_words(&Env::of(&[("ZFS2S3_ZFS", "ssh  nas zfs")])), ["ssh", "nas", "zfs"]);
+    }
+
+    #[test]
+    fn storage_classes() {
+        let class = |name| Upload::new(&Env::of(&[("ZFS2S3_STORAGE_CLASS", name)]));
+        assert_eq!(class("DEEP_GLACIER").unwrap().storage_class, "DEEP_ARCHIVE");
+        assert!(class("GLACIER_IR").unwrap().warnings.is_empty());
+        let odd = class("COLD9").unwrap();
+        assert_eq!((odd.storage_class.as_str(), odd.warnings.len()), ("COLD9", 1));
+        assert!(class("A\r\nx-evil: 1").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_name() {
+        let home = ("HOME", "/h");
+        for (name, value) in [
+            ("ZFS2S3_BUCKET", "a/b"),
+            ("ZFS2S3_BUCKET", ".."),
+            ("ZFS2S3_PREFIX", "/nas"),
+            ("ZFS2S3_PREFIX", "a/../b"),
+            ("ZFS2S3_PREFIX", "a\nb"),
+            ("XDG_DATA_HOME", "relative"),
+        ] {
+            let error = Local::new(&Env::of(&[home, (name, value)])).err().expect(value);
+            assert!(error.message.starts_with(name), "{error}");
+        }
+        for value in ["0", "10001", "many"] {
+            assert!(Upload::new(&Env::of(&[("ZFS2S3_PARTS", value)])).is_err(), "{value}");
+        }
+        for value in ["4M", "6G", "x", "16MB"] {
+            assert!(Upload::new(&Env::of(&[("ZFS2S3_CHUNK_SIZE", value)])).is_err(), "{value}");
+        }
+        let local = Local::new(&Env::of(&[home])).unwrap();
+        for (name, value) in [("ZFS2S3_JOBS", "0"), ("ZFS2S3_JOBS", "999"), ("ZFS2S3_BWLIMIT", "0")] {
+            let error = Remote::new(&Env::of(&[home, (name, value)]), &local).err().expect(value);
+            assert!(error.message.starts_with(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a backup is: one stored stream, full or incremental, of a snapshot. Pure.
+//!
+//! Backups are compared by guid ([`Link`]); the names are for people and for object keys.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::names::{Guid, dataset_of};
+
+/// A snapshot or bookmark: its name when it was stored, and its guid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Point {
+    pub name: String,
+    pub guid: Guid,
+}
+
+/// A backup, by names and guids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    pub snapshot: Point,
+    pub base: Option<Point>,
+}
+
+/// A backup's identity: which snapshot it restores, and from which it starts (none: a full backup).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Link {
+    pub snapshot: Guid,
+    pub base: Option<Guid>,
+}
+
+impl Backup {
+    pub fn link(&self) -> Link {
+        Link { snapshot: self.snapshot.guid, base: self.base.as_ref().map(|base| base.guid) }
+    }
+    /// Does it start from a snapshot of another dataset, its origin? `zfs send` marks such a stream, by the names (OpenZFS
+    /// module/zfs/dmu_send.c, dmu_send), and it makes a new dataset: it cannot be received onto one that exists.
+    pub fn is_clone(&self) -> bool {
+        self.base.as_ref().is_some_and(|base| dataset_of(&base.name) != dataset_of(&self.snapshot.name))
+    }
+    /// For messages: `tank/a@2, incremental from tank/a@1`.
+    pub fn in_words(&self) -> String {
+        match &self.base {
+            None => format!("{}, full", self.snapshot.name),
+            Some(base) => format!("{}, incremental from {}", self.snapshot.name, base.name),
+        }
+    }
+}
+
+/// As the commands take it: `tank/a@2 -i tank/a@1`, or `tank/a@1` for a full one.
+impl fmt::Display for Backup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.base {
+            None => write!(f, "{}", self.snapshot.name),
+            Some(base) => write!(f, "-i {} {}", base.name, self.snapshot.name),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! How a stream is cut: into chunks of one size, each of them one part, and the parts into segments. Pure.
+//!
+//! S3's limits: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>. A part has 5 MiB to
+//! 5 GiB (only the last may be smaller), an upload 10,000 parts at most. An object had 5 TiB at most until 2025, and
+//! still has on many servers, so no segment is made longer.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::units::human_size;
+
+pub const MIN_CHUNK: u64 = 5 << 20;
+pub const MAX_CHUNK: u64 = 5 << 30;
+pub const DEFAULT_CHUNK: u64 = 16 << 20;
+pub const MAX_PARTS: u64 = 10_000;
+const MAX_OBJECT: u64 = 5 << 40;
+
+/// How one stream is cut. It never changes while a backup is being stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cut {
+    /// Bytes.
+    pub chunk_size: u64,
+    pub parts_per_segment: u16,
+}
+
+/// Where a chunk lies: segment and part, each from 1 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    pub segment: u32,
+    pub part: u16,
+}
+
+impl Cut {
+    pub fn of_size(chunk_size: u64) -> Result<Self, String> {
+        if !(MIN_CHUNK..=MAX_CHUNK).contains(&chunk_size) {
+            let (min, max) = (human_size(MIN_CHUNK), human_size(MAX_CHUNK));
+            return Err(format!(
+                "a chunk of {chunk_size} bytes is out of S3's limits for a part, {min} to {max}"
+            ));
+        }
+        Ok(Self::of(chunk_size, None))
+    }
+    /// As many parts as S3 allows, or as `parts` says.
+    pub fn of(chunk_size: u64, parts: Option<u16>) -> Self {
+        let most = MAX_PARTS.min(MAX_OBJECT / chunk_size.max(1)).max(1) as u16;
+        Cut { chunk_size, parts_per_segment: parts.map_or(most, |parts| parts.min(most)) }
+    }
+    /// The place of the chunk with this index, from 0 on.
+    pub fn place(&self, index: u64) -> Place {
+        let parts = u64::from(self.parts_per_segment);
+        // a segment holds 25 GiB at least: the number fits for a hundred million TiB
+        Place { segment: (index / parts) as u32 + 1, part: (index % parts) as u16 + 1 }
+    }
+    pub fn chunks_of(&self, bytes: u64) -> u64 {
+        bytes.div_ceil(self.chunk_size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_at_the_edges_of_a_segment() {
+        let cut = Cut::of_size(16 << 20).unwrap();
+        for (index, segment, part) in [(0, 1, 1), (9_999, 1, 10_000), (10_000, 2, 1), (20_000, 3, 1)] {
+            assert_eq!(cut.place(index), Place { segment, part });
+        }
+    }
+
+    #[test]
+    fn sizes_within_s3s_limits() {
+        assert!(Cut::of_size(MIN_CHUNK - 1).is_err());
+        assert!(Cut::of_size(MAX_CHUNK + 1).is_err());
+        assert_eq!(Cut::of_size(MIN_CHUNK).unwrap().parts_per_segment, 10_000);
+        assert_eq!(Cut::of_size(MAX_CHUNK).unwrap().parts_per_segment, 1024, "5 TiB an object");
+    }
+
+    #[test]
+    fn chunks_of_a_stream() {
+        let cut = Cut { chunk_size: 10, parts_per_segment: 3 };
+        for (bytes, chunks) in [(1, 1), (9, 1), (10, 1), (11, 2), (30, 3), (31, 4)] {
+            assert_eq!(cut.chunks_of(bytes), chunks);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What is written down about a stored stream. Pure.
+//!
+//! The manifest lies beside the data in the bucket and describes them; a backup exists when its
+//! manifest does. The store (src/store) keeps the same without the list of chunks. `manifest/text.rs` writes and reads it.
+
+pub mod text;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::backup::{Backup, Point};
+use crate::model::utc::Utc;
+
+use crate::model::digest::Sha256;
+
+/// What is written. Version 1 had no `host`, and keys without the ID of an upload.
+pub const VERSION: u32 = 2;
+
+const OTHER_VERSION: &str = "it is of version ";
+
+/// Can this program read it?
+pub fn check_version(version: u32) -> Result<(), String> {
+    match version {
+        1..=VERSION => Ok(()),
+        _ => Err(format!("{OTHER_VERSION}{version}, and this program knows versions 1 to {VERSION}")),
+    }
+}
+
+/// Is that why a manifest was refused?
+pub fn is_newer(why: &str) -> bool {
+    why.starts_with(OTHER_VERSION)
+}
+
+/// No manifest of so many bytes of data is longer, even with chunks far smaller than S3 allows. Bytes.
+pub fn max_len(data: u64) -> u64 {
+    (1 << 20) + data / 32
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub version: u32,
+    /// Which program wrote it: `zfs2s3 0.1.0`.
+    pub tool: String,
+    /// The name of the host that wrote it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    pub snapshot: Point,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Point>,
+    pub stream: Stream,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stream {
+    /// Bytes, of all segments together.
+    pub size: u64,
+    /// SHA-256 of the SHA-256s of all chunks in order.
+    pub composite_sha256: Sha256,
+    /// The arguments of `zfs send` but for the names.
+    pub send_args: Vec<String>,
+    /// What was done to the stream between `zfs send` and the chunks, in order. Empty as yet: for later
+    /// versions (compression, encryption). A reader that finds one it does not know refuses.
+    pub stages: Vec<String>,
+    /// Bytes; each chunk is one part, and each but the stream's last has just this size.
+    pub chunk_size: u64,
+    pub storage_class: String,
+    pub stored: Utc,
+    pub segments: Vec<Segment>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Segment {
+    pub key: String,
+    pub size: u64,
+    pub etag: String,
+    /// S3's composite SHA-256 of the parts (base64, `-`, their number), where the server keeps one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+}
+
+impl Manifest {
+    pub fn new(tool: &str, host: Option<&str>, backup: &Backup, stream: Stream) -> Self {
+        Manifest {
+            version: VERSION,
+            tool: tool.to_string(),
+            host: host.map(str::to_string),
+            snapshot: backup.snapshot.clone(),
+            base: backup.base.clone(),
+            stream,
+        }
+    }
+
+    /// Of the same snapshot and base, and the same bytes in the same objects.
+    pub fn is_of_the_same_data(&self, other: &Manifest) -> bool {
+        let objects =
+            |m: &Manifest| m.stream.segments.iter().map(|s| (s.key.clone(), s.size)).collect::<Vec<_>>();
+        let data = |m: &Manifest| (m.stream.size, m.stream.composite_sha256, m.stream.chunk_size);
+        let guids = |m: &Manifest| (m.snapshot.guid, m.base.as_ref().map(|base| base.guid));
+        guids(self) == guids(other) && data(self) == data(other) && objects(self) == objects(other)
+    }
+}
+
+impl Stream {
+    /// Refuses what this version cannot turn back into what `zfs send` gave.
+    pub fn check_stages(&self) -> Result<(), String> {
+        match self.stages.first() {
+            None => Ok(()),
+            Some(stage) => Err(format!("it has a stage '{stage}', which this version does not know")),
+        }
+    }
+}

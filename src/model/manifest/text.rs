@@ -1,0 +1,406 @@
+//! The manifest as text: YAML, written and read without ever holding more than one form of it. Pure.
+//!
+//! The list of chunks is most of it (71 bytes a chunk: 28 MB for 6 TiB), so it is read line by line as it arrives, and each
+//! SHA-256 is handled at once. What is left, some lines a segment, is parsed as YAML, but only if it has no more structure than a
+//! manifest needs: whoever may write to the bucket must not be able to make a reader spend minutes or gigabytes.
+
+use serde::Deserialize;
+
+use super::{Manifest, Segment, check_version};
+use crate::model::chunks::MAX_CHUNK;
+use crate::model::digest::{Composite, Sha256};
+use crate::model::yaml;
+
+/// The first line of the list of chunks: a YAML literal.
+const CHUNKS: &str = "chunks: |";
+/// Bytes. An object key has at most 1,024.
+const MAX_LINE: usize = 16 << 10;
+/// Beside the chunks. A segment has five lines and 25 GiB at least.
+const MAX_LINES: usize = 20_000;
+const MAX_TEXT: usize = 4 << 20;
+/// `[`, `{` and `,`. Nested brackets cost a YAML parser the square of their number, and each item costs memory.
+const MAX_BRACKETS: usize = 10_000;
+
+const TOO_MUCH: &str = "it has more structure than a manifest can need";
+
+/// Room for the text of a manifest. Bytes.
+pub fn estimated_len(chunks: u64, segments: u64) -> usize {
+    (4096 + 71 * chunks + 4096 * segments) as usize
+}
+
+/// Appends one segment with its chunks. What comes before the first one is for [`insert_head`].
+pub fn push_segment<'a>(
+    text: &mut String,
+    segment: &Segment,
+    chunks: impl Iterator<Item = &'a Sha256>,
+) -> Result<(), String> {
+    use std::fmt::Write;
+    for line in yaml::to_string(&[segment])?.lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+    let _ = writeln!(text, "    {CHUNKS}");
+    for sum in chunks {
+        let _ = writeln!(text, "      {sum}");
+    }
+    Ok(())
+}
+
+/// Completes the text of all segments. `manifest` has none of them.
+pub fn insert_head(text: &mut String, manifest: &Manifest) -> Result<(), String> {
+    let head = yaml::to_string(manifest)?;
+    let head = head.strip_suffix(" []\n").ok_or("its segments are in it already")?;
+    text.insert_str(0, &format!("{head}\n"));
+    Ok(())
+}
+
+/// A manifest that agrees with itself: this version can read the stream, and the chunks are as many as each segment has, and
+/// the ones that its composite SHA-256 is of.
+#[derive(Debug, PartialEq)]
+pub struct Checked {
+    pub manifest: Manifest,
+    /// The SHA-256 of each chunk of each segment, where they were asked for.
+    pub chunks: Vec<Vec<Sha256>>,
+}
+
+/// Reads a manifest as it arrives.
+#[derive(Default)]
+pub struct Reader {
+    keep_chunks: bool,
+    /// All but the chunks.
+    text: String,
+    lines: usize,
+    brackets: usize,
+    /// What has arrived of the current line.
+    line: Vec<u8>,
+    /// The indentation of `chunks:` while its lines are being read.
+    in_chunks: Option<usize>,
+    composite: Composite,
+    counts: Vec<u64>,
+    chunks: Vec<Vec<Sha256>>,
+}
+
+impl Reader {
+    pub fn new(keep_chunks: bool) -> Self {
+        Reader { keep_chunks, ..Reader::default() }
+    }
+
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+            self.append(&bytes[..end])?;
+            self.end_line()?;
+            bytes = &bytes[end + 1..];
+        }
+        self.append(bytes)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if self.line.len() + bytes.len() > MAX_LINE {
+            return Err(format!("a line of it has more than {MAX_LINE} bytes"));
+        }
+        self.line.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn end_line(&mut self) -> Result<(), String> {
+        let line = std::mem::take(&mut self.line);
+        let text = std::str::from_utf8(&line).map_err(|_| "it is not UTF-8")?;
+        let rest = text.trim_start_matches(' ');
+        let indentation = text.len() - rest.len();
+        match self.in_chunks {
+            Some(above) if indentation > above => self.add_chunk(rest.parse()?),
+            _ if rest == CHUNKS => {
+                self.in_chunks = Some(indentation);
+                self.lines += 1;
+                if self.lines > MAX_LINES {
+                    return Err(TOO_MUCH.to_string());
+                }
+                self.counts.push(0);
+                self.chunks.push(Vec::new());
+            }
+            _ => {
+                self.in_chunks = None;
+                self.add_line(text, rest)?;
+            }
+        }
+        self.line = line;
+        self.line.clear();
+        Ok(())
+    }
+
+    fn add_chunk(&mut self, sum: Sha256) {
+        self.composite.push(&sum);
+        if let (Some(count), Some(chunks)) = (self.counts.last_mut(), self.chunks.last_mut()) {
+            *count += 1;
+            if self.keep_chunks {
+                chunks.push(sum);
+            }
+        }
+    }
+
+    fn add_line(&mut self, line: &str, rest: &str) -> Result<(), String> {
+        self.lines += 1;
+        self.brackets += line.bytes().filter(|b| matches!(b, b'[' | b'{' | b',')).count();
+        if self.lines > MAX_LINES || self.text.len() + line.len() > MAX_TEXT || self.brackets > MAX_BRACKETS {
+            return Err(TOO_MUCH.to_string());
+        }
+        check_line(rest)?;
+        self.text.push_str(line);
+        self.text.push('\n');
+        Ok(())
+    }
+
+    /// At the end of the bytes.
+    pub fn finish(mut self) -> Result<Checked, String> {
+        if !self.line.is_empty() {
+            self.end_line()?;
+        }
+        let manifest: Manifest = match yaml::from_str(&self.text) {
+            Ok(manifest) => manifest,
+            Err(why) => return Err(newer_version(&self.text).unwrap_or(why)),
+        };
+        check_version(manifest.version)?;
+        let stream = &manifest.stream;
+        stream.check_stages()?;
+        if !(1..=MAX_CHUNK).contains(&stream.chunk_size) {
+            return Err(format!("its chunks are of {} bytes", stream.chunk_size));
+        }
+        let mut size: u64 = 0;
+        for (n, segment) in stream.segments.iter().enumerate() {
+            if self.counts.get(n).copied().unwrap_or(0) != segment.size.div_ceil(stream.chunk_size) {
+                return Err(format!("its chunks of {} are not as many as the object has", segment.key));
+            }
+            size = size.checked_add(segment.size).ok_or("its sizes are too large")?;
+        }
+        if stream.segments.is_empty() || size != stream.size || self.counts.len() != stream.segments.len() {
+            return Err("its segments do not add up to the stream".to_string());
+        }
+        if self.composite.sha256() != stream.composite_sha256 {
+            return Err("its list of chunks is not the one that its composite SHA-256 is of".to_string());
+        }
+        Ok(Checked { manifest, chunks: self.chunks })
+    }
+}
+
+/// Only `key: value`, `key:`, and either in a list. No flow collections but a list on one line, no anchors, aliases, tags or
+/// block scalars, and no list in a list on one line: each of them is a way to make much of little.
+fn check_line(rest: &str) -> Result<(), String> {
+    let item = rest.strip_prefix("- ").unwrap_or(rest);
+    let value = item.split_once(": ").map_or(item, |(_, value)| value);
+    let is_plain_list = |text: &str| {
+        let items = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        items.is_some_and(|items| !items.contains(['[', ']', '{', '}', '&', '*']))
+    };
+    let is_odd = |text: &str| {
+        text.starts_with(['[', '{', '&', '*', '!', '|', '>', '%', '@', '`', '\t']) && !is_plain_list(text)
+    };
+    let is_nested = matches!(item, "-" | "?")
+        || value == "?"
+        || item.starts_with("? ")
+        || value.starts_with("? ")
+        || item.starts_with("- ")
+        || (item.is_empty() && !rest.is_empty());
+    if is_nested || is_odd(item) || is_odd(value) {
+        return Err("it has structure that no manifest has".to_string());
+    }
+    Ok(())
+}
+
+/// A newer version has other fields, so the version is asked for first where the whole does not parse.
+pub fn newer_version(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct JustVersion {
+        version: u32,
+    }
+    check_version(yaml::from_str::<JustVersion>(text).ok()?.version).err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Stream, VERSION};
+    use super::*;
+    use crate::model::backup::{Backup, Point};
+    use crate::model::names::Guid;
+
+    fn sums() -> [Sha256; 3] {
+        [Sha256::of(b"one"), Sha256::of(b"two"), Sha256::of(b"three")]
+    }
+
+    fn example() -> Manifest {
+        let point = |name: &str, guid| Point { name: name.to_string(), guid: Guid::new(guid).unwrap() };
+        let backup = Backup {
+            snapshot: point("tank/home@jan-02", u64::MAX),
+            base: Some(point("tank/home#jan-01", 10)),
+        };
+        let segment = |key: &str, size| Segment {
+            key: key.to_string(),
+            size,
+            etag: "\"abc-2\"".to_string(),
+            checksum: None,
+        };
+        let stream = Stream {
+            size: 11,
+            composite_sha256: sums().iter().collect::<Composite>().sha256(),
+            send_args: vec!["--raw".to_string()],
+            stages: vec![],
+            chunk_size: 4,
+            storage_class: "STANDARD".to_string(),
+            stored: "2026-01-02T03:04:05Z".to_string().try_into().unwrap(),
+            segments: vec![segment("k", 8), segment("k.2", 3)],
+        };
+        Manifest::new("zfs2s3 0.1.0", Some("nas1"), &backup, stream)
+    }
+
+    fn written(manifest: &Manifest) -> String {
+        let mut text = String::new();
+        let [first, second, third] = sums();
+        push_segment(&mut text, &manifest.stream.segments[0], [&first, &second].into_iter()).unwrap();
+        push_segment(&mut text, &manifest.stream.segments[1], [&third].into_iter()).unwrap();
+        let mut bare = manifest.clone();
+        bare.stream.segments.clear();
+        insert_head(&mut text, &bare).unwrap();
+        text
+    }
+
+    fn read(text: &str) -> Result<Checked, String> {
+        // as it may arrive
+        let mut reader = Reader::new(true);
+        text.as_bytes().chunks(7).try_for_each(|bytes| reader.push(bytes))?;
+        reader.finish()
+    }
+
+    #[test]
+    fn written_so_that_a_person_and_a_later_version_can_read_it() {
+        let expected = "\
+version: 2
+tool: zfs2s3 0.1.0
+host: nas1
+snapshot:
+  name: tank/home@jan-02
+  guid: '18446744073709551615'
+base:
+  name: tank/home#jan-01
+  guid: '10'
+stream:
+  size: 11
+  composite_sha256: 9c2fcdf14cb29b8c8a4c3c3b0d0fd0b6a9d9bff6a6b0ea2bb7ed10a9bb0c5a0f
+  send_args:
+  - --raw
+  stages: []
+  chunk_size: 4
+  storage_class: STANDARD
+  stored: 2026-01-02T03:04:05Z
+  segments:
+  - key: k
+    size: 8
+    etag: '\"abc-2\"'
+    chunks: |
+      7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed
+      3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3
+  - key: k.2
+    size: 3
+    etag: '\"abc-2\"'
+    chunks: |
+      8b5b9db0c13db24256c829aa364aa90c6d2eba318b9232a4ab9313b954d3555f
+";
+        let composite = example().stream.composite_sha256.to_string();
+        let expected =
+            expected.replace("9c2fcdf14cb29b8c8a4c3c3b0d0fd0b6a9d9bff6a6b0ea2bb7ed10a9bb0c5a0f", &composite);
+        let text = written(&example());
+        assert_eq!(text, expected);
+        let [first, second, third] = sums();
+        let checked = Checked { manifest: example(), chunks: vec![vec![first, second], vec![third]] };
+        assert_eq!(read(&text), Ok(checked));
+        let parsed: serde_json::Value = yaml::from_str(&text).unwrap();
+        assert_eq!(parsed["stream"]["segments"][1]["chunks"], format!("{third}\n"), "it is YAML");
+    }
+
+    #[test]
+    fn one_of_the_version_before_is_read() {
+        let older = written(&example()).replace("version: 2", "version: 1").replace("host: nas1\n", "");
+        assert_eq!(read(&older).unwrap().manifest.host, None);
+    }
+
+    #[test]
+    fn what_does_not_agree_with_itself_is_refused() {
+        let good = written(&example());
+        for (from, to, why) in [
+            ("version: 2", &*format!("version: {}", VERSION + 1), "version 3"),
+            ("version: 2", "version: 3\nlater: 1", "version 3"),
+            ("tool:", "later: 1\ntool:", "later"),
+            ("stages: []", "stages:\n  - zstd", "stage 'zstd'"),
+            ("size: 8", "size: 9", "not as many"),
+            ("size: 3", "size: 2", "do not add up"),
+            ("7692c3", "7692c4", "composite"),
+            ("7692c3", "7692C3", "not a SHA-256"),
+            ("chunk_size: 4", "chunk_size: 0", "of 0 bytes"),
+            ("    chunks: |\n", "", ""),
+        ] {
+            assert!(good.contains(from), "{from}");
+            let said = read(&good.replacen(from, to, 1)).unwrap_err();
+            assert!(said.contains(why), "{why}: {said}");
+        }
+        for end in 0..good.len() - 1 {
+            assert!(read(&good[..end]).is_err(), "cut at byte {end}");
+        }
+    }
+
+    #[test]
+    fn keys_and_names_with_all_that_a_prefix_may_have() {
+        for prefix in [
+            "?x/", "-x/", "a: b/", "[x]/", "&x/", "*x/", "!x/", "%x/", "@x/", "#x/", "'x\"/", "ä ö/",
+            "x,y{z}/",
+        ] {
+            let mut manifest = example();
+            manifest.host = Some(prefix.to_string());
+            for segment in &mut manifest.stream.segments {
+                segment.key = format!("{prefix}{}", segment.key);
+                segment.etag = prefix.to_string();
+            }
+            let read = read(&written(&manifest));
+            assert_eq!(read.map(|checked| checked.manifest), Ok(manifest), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn lists_of_chunks_without_end_are_refused() {
+        let mut reader = Reader::new(false);
+        let refused = (0..30_000).any(|_| reader.push(b"chunks: |\n").is_err());
+        assert!(refused && reader.counts.len() <= MAX_LINES);
+    }
+
+    /// A mebibyte of each, as whoever may write to the bucket could put it there.
+    #[test]
+    fn hostile_yaml_is_refused_at_little_cost() {
+        let repeat = |start: &str, unit: &str| start.to_string() + &unit.repeat((1 << 20) / unit.len());
+        for hostile in [
+            repeat("", "["),
+            repeat("version: ", "["),
+            repeat("version: [", "[],"),
+            repeat("version: [", "[],\n"),
+            repeat("\"x: y\": ", "["),
+            repeat("", "\"x: y\": [[[[[[[[\n"),
+            repeat("", "- "),
+            repeat("", "- \n"),
+            repeat("", "-\n"),
+            repeat("", "? "),
+            repeat("", "? \n"),
+            repeat("", "a:\n"),
+            repeat("", "a: {a: \n"),
+            repeat("tool: &a x\nversion: [", "*a,"),
+            repeat("tool: &a x\n", "b: *a\n"),
+            repeat("a: &a [x,x]\n", "b: &b [*a,*a]\n"),
+            repeat("tool: \"", "x"),
+            repeat("tool: |\n", " x\n"),
+            repeat("chunks: |\n", " x\n"),
+            repeat("", "chunks: |\n"),
+            repeat("", "\0"),
+            repeat("", "#\n"),
+            repeat("", "\n"),
+        ] {
+            let begun = std::time::Instant::now();
+            assert!(read(&hostile).is_err());
+            let took = begun.elapsed();
+            assert!(took.as_millis() < 1000, "{took:?} for {}", &hostile[..30]);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Points in time, to the second, in UTC: RFC 3339 in files and on the screen. Pure: what time it is the caller knows.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Utc(OffsetDateTime);
+
+impl Utc {
+    /// Without its fraction of a second.
+    pub fn of(time: OffsetDateTime) -> Self {
+        Utc(time.replace_nanosecond(0).unwrap_or(time))
+    }
+    pub fn unix_seconds(self) -> i64 {
+        self.0.unix_timestamp()
+    }
+    pub fn date_time(self) -> OffsetDateTime {
+        self.0
+    }
+    /// As RFC 3339 or ISO 8601 write it: `+0000` and `+00:00` are the same, and the seconds may have a fraction.
+    pub fn lenient(text: &str) -> Result<Self, String> {
+        let mut text = text.trim().replacen(' ', "T", 1);
+        let bytes = text.as_bytes();
+        // an offset without its colon
+        if let Some(at) = bytes.len().checked_sub(5).filter(|at| matches!(bytes[*at], b'+' | b'-'))
+            && bytes[at + 1..].iter().all(u8::is_ascii_digit)
+        {
+            text.insert(at + 3, ':');
+        }
+        Utc::try_from(text)
+    }
+    /// `2026-11-23 16:32`, for tables.
+    pub fn to_minute(self) -> String {
+        self.to_string().replacen('T', " ", 1).chars().take(16).collect()
+    }
+}
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.format(&Rfc3339).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl From<Utc> for String {
+    fn from(utc: Utc) -> String {
+        utc.to_string()
+    }
+}
+
+impl TryFrom<String> for Utc {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let bad = |why: &dyn fmt::Display| format!("'{text}' is not a time: {why}");
+        let parsed = OffsetDateTime::parse(&text, &Rfc3339).map_err(|e| bad(&e))?;
+        let utc = parsed.checked_to_offset(time::UtcOffset::UTC).filter(|t| (1..=9999).contains(&t.year()));
+        utc.map(Utc).ok_or_else(|| bad(&"out of range"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_writes_rfc_3339() {
+        let utc = Utc::try_from("2026-11-23T17:32:35+01:00".to_string()).unwrap();
+        assert_eq!(utc.to_string(), "2026-11-23T16:32:35Z");
+        assert_eq!(utc.to_minute(), "2026-11-23 16:32");
+        assert_eq!(utc.unix_seconds(), 1_795_451_555);
+        for text in [
+            "2026-11-23T16:32:35+0000",
+            "2026-11-23T17:32:35+0100",
+            "2026-11-23T16:32:35.123456Z",
+            "   2026-11-23 17:32:35+0100 ",
+        ] {
+            assert_eq!(Utc::lenient(text).unwrap().unix_seconds(), utc.unix_seconds(), "{text}");
+        }
+        assert!(Utc::lenient("soon-0000").is_err() && Utc::lenient("").is_err());
+        for bad in
+            ["yesterday", "9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00+01:00", "0000-06-01T00:00:00Z"]
+        {
+            assert!(Utc::try_from(bad.to_string()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What the operating system gives: the clock, the environment, the host's name, random numbers, helper processes.
+
+pub mod clock;
+pub mod env;
+pub mod host;
+pub mod process;
+pub mod random;

@@ -1,0 +1,229 @@
+//! The journal file: the one pending upload, on the disk. Append-only, each record fsynced before the caller goes on.
+//!
+//! A last record that a crash tore is dropped when the file is opened; damage anywhere else is an error. The file's being there
+//! is what "an upload is pending" means.
+
+pub mod record;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::sync::Mutex;
+
+use crate::error::{Error, Result};
+use crate::model::shell::{abort_multipart_upload, quoted};
+use crate::state::durable;
+use crate::state::store::{Folder, io_error, read_text};
+use record::{Intent, Overview, PartStored, Record, VERSION};
+
+const PYTHON_TAG: &[u8] = b"!S3UploadProgressDto";
+/// Far more than any record has.
+const LINE_LIMIT: u64 = 64 << 10;
+
+/// Open for adding records; used by all upload threads.
+pub struct Journal {
+    folder: Folder,
+    /// None after a write that failed: what a torn record is followed by would never be read again.
+    file: Mutex<Option<File>>,
+}
+
+impl Journal {
+    /// Begins a pending upload: when this returns, it is on the disk.
+    pub fn create(folder: &Folder, intent: &Intent) -> Result<Journal> {
+        let path = folder.journal();
+        let line = Record::Intent(Box::new(intent.clone())).to_line().map_err(Error::failed)?;
+        durable::replace(&path, line.as_bytes()).map_err(|e| io_error("cannot write", &path, &e))?;
+        Journal::append_to(folder)
+    }
+
+    /// Opens the pending upload to go on with it, dropping a torn last record.
+    pub fn open(folder: &Folder) -> Result<Journal> {
+        let path = folder.journal();
+        let whole = scan(folder, |_| Ok(()))?;
+        let truncated = durable::private().write(true).open(&path).and_then(|file| {
+            file.set_len(whole)?;
+            file.sync_all()
+        });
+        truncated.map_err(|e| io_error("cannot write", &path, &e))?;
+        Journal::append_to(folder)
+    }
+
+    fn append_to(folder: &Folder) -> Result<Journal> {
+        let path = folder.journal();
+        let file =
+            durable::private().append(true).open(&path).map_err(|e| io_error("cannot write", &path, &e))?;
+        Ok(Journal { folder: folder.clone(), file: Mutex::new(Some(file)) })
+    }
+
+    /// When this returns, the record is on the disk.
+    pub fn add(&self, record: &Record) -> Result<()> {
+        let path = self.folder.journal();
+        let line = record.to_line().map_err(Error::failed)?;
+        let mut slot = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some(file) = slot.as_mut() else {
+            return Err(Error::try_again(format!("{} could not be written before", path.display())));
+        };
+        let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
+        written.map_err(|e| {
+            *slot = None;
+            io_error("cannot write", &path, &e).for_now()
+        })
+    }
+
+    /// The upload is no longer pending.
+    pub fn remove(self) -> Result<()> {
+        let path = self.folder.journal();
+        durable::remove(&path).map_err(|e| io_error("cannot remove", &path, &e))
+    }
+}
+
+/// The pending upload, if there is one.
+pub fn overview(folder: &Folder) -> Result<Option<Overview>> {
+    if !folder.journal().exists() || python_progress(folder)? {
+        return Ok(None);
+    }
+    let mut overview = None;
+    scan(folder, |record| match (&mut overview, record) {
+        (None, Record::Intent(intent)) if (1..=VERSION).contains(&intent.version) => {
+            overview = Some(Overview::new(*intent));
+            Ok(())
+        }
+        (None, Record::Intent(intent)) => Err(format!(
+            "it is of version {}, and this program knows versions 1 to {VERSION}",
+            intent.version
+        )),
+        (None, _) => Err("it does not begin with an intent".to_string()),
+        (Some(overview), record) => overview.add(record),
+    })?;
+    overview.map(Some).ok_or_else(|| damaged(folder, "it has no whole record"))
+}
+
+/// The recorded parts of one segment, by number.
+pub fn parts_of(folder: &Folder, segment: u32) -> Result<BTreeMap<u16, PartStored>> {
+    let mut parts = BTreeMap::new();
+    scan(folder, |record| {
+        match record {
+            Record::Segment(begun) if begun.segment == segment => parts.clear(),
+            Record::Cut(_) if segment > 1 => parts.clear(),
+            Record::Cut(cut) => parts.retain(|number, _| *number <= cut.parts_per_segment),
+            Record::Part(part) if part.segment == segment => {
+                parts.insert(part.part, part);
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(parts)
+}
+
+/// Calls `visit` with each record, and returns the length of the whole ones.
+fn scan(folder: &Folder, mut visit: impl FnMut(Record) -> std::result::Result<(), String>) -> Result<u64> {
+    let path = folder.journal();
+    let cannot = |e: std::io::Error| io_error("cannot read", &path, &e);
+    let mut reader = BufReader::new(File::open(&path).map_err(cannot)?);
+    let mut whole = 0;
+    let mut torn: Option<String> = None;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let length = (&mut reader).take(LINE_LIMIT).read_until(b'\n', &mut line).map_err(cannot)?;
+        if length == 0 {
+            return Ok(whole);
+        }
+        if let Some(why) = torn {
+            return Err(damaged(folder, &why));
+        }
+        let record = match line.strip_suffix(b"\n").map(std::str::from_utf8) {
+            Some(Ok(text)) => Record::parse(text),
+            _ => Err("a record is not a line of text".to_string()),
+        };
+        match record {
+            Ok(record) => {
+                visit(record).map_err(|why| damaged(folder, &why))?;
+                whole += length as u64;
+            }
+            // only the last one may be so
+            Err(why) if whole > 0 => torn = Some(format!("the record at byte {whole}: {why}")),
+            Err(why) => return Err(damaged(folder, &why)),
+        }
+    }
+}
+
+fn damaged(folder: &Folder, why: &str) -> Error {
+    let path = folder.journal();
+    Error::failed(format!("the pending upload {} cannot be used: {why}", path.display())).hint(
+        "put back a good copy of it; if there is none, move it away, and end the unfinished upload with \
+         'aws s3api list-multipart-uploads' and 'abort-multipart-upload'",
+    )
+}
+
+/// Is the file, if there, the Python tool's of the same name?
+fn python_progress(folder: &Folder) -> Result<bool> {
+    let path = folder.journal();
+    let mut start = Vec::new();
+    match File::open(&path).and_then(|file| file.take(PYTHON_TAG.len() as u64).read_to_end(&mut start)) {
+        Ok(_) => Ok(start == PYTHON_TAG),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(io_error("cannot read", &path, &e)),
+    }
+}
+
+/// An upload of the older Python tool is not carried on, but it must not be forgotten either.
+pub fn refuse_python_upload(folder: &Folder, bucket: &str) -> Result<()> {
+    let (schedule, journal) = (folder.python_schedule(), folder.journal());
+    let python_progress = python_progress(folder)?;
+    if !python_progress && !schedule.exists() {
+        return Ok(());
+    }
+    let text = if python_progress { read_text(&journal)?.unwrap_or_default() } else { String::new() };
+    let planned = read_text(&schedule)?.unwrap_or_default();
+    let (key, upload_id) = python_upload(&planned, &text);
+    let files = [(&schedule, schedule.exists()), (&journal, python_progress)];
+    let files = files.iter().filter(|(_, there)| *there).map(|(path, _)| quoted(&path.display().to_string()));
+    let mut error = Error::pending(format!("an upload of the older, Python zfs2s3 is pending: '{key}'"))
+        .hint("finish or abort it with that program; or end it by hand:");
+    if let Some(id) = upload_id {
+        error = error.hint(abort_multipart_upload(bucket, &key, &id));
+    }
+    Err(error.hint(format!("rm {}", files.collect::<Vec<_>>().join(" "))))
+}
+
+/// The key and upload ID in the Python tool's two files, as far as they can be read.
+fn python_upload(schedule: &str, journal: &str) -> (String, Option<String>) {
+    #[derive(serde::Deserialize)]
+    struct Schedule {
+        backup: Planned,
+    }
+    #[derive(serde::Deserialize)]
+    struct Planned {
+        snapshot: crate::model::backup::Point,
+        base: Option<crate::model::backup::Point>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Started {
+        upload_id: Option<String>,
+    }
+    let key = crate::model::yaml::from_str::<Schedule>(schedule).map(|s| {
+        crate::model::keys::python(&crate::model::backup::Backup {
+            snapshot: s.backup.snapshot,
+            base: s.backup.base,
+        })
+    });
+    let id = crate::model::yaml::from_str::<Started>(journal).ok().and_then(|s| s.upload_id);
+    (key.unwrap_or_else(|_| "unknown".to_string()), id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_python_tools_upload_is_named() {
+        let schedule = include_str!("../../../tests/legacy/upload_schedule.yml");
+        let journal = include_str!("../../../tests/legacy/upload_progress.yml");
+        assert_eq!(
+            python_upload(schedule, journal),
+            ("tank/src@s3 <- tank/src@s2".to_string(), Some("2~abcDEF".to_string()))
+        );
+    }
+}

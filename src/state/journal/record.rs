@@ -1,0 +1,214 @@
+//! The records of upload_progress.yml: what the pending upload is, then one record a step. Pure.
+//!
+//! Each record is one line, `- {"part":{…}}`: the file is a YAML list, and a line alone is enough to read it. Later
+//! records win: a segment begun again forgets its parts, and the stream's end with them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::backup::{Backup, Point};
+use crate::model::chunks::Cut;
+use crate::model::copy::{CopyName, Id};
+use crate::model::digest::Sha256;
+use crate::model::utc::Utc;
+
+/// What is written. Version 1 had no `id` and no `host`.
+pub const VERSION: u32 = 2;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    Intent(Box<Intent>),
+    Segment(SegmentBegun),
+    Part(PartStored),
+    /// The server takes fewer parts an upload than was thought. Parts beyond that number, and later segments, are forgotten.
+    Cut(Cut),
+    End(End),
+    Completed(Completed),
+    Removal(Removal),
+}
+
+/// What is to be stored, where and how: all that a resume needs. Written before anything is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intent {
+    pub version: u32,
+    pub tool: String,
+    pub endpoint: String,
+    pub bucket: String,
+    pub prefix: String,
+    pub snapshot: Point,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Point>,
+    /// Of this upload: it is in the keys, and in the tag of the holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Id>,
+    /// The name of the host, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    pub cut: Cut,
+    pub storage_class: String,
+    pub send_args: Vec<String>,
+    /// Bytes, by `zfs send -nP`; for the display only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<u64>,
+    pub begun: Utc,
+}
+
+/// S3 has given the segment an upload ID.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentBegun {
+    pub segment: u32,
+    pub upload_id: String,
+    /// The server keeps the parts' SHA-256.
+    pub checksums: bool,
+}
+
+/// S3 has answered for a part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartStored {
+    pub segment: u32,
+    pub part: u16,
+    /// Bytes.
+    pub size: u64,
+    pub etag: String,
+    pub sha256: Sha256,
+}
+
+/// The stream is known to be whole (`zfs send` ended well, END was there) and all its parts are stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct End {
+    /// Bytes.
+    pub size: u64,
+    /// The time that the manifest will bear, so that writing it again gives the same bytes.
+    pub stored: Utc,
+}
+
+/// The segment's object is there and was looked at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Completed {
+    pub segment: u32,
+    pub etag: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+}
+
+/// The removal of what this upload has made is about to be announced. The announcement is taken back before the upload
+/// is resumed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Removal {
+    pub nonce: Id,
+}
+
+impl Intent {
+    pub fn backup(&self) -> Backup {
+        Backup { snapshot: self.snapshot.clone(), base: self.base.clone() }
+    }
+    pub fn copy(&self) -> CopyName {
+        CopyName { name: self.snapshot.name.clone(), link: self.backup().link(), id: self.id }
+    }
+    /// No two uploads share one, so none ends the holds that another relies on. The version before had one for all.
+    pub fn hold_tag(&self) -> String {
+        self.id.map_or("zfs2s3".to_string(), |id| format!("zfs2s3-{id}"))
+    }
+}
+
+impl Record {
+    pub fn to_line(&self) -> Result<String, String> {
+        Ok(format!("- {}\n", serde_json::to_string(self).map_err(|e| e.to_string())?))
+    }
+    /// `line` without its line feed.
+    pub fn parse(line: &str) -> Result<Record, String> {
+        let json = line.strip_prefix("- ").ok_or("not a list item")?;
+        serde_json::from_str(json).map_err(|e| e.to_string())
+    }
+}
+
+/// What the records add up to, without the parts themselves: they may be many.
+#[derive(Debug, PartialEq)]
+pub struct Overview {
+    pub intent: Intent,
+    pub segments: BTreeMap<u32, SegmentState>,
+    pub end: Option<End>,
+    /// Of this host's announcement, if one may be in the bucket.
+    pub removal: Option<Id>,
+    /// Uploads of its segments may hold parts that do not belong to them any more.
+    pub cut_anew: bool,
+}
+
+#[derive(Debug, PartialEq)]
+pub struct SegmentState {
+    pub upload_id: String,
+    pub checksums: bool,
+    pub completed: Option<Completed>,
+}
+
+impl Overview {
+    pub fn new(intent: Intent) -> Self {
+        Overview { intent, segments: BTreeMap::new(), end: None, removal: None, cut_anew: false }
+    }
+
+    /// Is each segment's object there?
+    pub fn is_complete(&self) -> bool {
+        self.segments.values().all(|state| state.completed.is_some())
+    }
+
+    pub fn add(&mut self, record: Record) -> Result<(), String> {
+        match record {
+            Record::Intent(_) => return Err("a second intent".to_string()),
+            Record::Segment(begun) => {
+                let state =
+                    SegmentState { upload_id: begun.upload_id, checksums: begun.checksums, completed: None };
+                self.segments.insert(begun.segment, state);
+                self.end = None;
+            }
+            Record::Part(part) if !self.segments.contains_key(&part.segment) => {
+                return Err(format!("a part of segment {}, which has not begun", part.segment));
+            }
+            Record::Part(_) => {}
+            Record::Cut(cut) => {
+                self.intent.cut = cut;
+                self.cut_anew = true;
+                self.segments.retain(|segment, _| *segment == 1);
+                self.end = None;
+            }
+            Record::End(end) => self.end = Some(end),
+            Record::Removal(removal) => self.removal = Some(removal.nonce),
+            Record::Completed(completed) => match self.segments.get_mut(&completed.segment) {
+                Some(state) => state.completed = Some(completed),
+                None => return Err(format!("segment {} completed, but not begun", completed.segment)),
+            },
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_a_record_and_each_of_them_yaml() {
+        let part =
+            PartStored { segment: 1, part: 7, size: 5, etag: "\"e\"".into(), sha256: Sha256::of(b"x") };
+        let line = Record::Part(part.clone()).to_line().unwrap();
+        assert_eq!(
+            line,
+            "- {\"part\":{\"segment\":1,\"part\":7,\"size\":5,\"etag\":\"\\\"e\\\"\",\"sha256\":\
+             \"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881\"}}\n"
+        );
+        assert_eq!(Record::parse(line.trim_end()), Ok(Record::Part(part)));
+        let as_yaml: Vec<std::collections::BTreeMap<String, PartStored>> =
+            crate::model::yaml::from_str(&line).unwrap();
+        assert_eq!(as_yaml[0]["part"].part, 7);
+        for bad in ["", "- ", "- {}", "- {\"part\":{}}", "{\"part\":1}", "- {\"later\":{}}", "\0\0\0"] {
+            assert!(Record::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! One changing command at a time: an flock on the file `lock` beside the store, which says who holds it. The
+//! kernel lets it go with the process, however that ends.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+
+use crate::error::{Error, Result};
+use crate::state::durable;
+use crate::state::store::{Folder, io_error};
+
+/// Held until it is dropped.
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// `who` is what a second one is told: the command.
+    pub fn take(folder: &Folder, who: &str) -> Result<Lock> {
+        folder.make()?;
+        let path = folder.lock();
+        let cannot = |e: &std::io::Error| io_error("cannot take the lock", &path, e);
+        let mut options = durable::private();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| cannot(&e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(e)) => return Err(cannot(&e)),
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.take(300).read_to_string(&mut holder);
+                let holder: String = holder.lines().next().unwrap_or_default().to_string();
+                return Err(Error::pending(format!("another zfs2s3 is running: {holder}"))
+                    .hint("wait until it has ended"));
+            }
+        }
+        let note = format!("process {}: {who}\n", std::process::id());
+        // for people only: on a full disk the way out must not be shut
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(note.as_bytes()));
+        Ok(Lock { _file: file })
+    }
+}

@@ -1,0 +1,160 @@
+//! The store: ~/.local/share/zfs2s3/stored_snapshots.yml, the list of what is stored, and where it lies.
+//!
+//! It is read whole and written whole, and on the disk before a caller goes on. It belongs to one
+//! server, bucket and prefix.
+
+pub mod format;
+pub mod python;
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::state::durable;
+use format::Contents;
+
+/// The folder of the store, the pending upload and the lock.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new(path: PathBuf) -> Self {
+        Folder(path)
+    }
+    pub fn make(&self) -> Result<()> {
+        durable::make_folder(&self.0).map_err(|e| io_error("cannot make the folder", &self.0, &e))
+    }
+    pub fn store(&self) -> PathBuf {
+        self.0.join("stored_snapshots.yml")
+    }
+    /// Where a list of the Python tool is kept aside.
+    pub fn store_original(&self) -> PathBuf {
+        self.0.join("stored_snapshots.yml.orig")
+    }
+    pub fn journal(&self) -> PathBuf {
+        self.0.join("upload_progress.yml")
+    }
+    /// The Python tool's note of a pending upload.
+    pub fn python_schedule(&self) -> PathBuf {
+        self.0.join("upload_schedule.yml")
+    }
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+}
+
+pub struct Store {
+    folder: Folder,
+    pub contents: Contents,
+    /// The file is still in the Python tool's form, to be kept aside before it is replaced.
+    from_python: bool,
+}
+
+impl Store {
+    /// No file is an empty store; a file that cannot be read or understood is an error. To look at it no `endpoint` is needed.
+    pub fn open(folder: &Folder, bucket: &str, prefix: &str, endpoint: Option<&str>) -> Result<Store> {
+        let empty = Contents::empty(endpoint.unwrap_or_default(), bucket, prefix);
+        let path = folder.store();
+        let text = match read_text(&path)? {
+            None => {
+                return Ok(Store { folder: folder.clone(), contents: empty, from_python: false });
+            }
+            Some(text) => text,
+        };
+        let from_python = python::is_python(&text);
+        let damaged = |why: String| {
+            let error = Error::failed(format!("the store {} cannot be used: {why}", path.display())).hint(
+                "nothing was changed; put back a good copy of it, or use the version of zfs2s3 that wrote it",
+            );
+            match from_python {
+                true => error,
+                false => error.hint(
+                    "or move it away, and 'zfs2s3 recover' rebuilds it from the bucket, except for what the Python \
+                     tool has stored",
+                ),
+            }
+        };
+        let contents = match from_python {
+            true if !prefix.is_empty() => {
+                return Err(Error::failed(format!(
+                    "the store {} is the older, Python zfs2s3's, which knew no prefix",
+                    path.display()
+                ))
+                .hint("unset ZFS2S3_PREFIX, or set XDG_DATA_HOME to have another store"));
+            }
+            true => {
+                let entries = python::parse(&text).map_err(damaged)?;
+                let bare = Contents { entries, ..empty };
+                bare.to_yaml().and_then(|yaml| Contents::parse(&yaml)).map_err(damaged)?
+            }
+            false => Contents::parse(&text).map_err(damaged)?,
+        };
+        let store = Store { folder: folder.clone(), contents, from_python };
+        store.check_place(bucket, prefix, endpoint)?;
+        Ok(store)
+    }
+
+    fn check_place(&self, bucket: &str, prefix: &str, endpoint: Option<&str>) -> Result<()> {
+        let own = &self.contents;
+        let path = self.folder.store();
+        if own.bucket != bucket || own.prefix != prefix {
+            let place = |bucket: &str, prefix: &str| format!("bucket '{bucket}', prefix '{prefix}'");
+            return Err(Error::failed(format!(
+                "the store {} is of {}, not of {}",
+                path.display(),
+                place(&own.bucket, &own.prefix),
+                place(bucket, prefix)
+            ))
+            .hint(
+                "set ZFS2S3_BUCKET and ZFS2S3_PREFIX to the store's, or XDG_DATA_HOME to have another store",
+            ));
+        }
+        match endpoint {
+            Some(endpoint) if endpoint != own.endpoint => Err(Error::failed(format!(
+                "the store {} is of the server {}, not of {endpoint}",
+                path.display(),
+                own.endpoint
+            ))
+            .hint("set AWS_ENDPOINT_URL or AWS_REGION to the store's; if the same bucket has moved, change 'endpoint' in the file")),
+            _ => Ok(()),
+        }
+    }
+
+    /// When this returns, the new list is on the disk.
+    pub fn save(&mut self) -> Result<()> {
+        let path = self.folder.store();
+        if self.from_python {
+            self.keep_original_aside()?;
+        }
+        let text = self.contents.to_yaml().map_err(|why| Error::failed(format!("the store: {why}")))?;
+        durable::replace(&path, text.as_bytes())
+            .map_err(|e| io_error("cannot write the store", &path, &e))?;
+        self.from_python = false;
+        Ok(())
+    }
+
+    fn keep_original_aside(&self) -> Result<()> {
+        let (path, aside) = (self.folder.store(), self.folder.store_original());
+        let linked = match std::fs::hard_link(&path, &aside) {
+            // kept by an earlier run that was cut short here
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        };
+        linked
+            .and_then(|()| durable::sync_folder_of(&aside))
+            .map_err(|e| io_error("cannot keep the older store as", &aside, &e))
+    }
+}
+
+/// None: no such file.
+pub fn read_text(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io_error("cannot read", path, &e)),
+    }
+}
+
+pub fn io_error(what: &str, path: &Path, error: &std::io::Error) -> Error {
+    Error::failed(format!("{what} {}: {error}", path.display()))
+}

@@ -1,0 +1,366 @@
+//! Runs `zfs`: asks for guids, holds and releases, and reads `zfs send`. Nothing here destroys or changes a dataset.
+
+mod send_flags;
+
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use crate::error::{Error, Result};
+use crate::model::backup::{Backup, Point};
+use crate::model::names::Guid;
+use crate::model::shell::quoted;
+use crate::os::process::{self, Collected, Output};
+
+pub use send_flags::Flags;
+use send_flags::flags;
+
+/// How much of zfs's stderr is kept: its end.
+const STDERR_KEPT: usize = 4096;
+/// What to do about a receive that has kept its part.
+pub const GOES_ON: &str = "the same command goes on where this one has ended";
+/// What zfs says of a receive that failed, and what to do then.
+const HINTS: [(&str, &str); 2] = [
+    ("has been modified", "'zfs rollback' to its latest snapshot drops what was changed there since"),
+    ("Partially received snapshot is saved", GOES_ON),
+];
+
+pub struct Zfs {
+    words: Vec<String>,
+}
+
+/// What `zfs get` says of a snapshot or bookmark.
+pub struct Found {
+    pub point: Point,
+    /// The transaction group that made it: the older, the smaller.
+    pub createtxg: u64,
+}
+
+impl Zfs {
+    pub fn new(words: Vec<String>) -> Self {
+        Zfs { words }
+    }
+
+    /// The flags of `zfs send` for this snapshot.
+    pub fn send_flags(&self, snapshot: &str) -> Result<Flags> {
+        match self.run(&["get", "-Hp", "-o", "value", "encryption", snapshot]) {
+            Ok(encryption) => Ok(flags(encryption.trim())),
+            // before OpenZFS 0.8 nothing is encrypted
+            Err(e) if e.message.contains("invalid property") => Ok(Flags::WithoutEmbedded),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub fn find(&self, name: &str) -> Result<Found> {
+        let text = self.run(&["get", "-Hp", "-o", "property,value", "guid,createtxg", name])?;
+        let value = |property: &str| {
+            let mut lines = text.lines().filter_map(|line| line.split_once('\t'));
+            lines.find(|(name, _)| *name == property).map(|(_, value)| value.trim())
+        };
+        let guid: Option<Guid> = value("guid").and_then(|text| text.parse().ok());
+        let createtxg = value("createtxg").and_then(|text| text.parse().ok());
+        match (guid, createtxg) {
+            (Some(guid), Some(createtxg)) => {
+                Ok(Found { point: Point { name: name.to_string(), guid }, createtxg })
+            }
+            _ => Err(Error::failed(format!("'zfs get' did not say the guid and createtxg of {name}"))),
+        }
+    }
+
+    /// All snapshots and bookmarks with this guid, in all pools: a snapshot keeps it when it is renamed, and when it is received
+    /// elsewhere.
+    pub fn names_of(&self, guid: Guid) -> Result<Vec<String>> {
+        let text = self.run(&["list", "-Hp", "-t", "snapshot,bookmark", "-o", "name,guid"])?;
+        let points = text.lines().filter_map(|line| line.split_once('\t'));
+        let same = points.filter(|(_, found)| found.trim().parse() == Ok(guid));
+        Ok(same.map(|(name, _)| name.to_string()).collect())
+    }
+
+    /// The guids of all snapshots of the pool that a dataset is in.
+    pub fn snapshots_of_pool(&self, dataset: &str) -> Result<HashSet<Guid>> {
+        let pool = dataset.split('/').next().unwrap_or(dataset);
+        let text = self.run(&["list", "-Hp", "-r", "-t", "snapshot", "-o", "guid", pool])?;
+        Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
+    }
+
+    /// Was nothing written to the dataset since this snapshot of it?
+    pub fn is_unchanged_since(&self, snapshot: &str) -> Result<bool> {
+        let (dataset, short) = snapshot.split_once('@').unwrap_or((snapshot, ""));
+        let property = format!("written@{short}");
+        Ok(self.run(&["get", "-Hp", "-o", "value", &property, dataset])?.trim() == "0")
+    }
+
+    /// Has the snapshot a hold with this tag?
+    pub fn is_held(&self, tag: &str, snapshot: &str) -> Result<bool> {
+        let text = self.run(&["holds", "-H", snapshot])?;
+        Ok(text.lines().any(|line| line.split('\t').nth(1) == Some(tag)))
+    }
+
+    /// The size of a stream in bytes, as `zfs send -nP` guesses it.
+    pub fn estimate(&self, backup: &Backup, flags: &[String]) -> Result<u64> {
+        let mut args = send_command(backup, flags);
+        args.insert(1, "-nP".to_string());
+        let text = self.run(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let size = text.lines().find_map(|line| line.strip_prefix("size")?.trim().parse().ok());
+        size.ok_or_else(|| Error::failed("'zfs send -nP' did not say a size"))
+    }
+
+    /// The snapshots of a dataset, oldest first; none: there is no such dataset.
+    pub fn snapshots(&self, dataset: &str) -> Result<Option<Vec<Point>>> {
+        let args =
+            ["list", "-Hp", "-d", "1", "-t", "snapshot", "-s", "createtxg", "-o", "name,guid", dataset];
+        let text = match self.run(&args) {
+            Err(e) if e.message.contains("does not exist") => return Ok(None),
+            text => text?,
+        };
+        let point = |line: &str| {
+            let (name, guid) = line.split_once('\t')?;
+            Some(Point { name: name.to_string(), guid: guid.trim().parse().ok()? })
+        };
+        let points: Option<Vec<Point>> = text.lines().map(point).collect();
+        points
+            .map(Some)
+            .ok_or_else(|| Error::failed(format!("'zfs list' of {dataset} is not as it should be")))
+    }
+
+    /// The resume token, where the dataset holds a part of a stream whose receiving was interrupted.
+    pub fn resume_token(&self, dataset: &str) -> Result<Option<String>> {
+        let text = self.run(&["get", "-Hp", "-o", "value", "receive_resume_token", dataset])?;
+        let token = text.trim();
+        Ok((!matches!(token, "-" | "")).then(|| token.to_string()))
+    }
+
+    /// Is all of the dataset a part of a stream, and nothing else?
+    pub fn is_only_a_part(&self, dataset: &str) -> Result<bool> {
+        Ok(self.run(&["get", "-Hp", "-o", "value", "inconsistent", dataset])?.trim() == "1")
+    }
+
+    /// What a resume token says, in `zfs send`'s words. It says so even if it then fails, for want of the snapshot; the second is
+    /// its failure.
+    pub fn explain_token(&self, token: &str) -> Result<(String, Option<Error>)> {
+        let args = ["send", "-nvP", "-t", token];
+        let output = self.output(&args)?;
+        let [stdout, stderr] =
+            [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned());
+        let failed = (!output.status.success())
+            .then(|| failure(&format!("zfs {}", args[..3].join(" ")), &output.status.to_string(), &stderr));
+        Ok((stdout + &stderr, failed))
+    }
+
+    /// Drops such a part.
+    pub fn discard_partial_receive(&self, dataset: &str) -> Result<()> {
+        self.run(&["receive", "-A", dataset]).map(|_| ())
+    }
+
+    /// `zfs receive`, unmounted, keeping what it has if it is interrupted. Nothing is rolled back: no -F. `properties`: such as
+    /// `encryption=off`.
+    pub fn receive(&self, dataset: &str, properties: &[String]) -> Result<Receive> {
+        let mut args = vec!["receive", "-s", "-u"];
+        properties.iter().for_each(|property| args.extend(["-o", property]));
+        args.push(dataset);
+        let mut process = self.spawn(&args, Stdio::piped(), Stdio::null())?;
+        let stdin = process.child.stdin.take();
+        Ok(Receive { process, stdin })
+    }
+
+    /// A hold that is there already is fine.
+    pub fn hold(&self, tag: &str, snapshot: &str) -> Result<()> {
+        match self.run(&["hold", tag, snapshot]) {
+            Err(e) if e.message.contains("already exists") => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+
+    /// Was there such a hold? A hold or a snapshot that is not there is fine.
+    pub fn release(&self, tag: &str, snapshot: &str) -> Result<bool> {
+        match self.run(&["release", tag, snapshot]) {
+            Err(e) if e.message.contains("no such tag") || e.message.contains("not exist") => Ok(false),
+            result => result.map(|_| true),
+        }
+    }
+
+    pub fn send(&self, backup: &Backup, flags: &[String]) -> Result<Send> {
+        let args = send_command(backup, flags);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut process = self.spawn(&args, Stdio::null(), Stdio::piped())?;
+        let stdout = process.child.stdout.take();
+        Ok(Send { process, stdout })
+    }
+
+    fn spawn(&self, args: &[&str], stdin: Stdio, stdout: Stdio) -> Result<Process> {
+        let mut command = self.command(args);
+        let mut child = command
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| self.cannot_run(&e))?;
+        let stderr = child.stderr.take().map(|stderr| Collected::from(stderr, STDERR_KEPT));
+        Ok(Process { child, stderr, line: format!("zfs {}", args.join(" ")) })
+    }
+
+    fn run(&self, args: &[&str]) -> Result<String> {
+        let output = self.output(args)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(failure(&format!("zfs {}", args.join(" ")), &output.status.to_string(), &said))
+    }
+
+    fn output(&self, args: &[&str]) -> Result<Output> {
+        process::run(&mut self.command(args), None).map_err(|e| self.cannot_run(&e))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut words = self.words.iter();
+        let program = words.next().map_or("zfs", String::as_str);
+        let mut command = Command::new(program);
+        command.env("PATH", process::search_path()).env("LC_ALL", "C");
+        command.args(words);
+        let shells = shells_between(&self.words);
+        command.args(args.iter().map(|arg| (0..shells).fold(arg.to_string(), |arg, _| quoted(&arg))));
+        command
+    }
+
+    fn cannot_run(&self, e: &io::Error) -> Error {
+        Error::failed(format!("cannot run '{}': {e}", self.words.join(" ")))
+            .hint("set ZFS2S3_ZFS to the command, such as /sbin/zfs or 'ssh nas zfs'")
+    }
+}
+
+/// How many shells read the arguments: each ssh hands its words to one on the other side. A word is the program ssh if a host and
+/// a command can follow it, so `docker exec ssh zfs` has none.
+fn shells_between(words: &[String]) -> usize {
+    let is_ssh = |word: &String| word.rsplit('/').next() == Some("ssh");
+    words.iter().enumerate().filter(|(n, word)| is_ssh(word) && n + 2 < words.len()).count()
+}
+
+fn send_command(backup: &Backup, flags: &[String]) -> Vec<String> {
+    let mut args = vec!["send".to_string()];
+    args.extend_from_slice(flags);
+    if let Some(base) = &backup.base {
+        args.extend(["-i".to_string(), base.name.clone()]);
+    }
+    args.push(backup.snapshot.name.clone());
+    args
+}
+
+/// zfs's own words are the message; the command line says what was tried.
+fn failure(line: &str, status: &str, said: &str) -> Error {
+    match said.trim() {
+        "" => Error::failed(format!("'{line}' failed ({status})")),
+        said => {
+            let error = Error::failed(format!("'{line}' failed: {}", said.replace('\n', "; ")));
+            let hints = HINTS.iter().filter(|(words, _)| said.contains(words));
+            hints.fold(error, |error, (_, hint)| error.hint(*hint))
+        }
+    }
+}
+
+/// A running command, of which the end of stderr is kept.
+struct Process {
+    child: Child,
+    stderr: Option<Collected>,
+    line: String,
+}
+
+impl Process {
+    /// Waits for its end; where that is not a good one, its own words are the error.
+    fn finish(&mut self) -> Result<()> {
+        let status = self.child.wait().map_err(|e| Error::failed(format!("'{}': {e}", self.line)))?;
+        if status.success() {
+            return Ok(());
+        }
+        let said = self.stderr.take().map(Collected::take).unwrap_or_default();
+        Err(failure(&self.line, &status.to_string(), &String::from_utf8_lossy(&said)))
+    }
+}
+
+/// A running `zfs send`. Dropping it ends the process.
+pub struct Send {
+    process: Process,
+    stdout: Option<ChildStdout>,
+}
+
+impl Send {
+    /// Waits for its end, which must be a good one.
+    pub fn finish(mut self) -> Result<()> {
+        drop(self.stdout.take());
+        self.process.finish()
+    }
+}
+
+impl Read for Send {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.stdout {
+            Some(stdout) => stdout.read(buffer),
+            None => Ok(0),
+        }
+    }
+}
+
+impl Drop for Send {
+    fn drop(&mut self) {
+        drop(self.stdout.take());
+        // it may have ended by itself; and one that hangs in the kernel is not waited for
+        let _ = self.process.child.kill();
+        let _ = self.process.child.try_wait();
+    }
+}
+
+/// A running `zfs receive`. Dropping it ends its input, which it takes for an interruption.
+pub struct Receive {
+    process: Process,
+    stdin: Option<ChildStdin>,
+}
+
+impl Receive {
+    /// Waits for its end, which must be a good one.
+    pub fn finish(mut self) -> Result<()> {
+        drop(self.stdin.take());
+        self.process.finish()
+    }
+}
+
+impl Write for Receive {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.stdin {
+            Some(stdin) => stdin.write(bytes),
+            None => Ok(0),
+        }
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Receive {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        // it writes down how far it has come
+        let _ = self.process.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_ssh_has_a_shell_behind_it() {
+        for (words, shells) in [
+            ("zfs", 0),
+            ("sudo zfs", 0),
+            ("ssh nas zfs", 1),
+            ("/usr/bin/ssh -p 2222 nas sudo zfs", 1),
+            ("sudo ssh nas zfs", 1),
+            ("ssh jump ssh nas zfs", 2),
+            ("docker exec ssh zfs", 0),
+            ("sudo -u ssh zfs", 0),
+        ] {
+            let words: Vec<String> = words.split(' ').map(str::to_string).collect();
+            assert_eq!(shells_between(&words), shells, "{words:?}");
+        }
+    }
+}
