@@ -11,7 +11,7 @@ use crate::model::keys::{self, Kind, Parsed};
 use crate::model::names::Guid;
 use crate::model::shell::{abort_multipart_upload, quoted};
 use crate::model::units::human_size;
-use crate::s3::calls::Open;
+use crate::s3::calls::{Open, Parts};
 use crate::s3::reply::{Object, Upload};
 use crate::state::store::format::{Contents, Entry, State};
 use crate::ui::Ui;
@@ -59,8 +59,8 @@ pub fn report_the_rest(reader: &Reader, seen: &[Seen], pending: Option<&CopyName
     };
     for Upload { key, upload_id, initiated } in uploads.iter().filter(ours) {
         let size = match reader.client.list_parts(Open { key, upload_id, checksums: false }) {
-            Ok(parts) => human_size(parts.iter().flatten().map(|part| part.size).sum()),
-            Err(_) => "size unknown".to_string(),
+            Ok(Parts::Listed(parts)) => human_size(parts.iter().map(|part| part.size).sum()),
+            _ => "size unknown".to_string(),
         };
         ui.warning(&format!(
             "an upload of '{key}' ({size}, {}) is unfinished; if no host is working on it: {}",

@@ -1,6 +1,7 @@
 //! The S3 calls that zfs2s3 makes, one function each, named after the API's own page.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html>
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::AtomicBool;
@@ -62,6 +63,16 @@ impl Head {
     pub fn is_being_restored(&self) -> bool {
         self.restore.as_ref().is_some_and(|text| text.contains("ongoing-request=\"true\""))
     }
+}
+
+/// What ListParts says.
+#[derive(Debug)]
+pub enum Parts {
+    Listed(Vec<Part>),
+    /// S3 does not know this upload (any more).
+    NoSuchUpload,
+    /// The server does not have this call, or not as AWS has it.
+    NotSupported(Failure),
 }
 
 /// An upload of one segment that S3 knows.
@@ -126,12 +137,25 @@ impl Client {
         }
     }
 
-    /// ListParts, all pages; none: S3 does not know this upload (any more).
-    pub fn list_parts(&self, open: Open) -> Result<Option<Vec<Part>>> {
+    /// ListParts, all pages.
+    pub fn list_parts(&self, open: Open) -> Result<Parts> {
         let first = || Request::new("GET", open.key).query("uploadId", open.upload_id);
-        match self.pages("list parts", open.key, reply::parts, |_| true, first) {
-            Err(failure) if failure.code == "NoSuchUpload" => Ok(None),
-            parts => parts.map(Some),
+        let is_list = Cell::new(true);
+        let parse = |body: &[u8]| {
+            is_list.set(reply::is_list_of_parts(body));
+            reply::parts(body)
+        };
+        match self.pages("list parts", open.key, parse, |_| true, first) {
+            Ok(parts) => Ok(Parts::Listed(parts)),
+            Err(failure) if failure.code == "NoSuchUpload" => Ok(Parts::NoSuchUpload),
+            Err(failure) if failure.has_no_such_call() || failure.is_not_supported() => {
+                Ok(Parts::NotSupported(failure))
+            }
+            // a list that lacks what it must have, or does not end
+            Err(failure) if failure.status.is_none() && failure.kind == Kind::Final && is_list.get() => {
+                Ok(Parts::NotSupported(failure))
+            }
+            Err(failure) => Err(failure),
         }
     }
 

@@ -140,6 +140,10 @@ impl Failure {
             status => matches!(status, Some(405 | 501)),
         }
     }
+    /// The same of a call that changes something: only the server's own code says that it does not have that.
+    pub fn is_no_call_of_the_server(&self) -> bool {
+        matches!(self.status, Some(405 | 501)) && !self.code.is_empty()
+    }
     /// The number of a part is too high for this server.
     pub fn refuses_part_number(&self) -> bool {
         let message = self.message.to_lowercase();

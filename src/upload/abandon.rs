@@ -10,7 +10,7 @@ use crate::model::keys;
 use crate::os::host;
 use crate::os::random;
 use crate::removal::{Interrupted, Removal, withdraw};
-use crate::s3::calls::Open;
+use crate::s3::calls::{Open, Parts};
 use crate::s3::failure::Kind;
 use crate::state::journal::record::{Intent, Overview, Record, Removal as Announced};
 use crate::state::journal::{self, Journal};
@@ -155,10 +155,21 @@ impl Upload {
     fn end_uploads(&self, intent: &Intent, overview: &Overview) -> Result<()> {
         for (segment, state) in &overview.segments {
             let key = keys::segment(&intent.prefix, &intent.copy(), *segment);
-            self.client.abort_multipart_upload(&key, &state.upload_id)?;
+            self.end_upload(&key, &state.upload_id)?;
         }
         self.end_strays(intent, &[]);
         Ok(())
+    }
+
+    /// A server that cannot end uploads keeps what was sent; but this upload is not to be stuck for that.
+    pub(super) fn end_upload(&self, key: &str, upload_id: &str) -> Result<()> {
+        match self.client.abort_multipart_upload(key, upload_id) {
+            Err(failure) if failure.is_no_call_of_the_server() => {
+                self.ui.warning(&format!("an unfinished upload stays: {}", failure.describe()));
+                Ok(())
+            }
+            ended => Ok(ended?),
+        }
     }
 
     /// Under keys of the version before, what is there may be another host's. So only an object that is just what this upload made is
@@ -191,12 +202,12 @@ impl Upload {
             let key = keys::segment(&intent.prefix, &copy, *segment);
             let open = Open { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
             let was_open = match self.client.list_parts(open) {
-                Ok(parts) => parts.is_some(),
+                Ok(Parts::NoSuchUpload) => false,
                 Err(failure) if failure.kind == Kind::Transient => return Err(failure.into()),
-                // not known: what is under the key stays
-                Err(_) => true,
+                // or not known: what is under the key stays
+                _ => true,
             };
-            self.client.abort_multipart_upload(&key, &state.upload_id)?;
+            self.end_upload(&key, &state.upload_id)?;
             let head = if stays { None } else { self.client.head_if_allowed(&key)? };
             let Some(head) = head else { continue };
             let parts = journal::parts_of(&self.folder, *segment)?;

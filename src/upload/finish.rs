@@ -13,7 +13,7 @@ use crate::model::keys;
 use crate::model::manifest::{Manifest, Segment, Stream, text};
 use crate::model::readme;
 use crate::model::units::{count, human_size};
-use crate::s3::calls::{Head, Open, Piece};
+use crate::s3::calls::{Head, Open, Parts, Piece};
 use crate::s3::reply::Completion;
 use crate::state::journal::record::{Completed, End, Intent, PartStored, Record, SegmentState};
 use crate::state::journal::{self, Journal};
@@ -324,7 +324,10 @@ impl Upload {
             let open = Open { key: &upload.key, upload_id: &upload.upload_id, checksums: false };
             let is_own = match intent.id {
                 Some(_) => Ok(true),
-                None => self.client.list_parts(open).map(|parts| parts.is_some_and(|parts| parts.is_empty())),
+                None => self
+                    .client
+                    .list_parts(open)
+                    .map(|parts| matches!(parts, Parts::Listed(parts) if parts.is_empty())),
             };
             let ended = match is_own {
                 Ok(true) => self.client.abort_multipart_upload(&upload.key, &upload.upload_id),

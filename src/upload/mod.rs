@@ -155,7 +155,7 @@ impl Upload {
         // while their IDs are known
         for (segment, state) in overview.segments.iter().filter(|(segment, _)| **segment > 1) {
             let key = keys::segment(&intent.prefix, &intent.copy(), *segment);
-            self.client.abort_multipart_upload(&key, &state.upload_id)?;
+            self.end_upload(&key, &state.upload_id)?;
         }
         let record = Record::Cut(cut);
         journal.add(&record)?;

@@ -7,7 +7,8 @@ use super::finish::{Expected, removed_meanwhile};
 use super::transfer::{Known, KnownChunk};
 use crate::error::Result;
 use crate::model::keys;
-use crate::s3::calls::Open;
+use crate::s3::calls::{Open, Parts};
+use crate::s3::failure::Kind;
 use crate::s3::reply::Part;
 use crate::state::journal::record::{Completed, Intent, Overview, PartStored, Record, SegmentState};
 use crate::state::journal::{self, Journal};
@@ -47,19 +48,19 @@ impl Upload {
     ) -> Result<Option<Vec<u16>>> {
         let key = keys::segment(&intent.prefix, &intent.copy(), segment);
         let open = Open { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
-        let mut cannot_be_listed = None;
+        let mut not_supported = None;
+        let mut unknown = None;
         if state.completed.is_none() {
             match self.client.list_parts(open) {
-                Ok(Some(listed)) => {
+                Ok(Parts::Listed(listed)) => {
                     let same = listed
                         .iter()
                         .filter(|part| parts.get(&part.part_number).is_some_and(|p| agree(p, part)));
                     return Ok(Some(same.map(|part| part.part_number).collect()));
                 }
-                Ok(None) => {}
-                Err(failure) if failure.has_no_such_call() || failure.is_not_supported() => {
-                    cannot_be_listed = Some(failure);
-                }
+                Ok(Parts::NoSuchUpload) => {}
+                Ok(Parts::NotSupported(failure)) => not_supported = Some(failure),
+                Err(failure) if failure.kind == Kind::Final => unknown = Some(failure),
                 Err(failure) => return Err(failure.into()),
             }
         }
@@ -73,18 +74,19 @@ impl Upload {
                 Ok(Some(parts.keys().copied().collect()))
             }
             _ => {
-                match cannot_be_listed {
-                    Some(failure) => {
+                match (unknown, not_supported) {
+                    (Some(failure), _) => return Err(failure.into()),
+                    (None, Some(failure)) => {
                         self.ui.warning(&format!(
                             "segment {segment} begins again, since its parts cannot be listed: {}",
                             failure.describe()
                         ));
-                        self.client.abort_multipart_upload(&key, &state.upload_id)?;
+                        self.end_upload(&key, &state.upload_id)?;
                     }
-                    None if state.completed.is_none() => self.ui.warning(&format!(
+                    (None, None) if state.completed.is_none() => self.ui.warning(&format!(
                         "S3 no longer knows the upload of segment {segment}: it begins again"
                     )),
-                    None => {}
+                    (None, None) => {}
                 }
                 Ok(None)
             }

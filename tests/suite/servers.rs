@@ -25,6 +25,11 @@ const QUIRKS: &[(&str, Quirk)] = &[
     ("405 to ListMultipartUploads", |p| p.lacks = vec![("ListMultipartUploads", 405, "MethodNotAllowed")]),
     ("501 to ListParts", |p| p.lacks = vec![("ListParts", 501, "NotImplemented")]),
     ("404 to ListParts", |p| p.lacks = vec![("ListParts", 404, "NoSuchKey")]),
+    ("501 to all about open uploads (localbucket)", |p| {
+        p.lacks = vec![("ListParts", 501, "NotImplemented"), ("ListMultipartUploads", 501, "NotImplemented")];
+    }),
+    ("objects listed in place of uploads (fauxqs)", |p| p.lists_objects_for_uploads = true),
+    ("parts listed without ETag (s3s-fs)", |p| p.parts_without_etag = true),
     ("501 to encoding-type", |p| p.encoding = Encoding::Refused),
     ("encoding-type ignored", |p| p.encoding = Encoding::Ignored),
     ("keys encoded unasked (rclone before 1.69)", |p| p.encoding = Encoding::Always),
@@ -75,6 +80,60 @@ fn everything_works_with_each_quirk() {
         host.ok("remove tank/src@s1");
         assert!(host.s3.state().keys().is_empty(), "{name}");
     }
+}
+
+/// s3rver knows neither the list of parts nor how to end an upload.
+#[test]
+fn an_upload_that_cannot_be_ended_keeps_nobody_from_resuming_or_aborting() {
+    for way in ["resume_upload", "abort_upload"] {
+        let mut host = Host::with_real_streams();
+        host.set("ZFS2S3_JOBS", "1");
+        host.s3.state().powers.lacks =
+            vec![("ListParts", 405, "MethodNotAllowed"), ("AbortMultipartUpload", 405, "MethodNotAllowed")];
+        host.s3.fault("UploadPart", 7, 1, Act::KillBefore);
+        host.run("upload tank/src@s1").expect(-9);
+        host.s3.no_more_faults();
+        let said = host.ok(way).stderr;
+        assert!(
+            said.contains("an unfinished upload stays: ") && said.contains("405 MethodNotAllowed"),
+            "{said}"
+        );
+        assert_eq!(host.s3.state().uploads.len(), 1);
+        host.s3.state().uploads.clear();
+        host.assert_clean();
+    }
+    // a proxy that forbids DELETE is another matter
+    let host = Host::with_real_streams();
+    host.s3.fault("UploadPart", 7, 1, Act::KillBefore);
+    host.run("upload tank/src@s1").expect(-9);
+    host.s3.no_more_faults();
+    host.s3.fault("AbortMultipartUpload", 0, 9, Act::Page(405));
+    host.fails(1, "abort_upload");
+    host.s3.no_more_faults();
+    host.ok("abort_upload");
+    host.assert_clean();
+}
+
+#[test]
+fn a_page_in_place_of_the_list_of_parts_gives_nothing_up() {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_JOBS", "1");
+    host.s3.fault("UploadPart", 7, 1, Act::KillBefore);
+    host.run("upload tank/src@s1").expect(-9);
+    host.s3.no_more_faults();
+    host.s3.fault("ListParts", 0, 1, Act::Page(200));
+    host.fails(1, "resume_upload");
+    host.ok("resume_upload");
+    assert_eq!(host.s3.state().count("UploadPart"), 8 + 11, "no part is sent twice");
+    // but a finished object is recognized
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillAfter);
+    host.run("upload -i @s1 tank/src@s2").expect(-9);
+    host.s3.no_more_faults();
+    let sent = host.s3.state().count("UploadPart");
+    host.s3.fault("ListParts", 0, 1, Act::Page(200));
+    host.ok("resume_upload");
+    assert_eq!(host.s3.state().count("UploadPart"), sent);
+    host.assert_clean();
 }
 
 #[test]

@@ -148,6 +148,9 @@ pub struct Powers {
     pub lacks: Vec<(&'static str, u16, &'static str)>,
     /// Knows the first version of ListObjects only, which goes on behind a marker.
     pub lists_as_before: bool,
+    /// Takes ListMultipartUploads for ListObjects.
+    pub lists_objects_for_uploads: bool,
+    pub parts_without_etag: bool,
     /// Says 404 to HEAD as a page without a body, and calls the list of parts ListPartsResponse.
     pub moto: bool,
     /// Reads objects that lie in GLACIER, as servers do for which that is a name like any other.
@@ -275,6 +278,8 @@ impl S3 {
             says_200: None,
             lacks: vec![],
             moto: false,
+            lists_objects_for_uploads: false,
+            parts_without_etag: false,
             lists_as_before: false,
             reads_glacier: false,
             may_read: true,
@@ -615,6 +620,7 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             error(403, "AccessDenied", "no listing")
         }
         "ListObjectsV2" => list_objects(state, request),
+        "ListMultipartUploads" if state.powers.lists_objects_for_uploads => list_objects(state, request),
         "ListMultipartUploads" => list_uploads(state, request),
         // so AWS hides what is there from those who may not list
         "HeadObject" | "GetObject"
@@ -676,6 +682,7 @@ fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Ans
     let page_size = state.powers.page;
     let root = if state.powers.moto { "ListPartsResponse" } else { "ListPartsResult" };
     let strict = state.powers.no_checksums_at.is_empty();
+    let without_etag = state.powers.parts_without_etag;
     let Some(upload) = state.uploads.get_mut(&id).filter(|upload| upload.key == key) else {
         return error(404, "NoSuchUpload", "The specified upload does not exist.");
     };
@@ -715,10 +722,12 @@ fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Ans
             let parts: String = page
                 .iter()
                 .map(|(number, part)| {
+                    let etag = format!("<ETag>{}</ETag>", escape(&part.etag));
+                    let etag = if without_etag { String::new() } else { etag };
                     let sum = part.checksum.as_ref().map(|sum| format!("<ChecksumSHA256>{sum}</ChecksumSHA256>"));
                     format!(
-                        "<Part><PartNumber>{number}</PartNumber><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{}</ETag><Size>{}</Size>{}</Part>",
-                        escape(&part.etag),
+                        "<Part><PartNumber>{number}</PartNumber><LastModified>2026-01-01T00:00:00.000Z</LastModified>{}<Size>{}</Size>{}</Part>",
+                        etag,
                         part.bytes.len(),
                         sum.unwrap_or_default()
                     )
