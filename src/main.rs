@@ -1,4 +1,5 @@
-//! zfs2s3: backs up ZFS snapshots incrementally to S3. The man page zfs2s3.1 is the contract.
+//! zfs2s3: backs up ZFS snapshots incrementally to S3. The man page zfs2s3.1 is the contract, and DESIGN.md beside this file says why it
+//! is built as it is.
 //!
 //! The map. Each part uses only those below it in this list; tests/suite/tidy.rs holds every `use` against it.
 //!

@@ -169,3 +169,18 @@ fn each_dependency_has_its_reason() {
         above = line;
     }
 }
+
+#[test]
+fn the_design_names_files_that_are_there() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let design = std::fs::read_to_string(top.join("src/DESIGN.md")).unwrap();
+    let mut found = 0;
+    for word in design.split('`').skip(1).step_by(2) {
+        let is_path = word.ends_with(".rs") || (word.ends_with('/') && !word.contains([' ', ':']));
+        if is_path {
+            found += 1;
+            assert!(top.join("src").join(word).exists() || top.join(word).exists(), "{word}");
+        }
+    }
+    assert!(found > 20);
+}
