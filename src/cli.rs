@@ -164,12 +164,35 @@ pub fn parse(args: &[String]) -> Result<Asked, Error> {
         Err(exit) if exit.status.is_ok() && !empty => Ok(Asked::Print(exit.output + "\n")),
         Err(_) if empty => Err(Error::usage("no command given").hint("see 'zfs2s3 --help' or 'man zfs2s3'")),
         Err(_) if args.first().is_some_and(|first| !first.starts_with('-') && !COMMANDS.contains(first)) => {
-            let commands = COMMANDS.join(", ");
-            Err(Error::usage(format!("there is no command '{}'", args[0]))
-                .hint(format!("the commands are {commands}")))
+            let error = Error::usage(format!("there is no command '{}'", args[0]));
+            let nearest = COMMANDS.iter().min_by_key(|command| edits(args[0], command));
+            Err(match nearest.filter(|command| edits(args[0], command) <= 2) {
+                Some(command) => error.hint(format!("did you mean '{command}'?")),
+                None => error.hint(format!("the commands are {}", COMMANDS.join(", "))),
+            })
         }
         Err(exit) => Err(Error::usage(one_line(&exit.output)).hint("see 'zfs2s3 --help' or 'man zfs2s3'")),
     }
+}
+
+/// How many letters must be inserted, deleted, replaced or swapped with their neighbour to make one word of the other (the optimal
+/// string alignment distance).
+fn edits(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().take(64).collect(), other.chars().collect());
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (n, letter) in one.iter().enumerate() {
+        let mut row = vec![n + 1];
+        for (m, wanted) in other.iter().enumerate() {
+            let mut least = (last[m] + usize::from(letter != wanted)).min(last[m + 1] + 1).min(row[m] + 1);
+            if n > 0 && m > 0 && *letter == other[m - 1] && one[n - 1] == *wanted {
+                least = least.min(before_last[m - 1] + 1);
+            }
+            row.push(least);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[other.len()]
 }
 
 /// As everywhere in ZFS `-Hp` is `-H -p`, and `-i@a` is `-i @a`; and `--base=@a` is `--base @a`.
@@ -258,5 +281,16 @@ mod tests {
         assert_eq!(wrong("upload a b"), "unrecognized argument: b");
         assert_eq!(wrong("frobnicate"), "there is no command 'frobnicate'");
         assert!(wrong("upload -i").contains("-i"));
+        let hint = |line: &str| match parse(&[line.to_string()]) {
+            Err(e) => e.hints.join(" "),
+            _ => panic!("{line} is accepted"),
+        };
+        assert_eq!(hint("uplaod"), "did you mean 'upload'?");
+        assert_eq!(
+            hint("resume"),
+            "the commands are upload, resume_upload, abort_upload, remove, list, restore, download, recover"
+        );
+        assert_eq!(hint("ls"), "did you mean 'list'?");
+        assert_eq!(hint("frobnicate"), hint("resume"));
     }
 }

@@ -64,6 +64,21 @@ impl Error {
     }
 }
 
+/// `No such file or directory`, and not the number that Rust's library puts behind it.
+pub fn without_os_error(text: &str) -> String {
+    let mut message = text.to_string();
+    const START: &str = " (os error ";
+    while let Some(at) = message.find(START) {
+        let rest = &message[at + START.len()..];
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 || !rest[digits..].starts_with(')') {
+            break;
+        }
+        message.replace_range(at..at + START.len() + digits + 1, "");
+    }
+    message
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -97,6 +112,16 @@ fn is_invisible(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_of_the_system_are_not_shown() {
+        let message = without_os_error;
+        assert_eq!(
+            message("cannot read a: No such file or directory (os error 2); b (os error 17)"),
+            "cannot read a: No such file or directory; b"
+        );
+        assert_eq!(message("a (os error x) (os error 2)"), "a (os error x) (os error 2)");
+    }
 
     #[test]
     fn nothing_moves_the_cursor() {

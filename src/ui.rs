@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result, one_line};
+use crate::error::{Error, Result, one_line, without_os_error};
 use crate::model::units::human_size;
 
 const REDRAW: Duration = Duration::from_millis(250);
@@ -142,7 +142,7 @@ impl Ui {
         wipe(&mut state);
         for line in text.lines() {
             // nowhere to say that stderr is gone
-            let _ = writeln!(io::stderr(), "zfs2s3: {}", one_line(line));
+            let _ = writeln!(io::stderr(), "zfs2s3: {}", one_line(&without_os_error(line)));
         }
     }
 

@@ -17,6 +17,10 @@ pub struct Way<'a> {
 impl Way<'_> {
     pub fn failure(&self, request: String, error: &ureq::Error) -> Failure {
         let (kind, hint) = self.judge(error);
+        let words = match error {
+            ureq::Error::Io(e) => e.to_string(),
+            other => other.to_string(),
+        };
         let place = match &self.proxy {
             Some(proxy) => {
                 format!("at {}, through the proxy {} of {}", self.url, proxy.shown, proxy.variable)
@@ -24,7 +28,7 @@ impl Way<'_> {
             None => format!("at {}", self.url),
         };
         let hints = hint.into_iter().collect();
-        Failure { hints, ..Failure::transport(request, format!("{error} ({place})"), kind) }
+        Failure { hints, ..Failure::transport(request, format!("{words} ({place})"), kind) }
     }
 
     fn judge(&self, error: &ureq::Error) -> (Kind, Option<String>) {
