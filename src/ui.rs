@@ -15,6 +15,12 @@ const REDRAW: Duration = Duration::from_millis(250);
 /// Many threads may have the same trouble at the same time.
 const QUIET_AFTER_RETRY: Duration = Duration::from_secs(10);
 
+/// Control sequences of ECMA-48 terminals: DECAWM off and on, and EL. Without wrapping, a line that is too long is cut by the terminal,
+/// however wide it is at the moment.
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+const ERASE_REST: &str = "\x1b[K";
+
 pub struct Ui {
     terminal: bool,
     state: Mutex<State>,
@@ -23,8 +29,8 @@ pub struct Ui {
 #[derive(Default)]
 struct State {
     transfer: Option<Transfer>,
-    /// Characters of the progress line on the screen.
-    shown: usize,
+    /// There is a progress line on the screen.
+    shown: bool,
     last_retry: Option<Instant>,
     /// Warnings that are given once.
     given: Vec<String>,
@@ -44,7 +50,8 @@ struct Transfer {
 
 impl Ui {
     pub fn new() -> Self {
-        Ui { terminal: io::stderr().is_terminal(), state: Mutex::default() }
+        let knows_sequences = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        Ui { terminal: io::stderr().is_terminal() && knows_sequences, state: Mutex::default() }
     }
 
     pub fn error(&self, error: &Error) {
@@ -124,10 +131,9 @@ impl Ui {
         if self.terminal && transfer.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW) {
             transfer.drawn = Some(Instant::now());
             let line = progress_line(transfer, transfer.begun.elapsed());
-            let blank = " ".repeat(state.shown.saturating_sub(line.chars().count()));
             // where the terminal is gone there is nobody to draw for
-            let _ = write!(io::stderr(), "\r{line}{blank}");
-            state.shown = line.chars().count();
+            let _ = write!(io::stderr(), "\r{NO_WRAP}{line}{ERASE_REST}{WRAP}");
+            state.shown = true;
         }
     }
     /// Ends the progress line.
@@ -152,13 +158,12 @@ impl Ui {
 }
 
 fn wipe(state: &mut State) {
-    if state.shown > 0 {
-        let _ = write!(io::stderr(), "\r{}\r", " ".repeat(state.shown));
-        state.shown = 0;
+    if std::mem::take(&mut state.shown) {
+        let _ = write!(io::stderr(), "\r{ERASE_REST}");
     }
 }
 
-/// `tank/a@2  1.20G of about 3.4G  35%  56.1M/s  0:40 left`
+/// `35%  1.20G of about 3.4G  56.1M/s  0:40 left  tank/a@2`: what changes first, for a narrow terminal.
 fn progress_line(transfer: &Transfer, elapsed: Duration) -> String {
     let Transfer { name, skipped, estimate, .. } = transfer;
     let done = &(transfer.done + transfer.sending);
@@ -170,12 +175,12 @@ fn progress_line(transfer: &Transfer, elapsed: Duration) -> String {
             let left = if rate >= 1.0 { clock((total - done) as f64 / rate) } else { "?".to_string() };
             let percent = done * 100 / total;
             format!(
-                "{name}  {} of about {}  {percent}%  {speed}  {left} left",
+                "{percent}%  {} of about {}  {speed}  {left} left  {name}",
                 human_size(*done),
                 human_size(total)
             )
         }
-        _ => format!("{name}  {}  {speed}", human_size(*done)),
+        _ => format!("{}  {speed}  {name}", human_size(*done)),
     }
 }
 
@@ -204,15 +209,15 @@ mod tests {
         const M: u64 = 1 << 20;
         assert_eq!(
             line(100 * M, 0, Some(400 * M), 10),
-            "tank/a@2  100M of about 400M  25%  10.0M/s  0:30 left"
+            "25%  100M of about 400M  10.0M/s  0:30 left  tank/a@2"
         );
         assert_eq!(
             line(100 * M, 50 * M, Some(400 * M), 10),
-            "tank/a@2  100M of about 400M  25%  5.00M/s  1:00 left"
+            "25%  100M of about 400M  5.00M/s  1:00 left  tank/a@2"
         );
-        assert_eq!(line(0, 0, Some(400 * M), 0), "tank/a@2  0B of about 400M  0%  0B/s  ? left");
-        assert_eq!(line(500 * M, 0, Some(400 * M), 10), "tank/a@2  500M  50.0M/s");
-        assert_eq!(line(500 * M, 0, None, 10), "tank/a@2  500M  50.0M/s");
+        assert_eq!(line(0, 0, Some(400 * M), 0), "0%  0B of about 400M  0B/s  ? left  tank/a@2");
+        assert_eq!(line(500 * M, 0, Some(400 * M), 10), "500M  50.0M/s  tank/a@2");
+        assert_eq!(line(500 * M, 0, None, 10), "500M  50.0M/s  tank/a@2");
         assert_eq!(clock(3.0 * 3600.0), "3:00:00");
     }
 }
