@@ -44,6 +44,7 @@ model: tools
 lint: tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items --locked
 	@tests/need mandoc mandoc
 	mandoc -T lint -W warning zfs2s3.1
 	@tests/need shellcheck shellcheck

@@ -104,7 +104,7 @@ mod tests {
             let expected: Vec<(u64, usize)> = (0..100).map(|n| (n, if n == 99 { 3 } else { 10 })).collect();
             assert_eq!(got, expected);
         }
-        run(0, 10, 3, &fetch, |_, _| unreachable!()).unwrap();
+        run(0, 10, 3, &fetch, |_, _| panic!("there is none")).unwrap();
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Object keys. Pure. For the snapshot `tank/home@jan-02` with guid G and base guid P (16 hex digits), and ID of the upload (8):
 //!
-//!     <prefix>tank/home@jan-02/G-full-ID.zfs   or   <prefix>tank/home@jan-02/G-from-P-ID.zfs   first segment
-//!     … .zfs.2, .zfs.3 …                                                                       further segments
-//!     … .yml                                                                                   manifest
-//!     … .removing-NONCE                                                                        its removal is announced
+//! ```text
+//! <prefix>tank/home@jan-02/G-full-ID.zfs   or   <prefix>tank/home@jan-02/G-from-P-ID.zfs   first segment
+//! … .zfs.2, .zfs.3 …                                                                       further segments
+//! … .yml                                                                                   manifest
+//! … .removing-NONCE                                                                        its removal is announced
+//! ```
 //!
 //! So a key names one copy of one backup for ever, and the whole graph can be read off a listing. Keys of the version
 //! before have no ID.

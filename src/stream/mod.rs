@@ -3,8 +3,10 @@
 //! A stream is a row of records (see [`record`]), some followed by data, in the sender's byte order. The first is BEGIN and
 //! says which snapshot this is; the last is END, and is only there if the sender came to the end.
 //!
-//!     BEGIN  0 type=0 u32   8 magic u64   16 versioninfo u64 (low 2 bits: 1 = one snapshot)   36 flags u32   40 toguid   48 fromguid
-//!     END    0 type=5 u32   8 checksum 32 bytes                                               40 toguid
+//! ```text
+//! BEGIN  0 type=0 u32   8 magic u64   16 versioninfo u64 (low 2 bits: 1 = one snapshot)   36 flags u32   40 toguid   48 fromguid
+//! END    0 type=5 u32   8 checksum 32 bytes                                               40 toguid
+//! ```
 
 pub mod fletcher;
 pub mod record;

@@ -1,5 +1,7 @@
 //! The built binary, run as a user runs it: against an S3 server and a zfs of the tests' own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
 mod config;
 mod faults;
 mod hosts;
