@@ -28,7 +28,7 @@ pub enum Command {
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "upload")]
 pub struct Upload {
-    /// say what would be done, and do nothing
+    /// show what would be done, without doing it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
     /// store the changes since this snapshot or bookmark: dataset@snap, @snap, dataset#mark or #mark
@@ -39,21 +39,21 @@ pub struct Upload {
     pub snapshot: String,
 }
 
-/// go on with the pending upload
+/// resume the pending upload
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "resume_upload")]
 pub struct ResumeUpload {}
 
-/// give the pending upload up
+/// abort the pending upload
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "abort_upload")]
 pub struct AbortUpload {}
 
-/// remove one backup, if no other one is lost by that
+/// remove one backup, unless another depends on it
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "remove")]
 pub struct Remove {
-    /// say what would be done, and do nothing
+    /// show what would be done, without doing it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
     /// remove the incremental backup from this base (as for upload, or its guid), not the full one
@@ -85,14 +85,14 @@ pub struct List {
     pub dataset: Option<String>,
 }
 
-/// bring a snapshot back, with all that it needs
+/// restore a snapshot, with all backups that it needs
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "restore")]
 pub struct Restore {
-    /// say what would be done, and do nothing
+    /// show what would be done, without doing it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
-    /// drop what an interrupted restore has left of a stream in the target, and receive that one again
+    /// drop what an interrupted receive has left in the target, and receive that backup again
     #[argh(switch, short = 'A')]
     pub discard: bool,
     /// a property of the new dataset, as for 'zfs receive': property=value
@@ -101,7 +101,7 @@ pub struct Restore {
     /// the snapshot: dataset@snap, or its guid
     #[argh(positional)]
     pub snapshot: String,
-    /// the dataset to receive it: a new one, or one that an earlier restore has made
+    /// the dataset to restore into: a new one, or one that an earlier restore made
     #[argh(positional)]
     pub target: String,
 }
@@ -122,13 +122,13 @@ pub struct Download {
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "recover")]
 pub struct Recover {
-    /// say what would be added, and do nothing
+    /// show what would be added, without adding it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
     /// add to a store that has some backups already
     #[argh(switch, short = 'm')]
     pub merge: bool,
-    /// take back the removals that this host has announced and not ended; only where it is gone
+    /// cancel the unfinished removals of this host; only if it is gone for good
     #[argh(option, short = 'r', arg_name = "host")]
     pub revive: Option<String>,
 }
