@@ -44,7 +44,8 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
             false => Ok(()),
         };
     }
-    if !args.properties.is_empty() && (has != Target::New || (found.token.is_some() && !args.discard)) {
+    // one that only an interrupted receive has made has them already
+    if !args.properties.is_empty() && has != Target::New {
         return Err(Error::usage(format!("-o is for a dataset that is made, and {target} is there already"))
             .hint("'zfs set' changes its properties"));
     }
@@ -89,6 +90,7 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
     }
     let receive =
         |it: Receiving, properties: &[String]| it.receive(&zfs, target, properties, reader.jobs, &context.ui);
+    let goes_on = first.is_some();
     if let Some(first) = first {
         context.ui.note(&format!(
             "going on with {}, of which {target} has the first {}",
@@ -97,7 +99,7 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
         ));
         receive(first, &[])?;
     }
-    let mut properties = args.properties.as_slice();
+    let mut properties = if goes_on { &[] } else { args.properties.as_slice() };
     for (n, _) in &steps {
         let entry = &contents.entries[*n];
         let stored = Stored::open(&reader.client, &contents.prefix, entry).map_err(all_of)?;

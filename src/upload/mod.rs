@@ -76,7 +76,7 @@ impl Upload {
     pub fn resume(mut self, overview: Overview, parts: Option<u16>) -> Result<()> {
         let intent = overview.intent.clone();
         if self.is_stored(&intent) && self.is_whole_in_bucket(&intent.copy())? {
-            // the run before ended between the store and the journal file
+            // the run before ended between the store and the journal
             let journal = Journal::open(&self.folder)?;
             self.end_strays(&intent, &[]);
             self.forget(journal, &intent)?;

@@ -314,6 +314,19 @@ fn a_part_of_an_incremental_stream_goes_on_too() {
     assert_eq!(rest[..280], incremental[312..592], "the first record but for its checksum");
 }
 
+/// They were set when the dataset was made.
+#[test]
+fn the_same_command_with_properties_resumes_too() {
+    let host = Host::with_real_streams();
+    host.ok("upload tank/src@s1");
+    host.ok("upload -i @s1 tank/src@s2");
+    host.snapshot(("tank/new", 0), 0);
+    interrupt(&host, S1, 0, PLACE, "");
+    host.ok("restore -o readonly=on tank/src@s2 tank/new");
+    assert!(!host.home().join("zfs/properties").exists());
+    assert!(received(&host, "tank/new").ends_with(&real("incr.zfs")));
+}
+
 #[test]
 fn a_damaged_chunk_ends_what_goes_on_too() {
     let host = Host::with_real_streams();
