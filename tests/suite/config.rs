@@ -14,6 +14,10 @@ fn without_keys() -> Host {
     host
 }
 
+fn keys_of_a_profile() -> String {
+    format!("aws_access_key_id = {}\naws_secret_access_key={}\n", sigv4::ACCESS_KEY, sigv4::SECRET_KEY)
+}
+
 fn aws_file(host: &Host, name: &str, text: &str) {
     std::fs::write(host.home().join(".aws").join(name), text).unwrap();
 }
@@ -53,8 +57,7 @@ fn wrong_keys_fail_with_a_hint_and_no_secret() {
 #[test]
 fn profiles_of_awss_files() {
     let mut host = without_keys();
-    let keys =
-        format!("aws_access_key_id = {}\naws_secret_access_key={}\n", sigv4::ACCESS_KEY, sigv4::SECRET_KEY);
+    let keys = keys_of_a_profile();
     aws_file(
         &host,
         "credentials",
@@ -288,8 +291,7 @@ fn files_that_may_not_be_read_are_passed_over_where_the_environment_has_all() {
 #[test]
 fn profiles_with_blanks_and_services() {
     let mut host = without_keys();
-    let keys =
-        format!("aws_access_key_id = {}\naws_secret_access_key={}\n", sigv4::ACCESS_KEY, sigv4::SECRET_KEY);
+    let keys = keys_of_a_profile();
     aws_file(
         &host,
         "config",

@@ -83,9 +83,7 @@ fn a_removal_that_it_has_begun_is_completed() {
     );
     host.write_data("stored_snapshots.yml", &marked);
     assert!(host.listed()[1].ends_with("removing"));
-    host.s3.fault("DeleteObject", 1, 1, Act::KillBefore);
-    host.run("remove -i @s1 tank/src@s2").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("remove -i @s1 tank/src@s2", "DeleteObject", 1, Act::KillBefore);
     host.ok("remove -i @s1 tank/src@s2");
     host.assert_clean();
     assert_eq!(host.listed().len(), 1);

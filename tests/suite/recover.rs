@@ -172,9 +172,7 @@ fn what_is_pending_in_another_place_is_not_shut_out() {
     host.ok("upload tank/a@2");
     lose_the_store(&host);
     host.set("ZFS2S3_PREFIX", "a/");
-    host.s3.fault("UploadPart", 0, 1, Act::KillBefore);
-    host.run("upload tank/a@1").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload tank/a@1", "UploadPart", 0, Act::KillBefore);
     host.set("ZFS2S3_PREFIX", "b/");
     for line in ["recover", "recover -n"] {
         let said = host.fails(1, line);
@@ -470,9 +468,7 @@ fn one_backup_under_two_names_is_taken_once() {
 #[test]
 fn what_is_being_removed_is_reported_as_such() {
     let host = chain();
-    host.s3.fault("DeleteObject", 1, 1, Act::KillBefore);
-    host.run("remove -i @1 tank/a@4").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("remove -i @1 tank/a@4", "DeleteObject", 1, Act::KillBefore);
     let said = host.ok("recover").stderr;
     assert!(
         said.contains("; its removal was interrupted, and the same 'zfs2s3 remove' continues it"),
@@ -526,9 +522,7 @@ fn a_store_that_is_lost_while_an_upload_is_pending_comes_back_for_it() {
     let before = host.store_text();
     for (fault, last) in [("UploadPart", false), ("PutObject", true)] {
         let act = if last { Act::KillAfter } else { Act::KillBefore };
-        host.s3.fault(fault, 0, 1, act);
-        host.run("upload -i @2 tank/a@3").expect(-9);
-        host.s3.no_more_faults();
+        host.killed("upload -i @2 tank/a@3", fault, 0, act);
         std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
         let said = host.fails(3, "resume_upload");
         assert!(said.contains("recover -m"), "{said}");

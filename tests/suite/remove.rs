@@ -146,9 +146,7 @@ fn another_hosts_backup_that_depends_on_it_counts() {
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     let before = host.store_text();
-    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillBefore);
-    host.run("upload -i @1 tank/a@2").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload -i @1 tank/a@2", "CompleteMultipartUpload", 0, Act::KillBefore);
     let progress = std::fs::read(host.data("upload_progress.yml")).unwrap();
     std::fs::remove_file(host.data("upload_progress.yml")).unwrap();
     assert!(host.fails(3, "remove tank/a@1").contains("-i tank/a@1 tank/a@2  (an upload that is not"));
@@ -166,9 +164,7 @@ fn killed_at_any_request_the_same_command_continues() {
         // a listing, the announcement, two listings, and three deletions
         for at in 0..7 {
             let host = month();
-            host.s3.fault("", at, 1, act.clone());
-            host.run("remove -i @3 tank/a@4").expect(-9);
-            host.s3.no_more_faults();
+            host.killed("remove -i @3 tank/a@4", "", at, act.clone());
             if at > 0 {
                 assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD removing");
                 assert!(host.fails(3, "upload -i @3 tank/a@4").contains("is being removed"));
@@ -229,9 +225,7 @@ fn a_damaged_store_with_a_circle_loses_nothing() {
 #[test]
 fn an_interrupted_removal_is_asked_about_again() {
     let host = month();
-    host.s3.fault("DeleteObject", 0, 1, Act::KillBefore);
-    host.run("remove -i @3 tank/a@4").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("remove -i @3 tank/a@4", "DeleteObject", 0, Act::KillBefore);
     // another host, that sees its manifest, builds on it
     host.s3.state().put(&key("tank/a@5", 5, Some(4)), b"x");
     let said = host.fails(3, "remove -i @3 tank/a@4");
@@ -285,9 +279,7 @@ fn where_nothing_may_be_deleted_nothing_is_lost() {
 fn an_interrupted_removal_can_be_taken_back() {
     let killed = || {
         let host = month();
-        host.s3.fault("DeleteObject", 0, 1, Act::KillBefore);
-        host.run("remove -i @3 tank/a@4").expect(-9);
-        host.s3.no_more_faults();
+        host.killed("remove -i @3 tank/a@4", "DeleteObject", 0, Act::KillBefore);
         host
     };
     let host = killed();
@@ -441,9 +433,7 @@ fn a_python_backup_whose_removal_was_interrupted_still_depends_on_its_base() {
     host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
     host.s3.state().put_exactly("tank/src@s1", &crate::support::real("full.zfs"));
     host.s3.state().put_exactly("tank/src@s2 <- tank/src@s1", &crate::support::real("incr.zfs"));
-    host.s3.fault("PutObject", 0, 1, Act::KillBefore);
-    host.run("remove -i @s1 tank/src@s2").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("remove -i @s1 tank/src@s2", "PutObject", 0, Act::KillBefore);
     host.fails(3, "remove tank/src@s1");
     host.ok("recover -m");
     assert_eq!(host.listed().len(), 2);

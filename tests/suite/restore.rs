@@ -219,9 +219,7 @@ fn killed_in_the_middle_the_same_command_goes_on() {
     let host = month();
     // the second backup's manifest has been read; its data are on their way
     let before = host.s3.state().count("GetObject");
-    host.s3.fault("GetObject", before.max(4) + 1 - before, 1, Act::KillBefore);
-    host.run("restore tank/a@4 tank/new").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("restore tank/a@4 tank/new", "GetObject", before.max(4) + 1 - before, Act::KillBefore);
     // the zfs receive of the tests sees the end of its input
     std::thread::sleep(Duration::from_millis(1000));
     let ran = host.run("restore tank/a@4 tank/new");

@@ -8,9 +8,7 @@ use crate::support::{Act, Host, S1, key, made_stream, real};
 fn killed_after(parts: usize) -> Host {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
-    host.s3.fault("UploadPart", parts, 1, Act::KillBefore);
-    host.run("upload tank/src@s1").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload tank/src@s1", "UploadPart", parts, Act::KillBefore);
     host
 }
 
@@ -50,9 +48,7 @@ fn killed_at_any_request_it_is_resumed_or_aborted_cleanly() {
         for act in [Act::KillBefore, Act::KillAfter] {
             for at in 0..requests {
                 let host = prepare();
-                host.s3.fault("", at, 1, act.clone());
-                host.run("upload -i @s1 tank/src@s2").expect(-9);
-                host.s3.no_more_faults();
+                host.killed("upload -i @s1 tank/src@s2", "", at, act.clone());
                 ends_cleanly(&host, way_out, &format!("{act:?} of request {at}, then {way_out}"));
             }
         }
@@ -84,9 +80,7 @@ fn ends_cleanly(host: &Host, way_out: &str, what: &str) {
 fn complete_but_for_the_store() -> Host {
     let host = Host::with_snapshots(3);
     host.ok("upload tank/a@1");
-    host.s3.fault("PutObject", 0, 1, Act::KillAfter);
-    host.run("upload -i @1 tank/a@2").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload -i @1 tank/a@2", "PutObject", 0, Act::KillAfter);
     host
 }
 
@@ -360,9 +354,7 @@ fn a_torn_last_record_is_dropped_and_other_damage_is_an_error() {
 fn a_base_that_is_removed_meanwhile_by_another_host_ends_the_resume() {
     let mut host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
-    host.s3.fault("UploadPart", 0, 1, Act::KillBefore);
-    host.run("upload -i @1 tank/a@2").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload -i @1 tank/a@2", "UploadPart", 0, Act::KillBefore);
     host.s3.state().objects.clear();
     let said = host.fails(3, "resume_upload");
     assert!(said.contains("no stored chain"), "{said}");
@@ -464,9 +456,7 @@ fn a_page_that_is_not_s3s_is_a_failure_and_no_absence() {
         for parts in [7, 18] {
             let host = Host::with_real_streams();
             let call = if parts == 7 { "UploadPart" } else { "PutObject" };
-            host.s3.fault(call, if parts == 7 { 7 } else { 0 }, 1, Act::KillBefore);
-            host.run("upload tank/src@s1").expect(-9);
-            host.s3.no_more_faults();
+            host.killed("upload tank/src@s1", call, if parts == 7 { 7 } else { 0 }, Act::KillBefore);
             host.s3.fault("", 0, 1000, Act::Page(404));
             let said = host.fails(1, way);
             assert!(said.contains("404") && said.contains("this is not an answer from S3"), "{said}");
@@ -584,9 +574,7 @@ fn a_terminal_that_is_gone_does_not_end_the_upload() {
 fn an_upload_can_be_ended_where_nothing_may_be_deleted() {
     for (fault, act) in [("PutObject", Act::KillBefore), ("PutObject", Act::KillAfter)] {
         let host = Host::with_snapshots(2);
-        host.s3.fault(fault, 0, 1, act);
-        host.run("upload tank/a@1").expect(-9);
-        host.s3.no_more_faults();
+        host.killed("upload tank/a@1", fault, 0, act);
         host.s3.state().powers.may_delete = false;
         let said = host.fails(1, "abort_upload");
         assert!(said.contains("403 AccessDenied") && said.contains("is not pending any more"), "{said}");
@@ -715,9 +703,7 @@ fn a_dataset_that_is_encrypted_otherwise_now_is_refused() {
             let mut host = Host::with_real_streams();
             host.set("ZFS2S3_JOBS", "1");
             host.zfs_file("encryption", then);
-            host.s3.fault("UploadPart", parts, 1, Act::KillBefore);
-            host.run("upload tank/src@s1").expect(-9);
-            host.s3.no_more_faults();
+            host.killed("upload tank/src@s1", "UploadPart", parts, Act::KillBefore);
             host.zfs_file("encryption", now);
             let before = host.zfs_log().len();
             // with its beginning recorded, the chunks tell
@@ -744,9 +730,7 @@ fn a_base_that_a_promote_has_moved_is_refused() {
     let mut host = Host::with_snapshots(2);
     host.set("ZFS2S3_JOBS", "1");
     host.ok("upload tank/a@1");
-    host.s3.fault("UploadPart", 0, 1, Act::KillBefore);
-    host.run("upload -i @1 tank/a@2").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload -i @1 tank/a@2", "UploadPart", 0, Act::KillBefore);
     host.destroy("tank/a@1");
     host.snapshot(("tank/clone@1", 1), 10);
     let held = host.holds();

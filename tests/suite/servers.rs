@@ -53,21 +53,15 @@ fn everything_works_with_each_quirk() {
         quirk(&mut host.s3.state().powers);
         println!("{name}");
         host.ok("upload tank/src@s1");
-        host.s3.fault("UploadPart", 2, 1, Act::KillBefore);
-        host.run("upload -i @s1 tank/src@s2").expect(-9);
-        host.s3.no_more_faults();
+        host.killed("upload -i @s1 tank/src@s2", "UploadPart", 2, Act::KillBefore);
         host.ok("abort_upload");
         host.assert_clean();
-        host.s3.fault("UploadPart", 2, 1, Act::KillBefore);
-        host.run("upload -i @s1 tank/src@s2").expect(-9);
-        host.s3.no_more_faults();
+        host.killed("upload -i @s1 tank/src@s2", "UploadPart", 2, Act::KillBefore);
         host.ok("resume_upload");
         host.assert_clean();
         // the server has lost the upload
         host.ok("remove -i @s1 tank/src@s2");
-        host.s3.fault("UploadPart", 2, 1, Act::KillBefore);
-        host.run("upload -i @s1 tank/src@s2").expect(-9);
-        host.s3.no_more_faults();
+        host.killed("upload -i @s1 tank/src@s2", "UploadPart", 2, Act::KillBefore);
         host.s3.state().uploads.clear();
         host.ok("resume_upload");
         let store = host.store_text();
@@ -90,9 +84,7 @@ fn an_upload_that_cannot_be_ended_keeps_nobody_from_resuming_or_aborting() {
         host.set("ZFS2S3_JOBS", "1");
         host.s3.state().powers.lacks =
             vec![("ListParts", 405, "MethodNotAllowed"), ("AbortMultipartUpload", 405, "MethodNotAllowed")];
-        host.s3.fault("UploadPart", 7, 1, Act::KillBefore);
-        host.run("upload tank/src@s1").expect(-9);
-        host.s3.no_more_faults();
+        host.killed("upload tank/src@s1", "UploadPart", 7, Act::KillBefore);
         let said = host.ok(way).stderr;
         assert!(
             said.contains("an unfinished upload stays: ") && said.contains("405 MethodNotAllowed"),
@@ -104,9 +96,7 @@ fn an_upload_that_cannot_be_ended_keeps_nobody_from_resuming_or_aborting() {
     }
     // a proxy that forbids DELETE is another matter
     let host = Host::with_real_streams();
-    host.s3.fault("UploadPart", 7, 1, Act::KillBefore);
-    host.run("upload tank/src@s1").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload tank/src@s1", "UploadPart", 7, Act::KillBefore);
     host.s3.fault("AbortMultipartUpload", 0, 9, Act::Page(405));
     host.fails(1, "abort_upload");
     host.s3.no_more_faults();
@@ -118,17 +108,13 @@ fn an_upload_that_cannot_be_ended_keeps_nobody_from_resuming_or_aborting() {
 fn a_page_in_place_of_the_list_of_parts_gives_nothing_up() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
-    host.s3.fault("UploadPart", 7, 1, Act::KillBefore);
-    host.run("upload tank/src@s1").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload tank/src@s1", "UploadPart", 7, Act::KillBefore);
     host.s3.fault("ListParts", 0, 1, Act::Page(200));
     host.fails(1, "resume_upload");
     host.ok("resume_upload");
     assert_eq!(host.s3.state().count("UploadPart"), 8 + 11, "no part is sent twice");
     // but a finished object is recognized
-    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillAfter);
-    host.run("upload -i @s1 tank/src@s2").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload -i @s1 tank/src@s2", "CompleteMultipartUpload", 0, Act::KillAfter);
     let sent = host.s3.state().count("UploadPart");
     host.s3.fault("ListParts", 0, 1, Act::Page(200));
     host.ok("resume_upload");
@@ -291,9 +277,7 @@ fn a_403_to_what_is_not_there_does_not_keep_what_may_be_read_from_being_stored()
 fn without_the_permission_to_list_parts_nothing_is_given_up() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
-    host.s3.fault("UploadPart", 7, 1, Act::KillBefore);
-    host.run("upload tank/src@s1").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload tank/src@s1", "UploadPart", 7, Act::KillBefore);
     host.s3.fault("ListParts", 0, 1, Act::Status(403, "AccessDenied"));
     let said = host.fails(1, "resume_upload");
     assert!(said.contains("403 AccessDenied") && said.contains("hint: the SECURITY section"), "{said}");
@@ -306,9 +290,7 @@ fn without_the_permission_to_list_parts_nothing_is_given_up() {
 fn fewer_parts_cost_nothing_where_nothing_needs_them() {
     // all is in S3, and the source is gone
     let mut host = Host::with_real_streams();
-    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillBefore);
-    host.run("upload tank/src@s1").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload tank/src@s1", "CompleteMultipartUpload", 0, Act::KillBefore);
     let sent = host.s3.state().count("UploadPart");
     host.destroy(S1.0);
     host.zfs_file("holds", "");
@@ -324,9 +306,7 @@ fn nothing_is_forgotten_for_fewer_parts_before_the_source_is_there() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
     host.set("ZFS2S3_TEST_PARTS", "8");
-    host.s3.fault("UploadPart", 11, 1, Act::KillBefore);
-    host.run("upload tank/src@s1").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload tank/src@s1", "UploadPart", 11, Act::KillBefore);
     host.set("ZFS2S3_PARTS", "3");
     host.destroy(S1.0);
     let record = std::fs::read(host.data("upload_progress.yml")).unwrap();
@@ -348,9 +328,7 @@ fn what_may_not_be_read_is_not_sent_again_by_a_resume() {
     // the reply of Complete is lost, so only HEAD can tell what has become of it
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
-    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillAfter);
-    host.run("upload tank/src@s1").expect(-9);
-    host.s3.no_more_faults();
+    host.killed("upload tank/src@s1", "CompleteMultipartUpload", 0, Act::KillAfter);
     let sent = host.s3.state().count("UploadPart");
     host.s3.state().powers.may_read = false;
     let said = host.fails(1, "resume_upload");

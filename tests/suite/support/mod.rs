@@ -198,6 +198,14 @@ impl Host {
         self.zfs_file("holds", &holds);
     }
 
+    /// Runs it until `call` was made `skip` times; at the next one it is killed, before or after that is done.
+    #[track_caller]
+    pub fn killed(&self, line: &str, call: &'static str, skip: usize, act: Act) {
+        self.s3.fault(call, skip, 1, act);
+        self.run(line).expect(-9);
+        self.s3.no_more_faults();
+    }
+
     /// Runs the binary; the words are separated by one space.
     pub fn run(&self, line: &str) -> Ran {
         self.s3.victim.store(0, Ordering::SeqCst);
