@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::aws::credentials::{HELPER_LIMIT, Source};
-use crate::aws::endpoint::Endpoint;
+use crate::aws::endpoint::{Endpoint, host_of};
 use crate::aws::profile::Profile;
 use crate::aws::proxy::Proxy;
 use crate::aws::requests::{self, Checksums};
@@ -67,32 +67,25 @@ impl Chunking {
             None => DEFAULT_CHUNK,
             Some(text) => parse_size(text).map_err(|why| Error::setting("ZFS2S3_CHUNK_SIZE", why))?,
         };
-        let parts = match env.get("ZFS2S3_PARTS") {
-            None => test_only(env, "ZFS2S3_TEST_PARTS").map(|parts| parts as u16),
-            Some(text) => Some(parse_parts(text)?),
-        };
-        if test_only(env, "ZFS2S3_TEST_PARTS").is_none() {
-            Cut::of_size(chunk_size).map_err(|why| Error::setting("ZFS2S3_CHUNK_SIZE", why))?;
+        let in_tests = test_only(env, "ZFS2S3_TEST_PARTS").map(|parts| parts as u16);
+        if in_tests.is_none() {
+            Cut::check_size(chunk_size).map_err(|why| Error::setting("ZFS2S3_CHUNK_SIZE", why))?;
         }
-        Ok(Chunking { chunk_size, parts })
+        Ok(Chunking { chunk_size, parts: parts(env)?.or(in_tests) })
     }
 
     /// For uploads to this server.
     pub fn cut(&self, endpoint: &str) -> Cut {
-        let host = endpoint.split("://").last().and_then(|rest| rest.split(['/', ':']).next());
-        let fewer = FEWER_PARTS.iter().find(|(end, _)| host.is_some_and(|host| host.ends_with(end)));
+        let fewer = FEWER_PARTS.iter().find(|(end, _)| host_of(endpoint).ends_with(end));
         Cut::of(self.chunk_size, self.parts.or(fewer.map(|(_, parts)| *parts)))
     }
 }
 
 /// Parts a segment, where the user sets that.
 pub fn parts(env: &Env) -> Result<Option<u16>> {
-    env.get("ZFS2S3_PARTS").map(parse_parts).transpose()
-}
-
-fn parse_parts(text: &str) -> Result<u16> {
+    let Some(text) = env.get("ZFS2S3_PARTS") else { return Ok(None) };
     match text.parse() {
-        Ok(parts) if (1..=MAX_PARTS).contains(&parts) => Ok(parts as u16),
+        Ok(parts) if (1..=MAX_PARTS).contains(&parts) => Ok(Some(parts as u16)),
         _ => Err(Error::setting("ZFS2S3_PARTS", format!("'{text}' is not a number from 1 to {MAX_PARTS}"))),
     }
 }

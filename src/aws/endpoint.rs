@@ -8,7 +8,6 @@ use rust_s3::creds::Credentials;
 use rust_s3::{Bucket, Region};
 
 use super::profile::Profile;
-
 use crate::error::{Error, Result};
 use crate::os::env::Env;
 
@@ -38,20 +37,19 @@ impl Endpoint {
             Some(given) => with_scheme(given).map_err(|why| Error::setting("AWS_ENDPOINT_URL", why))?,
             None => aws_url(region),
         };
-        let style = Style::new(env, profile)?;
-        let by_path = match style {
+        let by_path = match Style::new(env, profile)? {
             Style::Path => true,
             Style::Virtual => false,
             // an AWS certificate does not cover a bucket with dots
             Style::Auto => bucket.contains('.') || (given.is_some() && !knows_no_paths(&url)),
         };
         let region = Region::Custom { region: region.to_string(), endpoint: url.clone() };
-        let bucket_url = if by_path || style == Style::Auto && given.is_none() {
-            bucket_url(bucket, &region, by_path)?
-        } else {
-            by_virtual_host(bucket, &url)
-        };
-        Ok(Endpoint { bucket_url, region, url, bucket: bucket.to_string() })
+        Ok(Endpoint {
+            bucket_url: bucket_url(bucket, &region, by_path)?,
+            region,
+            url,
+            bucket: bucket.to_string(),
+        })
     }
 
     /// The URL without the bucket, where it seems to name it: `https://s3.example.org` of `https://s3.example.org/bucket`, and of
@@ -82,7 +80,6 @@ fn given_url<'a>(env: &'a Env, profile: &'a Profile) -> Option<&'a str> {
 
 /// How the bucket stands in URLs.
 /// <https://docs.aws.amazon.com/cli/latest/topic/s3-config.html>, `addressing_style`.
-#[derive(Clone, Copy, PartialEq)]
 enum Style {
     Auto,
     Path,
@@ -106,18 +103,13 @@ impl Style {
 
 /// Alibaba Cloud OSS answers `SecondLevelDomainForbidden` to paths.
 fn knows_no_paths(url: &str) -> bool {
-    host_of(url).is_some_and(|host| host.ends_with(".aliyuncs.com"))
+    host_of(url).ends_with(".aliyuncs.com")
 }
 
-fn host_of(url: &str) -> Option<&str> {
-    url.split("://").last()?.split(['/', ':']).next()
-}
-
-fn by_virtual_host(bucket: &str, url: &str) -> String {
-    match url.split_once("://") {
-        Some((scheme, rest)) => format!("{scheme}://{bucket}.{rest}"),
-        None => format!("https://{bucket}.{url}"),
-    }
+/// The host in a URL, which may lack its scheme.
+pub fn host_of(url: &str) -> &str {
+    let authority = url.split("://").last().unwrap_or_default();
+    authority.split(['/', ':']).next().unwrap_or_default()
 }
 
 fn bucket_url(bucket: &str, region: &Region, by_path: bool) -> Result<String> {

@@ -2,7 +2,6 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html>
 
 use super::profile::Profile;
-
 use crate::error::{Error, Result};
 use crate::os::env::Env;
 

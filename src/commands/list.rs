@@ -1,4 +1,4 @@
-//! `list`: what is stored, what is being uploaded or removed. Reads the store and the journal file, nothing else.
+//! `list`: what is stored, what is being uploaded or removed. Reads the store and the journal, nothing else.
 
 use std::collections::{HashMap, HashSet};
 

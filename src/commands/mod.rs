@@ -79,10 +79,6 @@ impl Context {
         Zfs::new(config::zfs_words(&self.env))
     }
 
-    fn remote(&self) -> Result<Remote> {
-        Remote::new(&self.env, &self.local)
-    }
-
     pub fn store_and_client(&self) -> Result<(Store, Client)> {
         let reader = self.reader()?;
         Ok((reader.store, reader.client))
@@ -90,7 +86,7 @@ impl Context {
 
     /// What reading stored backups needs.
     pub fn reader(&self) -> Result<Reader> {
-        let remote = self.remote()?;
+        let remote = Remote::new(&self.env, &self.local)?;
         let store = self.store_of(&remote)?;
         let jobs = remote.jobs;
         Ok(Reader { store, client: Client::new(remote, Arc::clone(&self.ui))?, jobs })
@@ -143,7 +139,7 @@ impl Context {
 
     /// What an upload works with.
     pub fn upload(&self) -> Result<Upload> {
-        let remote = self.remote()?;
+        let remote = Remote::new(&self.env, &self.local)?;
         let (jobs, endpoint) = (remote.jobs, remote.endpoint.url.clone());
         let region = remote.endpoint.region.to_string();
         let store = self.store_of(&remote)?;

@@ -49,6 +49,8 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
         return Err(Error::usage(format!("-o is for a dataset that is made, and {target} is there already"))
             .hint("'zfs set' changes its properties"));
     }
+    let planner =
+        Planner { zfs: &zfs, reader: &reader, wanted: &wanted, target, sizes: python_sizes(&reader)? };
     let (first, steps) = match &found.token {
         Some(token) if !args.discard => {
             context
@@ -57,12 +59,11 @@ pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
             let (first, then) = go_on(&zfs, &reader, token, target, &has)?;
             let part = first.entry.backup().in_words();
             let hint = format!("{target} holds a part of {part}; {HOW_TO_DROP}");
-            let steps = plan_what_can_be_read(&zfs, &reader, &wanted, target, &then)
-                .map_err(|error| if_refused(error, &hint))?;
+            let steps = planner.plan(&then).map_err(|error| if_refused(error, &hint))?;
             (Some(first), steps)
         }
         _ => {
-            let (steps, from) = plan_from_any_base(&zfs, &reader, &wanted, target, has)?;
+            let (steps, from) = planner.plan_from_any_base(has)?;
             has = from;
             (None, steps)
         }
@@ -146,33 +147,6 @@ fn look_at(zfs: &Zfs, target: &str, contents: &Contents) -> Result<Found> {
     Ok(Found { has: Target::Has { snapshots, base }, token, only_a_part })
 }
 
-/// The plan from the latest stored snapshot of the target, or where none leads on from there, from an earlier one since which
-/// nothing was written.
-fn plan_from_any_base(
-    zfs: &Zfs,
-    reader: &Reader,
-    wanted: &Point,
-    target: &str,
-    has: Target,
-) -> Result<(Vec<(usize, u64)>, Target)> {
-    let refused = match plan_what_can_be_read(zfs, reader, wanted, target, &has) {
-        Err(error) if error.status == Status::Refused => error,
-        planned => return planned.map(|steps| (steps, has)),
-    };
-    let Target::Has { snapshots, base: Some(base) } = &has else { return Err(refused) };
-    let before = snapshots.iter().rev().skip_while(|(_, guid)| guid != base).skip(1);
-    for (name, guid) in before {
-        if !zfs.is_unchanged_since(name).unwrap_or(false) {
-            break;
-        }
-        let from = Target::Has { snapshots: snapshots.clone(), base: Some(*guid) };
-        if let Ok(steps) = plan_what_can_be_read(zfs, reader, wanted, target, &from) {
-            return Ok((steps, from));
-        }
-    }
-    Err(refused)
-}
-
 /// The snapshot of the target that `zfs receive` builds on. Later ones, as snapshot tools make them, are in nobody's way if
 /// nothing was written since.
 fn base_of(zfs: &Zfs, snapshots: &[Point], contents: &Contents) -> Option<Guid> {
@@ -220,62 +194,90 @@ fn go_on<'a>(
     Ok((Receiving { entry, stored, start: Some(start) }, then))
 }
 
-/// The cheapest route of which every backup can be read now: their places in the store, and their bytes. One that cannot is left out,
-/// and another route looked for. Where there is none, all that cannot be read on the first one is named.
-fn plan_what_can_be_read(
-    zfs: &Zfs,
-    reader: &Reader,
-    wanted: &Point,
-    target: &str,
-    has: &Target,
-) -> Result<Vec<(usize, u64)>> {
-    let contents = &reader.store.contents;
-    let sizes = python_sizes(reader)?;
-    let origins = match *has == Target::New && contents.entries.iter().any(is_clone) {
-        true => zfs.snapshots_of_pool(target)?,
-        false => HashSet::new(),
-    };
-    let mut unreadable: HashSet<usize> = HashSet::new();
-    let mut of_the_first: Vec<Error> = Vec::new();
-    // what is being removed may still be whole: it serves where nothing else does
-    let mut removing_too = false;
-    loop {
-        let bytes = |n: usize, entry: &Entry| match &entry.stream {
-            _ if unreadable.contains(&n) => None,
-            _ if entry.state == State::Removing && !removing_too => None,
-            Some(stream) => Some(stream.size),
-            None => sizes.get(&keys::python(&entry.backup())).copied(),
+/// What a restore would do is planned with these.
+struct Planner<'a> {
+    zfs: &'a Zfs,
+    reader: &'a Reader,
+    wanted: &'a Point,
+    target: &'a str,
+    /// Of the Python tool's objects, by key.
+    sizes: HashMap<String, u64>,
+}
+
+impl Planner<'_> {
+    /// The plan from the latest stored snapshot of the target, or where none leads on from there, from an earlier one since which
+    /// nothing was written.
+    fn plan_from_any_base(&self, has: Target) -> Result<(Vec<(usize, u64)>, Target)> {
+        let refused = match self.plan(&has) {
+            Err(error) if error.status == Status::Refused => error,
+            planned => return planned.map(|steps| (steps, has)),
         };
-        let steps = match plan(contents, bytes, wanted, target, has, &origins) {
-            Ok(steps) => steps,
-            Err(_) if !removing_too => {
-                removing_too = true;
-                continue;
+        let Target::Has { snapshots, base: Some(base) } = &has else { return Err(refused) };
+        let before = snapshots.iter().rev().skip_while(|(_, guid)| guid != base).skip(1);
+        for (name, guid) in before {
+            if !self.zfs.is_unchanged_since(name).unwrap_or(false) {
+                break;
             }
-            Err(error) if of_the_first.is_empty() => return Err(error),
-            // why it cannot be read tells more
-            Err(_) => return Err(all_of(of_the_first)),
+            let from = Target::Has { snapshots: snapshots.clone(), base: Some(*guid) };
+            if let Ok(steps) = self.plan(&from) {
+                return Ok((steps, from));
+            }
+        }
+        Err(refused)
+    }
+
+    /// The cheapest route of which every backup can be read now: their places in the store, and their bytes. One that cannot is left out,
+    /// and another route looked for. Where there is none, all that cannot be read on the first one is named.
+    fn plan(&self, has: &Target) -> Result<Vec<(usize, u64)>> {
+        let Planner { zfs, reader, wanted, target, sizes } = self;
+        let contents = &reader.store.contents;
+        let origins = match *has == Target::New && contents.entries.iter().any(is_clone) {
+            true => zfs.snapshots_of_pool(target)?,
+            false => HashSet::new(),
         };
-        let mut wrong = Vec::new();
-        for n in &steps {
-            if let Err(errors) = Stored::open(&reader.client, &contents.prefix, &contents.entries[*n]) {
-                wrong.push(*n);
-                if unreadable.is_empty() {
-                    of_the_first.extend(errors);
-                } else if let Some(error) = errors.into_iter().find(|error| error.status == Status::TryAgain)
-                {
-                    return Err(error);
+        let mut unreadable: HashSet<usize> = HashSet::new();
+        let mut of_the_first: Vec<Error> = Vec::new();
+        // what is being removed may still be whole: it serves where nothing else does
+        let mut removing_too = false;
+        loop {
+            let bytes = |n: usize, entry: &Entry| match &entry.stream {
+                _ if unreadable.contains(&n) => None,
+                _ if entry.state == State::Removing && !removing_too => None,
+                Some(stream) => Some(stream.size),
+                None => sizes.get(&keys::python(&entry.backup())).copied(),
+            };
+            let steps = match plan(contents, bytes, wanted, target, has, &origins) {
+                Ok(steps) => steps,
+                Err(_) if !removing_too => {
+                    removing_too = true;
+                    continue;
+                }
+                Err(error) if of_the_first.is_empty() => return Err(error),
+                // why it cannot be read tells more
+                Err(_) => return Err(all_of(of_the_first)),
+            };
+            let mut wrong = Vec::new();
+            for n in &steps {
+                if let Err(errors) = Stored::open(&reader.client, &contents.prefix, &contents.entries[*n]) {
+                    wrong.push(*n);
+                    if unreadable.is_empty() {
+                        of_the_first.extend(errors);
+                    } else if let Some(error) =
+                        errors.into_iter().find(|error| error.status == Status::TryAgain)
+                    {
+                        return Err(error);
+                    }
                 }
             }
+            if of_the_first.iter().any(|error| error.status == Status::TryAgain) {
+                return Err(all_of(of_the_first));
+            }
+            if wrong.is_empty() {
+                let size = |n: &usize| bytes(*n, &contents.entries[*n]).unwrap_or_default();
+                return Ok(steps.iter().map(|n| (*n, size(n))).collect());
+            }
+            unreadable.extend(wrong);
         }
-        if of_the_first.iter().any(|error| error.status == Status::TryAgain) {
-            return Err(all_of(of_the_first));
-        }
-        if wrong.is_empty() {
-            let size = |n: &usize| bytes(*n, &contents.entries[*n]).unwrap_or_default();
-            return Ok(steps.iter().map(|n| (*n, size(n))).collect());
-        }
-        unreadable.extend(wrong);
     }
 }
 

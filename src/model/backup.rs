@@ -16,6 +16,13 @@ pub struct Point {
     pub guid: Guid,
 }
 
+impl Point {
+    /// See [`Backup::is_clone`].
+    pub fn is_clone_of(&self, base: &Point) -> bool {
+        dataset_of(&base.name) != dataset_of(&self.name)
+    }
+}
+
 /// A backup, by names and guids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
@@ -37,7 +44,7 @@ impl Backup {
     /// Does it start from a snapshot of another dataset, its origin? `zfs send` marks such a stream, by the names (OpenZFS
     /// module/zfs/dmu_send.c, dmu_send), and it makes a new dataset: it cannot be received onto one that exists.
     pub fn is_clone(&self) -> bool {
-        self.base.as_ref().is_some_and(|base| dataset_of(&base.name) != dataset_of(&self.snapshot.name))
+        self.base.as_ref().is_some_and(|base| self.snapshot.is_clone_of(base))
     }
     /// For messages: `tank/a@2, incremental from tank/a@1`.
     pub fn in_words(&self) -> String {

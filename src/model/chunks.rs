@@ -31,14 +31,14 @@ pub struct Place {
 }
 
 impl Cut {
-    pub fn of_size(chunk_size: u64) -> Result<Self, String> {
+    pub fn check_size(chunk_size: u64) -> Result<(), String> {
         if !(MIN_CHUNK..=MAX_CHUNK).contains(&chunk_size) {
             let (min, max) = (human_size(MIN_CHUNK), human_size(MAX_CHUNK));
             return Err(format!(
                 "a chunk of {chunk_size} bytes is out of S3's limits for a part, {min} to {max}"
             ));
         }
-        Ok(Self::of(chunk_size, None))
+        Ok(())
     }
     /// As many parts as S3 allows, or as `parts` says.
     pub fn of(chunk_size: u64, parts: Option<u16>) -> Self {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn places_at_the_edges_of_a_segment() {
-        let cut = Cut::of_size(16 << 20).unwrap();
+        let cut = Cut::of(16 << 20, None);
         for (index, segment, part) in [(0, 1, 1), (9_999, 1, 10_000), (10_000, 2, 1), (20_000, 3, 1)] {
             assert_eq!(cut.place(index), Place { segment, part });
         }
@@ -70,10 +70,10 @@ mod tests {
 
     #[test]
     fn sizes_within_s3s_limits() {
-        assert!(Cut::of_size(MIN_CHUNK - 1).is_err());
-        assert!(Cut::of_size(MAX_CHUNK + 1).is_err());
-        assert_eq!(Cut::of_size(MIN_CHUNK).unwrap().parts_per_segment, 10_000);
-        assert_eq!(Cut::of_size(MAX_CHUNK).unwrap().parts_per_segment, 1024, "5 TiB an object");
+        assert!(Cut::check_size(MIN_CHUNK - 1).is_err() && Cut::check_size(MIN_CHUNK).is_ok());
+        assert!(Cut::check_size(MAX_CHUNK + 1).is_err() && Cut::check_size(MAX_CHUNK).is_ok());
+        assert_eq!(Cut::of(MIN_CHUNK, None).parts_per_segment, 10_000);
+        assert_eq!(Cut::of(MAX_CHUNK, None).parts_per_segment, 1024, "5 TiB an object");
     }
 
     #[test]

@@ -102,22 +102,16 @@ pub fn plan(
         }
         _ => None,
     };
-    let usable: Vec<(usize, Step)> = contents
-        .entries
-        .iter()
-        .enumerate()
-        .filter_map(|(n, entry)| Some((n, Step { link: link(entry)?, bytes: bytes(n, entry)? })))
-        .collect();
-    let steps: Vec<Step> = usable.iter().map(|(_, step)| *step).collect();
+    let (places, steps) = steps_of(contents, &bytes, link);
     match cheapest(&steps, start, wanted.guid) {
         Some(route) => {
-            let steps: Vec<usize> = route.iter().map(|n| usable[*n].0).collect();
+            let steps: Vec<usize> = route.iter().map(|n| places[*n]).collect();
             check_names(contents, &steps, target_name, target)?;
             Ok(steps)
         }
         None => {
             let from_nothing = cheapest(&steps, None, wanted.guid).is_some();
-            let clone = if from_nothing { None } else { missing_origin(contents, bytes, wanted) };
+            let clone = if from_nothing { None } else { missing_origin(contents, &bytes, wanted) };
             Err(match clone {
                 Some(entry) if is_new => no_origin(contents, entry, target_name),
                 Some(entry) => Error::refused(format!(
@@ -125,7 +119,7 @@ pub fn plan(
                     entry.snapshot.name
                 ))
                 .hint("name a dataset that does not exist yet"),
-                None => no_route(&steps, wanted, target_name, target),
+                None => no_route(&steps, from_nothing, wanted, target_name, target),
             })
         }
     }
@@ -134,27 +128,30 @@ pub fn plan(
 /// Of a route that would do if a certain origin were there, the last clone.
 fn missing_origin<'a>(
     contents: &'a Contents,
-    bytes: impl Fn(usize, &Entry) -> Option<u64>,
+    bytes: &impl Fn(usize, &Entry) -> Option<u64>,
     wanted: &Point,
 ) -> Option<&'a Entry> {
-    let usable: Vec<(&Entry, Step)> = contents
-        .entries
-        .iter()
-        .enumerate()
-        .filter_map(|(n, entry)| Some((entry, Step { link: entry.link(), bytes: bytes(n, entry)? })))
-        .collect();
-    let steps: Vec<Step> = usable.iter().map(|(_, step)| *step).collect();
+    let (places, steps) = steps_of(contents, bytes, |entry| Some(entry.link()));
     let route = cheapest(&steps, None, wanted.guid)?;
-    route.iter().rev().map(|n| usable[*n].0).find(|entry| is_clone(entry))
+    route.iter().rev().map(|n| &contents.entries[places[*n]]).find(|entry| is_clone(entry))
+}
+
+/// The backups that can be had and have a link: their places in the store, and what each costs.
+fn steps_of(
+    contents: &Contents,
+    bytes: &impl Fn(usize, &Entry) -> Option<u64>,
+    link: impl Fn(&Entry) -> Option<Link>,
+) -> (Vec<usize>, Vec<Step>) {
+    let step = |(n, entry): (usize, &Entry)| Some((n, Step { link: link(entry)?, bytes: bytes(n, entry)? }));
+    contents.entries.iter().enumerate().filter_map(step).unzip()
 }
 
 fn no_origin(contents: &Contents, clone: &Entry, target_name: &str) -> Error {
     let Some(base) = &clone.base else { return Error::failed("a clone without an origin") };
     let pool = target_name.split('/').next().unwrap_or_default();
-    let stored = contents.entries.iter().map(|entry| &entry.snapshot);
-    let same_name = |point: &&Point| point.name == base.name;
-    let is_clear = stored.clone().filter(same_name).all(|point| point.guid == base.guid)
-        && stored.clone().any(|point| same_name(&point));
+    let mut named =
+        contents.entries.iter().map(|entry| &entry.snapshot).filter(|s| s.name == base.name).peekable();
+    let is_clear = named.peek().is_some() && named.all(|snapshot| snapshot.guid == base.guid);
     let origin = if is_clear { quoted(&base.name) } else { base.guid.to_string() };
     let mut place = format!("{pool}/{}", dataset_of(&base.name).rsplit('/').next().unwrap_or_default());
     if place == target_name {
@@ -177,7 +174,7 @@ fn short(name: &str) -> &str {
 
 /// See [`Backup::is_clone`](crate::model::backup::Backup::is_clone).
 pub fn is_clone(entry: &Entry) -> bool {
-    entry.base.is_some() && entry.backup().is_clone()
+    entry.base.as_ref().is_some_and(|base| entry.snapshot.is_clone_of(base))
 }
 
 /// A dataset has each snapshot name once, so of a snapshot made again only one can be in it.
@@ -196,8 +193,8 @@ fn check_names(contents: &Contents, steps: &[usize], target_name: &str, target: 
     Ok(())
 }
 
-fn no_route(steps: &[Step], wanted: &Point, target_name: &str, target: &Target) -> Error {
-    let from_nothing = cheapest(steps, None, wanted.guid).is_some();
+/// `from_nothing`: is there one to a new dataset?
+fn no_route(steps: &[Step], from_nothing: bool, wanted: &Point, target_name: &str, target: &Target) -> Error {
     let name = &wanted.name;
     match target {
         Target::Has { snapshots, base: Some(base) } if from_nothing => {

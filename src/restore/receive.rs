@@ -8,8 +8,7 @@ use super::stored::Stored;
 use crate::error::{Error, Result, Status};
 use crate::model::units::human_size;
 use crate::state::store::format::Entry;
-use crate::stream::record::Record;
-use crate::stream::{MAGIC, StreamError};
+use crate::stream::{StreamError, begin_of};
 use crate::ui::Ui;
 use crate::zfs::{GOES_ON, Zfs};
 
@@ -78,10 +77,7 @@ const EMBEDDED: &str = "the stream has embedded data, which cannot be received b
                         '-o encryption=off' receives it, unencrypted; or name another target";
 
 fn begins_with_embedded_data(chunk: &[u8]) -> bool {
-    let Some(begin) = chunk.first_chunk() else { return false };
-    let record = Record { bytes: begin, swapped: false };
-    let features = Features::of(&record);
-    record.u32(0) == 0 && record.u64(8) == MAGIC && features.embedded && !features.raw
+    begin_of(chunk).map(|begin| Features::of(&begin)).is_ok_and(|features| features.embedded && !features.raw)
 }
 
 /// What stands between the stored bytes and `zfs receive`: nothing, or what makes them go on where it was interrupted.

@@ -28,6 +28,16 @@ fn odd(call: &str, key: &str, why: String) -> Failure {
     Failure::transport(format!("{call} {key}"), why, Kind::Final)
 }
 
+/// Of the keys that begin with `prefix`. Their XML is valid whatever they are, where the server knows how.
+fn listing<'a>(prefix: &str) -> Request<'a> {
+    Request::new("GET", "").query("prefix", prefix).extra_query(Extra::UrlEncoding, "encoding-type", "url")
+}
+
+/// GetObject of the first byte: what S3 has against reading an object, it says in the body, and HEAD has none.
+fn first_byte(key: &str) -> Request<'_> {
+    Request::new("GET", key).header("range", "bytes=0-0").at_most(64 << 10)
+}
+
 fn may_not_read(mut failure: Failure) -> Failure {
     failure.message = format!("these credentials may not read objects: {}", failure.message);
     failure.hints = vec!["allow s3:GetObject: what is stored is checked, and restored, by it".to_string()];
@@ -95,13 +105,7 @@ impl Client {
             prefix,
             |body| reply::objects(body, prefix),
             keep,
-            || {
-                Request::new("GET", "").query("list-type", 2).query("prefix", prefix).extra_query(
-                    Extra::UrlEncoding,
-                    "encoding-type",
-                    "url",
-                )
-            },
+            || listing(prefix).query("list-type", 2),
         )
     }
 
@@ -123,13 +127,7 @@ impl Client {
             prefix,
             |body| reply::uploads(body, prefix),
             ours,
-            || {
-                Request::new("GET", "").query("prefix", prefix).query("uploads", "").extra_query(
-                    Extra::UrlEncoding,
-                    "encoding-type",
-                    "url",
-                )
-            },
+            || listing(prefix).query("uploads", ""),
         );
         match listed {
             Err(failure) if failure.has_no_such_call() => Ok(Vec::new()),
@@ -220,8 +218,7 @@ impl Client {
             return false;
         }
         let before = self.renewals();
-        let request = Request::new("GET", key).header("range", "bytes=0-0").at_most(64 << 10);
-        let _ = self.send_once(&request);
+        let _ = self.send_once(&first_byte(key));
         self.renewals() != before
     }
 
@@ -239,8 +236,7 @@ impl Client {
 
     /// May objects be read? Where listing is allowed, S3 also says so of a key under which there is nothing.
     pub fn may_read(&self, key: &str) -> Result<std::result::Result<(), Failure>> {
-        let request = Request::new("GET", key).header("range", "bytes=0-0").at_most(64 << 10);
-        match self.send(&request) {
+        match self.send(&first_byte(key)) {
             Err(failure) if failure.says_forbidden() => Ok(Err(may_not_read(failure))),
             // whatever else it says, it has nothing against reading
             Err(failure) if failure.kind == Kind::Transient => Err(failure),
@@ -253,8 +249,7 @@ impl Client {
         if !head.may_be_archived() || head.size == 0 {
             return Ok(false);
         }
-        let request = Request::new("GET", key).header("range", "bytes=0-0").at_most(64 << 10);
-        match self.send(&request) {
+        match self.send(&first_byte(key)) {
             Err(failure) if failure.code == "InvalidObjectState" => Ok(true),
             Err(failure) if failure.kind == Kind::Transient => Err(failure),
             // whatever else there is to say, reading all of it will say

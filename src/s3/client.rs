@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::http::{self, HeaderMap, StatusCode};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
+use super::agent;
 use super::dialect::{Dialect, Extras};
 use super::failure::{Failure, Kind};
 use super::keyring::Keyring;
@@ -15,10 +15,11 @@ use super::no_answer::Way;
 use super::outgoing::{Limiter, Outgoing};
 use super::request::{Request, Signing};
 use super::retry::{GO_ON, Patience};
+use crate::aws::credentials::Keys;
 use crate::aws::endpoint::Endpoint;
 use crate::aws::proxy::Proxy;
 use crate::config::Remote;
-use crate::error::{Error, Result, one_line};
+use crate::error::{Result, one_line};
 use crate::os::clock;
 use crate::ui::Ui;
 
@@ -60,36 +61,8 @@ impl Reply {
 
 impl Client {
     pub fn new(remote: Remote, ui: Arc<Ui>) -> Result<Client> {
-        let mut tls = TlsConfig::builder();
-        if let Some(path) = &remote.ca_bundle {
-            let cannot =
-                |why: String| Error::usage(format!("AWS_CA_BUNDLE: cannot use {}: {why}", path.display()));
-            let pem = std::fs::read(path).map_err(|e| cannot(e.to_string()))?;
-            tls = tls.root_certs(RootCerts::new_with_certs(&certificates(&pem).map_err(cannot)?));
-        }
-        // two for each connection, and all of them together small beside the chunks
-        let buffer = ((4 << 20) / remote.jobs).clamp(16 << 10, 128 << 10);
-        // a request that hangs must end; how long a part takes is not known, so only each step of it is limited
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("zfs2s3/", env!("CARGO_PKG_VERSION")))
-            .accept_encoding("identity")
-            .max_idle_connections(remote.jobs + 1)
-            .max_idle_connections_per_host(remote.jobs + 1)
-            .input_buffer_size(buffer)
-            .output_buffer_size(buffer)
-            .timeout_resolve(Some(Duration::from_secs(30)))
-            .timeout_connect(Some(Duration::from_secs(30)))
-            .timeout_per_write(Some(Duration::from_secs(120)))
-            .timeout_per_read(Some(Duration::from_secs(300)))
-            .timeout_recv_response(Some(remote.reply_limit))
-            .tls_config(tls.build())
-            .proxy(remote.proxy.as_ref().map(|proxy| proxy.connector.clone()))
-            .build();
         Ok(Client {
-            agent: agent.new_agent(),
+            agent: agent::new(&remote)?,
             endpoint: remote.endpoint,
             proxy: remote.proxy,
             dialect: Dialect::new(remote.checksums.upload, remote.checksums.download),
@@ -118,12 +91,14 @@ impl Client {
         stop: &AtomicBool,
     ) -> std::result::Result<(), Failure> {
         let patience = Patience::new(&self.ui, self.patience, stop);
-        self.patiently(patience, || self.with_good_keys(|| self.exchange_into(request, buffer, stop)))
+        self.patiently(patience, || {
+            self.with_good_keys(|keys| self.exchange_into(request, keys, buffer, stop))
+        })
     }
 
     /// One try (two where the credentials had run out).
     pub fn send_once(&self, request: &Request) -> std::result::Result<Reply, Failure> {
-        self.with_good_keys(|| self.exchange(request))
+        self.with_good_keys(|keys| self.exchange(request, keys))
     }
 
     /// How long a failing request is tried again.
@@ -150,14 +125,13 @@ impl Client {
 
     fn with_good_keys<T>(
         &self,
-        mut one_try: impl FnMut() -> std::result::Result<T, Failure>,
+        mut one_try: impl FnMut(&Keys) -> std::result::Result<T, Failure>,
     ) -> std::result::Result<T, Failure> {
-        self.keyring.keys()?;
-        let fetched = self.keyring.fetched();
-        match one_try() {
+        let keys = self.keyring.keys()?;
+        match one_try(&keys) {
             Err(failure) if failure.kind == Kind::Expired && self.keyring.can_renew() => {
-                self.keyring.forget(fetched);
-                one_try()
+                self.keyring.forget(&keys);
+                one_try(&self.keyring.keys()?)
             }
             result => result,
         }
@@ -179,11 +153,11 @@ impl Client {
     }
 
     /// Where the server refuses what only AWS knows, the request goes again without it.
-    fn exchange(&self, request: &Request) -> std::result::Result<Reply, Failure> {
+    fn exchange(&self, request: &Request, keys: &Keys) -> std::result::Result<Reply, Failure> {
         let at_first = self.dialect.extras();
         let mut extras = at_first;
         loop {
-            let failure = match self.exchange_with(request, extras) {
+            let failure = match self.exchange_with(request, keys, extras) {
                 Ok(reply) => {
                     self.dialect.learn(at_first, extras);
                     return Ok(reply);
@@ -197,8 +171,13 @@ impl Client {
         }
     }
 
-    fn exchange_with(&self, request: &Request, extras: Extras) -> std::result::Result<Reply, Failure> {
-        let (status, reply) = self.read_reply(request, self.open(request, extras)?)?;
+    fn exchange_with(
+        &self,
+        request: &Request,
+        keys: &Keys,
+        extras: Extras,
+    ) -> std::result::Result<Reply, Failure> {
+        let (status, reply) = self.read_reply(request, self.open(request, keys, extras)?)?;
         if status.is_success() && (request.is_object() || super::reply::error(&reply.body).is_none()) {
             return Ok(reply);
         }
@@ -208,10 +187,11 @@ impl Client {
     fn exchange_into(
         &self,
         request: &Request,
+        keys: &Keys,
         buffer: &mut [u8],
         stop: &AtomicBool,
     ) -> std::result::Result<(), Failure> {
-        let response = self.open(request, self.dialect.extras())?;
+        let response = self.open(request, keys, self.dialect.extras())?;
         if !response.status().is_success() {
             let (status, reply) = self.read_reply(request, response)?;
             return Err(self.refusal(request, status, &reply));
@@ -249,6 +229,7 @@ impl Client {
     fn open(
         &self,
         request: &Request,
+        keys: &Keys,
         extras: Extras,
     ) -> std::result::Result<http::Response<ureq::Body>, Failure> {
         let failed = |message: String, kind| Failure::transport(request.describe(), message, kind);
@@ -257,7 +238,7 @@ impl Client {
             region: &self.endpoint.region,
             extras,
             headers: &self.headers,
-            keys: &self.keyring.keys()?,
+            keys,
             now: clock::now(),
         };
         let signed = request.sign(&signing).map_err(|why| failed(why, Kind::Final))?;
@@ -363,8 +344,8 @@ impl Client {
         begin: impl Fn() -> T,
         push: impl Fn(&mut T, &[u8]) -> std::result::Result<(), String>,
     ) -> std::result::Result<std::result::Result<T, String>, Failure> {
-        let one_try = || {
-            let response = self.open(request, self.dialect.extras())?;
+        let one_try = |keys: &Keys| {
+            let response = self.open(request, keys, self.dialect.extras())?;
             if !response.status().is_success() {
                 let (status, reply) = self.read_reply(request, response)?;
                 return Err(self.refusal(request, status, &reply));
@@ -427,14 +408,4 @@ fn another_range(request: &Request, headers: &HeaderMap, length: usize, whole: b
         true => None,
         false => Some(format!("the server gave '{}' of the object, not bytes {asked}", one_line(given))),
     }
-}
-
-fn certificates(pem: &[u8]) -> std::result::Result<Vec<Certificate<'static>>, String> {
-    let mut found = Vec::new();
-    for item in ureq::tls::parse_pem(pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|e| e.to_string())? {
-            found.push(certificate);
-        }
-    }
-    if found.is_empty() { Err("there is no certificate in it".to_string()) } else { Ok(found) }
 }

@@ -76,7 +76,7 @@ impl Failure {
         header: impl Fn(&str) -> Option<String>,
         body: &[u8],
     ) -> Self {
-        let said = reply::error(body).unwrap_or_default();
+        let mut said = reply::error(body).unwrap_or_default();
         let kind = if EXPIRED_CODES.contains(&said.code.as_str()) {
             Kind::Expired
         } else if TRANSIENT_CODES.contains(&said.code.as_str())
@@ -93,7 +93,6 @@ impl Failure {
         let is_empty = header("content-length").is_some_and(|length| length == "0");
         let is_page = !is_empty && header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         let is_bare_404 = is_head && status == 404 && !is_page;
-        let mut said = said;
         if said.code.is_empty() && said.message.is_empty() {
             said.message = words_of(body);
         }

@@ -2,6 +2,7 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
 
 use super::reply::ErrorBody;
+use crate::aws::endpoint::host_of;
 use crate::aws::region::of_host;
 
 /// A reply that is not one of success.
@@ -70,14 +71,8 @@ fn other_region(refused: &Refused) -> String {
     let named = refused.region.as_deref().filter(|region| !region.is_empty());
     let in_body = Some(said.region.as_str()).filter(|region| !region.is_empty());
     let in_words = || said.message.split_once("expecting '").and_then(|(_, rest)| rest.split('\'').next());
-    let host =
-        |url: &str| url.split("://").last().and_then(|rest| rest.split(['/', ':']).next()).map(of_host);
-    let by_host = || {
-        [Some(said.endpoint.as_str()), refused.location.as_deref()]
-            .into_iter()
-            .flatten()
-            .find_map(|u| host(u)?)
-    };
+    let urls = [Some(said.endpoint.as_str()), refused.location.as_deref()];
+    let by_host = || urls.into_iter().flatten().find_map(|url| of_host(host_of(url)));
     match named.or(in_body).map(str::to_string).or_else(|| in_words().map(str::to_string)).or_else(by_host) {
         Some(region) => format!("the bucket is in another region: set AWS_REGION={region}"),
         None => match &refused.location {

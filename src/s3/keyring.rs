@@ -36,10 +36,10 @@ impl Keyring {
         self.source.can_be_asked_again()
     }
 
-    /// S3 says that those have expired that were there when so many had been fetched. Another thread may have renewed them.
-    pub fn forget(&self, fetched: u32) {
+    /// S3 says that these have expired. Another thread may have renewed them meanwhile.
+    pub fn forget(&self, expired: &Keys) {
         let mut slot = self.slot();
-        if slot.fetched == fetched {
+        if slot.keys.as_ref() == Some(expired) {
             slot.keys = None;
         }
     }

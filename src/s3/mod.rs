@@ -1,5 +1,6 @@
 //! S3: a model of requests and replies (pure), a client that signs, sends and retries, and the calls that zfs2s3 makes.
 
+mod agent;
 pub mod calls;
 pub mod client;
 mod dialect;

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 
 use super::failure::{Failure, Kind, is_transient};
 use super::hint;
+use crate::aws::endpoint::host_of;
 use crate::aws::proxy::Proxy;
 
 /// The way to the server.
@@ -35,7 +36,7 @@ impl Way<'_> {
         use ureq::Error::*;
         let is_https = self.url.starts_with("https:");
         match error {
-            _ if is_of_tls(error) => (Kind::Final, Some(hint::of_tls(&error.to_string(), self.host()))),
+            _ if is_of_tls(error) => (Kind::Final, Some(hint::of_tls(&error.to_string(), host_of(self.url)))),
             Protocol(_) if !self.has_answered => {
                 let other = if is_https { "http" } else { "https" };
                 let hint =
@@ -55,10 +56,6 @@ impl Way<'_> {
             }
             _ => (Kind::Final, None),
         }
-    }
-
-    fn host(&self) -> &str {
-        self.url.split("://").last().and_then(|rest| rest.split(['/', ':']).next()).unwrap_or_default()
     }
 }
 

@@ -72,15 +72,17 @@ fn require(record: &Record, field: &'static str, at: usize, expected: u64) -> Re
     }
 }
 
+/// The BEGIN record at the start of `bytes`, in the sender's byte order.
+pub fn begin_of(bytes: &[u8]) -> Result<Record<'_>, StreamError> {
+    let record: &[u8; RECORD] = bytes.first_chunk().ok_or(StreamError::TooShort(bytes.len()))?;
+    let orders = [false, true].map(|swapped| Record { bytes: record, swapped });
+    let record = orders.into_iter().find(|record| record.u64(8) == MAGIC);
+    record.filter(|record| record.u32(0) == DRR_BEGIN).ok_or(StreamError::NotAStream)
+}
+
 /// Checks the BEGIN record at the start of `bytes`: a stream of one snapshot, just the one that `link` names.
 pub fn check_begin(bytes: &[u8], link: Link) -> Result<(), StreamError> {
-    let record: &[u8; RECORD] = bytes.first_chunk().ok_or(StreamError::TooShort(bytes.len()))?;
-    let little = Record { bytes: record, swapped: false };
-    let big = Record { bytes: record, swapped: true };
-    let record = [little, big].into_iter().find(|r| r.u64(8) == MAGIC).ok_or(StreamError::NotAStream)?;
-    if record.u32(0) != DRR_BEGIN {
-        return Err(StreamError::NotAStream);
-    }
+    let record = begin_of(bytes)?;
     if record.u64(16) & 3 != DMU_SUBSTREAM {
         return Err(StreamError::Compound);
     }
@@ -90,10 +92,7 @@ pub fn check_begin(bytes: &[u8], link: Link) -> Result<(), StreamError> {
 
 /// Does this BEGIN record say that the stream makes a clone of the snapshot that it starts from (`DRR_FLAG_CLONE`)?
 pub fn begins_clone(bytes: &[u8]) -> bool {
-    let Some(begin) = bytes.first_chunk() else { return false };
-    let little = Record { bytes: begin, swapped: false };
-    let record = Record { bytes: begin, swapped: little.u64(8) != MAGIC };
-    record.u32(36) & 1 != 0
+    begin_of(bytes).is_ok_and(|begin| begin.u32(36) & 1 != 0)
 }
 
 /// Keeps the last record's worth of a stream that passes by in pieces.

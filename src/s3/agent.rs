@@ -1,0 +1,50 @@
+//! The HTTP agent that all requests of a run share: TLS, proxy, kept connections, buffers, and how long each step may take.
+
+use std::time::Duration;
+
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+
+use crate::config::Remote;
+use crate::error::{Error, Result};
+
+pub fn new(remote: &Remote) -> Result<ureq::Agent> {
+    let mut tls = TlsConfig::builder();
+    if let Some(path) = &remote.ca_bundle {
+        let cannot =
+            |why: String| Error::usage(format!("AWS_CA_BUNDLE: cannot use {}: {why}", path.display()));
+        let pem = std::fs::read(path).map_err(|e| cannot(e.to_string()))?;
+        tls = tls.root_certs(RootCerts::new_with_certs(&certificates(&pem).map_err(cannot)?));
+    }
+    // two for each connection, and all of them together small beside the chunks
+    let buffer = ((4 << 20) / remote.jobs).clamp(16 << 10, 128 << 10);
+    // a request that hangs must end; how long a part takes is not known, so only each step of it is limited
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("zfs2s3/", env!("CARGO_PKG_VERSION")))
+        .accept_encoding("identity")
+        .max_idle_connections(remote.jobs + 1)
+        .max_idle_connections_per_host(remote.jobs + 1)
+        .input_buffer_size(buffer)
+        .output_buffer_size(buffer)
+        .timeout_resolve(Some(Duration::from_secs(30)))
+        .timeout_connect(Some(Duration::from_secs(30)))
+        .timeout_per_write(Some(Duration::from_secs(120)))
+        .timeout_per_read(Some(Duration::from_secs(300)))
+        .timeout_recv_response(Some(remote.reply_limit))
+        .tls_config(tls.build())
+        .proxy(remote.proxy.as_ref().map(|proxy| proxy.connector.clone()))
+        .build();
+    Ok(config.new_agent())
+}
+
+fn certificates(pem: &[u8]) -> std::result::Result<Vec<Certificate<'static>>, String> {
+    let mut found = Vec::new();
+    for item in ureq::tls::parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|e| e.to_string())? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() { Err("there is no certificate in it".to_string()) } else { Ok(found) }
+}
