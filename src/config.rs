@@ -221,7 +221,7 @@ fn test_only(env: &Env, name: &str) -> Option<u64> {
 }
 
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>, less strictly: other servers allow more.
-fn check_bucket(bucket: &str) -> std::result::Result<(), String> {
+fn check_bucket(bucket: &str) -> Result<(), String> {
     if bucket.starts_with("arn:") {
         return Err("an ARN is not supported: name the access point's alias instead".to_string());
     }
@@ -233,7 +233,7 @@ fn check_bucket(bucket: &str) -> std::result::Result<(), String> {
 }
 
 /// A prefix is put in front of each key as it is. Keys with a `.` or `..` segment collapse on their way through URLs.
-fn check_prefix(prefix: &str) -> std::result::Result<(), String> {
+fn check_prefix(prefix: &str) -> Result<(), String> {
     if prefix.len() > 512 {
         return Err("longer than 512 bytes".to_string());
     }

@@ -27,7 +27,8 @@ pub struct Error {
     pub hints: Vec<String>,
 }
 
-pub type Result<T> = std::result::Result<T, Error>;
+/// Of whatever can fail with a message for the user, or with an error of its own.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub fn new(status: Status, message: impl Into<String>) -> Self {

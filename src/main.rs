@@ -7,9 +7,9 @@
 //! - `cli`: the arguments
 //! - `upload`: a backup on its way to the bucket, and an interrupted one resumed or aborted
 //! - `restore`: stored backups on their way back into a dataset
+//! - `recover`: the store rebuilt from the bucket
 //! - `removal`: how a removal is announced, decided and done
 //! - `inventory`: what is stored, by the store and by the bucket's listing together
-//! - `recover`: the bucket compared with the store
 //! - `s3`: requests, replies, retries, and the calls of the API that are made
 //! - `config`: zfs2s3's own variables
 //! - `ui`: messages and the progress line
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 fn run(ui: Arc<Ui>) -> Result<()> {
     let args = std::env::args_os().skip(1).map(|arg| arg.into_string());
     let args: Vec<String> =
-        args.collect::<std::result::Result<_, _>>().map_err(|_| Error::usage("an argument is not UTF-8"))?;
+        args.collect::<Result<_, _>>().map_err(|_| Error::usage("an argument is not UTF-8"))?;
     match cli::parse(&args)? {
         Asked::Print(text) => ui.data(&text),
         Asked::Run(command) => commands::run(command, os::env::Env::of_process(), ui),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, one_line, without_os_error};
 use crate::model::units::human_size;
+use crate::os::mutex::lock;
 
 const REDRAW: Duration = Duration::from_millis(250);
 /// Many threads may have the same trouble at the same time.
@@ -153,7 +154,7 @@ impl Ui {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 }
 

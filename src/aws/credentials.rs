@@ -112,7 +112,7 @@ impl Source {
     }
 }
 
-fn run(command: &mut Command, name: &str, limit: Duration) -> std::result::Result<Keys, String> {
+fn run(command: &mut Command, name: &str, limit: Duration) -> Result<Keys, String> {
     let output = process::run(command, Some(limit)).map_err(|e| match e.kind() {
         std::io::ErrorKind::TimedOut => format!("{name} hangs: {e}"),
         _ => format!("{name} cannot be run: {e}"),
@@ -131,7 +131,7 @@ fn what_went_wrong(said: &str) -> &str {
 }
 
 /// The reply of a credential process. What it says is secret, so an error never quotes it.
-fn parse(json: &[u8]) -> std::result::Result<Keys, String> {
+fn parse(json: &[u8]) -> Result<Keys, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Reply {

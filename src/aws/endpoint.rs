@@ -124,7 +124,7 @@ fn aws_url(region: &str) -> String {
     format!("https://s3.{region}.{domain}")
 }
 
-fn with_scheme(given: &str) -> std::result::Result<String, String> {
+fn with_scheme(given: &str) -> Result<String, String> {
     // a URL with a password in it is not shown
     let shown = if given.contains('@') { "it".to_string() } else { format!("'{given}'") };
     let bad = || format!("{shown} is not a URL such as https://s3.example.org");

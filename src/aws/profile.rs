@@ -99,7 +99,7 @@ impl File {
     }
 }
 
-fn parse_section(text: &str, wanted: &[&str]) -> std::result::Result<Option<Settings>, String> {
+fn parse_section(text: &str, wanted: &[&str]) -> Result<Option<Settings>, String> {
     // a value is taken to the letter: backslashes and quotes are part of a secret or a command
     let options = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
     // the parser's message quotes the line, which may be a secret

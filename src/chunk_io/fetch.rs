@@ -4,11 +4,12 @@
 //! buffer first and the next chunk then, so the chunk whose turn it is always has one.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::os::mutex::lock;
 
 type Fetched = (u64, Vec<u8>, Result<usize>);
 
@@ -75,7 +76,7 @@ pub fn run(
 }
 
 fn take(for_jobs: &Mutex<Receiver<Vec<u8>>>) -> Option<Vec<u8>> {
-    for_jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    lock(for_jobs).recv().ok()
 }
 
 #[cfg(test)]

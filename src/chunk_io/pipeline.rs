@@ -4,11 +4,12 @@
 //! and none is copied. The first error stops the reading; jobs that are at work end their chunk.
 
 use std::io::Read;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel, sync_channel};
-use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::os::mutex::{into_inner, lock};
 
 struct Chunk {
     index: u64,
@@ -31,7 +32,7 @@ pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, work: &impl Wo
     let first_error = Mutex::new(None);
     let fail = |error: Error| {
         stop.store(true, Ordering::SeqCst);
-        first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        lock(&first_error).get_or_insert(error);
     };
     // no room in the channel itself: what is handed over is with a job
     let (to_jobs, for_jobs) = sync_channel::<Chunk>(0);
@@ -93,14 +94,14 @@ pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, work: &impl Wo
         drop(to_jobs);
         total
     });
-    match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    match into_inner(first_error) {
         Some(error) => Err(error),
         None => Ok(total),
     }
 }
 
 fn next(for_jobs: &Mutex<Receiver<Chunk>>) -> Option<Chunk> {
-    for_jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    lock(for_jobs).recv().ok()
 }
 
 /// Reads until the buffer is full or the stream ends.

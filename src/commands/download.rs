@@ -3,25 +3,25 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::Context;
-use super::wanted::Wanted;
 use crate::cli;
 use crate::error::{Error, Result};
-use crate::restore::stored::{Stored, all_of};
+use crate::restore::stored::{StoredBackup, all_as_one};
+use crate::state::store::selector::BackupSelector;
 
 pub fn run(context: &Context, args: &cli::Download) -> Result<()> {
-    let wanted = Wanted::parse("download", &args.snapshot, args.base.as_deref())?;
+    let selector = BackupSelector::parse("download", &args.snapshot, args.base.as_deref())?;
     if io::stdout().is_terminal() {
         return Err(
             Error::usage("a stream is not for a terminal").hint("pipe it into 'zfs receive', or into a file")
         );
     }
-    let reader = context.reader()?;
-    let contents = &reader.store.contents;
-    let entry = &contents.entries[wanted.find(contents)?];
-    let stored = Stored::open(&reader.client, &contents.prefix, entry).map_err(all_of)?;
+    let (store, client) = context.store_and_client()?;
+    let contents = &store.contents;
+    let entry = &contents.entries[selector.find(contents)?];
+    let stored = StoredBackup::open(&client, &contents.prefix, entry).map_err(all_as_one)?;
     context.ui.transfer(&entry.snapshot.name, Some(stored.size()));
     let mut stdout = io::stdout().lock();
-    let read = stored.read(0, reader.jobs, &context.ui, |chunk| {
+    let read = stored.read(0, &context.ui, |chunk| {
         stdout.write_all(chunk).map_err(|e| Error::failed(format!("cannot write to standard output: {e}")))
     });
     context.ui.transfer_done();

@@ -2,14 +2,12 @@
 
 pub mod abort_upload;
 pub mod download;
-mod leftovers;
 pub mod list;
 pub mod recover;
 pub mod remove;
 pub mod restore;
 pub mod resume_upload;
 pub mod upload;
-mod wanted;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -41,12 +39,6 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
     }
 }
 
-pub struct Reader {
-    pub store: Store,
-    pub client: Client,
-    pub jobs: usize,
-}
-
 pub struct Context {
     pub env: Env,
     pub local: Local,
@@ -61,8 +53,14 @@ impl Context {
         Ok(Context { env, local, folder, ui })
     }
 
-    pub fn lock(&self, who: &str) -> Result<Lock> {
-        Lock::take(&self.folder, who)
+    /// `command`: what another zfs2s3 is told that runs meanwhile.
+    pub fn lock(&self, command: &str) -> Result<Lock> {
+        Lock::take(&self.folder, command)
+    }
+
+    /// A dry run needs no lock, since it changes nothing.
+    pub fn lock_unless(&self, dry_run: bool, command: &str) -> Result<Option<Lock>> {
+        if dry_run { Ok(None) } else { self.lock(command).map(Some) }
     }
 
     /// The store, to look at.
@@ -80,16 +78,9 @@ impl Context {
     }
 
     pub fn store_and_client(&self) -> Result<(Store, Client)> {
-        let reader = self.reader()?;
-        Ok((reader.store, reader.client))
-    }
-
-    /// What reading stored backups needs.
-    pub fn reader(&self) -> Result<Reader> {
         let remote = Remote::new(&self.env, &self.local)?;
         let store = self.store_of(&remote)?;
-        let jobs = remote.jobs;
-        Ok(Reader { store, client: Client::new(remote, Arc::clone(&self.ui))?, jobs })
+        Ok((store, Client::new(remote, Arc::clone(&self.ui))?))
     }
 
     pub fn refuse_while_pending(&self) -> Result<()> {
@@ -140,7 +131,7 @@ impl Context {
     /// What an upload works with.
     pub fn upload(&self) -> Result<Upload> {
         let remote = Remote::new(&self.env, &self.local)?;
-        let (jobs, endpoint) = (remote.jobs, remote.endpoint.url.clone());
+        let endpoint = remote.endpoint.url.clone();
         let region = remote.endpoint.region.to_string();
         let store = self.store_of(&remote)?;
         Ok(Upload {
@@ -150,7 +141,6 @@ impl Context {
             store,
             client: Client::new(remote, Arc::clone(&self.ui))?,
             zfs: self.zfs(),
-            jobs,
             ui: Arc::clone(&self.ui),
             strays: AtomicBool::new(false),
         })

@@ -27,10 +27,7 @@ pub fn run(context: &Context, args: &cli::Upload) -> Result<()> {
     let how = config::Upload::new(&context.env)?;
     how.warnings.iter().for_each(|warning| context.ui.warning(warning));
 
-    let _lock = match args.dry_run {
-        true => None,
-        false => Some(context.lock(&format!("upload {snapshot}"))?),
-    };
+    let _lock = context.lock_unless(args.dry_run, &format!("upload {snapshot}"))?;
     context.refuse_while_pending()?;
     let upload = context.upload()?;
     let backup = find(&upload.zfs, &snapshot, base.as_ref())?;

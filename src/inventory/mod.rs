@@ -7,6 +7,7 @@
 //! - Without the permission to list, the store alone decides.
 
 mod listing;
+pub mod manifest;
 mod refusal;
 mod removal;
 

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::manifest::{Chunks, ManifestRead, Rejection, entry_for, read_manifest};
 use super::{Held, Inventory};
 use crate::chain::{self, Member};
 use crate::error::{Error, Result};
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys;
 use crate::model::names::{Guid, dataset_of};
-use crate::recover::{Why, entry_of};
-use crate::s3::failure::Kind;
 use crate::state::store::format::State;
 
 impl Inventory<'_> {
@@ -30,7 +29,7 @@ impl Inventory<'_> {
         &mut self,
         name: &CopyName,
         own: Option<Id>,
-        rule: impl Fn(&[Member], usize) -> std::result::Result<(), Vec<usize>>,
+        rule: impl Fn(&[Member], usize) -> Result<(), Vec<usize>>,
     ) -> Result<()> {
         let Some(place) = self.place_of(name) else { return Ok(()) };
         let own = own.map(|nonce| (name, nonce));
@@ -146,18 +145,19 @@ impl Inventory<'_> {
             .iter()
             .filter(|(name, _)| **name != key)
             .fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
-        let read = match self.client.get_manifest(&key, data, false) {
-            Ok(Ok(checked)) => entry_of(self.prefix, &key, checked.manifest, &sizes).map(|_| ()),
-            Ok(Err(why)) => Err(Why::Wrong(why)),
-            Err(failure) if failure.kind == Kind::Final => Err(Why::Wrong(failure.describe())),
-            Err(failure) => return Err(failure.into()),
+        let read = match read_manifest(self.client, &key, data, Chunks::Checked)? {
+            ManifestRead::Found(checked) => entry_for(self.prefix, &key, checked.manifest, &sizes),
+            ManifestRead::Missing => Err(Rejection::Invalid("the bucket does not have it".to_string())),
+            ManifestRead::Unreadable { why, .. } => Err(Rejection::Invalid(why.message)),
         };
         let held = &mut self.held[n];
         held.confirmed = true;
         match read {
-            Ok(()) => {}
-            Err(Why::OtherPrefix(_)) => held.elsewhere = true,
-            Err(Why::Wrong(why)) => held.lost = Some(format!("its manifest '{key}' cannot be used: {why}")),
+            Ok(_) => {}
+            Err(Rejection::OtherPrefix(_)) => held.elsewhere = true,
+            Err(Rejection::Invalid(why)) => {
+                held.lost = Some(format!("its manifest '{key}' cannot be used: {why}"));
+            }
         }
         Ok(())
     }

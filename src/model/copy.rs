@@ -43,6 +43,19 @@ impl TryFrom<String> for Id {
     }
 }
 
+/// What a user writes for a copy whose keys have no ID.
+pub const NO_ID: &str = "none";
+
+/// The ID of a copy as a user writes it; none: `none`.
+pub fn parse_id(text: &str) -> Result<Option<Id>, String> {
+    if text == NO_ID { Ok(None) } else { text.parse().map(Some) }
+}
+
+/// The reverse of [`parse_id`].
+pub fn shown(id: Option<Id>) -> String {
+    id.map_or(NO_ID.to_string(), |id| id.to_string())
+}
+
 /// What the keys of a copy have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CopyName {

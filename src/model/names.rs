@@ -132,6 +132,11 @@ impl fmt::Display for BaseName {
 }
 
 /// The part before `@` or `#`.
+/// `2` of `tank/a@2`.
+pub fn short_name(name: &str) -> &str {
+    name.rsplit('@').next().unwrap_or_default()
+}
+
 pub fn dataset_of(name: &str) -> &str {
     name.split(['@', '#']).next().unwrap_or(name)
 }

@@ -4,8 +4,10 @@
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use crate::os::mutex::lock;
 
 /// How long the output of a process is waited for that has ended.
 const GRACE: Duration = Duration::from_secs(2);
@@ -39,7 +41,7 @@ impl Collected {
         std::thread::spawn(move || {
             let mut buffer = [0; 8192];
             while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept = lock(&kept);
                 kept.extend_from_slice(&buffer[..count]);
                 let surplus = kept.len().saturating_sub(keep);
                 kept.drain(..surplus);
@@ -52,7 +54,7 @@ impl Collected {
     /// Of a process that has ended: all of it, unless somebody else keeps the pipe open.
     pub fn take(self) -> Vec<u8> {
         let _ = self.ended.recv_timeout(GRACE);
-        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.bytes))
     }
 }
 

@@ -1,62 +1,29 @@
-//! What a restore would do: which stored backups, in which order, onto what the target has. Pure.
+//! The plan of a restore: which stored backups, in which order, onto what the target has. Pure.
 
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
 use crate::model::backup::{Link, Point};
-use crate::model::names::{Guid, dataset_of};
+use crate::model::names::{Guid, dataset_of, short_name};
 use crate::model::shell::quoted;
-use crate::restore::partial::Partial;
+use crate::restore::resume::partial::PartialReceive;
 use crate::restore::route::{Step, cheapest};
+use crate::restore::target::Target;
 use crate::state::store::format::{Contents, Entry};
 
-/// The target as it is, or will be.
-#[derive(Clone, PartialEq)]
-pub enum Target {
-    New,
-    Has {
-        /// Oldest first: name and guid.
-        snapshots: Vec<(String, Guid)>,
-        /// The one that `zfs receive` builds on: the latest, or an earlier one since which nothing was written. None: there is
-        /// no snapshot.
-        base: Option<Guid>,
-    },
-}
-
-impl Target {
-    pub fn snapshots(&self) -> &[(String, Guid)] {
-        match self {
-            Target::New => &[],
-            Target::Has { snapshots, .. } => snapshots,
-        }
-    }
-    /// The name that this snapshot has there.
-    pub fn name_of(&self, guid: Guid) -> Option<&str> {
-        self.snapshots().iter().find(|(_, there)| *there == guid).map(|(name, _)| name.as_str())
-    }
-    /// The name of the one to build on.
-    pub fn base_name(&self) -> Option<&str> {
-        match self {
-            Target::Has { base: Some(base), .. } => self.name_of(*base),
-            _ => None,
-        }
-    }
-    /// As it will be when this backup has been received.
-    fn and(&self, entry: &Entry, name: &str) -> Target {
-        let guid = entry.snapshot.guid;
-        let received = (format!("{name}@{}", short(&entry.snapshot.name)), guid);
-        Target::Has { snapshots: [self.snapshots(), &[received]].concat(), base: Some(guid) }
-    }
-}
-
-/// The place in the store of the backup that the target holds a part of, and the target as it will be when that is whole.
-pub fn begun(contents: &Contents, partial: &Partial, name: &str, target: &Target) -> Result<(usize, Target)> {
+/// The place in the store of the backup that the target has a part of, and the target as it will be when that is whole.
+pub fn find_begun(
+    contents: &Contents,
+    partial: &PartialReceive,
+    name: &str,
+    target: &Target,
+) -> Result<(usize, Target)> {
     let cannot = |why: &str| {
-        Error::refused(format!("{name} holds a part of an interrupted stream, of {}, {why}", partial.name))
-            .hint(HOW_TO_DROP)
+        Error::refused(format!("{name} has a part of an interrupted stream of {}, {why}", partial.name))
+            .hint(DISCARD_HINT)
     };
     let is_it = |entry: &Entry| entry.link() == partial.link;
-    let place = contents.entries.iter().position(is_it).ok_or_else(|| cannot("that is not stored"))?;
+    let place = contents.entries.iter().position(is_it).ok_or_else(|| cannot("which is not stored"))?;
     let follows = match (target, partial.link.base) {
         (Target::New, None) => true,
         (Target::New, Some(_)) => is_clone(&contents.entries[place]),
@@ -64,17 +31,16 @@ pub fn begun(contents: &Contents, partial: &Partial, name: &str, target: &Target
         _ => false,
     };
     if !follows {
-        return Err(cannot("that does not follow on what is there"));
+        return Err(cannot("which does not follow the snapshots there"));
     }
-    Ok((place, target.and(&contents.entries[place], name)))
+    Ok((place, target.with(&contents.entries[place], name)))
 }
 
-/// What to do about a part that stands in the way.
-pub const HOW_TO_DROP: &str = "-A drops that part; whole snapshots stay";
+/// What to do about a part that is in the way.
+pub const DISCARD_HINT: &str = "-A discards that part; whole snapshots stay";
 
-/// The stored backups that lead from what the target has to `wanted`: their places in the store, in order. `bytes` says what
-/// fetching an entry costs; none: it cannot be had. `origins`: the snapshots of the target's pool, of which a new target may be
-/// a clone.
+/// The stored backups that restore `wanted` onto what the target has: their places in the store, in order. `bytes` is what fetching
+/// an entry costs; none: it cannot be fetched. `origins`: the snapshots of the target's pool, of which a new target may be a clone.
 pub fn plan(
     contents: &Contents,
     bytes: impl Fn(usize, &Entry) -> Option<u64>,
@@ -87,14 +53,14 @@ pub fn plan(
         Target::New => None,
         Target::Has { base: None, .. } => {
             return Err(Error::refused(format!(
-                "{target_name} is there already, and has no snapshot to build on"
+                "{target_name} exists, and has no snapshot that a backup could be received onto"
             ))
-            .hint("nothing is overwritten: name a dataset that does not exist yet"));
+            .hint("nothing is overwritten: name a dataset that does not exist"));
         }
         Target::Has { base, .. } => *base,
     };
     let is_new = *target == Target::New;
-    // a clone's first stream makes a dataset, as a full one does
+    // the first stream of a clone creates a dataset, as a full one does
     let link = |entry: &Entry| match (is_clone(entry), entry.base.as_ref()) {
         (false, _) => Some(entry.link()),
         (true, Some(base)) if is_new && origins.contains(&base.guid) => {
@@ -115,17 +81,17 @@ pub fn plan(
             Err(match clone {
                 Some(entry) if is_new => no_origin(contents, entry, target_name),
                 Some(entry) => Error::refused(format!(
-                    "{} is stored as a clone, which makes a new dataset, and {target_name} is there already",
+                    "{} is stored as a clone, which creates a new dataset, and {target_name} exists",
                     entry.snapshot.name
                 ))
-                .hint("name a dataset that does not exist yet"),
+                .hint("name a dataset that does not exist"),
                 None => no_route(&steps, from_nothing, wanted, target_name, target),
             })
         }
     }
 }
 
-/// Of a route that would do if a certain origin were there, the last clone.
+/// The last clone of a route that only lacks the origin of that clone.
 fn missing_origin<'a>(
     contents: &'a Contents,
     bytes: &impl Fn(usize, &Entry) -> Option<u64>,
@@ -136,7 +102,7 @@ fn missing_origin<'a>(
     route.iter().rev().map(|n| &contents.entries[places[*n]]).find(|entry| is_clone(entry))
 }
 
-/// The backups that can be had and have a link: their places in the store, and what each costs.
+/// The backups that can be fetched and have a link: their places in the store, and what each costs.
 fn steps_of(
     contents: &Contents,
     bytes: &impl Fn(usize, &Entry) -> Option<u64>,
@@ -161,15 +127,8 @@ fn no_origin(contents: &Contents, clone: &Entry, target_name: &str) -> Error {
         "{} is stored as a clone of {}, which is not in the pool {pool}",
         clone.snapshot.name, base.name
     ))
-    .hint(format!(
-        "first, restore that into a dataset of its own: zfs2s3 restore {origin} {}",
-        quoted(&place)
-    ))
+    .hint(format!("first restore that into a dataset of its own: zfs2s3 restore {origin} {}", quoted(&place)))
     .hint("then run this command again: the new dataset will be a clone of it")
-}
-
-fn short(name: &str) -> &str {
-    name.rsplit('@').next().unwrap_or_default()
 }
 
 /// See [`Backup::is_clone`](crate::model::backup::Backup::is_clone).
@@ -177,45 +136,43 @@ pub fn is_clone(entry: &Entry) -> bool {
     entry.base.as_ref().is_some_and(|base| entry.snapshot.is_clone_of(base))
 }
 
-/// A dataset has each snapshot name once, so of a snapshot made again only one can be in it.
+/// A dataset has each snapshot name only once.
 fn check_names(contents: &Contents, steps: &[usize], target_name: &str, target: &Target) -> Result<()> {
-    let mut taken: HashSet<&str> = target.snapshots().iter().map(|(name, _)| short(name)).collect();
+    let mut taken: HashSet<&str> = target.snapshots().iter().map(|(name, _)| short_name(name)).collect();
     for step in steps {
         let name = &contents.entries[*step].snapshot.name;
-        if !taken.insert(short(name)) {
+        if !taken.insert(short_name(name)) {
             return Err(Error::refused(format!(
-                "on the way {target_name} would get two snapshots of the name {}, which cannot be",
-                short(name)
+                "{target_name} would have two snapshots with the name {} during the restore, which is impossible",
+                short_name(name)
             ))
-            .hint("'zfs2s3 download' and 'zfs receive' can bring them back one by one, renamed in between"));
+            .hint("'zfs2s3 download' and 'zfs receive' can restore them one by one, renamed in between"));
         }
     }
     Ok(())
 }
 
-/// `from_nothing`: is there one to a new dataset?
+/// `from_nothing`: is there a route to a new dataset?
 fn no_route(steps: &[Step], from_nothing: bool, wanted: &Point, target_name: &str, target: &Target) -> Error {
     let name = &wanted.name;
     match target {
         Target::Has { snapshots, base: Some(base) } if from_nothing => {
             let latest = target.base_name().unwrap_or_default();
             if cheapest(steps, Some(wanted.guid), *base).is_some() {
-                return Error::refused(format!(
-                    "{target_name} is at {latest} already, which is later than {name}"
-                ))
-                .hint("nothing is rolled back: name a dataset that does not exist yet");
+                return Error::refused(format!("the latest snapshot there, {latest}, is later than {name}"))
+                    .hint("nothing is rolled back: name a dataset that does not exist");
             }
             let shared = |(_, guid): &&(String, Guid)| {
                 steps.iter().any(|Step { link: Link { snapshot, .. }, .. }| snapshot == guid)
             };
             let error = Error::refused(format!(
-                "{target_name} has diverged: no stored backups lead from its latest snapshot {latest} to {name}"
+                "{target_name} has diverged: no chain of stored backups leads from its latest snapshot {latest} to {name}"
             ));
             match snapshots.iter().rfind(shared) {
                 Some((common, _)) => error.hint(format!(
-                    "nothing was rolled back or destroyed; the latest that is stored, too, is {common}; or name a new dataset"
+                    "nothing was rolled back or destroyed; the latest snapshot that is also stored is {common}; or name a new dataset"
                 )),
-                None => error.hint("nothing was rolled back or destroyed; name a dataset that does not exist yet"),
+                None => error.hint("nothing was rolled back or destroyed; name a dataset that does not exist"),
             }
         }
         _ => Error::failed(format!("no stored chain of backups leads to {name}")),

@@ -1,65 +1,65 @@
-//! One stored backup on its way into `zfs receive`: whole, or from where an earlier one was interrupted.
+//! One stored backup piped into `zfs receive`: whole, or from the point where an earlier receive was interrupted.
 
 use std::io::{self, Write};
 
-use super::locate::Start;
-use super::partial::Features;
-use super::stored::Stored;
+use super::resume::locate::ResumePoint;
+use super::resume::partial::Features;
+use super::stored::StoredBackup;
 use crate::error::{Error, Result, Status};
 use crate::model::units::human_size;
 use crate::state::store::format::Entry;
 use crate::stream::{StreamError, begin_of};
 use crate::ui::Ui;
-use crate::zfs::{GOES_ON, Zfs};
+use crate::zfs::{RESUME_HINT, Zfs};
 
-/// A backup on its way into the target.
-pub struct Receiving<'a> {
+pub struct PlannedReceive<'a> {
     pub entry: &'a Entry,
-    pub stored: Stored<'a>,
-    /// Where it goes on, if its beginning is there.
-    pub start: Option<Start>,
+    pub stored: StoredBackup<'a>,
+    /// If the target has its beginning already.
+    pub resume_at: Option<ResumePoint>,
 }
 
-impl Receiving<'_> {
-    /// Bytes of the stream that are there already.
-    pub fn from(&self) -> u64 {
-        self.start.as_ref().map_or(0, |start| start.position)
+impl PlannedReceive<'_> {
+    /// Bytes of the stream that the target has already.
+    pub fn received(&self) -> u64 {
+        self.resume_at.as_ref().map_or(0, |point| point.position)
     }
 
-    /// `properties`: what the dataset is to have that this makes.
-    pub fn receive(self, zfs: &Zfs, target: &str, properties: &[String], jobs: usize, ui: &Ui) -> Result<()> {
-        let (from, size) = (self.from(), self.stored.size());
+    /// Bytes of the stream that are yet to be received.
+    pub fn remaining(&self) -> u64 {
+        self.stored.size() - self.received()
+    }
+
+    /// `properties`: of the dataset that this creates.
+    pub fn receive(self, zfs: &Zfs, target: &str, properties: &[String], ui: &Ui) -> Result<()> {
+        let (from, size) = (self.received(), self.stored.size());
         let mut receive = zfs.receive(target, properties)?;
         let mut refused = false;
         let mut embeds = false;
-        let mut hand_on = Onward::new(self.start);
+        let mut input = ReceiveInput::new(self.resume_at);
         ui.transfer(&self.entry.snapshot.name, Some(size));
-        let read = self.stored.read(from, jobs, ui, |chunk| {
+        let read = self.stored.read(from, ui, |chunk| {
             embeds |= begins_with_embedded_data(chunk);
-            hand_on.push(chunk, &mut receive).map_err(|trouble| match trouble {
-                Trouble::Stream(e) => self.stored.wrong(e),
-                Trouble::Write(e) => {
+            input.push(chunk, &mut receive).map_err(|e| match e {
+                InputError::Stream(e) => self.stored.invalid(e),
+                InputError::Write(e) => {
                     refused = true;
                     Error::failed(format!("cannot write to 'zfs receive': {e}"))
                 }
             })
         });
-        let read = read.and_then(|()| hand_on.check_ended().map_err(|e| self.stored.wrong(e)));
+        let read = read.and_then(|()| input.check_ended().map_err(|e| self.stored.invalid(e)));
         ui.transfer_done();
-        let explain = |error: Error| match embeds
-            && WORDS_ON_FEATURES.iter().any(|words| error.message.contains(words))
-        {
-            true => error.hint(EMBEDDED),
-            false => error,
+        let explain = |error: Error| {
+            let is_about_features = WORDS_ON_FEATURES.iter().any(|words| error.message.contains(words));
+            if embeds && is_about_features { error.hint(EMBEDDED) } else { error }
         };
         match read {
             Ok(()) => receive.finish().map_err(explain)?,
-            // it has ended before its input: its own words tell why
+            // it ended before its input did: its own message tells why
             Err(error) if refused => return Err(receive.finish().err().map_or(error, explain)),
             // 'zfs receive' keeps what it has
-            Err(error) if error.status == Status::TryAgain => {
-                return Err(error.hint(GOES_ON));
-            }
+            Err(error) if error.status == Status::TryAgain => return Err(error.hint(RESUME_HINT)),
             Err(error) => return Err(error),
         }
         ui.note(&format!(
@@ -71,7 +71,7 @@ impl Receiving<'_> {
     }
 }
 
-/// What zfs says of a stream with embedded data below an encrypted dataset: OpenZFS up to 2.1, and later.
+/// Parts of zfs's message about a stream with embedded data below an encrypted dataset: OpenZFS up to 2.1, and later.
 const WORDS_ON_FEATURES: [&str; 2] = ["kernel modules must be upgraded", "embedded data"];
 const EMBEDDED: &str = "the stream has embedded data, which cannot be received below an encrypted dataset: \
                         '-o encryption=off' receives it, unencrypted; or name another target";
@@ -80,42 +80,42 @@ fn begins_with_embedded_data(chunk: &[u8]) -> bool {
     begin_of(chunk).map(|begin| Features::of(&begin)).is_ok_and(|features| features.embedded && !features.raw)
 }
 
-/// What stands between the stored bytes and `zfs receive`: nothing, or what makes them go on where it was interrupted.
-enum Onward {
+/// The input of `zfs receive`: the stored bytes as they are, or turned into a stream that resumes an interrupted receive.
+enum ReceiveInput {
     Whole,
-    Rest(Box<Start>),
+    Rest(Box<ResumePoint>),
 }
 
-enum Trouble {
+enum InputError {
     Stream(StreamError),
     Write(io::Error),
 }
 
-impl From<StreamError> for Trouble {
+impl From<StreamError> for InputError {
     fn from(e: StreamError) -> Self {
-        Trouble::Stream(e)
+        InputError::Stream(e)
     }
 }
 
-impl Onward {
-    fn new(start: Option<Start>) -> Self {
-        start.map_or(Onward::Whole, |start| Onward::Rest(Box::new(start)))
+impl ReceiveInput {
+    fn new(resume_at: Option<ResumePoint>) -> Self {
+        resume_at.map_or(ReceiveInput::Whole, |point| ReceiveInput::Rest(Box::new(point)))
     }
 
-    fn push(&mut self, chunk: &[u8], to: &mut impl Write) -> std::result::Result<(), Trouble> {
+    fn push(&mut self, chunk: &[u8], to: &mut impl Write) -> Result<(), InputError> {
         match self {
-            Onward::Whole => to.write_all(chunk).map_err(Trouble::Write),
-            Onward::Rest(start) => {
-                to.write_all(&std::mem::take(&mut start.head)).map_err(Trouble::Write)?;
-                start.rewriting.push(chunk, |bytes| to.write_all(bytes).map_err(Trouble::Write))
+            ReceiveInput::Whole => to.write_all(chunk).map_err(InputError::Write),
+            ReceiveInput::Rest(point) => {
+                to.write_all(&std::mem::take(&mut point.head)).map_err(InputError::Write)?;
+                point.rewriting.push(chunk, |bytes| to.write_all(bytes).map_err(InputError::Write))
             }
         }
     }
 
-    fn check_ended(&self) -> std::result::Result<(), StreamError> {
+    fn check_ended(&self) -> Result<(), StreamError> {
         match self {
-            Onward::Whole => Ok(()),
-            Onward::Rest(start) => start.rewriting.check_ended(),
+            ReceiveInput::Whole => Ok(()),
+            ReceiveInput::Rest(point) => point.rewriting.check_ended(),
         }
     }
 }

@@ -39,7 +39,7 @@ pub fn new(remote: &Remote) -> Result<ureq::Agent> {
     Ok(config.new_agent())
 }
 
-fn certificates(pem: &[u8]) -> std::result::Result<Vec<Certificate<'static>>, String> {
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
     let mut found = Vec::new();
     for item in ureq::tls::parse_pem(pem) {
         if let PemItem::Certificate(certificate) = item.map_err(|e| e.to_string())? {

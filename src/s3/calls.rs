@@ -14,14 +14,14 @@ use super::outgoing::Meter;
 use super::reply::{self, Completion, Object, Page, Part, Upload};
 use super::request::Request;
 use crate::model::digest::Sha256;
-use crate::model::manifest::max_len;
 use crate::model::manifest::text::{Checked, Reader};
+use crate::model::manifest::{ManifestError, max_len};
 
 /// Pages of a listing, some billion keys; and empty ones in a row.
 const MAX_PAGES: usize = 1_000_000;
 const MAX_EMPTY_PAGES: usize = 1_000;
 
-type Result<T> = std::result::Result<T, Failure>;
+type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// Where a header or a reply is not as documented.
 fn odd(call: &str, key: &str, why: String) -> Failure {
@@ -161,7 +161,7 @@ impl Client {
         &self,
         call: &str,
         key: &str,
-        parse: impl Fn(&[u8]) -> std::result::Result<Page<T>, String>,
+        parse: impl Fn(&[u8]) -> Result<Page<T>, String>,
         keep: impl Fn(&T) -> bool,
         first: impl Fn() -> Request<'a>,
     ) -> Result<Vec<T>> {
@@ -235,7 +235,7 @@ impl Client {
     }
 
     /// May objects be read? Where listing is allowed, S3 also says so of a key under which there is nothing.
-    pub fn may_read(&self, key: &str) -> Result<std::result::Result<(), Failure>> {
+    pub fn may_read(&self, key: &str) -> Result<Result<(), Failure>> {
         match self.send(&first_byte(key)) {
             Err(failure) if failure.says_forbidden() => Ok(Err(may_not_read(failure))),
             // whatever else it says, it has nothing against reading
@@ -268,10 +268,10 @@ impl Client {
         key: &str,
         data: u64,
         keep_chunks: bool,
-    ) -> Result<std::result::Result<Checked, String>> {
+    ) -> Result<Result<Checked, ManifestError>> {
         let request = Request::new("GET", key).at_most(max_len(data));
         let read = self.send_through(&request, || Reader::new(keep_chunks), Reader::push)?;
-        Ok(read.and_then(Reader::finish))
+        Ok(read.map_err(ManifestError::from).and_then(Reader::finish))
     }
 
     /// GetObject of just the bytes from `start` on that fill `buffer`.

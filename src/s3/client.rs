@@ -44,6 +44,8 @@ pub struct Client {
     patience: Duration,
     lacks: Option<String>,
     reply_limit: Duration,
+    /// How many requests may run at once.
+    pub jobs: usize,
     ui: Arc<Ui>,
 }
 
@@ -74,22 +76,18 @@ impl Client {
             patience: remote.patience,
             lacks: remote.lacks,
             reply_limit: remote.reply_limit,
+            jobs: remote.jobs,
             ui,
         })
     }
 
     /// Sends a request that may be repeated, until S3 has answered it or patience runs out.
-    pub fn send(&self, request: &Request) -> std::result::Result<Reply, Failure> {
+    pub fn send(&self, request: &Request) -> Result<Reply, Failure> {
         self.patiently(self.patience(), || self.send_once(request))
     }
 
     /// The same, for a body that must fill `buffer` exactly. It ends early once `stop` is set.
-    pub fn send_into(
-        &self,
-        request: &Request,
-        buffer: &mut [u8],
-        stop: &AtomicBool,
-    ) -> std::result::Result<(), Failure> {
+    pub fn send_into(&self, request: &Request, buffer: &mut [u8], stop: &AtomicBool) -> Result<(), Failure> {
         let patience = Patience::new(&self.ui, self.patience, stop);
         self.patiently(patience, || {
             self.with_good_keys(|keys| self.exchange_into(request, keys, buffer, stop))
@@ -97,7 +95,7 @@ impl Client {
     }
 
     /// One try (two where the credentials had run out).
-    pub fn send_once(&self, request: &Request) -> std::result::Result<Reply, Failure> {
+    pub fn send_once(&self, request: &Request) -> Result<Reply, Failure> {
         self.with_good_keys(|keys| self.exchange(request, keys))
     }
 
@@ -113,8 +111,8 @@ impl Client {
     fn patiently<T>(
         &self,
         mut patience: Patience,
-        mut one_try: impl FnMut() -> std::result::Result<T, Failure>,
-    ) -> std::result::Result<T, Failure> {
+        mut one_try: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         loop {
             match one_try() {
                 Err(failure) => patience.pause_after(failure)?,
@@ -123,10 +121,7 @@ impl Client {
         }
     }
 
-    fn with_good_keys<T>(
-        &self,
-        mut one_try: impl FnMut(&Keys) -> std::result::Result<T, Failure>,
-    ) -> std::result::Result<T, Failure> {
+    fn with_good_keys<T>(&self, mut one_try: impl FnMut(&Keys) -> Result<T, Failure>) -> Result<T, Failure> {
         let keys = self.keyring.keys()?;
         match one_try(&keys) {
             Err(failure) if failure.kind == Kind::Expired && self.keyring.can_renew() => {
@@ -153,7 +148,7 @@ impl Client {
     }
 
     /// Where the server refuses what only AWS knows, the request goes again without it.
-    fn exchange(&self, request: &Request, keys: &Keys) -> std::result::Result<Reply, Failure> {
+    fn exchange(&self, request: &Request, keys: &Keys) -> Result<Reply, Failure> {
         let at_first = self.dialect.extras();
         let mut extras = at_first;
         loop {
@@ -171,12 +166,7 @@ impl Client {
         }
     }
 
-    fn exchange_with(
-        &self,
-        request: &Request,
-        keys: &Keys,
-        extras: Extras,
-    ) -> std::result::Result<Reply, Failure> {
+    fn exchange_with(&self, request: &Request, keys: &Keys, extras: Extras) -> Result<Reply, Failure> {
         let (status, reply) = self.read_reply(request, self.open(request, keys, extras)?)?;
         if status.is_success() && (request.is_object() || super::reply::error(&reply.body).is_none()) {
             return Ok(reply);
@@ -190,7 +180,7 @@ impl Client {
         keys: &Keys,
         buffer: &mut [u8],
         stop: &AtomicBool,
-    ) -> std::result::Result<(), Failure> {
+    ) -> Result<(), Failure> {
         let response = self.open(request, keys, self.dialect.extras())?;
         if !response.status().is_success() {
             let (status, reply) = self.read_reply(request, response)?;
@@ -231,7 +221,7 @@ impl Client {
         request: &Request,
         keys: &Keys,
         extras: Extras,
-    ) -> std::result::Result<http::Response<ureq::Body>, Failure> {
+    ) -> Result<http::Response<ureq::Body>, Failure> {
         let failed = |message: String, kind| Failure::transport(request.describe(), message, kind);
         let signing = Signing {
             bucket_url: &self.endpoint.bucket_url,
@@ -296,7 +286,7 @@ impl Client {
         &self,
         request: &Request,
         response: http::Response<ureq::Body>,
-    ) -> std::result::Result<(StatusCode, Reply), Failure> {
+    ) -> Result<(StatusCode, Reply), Failure> {
         let mut bytes = Vec::new();
         let (status, headers) = self.read_body(request, response, &mut |piece| {
             bytes.extend_from_slice(piece);
@@ -310,8 +300,8 @@ impl Client {
         &self,
         request: &Request,
         response: http::Response<ureq::Body>,
-        deliver: &mut dyn FnMut(&[u8]) -> std::result::Result<(), String>,
-    ) -> std::result::Result<(StatusCode, HeaderMap), Failure> {
+        deliver: &mut dyn FnMut(&[u8]) -> Result<(), String>,
+    ) -> Result<(StatusCode, HeaderMap), Failure> {
         let failed = |why: String, kind| Failure::transport(request.describe(), why, kind);
         let (parts, body) = response.into_parts();
         let announced = parts.headers.get("content-length").and_then(|text| text.to_str().ok()?.parse().ok());
@@ -342,8 +332,8 @@ impl Client {
         &self,
         request: &Request,
         begin: impl Fn() -> T,
-        push: impl Fn(&mut T, &[u8]) -> std::result::Result<(), String>,
-    ) -> std::result::Result<std::result::Result<T, String>, Failure> {
+        push: impl Fn(&mut T, &[u8]) -> Result<(), String>,
+    ) -> Result<Result<T, String>, Failure> {
         let one_try = |keys: &Keys| {
             let response = self.open(request, keys, self.dialect.extras())?;
             if !response.status().is_success() {

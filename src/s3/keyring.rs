@@ -1,12 +1,13 @@
 //! The credentials of a run: fetched once, and renewed before they expire. Used by all threads.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::failure::{Failure, Kind};
 use crate::aws::credentials::{Keys, Source};
 use crate::error::Error;
 use crate::os::clock;
+use crate::os::mutex::lock;
 
 /// New credentials are fetched when the old ones have this many seconds left.
 const RENEW_BEFORE: i64 = 300;
@@ -86,7 +87,7 @@ impl Keyring {
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slot)
     }
 }
 

@@ -4,6 +4,8 @@ use std::io::{self, Read};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::os::mutex::lock;
+
 /// Bytes handed out at a time.
 const STEP: usize = 16 << 10;
 
@@ -22,7 +24,7 @@ impl Limiter {
     fn take(&self, bytes: usize) {
         let cost = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
         let wait = {
-            let mut paid = self.paid_until.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut paid = lock(&self.paid_until);
             let now = Instant::now();
             // what was not used while nothing was sent is not saved up
             let start = (*paid).max(now);

@@ -11,8 +11,8 @@
 pub mod fletcher;
 pub mod record;
 pub mod rewriting;
+pub mod spill_check;
 pub mod split;
-pub mod watch;
 
 use std::fmt;
 

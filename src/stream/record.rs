@@ -14,7 +14,7 @@ pub const CHECKSUM: usize = RECORD - SUMS;
 const MAX_PAYLOAD: u64 = 16 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RecordKind {
     Object,
     FreeObjects,
     Write,
@@ -31,13 +31,13 @@ pub const OBJECTS_PER_RANGE: u64 = 32;
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct StreamPosition {
     pub object: u64,
-    pub part: Part,
+    pub part: ObjectPart,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum ObjectPart {
     /// The encryption parameters of a block of objects, the first of which is the place's.
     Range,
     /// The object itself.
@@ -49,22 +49,22 @@ pub enum Part {
 /// What a record says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    pub kind: Kind,
+    pub kind: RecordKind,
     pub toguid: u64,
     /// Bytes.
     pub payload: usize,
     /// None for records of which several kinds of places may come before and after.
-    pub place: Option<Place>,
+    pub place: Option<StreamPosition>,
 }
 
-impl Place {
+impl StreamPosition {
     /// In the order of a stream: OpenZFS 2.0 and later has the data of each object behind it; before that, the objects of a block
     /// (see [`OBJECTS_PER_RANGE`]) came first, and the data of all of them then.
     pub fn order(self, order: Order) -> (u64, u8, u64, u64) {
         let (rank, offset) = match self.part {
-            Part::Range => (0, 0),
-            Part::Object => (1, 0),
-            Part::Data(offset) => (2, offset),
+            ObjectPart::Range => (0, 0),
+            ObjectPart::Object => (1, 0),
+            ObjectPart::Data(offset) => (2, offset),
         };
         match order {
             Order::ByObject => (self.object, rank, 0, offset),
@@ -109,24 +109,26 @@ impl Record<'_> {
         let byte = |at: usize| self.bytes[at];
         let rounded = |length: u32| u64::from(length).next_multiple_of(8);
         let either = |first: u64, second: u64| if first != 0 { first } else { second };
-        let at = |object: usize, part: Part| Some(Place { object: self.u64(object), part });
+        let at = |object: usize, part: ObjectPart| Some(StreamPosition { object: self.u64(object), part });
         let (kind, toguid, payload, place) = match self.u32(0) {
             1 => {
                 let payload = either(u64::from(self.u32(36)), rounded(self.u32(28)));
-                (Kind::Object, 40, payload, at(8, Part::Object))
+                (RecordKind::Object, 40, payload, at(8, ObjectPart::Object))
             }
-            2 => (Kind::FreeObjects, 24, 0, None),
+            2 => (RecordKind::FreeObjects, 24, 0, None),
             3 => {
                 let compressed = byte(50) != 0;
                 let payload = if compressed { self.u64(96) } else { self.u64(32) };
-                (Kind::Write, 40, payload, at(8, Part::Data(self.u64(24))))
+                (RecordKind::Write, 40, payload, at(8, ObjectPart::Data(self.u64(24))))
             }
-            4 => (Kind::Free, 32, 0, None),
-            5 => (Kind::End, 40, 0, None),
-            7 => (Kind::Spill, 24, either(self.u64(40), self.u64(16)), None),
-            8 => (Kind::WriteEmbedded, 32, rounded(self.u32(52)), at(8, Part::Data(self.u64(16)))),
-            9 => (Kind::ObjectRange, 24, 0, at(8, Part::Range)),
-            10 => (Kind::Redact, 32, 0, None),
+            4 => (RecordKind::Free, 32, 0, None),
+            5 => (RecordKind::End, 40, 0, None),
+            7 => (RecordKind::Spill, 24, either(self.u64(40), self.u64(16)), None),
+            8 => {
+                (RecordKind::WriteEmbedded, 32, rounded(self.u32(52)), at(8, ObjectPart::Data(self.u64(16))))
+            }
+            9 => (RecordKind::ObjectRange, 24, 0, at(8, ObjectPart::Range)),
+            10 => (RecordKind::Redact, 32, 0, None),
             _ => return None,
         };
         if payload > MAX_PAYLOAD || !payload.is_multiple_of(4) {
@@ -139,10 +141,10 @@ impl Record<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Kind::*;
+    use RecordKind::*;
 
     /// Each record's kind and place.
-    fn walk(stream: &[u8]) -> Vec<(Kind, Option<Place>)> {
+    fn walk(stream: &[u8]) -> Vec<(RecordKind, Option<StreamPosition>)> {
         let begin = Record { bytes: stream.first_chunk().unwrap(), swapped: false };
         let mut at = RECORD + begin.u32(4) as usize;
         let mut found = vec![];
@@ -163,7 +165,7 @@ mod tests {
         let raw_incremental = walk(include_bytes!("../../tests/streams/raw-encrypted-incr.zfs"));
         let unencrypted_raw = walk(include_bytes!("../../tests/streams/full-raw-unencrypted.zfs"));
         for stream in [&full, &raw, &raw_incremental, &unencrypted_raw] {
-            let places: Vec<Place> = stream.iter().filter_map(|(_, place)| *place).collect();
+            let places: Vec<StreamPosition> = stream.iter().filter_map(|(_, place)| *place).collect();
             assert!(places.is_sorted_by_key(|place| place.order(Order::ByObject)), "{places:?}");
             assert_eq!(stream.last(), Some(&(End, None)));
         }

@@ -9,7 +9,7 @@
 //! for the caller to know.
 
 use super::fletcher::{SUMS, Span, Sums};
-use super::record::{CHECKSUM, Kind, RECORD, Record};
+use super::record::{CHECKSUM, RECORD, Record, RecordKind};
 use super::split::{Piece, Split};
 use super::{MAGIC, StreamError};
 
@@ -100,7 +100,7 @@ impl Rewriting {
     }
 
     /// What is pushed next does not follow on what was pushed before. Both are whole records.
-    pub fn leave_out(&mut self) {
+    pub fn skip(&mut self) {
         self.taken = None;
     }
 
@@ -136,7 +136,7 @@ impl Rewriting {
         let record = Record { bytes: &bytes, swapped: false };
         let facts = record.facts().filter(|facts| facts.toguid == self.toguid && !self.ended);
         let facts = facts.ok_or(StreamError::UnknownRecord)?;
-        self.ended = facts.kind == Kind::End;
+        self.ended = facts.kind == RecordKind::End;
         self.split.payload_follows(facts.payload);
         let as_it_was = record.sums(CHECKSUM);
         let until_sums = Span::of(&bytes[..CHECKSUM]);
@@ -194,9 +194,9 @@ mod tests {
             stream.extend_from_slice(bytes);
             Ok(())
         };
-        rewriting.leave_out();
+        rewriting.skip();
         rewriting.push(&whole[OBJECT], &mut hand_on)?;
-        rewriting.leave_out();
+        rewriting.skip();
         for piece in whole[WRITE..].chunks(pieces) {
             rewriting.push(piece, &mut hand_on)?;
         }

@@ -3,7 +3,8 @@
 
 use super::Upload;
 use super::finish::Expected;
-use crate::error::{Error, Result, Status};
+use crate::error::{Result, Status};
+use crate::inventory::manifest::{Chunks, ManifestRead, read_manifest, unusable};
 use crate::inventory::{Inventory, Uploads};
 use crate::model::copy::Id;
 use crate::model::keys;
@@ -130,19 +131,19 @@ impl Upload {
             host: &host,
         };
         removal.announce()?;
-        let inventory = removal.look()?;
+        let inventory = removal.take_inventory()?;
         let (objects, announcements) = match decide(&removal, inventory) {
             Err(error) if error.status == Status::Refused => {
                 return Err(removal
-                    .give_way(error)
+                    .back_off(error)
                     .hint("it stays pending: 'zfs2s3 resume_upload' looks again"));
             }
             decided => decided?,
         };
         match removal.delete(&objects, &announcements) {
             Ok(()) => Ok(()),
-            Err(Interrupted { error, refused_at_once: true }) if removal.are_there(&objects)? => {
-                Err(removal.give_way(error))
+            Err(Interrupted { error, refused_at_once: true }) if removal.all_exist(&objects)? => {
+                Err(removal.back_off(error))
             }
             Err(Interrupted { error, .. }) => Err(error.hint("the upload is still pending")),
         }
@@ -178,19 +179,31 @@ impl Upload {
         let copy = intent.copy();
         let manifest = keys::manifest(&intent.prefix, &copy);
         let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;
-        let there = match inventory.listing() {
-            Some(listing) => listing.objects.iter().find(|o| o.key == manifest).map(|o| o.size),
-            None => self.client.head_if_allowed(&manifest)?.map(|head| head.size),
+        let data = match inventory.listing() {
+            Some(listing) => {
+                let stem = keys::stem(&intent.prefix, &copy);
+                let own = listing.objects.iter().filter(|object| object.key.starts_with(&stem));
+                own.fold(0u64, |sum, object| sum.saturating_add(object.size))
+            }
+            None => {
+                let mut sum = 0u64;
+                for segment in overview.segments.keys() {
+                    let head =
+                        self.client.head_if_allowed(&keys::segment(&intent.prefix, &copy, *segment))?;
+                    sum = sum.saturating_add(head.map_or(0, |head| head.size));
+                }
+                sum
+            }
         };
         drop(inventory);
-        let stays = match there {
-            None => false,
-            Some(size) => {
-                let read = self.client.get_manifest(&manifest, size.saturating_mul(32), false)?;
-                read.map_err(|why| {
-                    Error::failed(format!("the manifest '{manifest}' cannot be used: {why}"))
-                        .hint("the upload stays pending; 'zfs2s3 recover -n' tells more")
-                })?;
+        let stays = match read_manifest(&self.client, &manifest, data, Chunks::Checked)? {
+            ManifestRead::Missing => false,
+            ManifestRead::Unreadable { why, .. } => {
+                return Err(
+                    unusable(&manifest, why).hint("the upload stays pending; 'zfs2s3 recover -n' shows more")
+                );
+            }
+            ManifestRead::Found(_) => {
                 self.ui.note(&format!(
                     "{} is in the bucket, and stays: 'zfs2s3 recover -m' adds it to the store",
                     intent.backup().in_words()

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::{ABORT, Upload};
 use crate::chain::Settled;
 use crate::error::{Error, Result, Status};
+use crate::inventory::manifest::{Chunks, ManifestRead, read_manifest};
 use crate::inventory::{IF_IT_DIED, Inventory, Uploads, WHEN_IT_HAS_ENDED};
 use crate::model::digest::{Composite, Sha256};
 use crate::model::keys;
@@ -251,8 +252,10 @@ impl Upload {
     fn put_manifest(&self, intent: &Intent, manifest: Manifest, text: &str) -> Result<Manifest> {
         let key = keys::manifest(&intent.prefix, &intent.copy());
         if intent.id.is_none() && self.client.head_if_allowed(&key)?.is_some() {
-            return match self.client.get_manifest(&key, manifest.stream.size, false)? {
-                Ok(there) if there.manifest.is_of_the_same_data(&manifest) => Ok(there.manifest),
+            return match read_manifest(&self.client, &key, manifest.stream.size, Chunks::Checked)? {
+                ManifestRead::Found(there) if there.manifest.is_of_the_same_data(&manifest) => {
+                    Ok(there.manifest)
+                }
                 _ => Err(another_object(&key)),
             };
         }

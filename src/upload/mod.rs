@@ -40,7 +40,6 @@ pub struct Upload {
     pub region: String,
     pub client: Client,
     pub zfs: Zfs,
-    pub jobs: usize,
     pub ui: Arc<Ui>,
     /// A multipart upload may have been begun whose ID is not known.
     pub strays: AtomicBool,

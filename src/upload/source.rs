@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::backup::{Backup, Link};
 use crate::stream::record::RECORD;
 use crate::stream::rewriting::{Rewriting, begin_payload};
-use crate::stream::watch::Watch;
+use crate::stream::spill_check::SpillCheck;
 use crate::stream::{StreamError, Tail, begins_clone, check_begin};
 use crate::zfs::{Send, Zfs};
 
@@ -23,7 +23,7 @@ pub struct Source {
     /// What makes it the stream that was begun under another name.
     renamed: Option<Rewriting>,
     tail: Tail,
-    watch: Watch,
+    spill_check: SpillCheck,
 }
 
 /// Bytes that are rewritten at once.
@@ -41,7 +41,7 @@ impl Source {
             send: None,
             renamed: None,
             tail: Tail::new(),
-            watch: Watch::default(),
+            spill_check: SpillCheck::default(),
         };
         let mut send = zfs.send(backup, flags)?;
         let cannot_read = |e: io::Error| {
@@ -108,10 +108,10 @@ impl Source {
         self.next(buffer)
     }
 
-    fn watch_over(&mut self, bytes: &[u8]) -> Result<()> {
+    fn check(&mut self, bytes: &[u8]) -> Result<()> {
         self.tail.push(bytes);
-        self.watch.push(bytes);
-        match self.watch.lost() {
+        self.spill_check.push(bytes);
+        match self.spill_check.lost_object() {
             None => Ok(()),
             Some(object) => Err(Error::failed(self.wrong(&StreamError::Loses(object))).hint(
                 "this is a bug of this host's OpenZFS: see https://github.com/openzfs/zfs/issues/18239",
@@ -134,7 +134,7 @@ impl Read for Source {
         let count = self.next(buffer)?;
         match count {
             0 if !buffer.is_empty() => self.check_end().map_err(io::Error::other)?,
-            _ => self.watch_over(&buffer[..count]).map_err(io::Error::other)?,
+            _ => self.check(&buffer[..count]).map_err(io::Error::other)?,
         }
         Ok(count)
     }

@@ -1,8 +1,8 @@
 //! `zfs send` into parts: each chunk is hashed once, compared with what is recorded, and stored if S3 has it not yet.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 
 use super::source::Source;
 use super::{ABORT, Upload};
@@ -12,6 +12,7 @@ use crate::model::backup::Backup;
 use crate::model::chunks::Place;
 use crate::model::digest::Sha256;
 use crate::model::keys;
+use crate::os::mutex::lock;
 use crate::s3::calls::Open;
 use crate::s3::failure::Failure;
 use crate::state::journal::record::{Overview, PartStored, Record, SegmentBegun, SegmentState};
@@ -83,7 +84,7 @@ impl<'a> Transfer<'a> {
         let source = Source::open(&self.upload.zfs, self.backup, &intent.send_args, &intent.backup())?;
         let chunk_size = usize::try_from(intent.cut.chunk_size)
             .map_err(|_| Error::usage("ZFS2S3_CHUNK_SIZE is too large for this machine"))?;
-        let size = pipeline::run(source, chunk_size, self.upload.jobs, self)?;
+        let size = pipeline::run(source, chunk_size, self.upload.client.jobs, self)?;
         if (self.known.0.len() as u64) > intent.cut.chunks_of(size) {
             return Err(self.not_the_same("it is shorter"));
         }
@@ -92,7 +93,7 @@ impl<'a> Transfer<'a> {
 
     /// Makes sure that S3 has an upload for the segment.
     fn open_segment(&self, segment: u32) -> Result<()> {
-        let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut segments = lock(&self.segments);
         if segments.contains_key(&segment) {
             return Ok(());
         }
@@ -111,7 +112,7 @@ impl<'a> Transfer<'a> {
     }
 
     fn upload_id(&self, segment: u32) -> Result<(String, bool)> {
-        let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        let segments = lock(&self.segments);
         let state =
             segments.get(&segment).ok_or_else(|| Error::failed(format!("segment {segment} is not open")))?;
         Ok((state.upload_id.clone(), state.checksums))

@@ -18,11 +18,11 @@ use send_flags::flags;
 /// How much of zfs's stderr is kept: its end.
 const STDERR_KEPT: usize = 4096;
 /// What to do about a receive that has kept its part.
-pub const GOES_ON: &str = "the same command goes on where this one has ended";
+pub const RESUME_HINT: &str = "the same command resumes where this one has ended";
 /// What zfs says of a receive that failed, and what to do then.
 const HINTS: [(&str, &str); 2] = [
     ("has been modified", "'zfs rollback' to its latest snapshot drops what was changed there since"),
-    ("Partially received snapshot is saved", GOES_ON),
+    ("Partially received snapshot is saved", RESUME_HINT),
 ];
 
 pub struct Zfs {
@@ -30,7 +30,7 @@ pub struct Zfs {
 }
 
 /// What `zfs get` says of a snapshot or bookmark.
-pub struct Found {
+pub struct SnapshotInfo {
     pub point: Point,
     /// The transaction group that made it: the older, the smaller.
     pub createtxg: u64,
@@ -51,7 +51,7 @@ impl Zfs {
         }
     }
 
-    pub fn find(&self, name: &str) -> Result<Found> {
+    pub fn find(&self, name: &str) -> Result<SnapshotInfo> {
         let text = self.run(&["get", "-Hp", "-o", "property,value", "guid,createtxg", name])?;
         let value = |property: &str| {
             let mut lines = text.lines().filter_map(|line| line.split_once('\t'));
@@ -61,7 +61,7 @@ impl Zfs {
         let createtxg = value("createtxg").and_then(|text| text.parse().ok());
         match (guid, createtxg) {
             (Some(guid), Some(createtxg)) => {
-                Ok(Found { point: Point { name: name.to_string(), guid }, createtxg })
+                Ok(SnapshotInfo { point: Point { name: name.to_string(), guid }, createtxg })
             }
             _ => Err(Error::failed(format!("'zfs get' did not say the guid and createtxg of {name}"))),
         }
@@ -130,8 +130,8 @@ impl Zfs {
         Ok((!matches!(token, "-" | "")).then(|| token.to_string()))
     }
 
-    /// Is all of the dataset a part of a stream, and nothing else?
-    pub fn is_only_a_part(&self, dataset: &str) -> Result<bool> {
+    /// Does the dataset consist of a part of a stream, and nothing else?
+    pub fn is_inconsistent(&self, dataset: &str) -> Result<bool> {
         Ok(self.run(&["get", "-Hp", "-o", "value", "inconsistent", dataset])?.trim() == "1")
     }
 

@@ -336,7 +336,7 @@ fn unexplained(it: &Ended) -> Option<String> {
         0 | -9 => true,
         1 => any(&[
             "is stored",
-            "but being removed: it is not added",
+            "but is being removed: it is not added",
             "no full backup",
             "no such incremental backup",
             "recover -m",

@@ -98,9 +98,9 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
     host.ok("upload tank/b@9");
     let before = host.store_text();
     let said = host.fails(1, "recover");
-    assert!(said.contains("the bucket has 5 backups that the store does not have"), "{said}");
-    assert!(said.contains("'zfs2s3 recover -m' takes them into the store"), "{said}");
-    assert!(said.contains("'-i tank/a@1 tank/a@4' is in the bucket, and not in the store"), "{said}");
+    assert!(said.contains("the bucket has 5 backups missing from the store"), "{said}");
+    assert!(said.contains("'zfs2s3 recover -m' adds them to the store"), "{said}");
+    assert!(said.contains("'-i tank/a@1 tank/a@4' is in the bucket, but not in the store"), "{said}");
     assert!(host.ok("recover -n").stderr.contains("with -m would add 5 backups to the store"));
     assert_eq!(host.store_text(), before);
     host.ok("recover -m");
@@ -118,7 +118,7 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
     host.write_data("stored_snapshots.yml", &without);
     let said = host.fails(1, "recover -m");
     assert!(
-        said.contains("'-i tank/a@3 tank/a@4' is in the bucket, but no chain leads to its base"),
+        said.contains("'-i tank/a@3 tank/a@4' is in the bucket, but its base cannot be restored"),
         "{said}"
     );
     assert_eq!(host.store_text(), without);
@@ -131,9 +131,10 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
     host.write_data("stored_snapshots.yml", &changed);
     let said = host.fails(1, "recover");
     assert!(said.contains("'-i tank/a@2 tank/a@3' is in the store, but not in the bucket"), "{said}");
-    assert!(said.contains("'tank/b@9' is in the store and in the bucket, and differs"), "{said}");
+    assert!(said.contains("'tank/b@9' differs between the store and the bucket"), "{said}");
     assert!(
-        said.contains("has no manifest, but may be whole: ") && said.contains("; the store has it: keep it"),
+        said.contains("has no manifest, but may be whole: ")
+            && said.contains("; the backup is in the store: keep the object"),
         "{said}"
     );
     assert_eq!(host.store_text(), changed);
@@ -154,10 +155,10 @@ fn a_backup_that_was_stored_again_elsewhere_is_taken_up_before_it_may_go() {
     host.s3.state().put(&own, again.as_bytes());
     let said = host.fails(3, "remove -i @1 tank/a@4");
     assert!(said.contains("another host has stored it again, at 2099-01-01T00:00:00Z"), "{said}");
-    assert!(said.contains("hint: 'zfs2s3 recover -m' takes it into the store"), "{said}");
+    assert!(said.contains("hint: 'zfs2s3 recover -m' adds that one to the store"), "{said}");
     host.fails(3, "remove -n -i @1 tank/a@4");
     let said = host.fails(1, "recover");
-    assert!(said.contains("'-i tank/a@1 tank/a@4' is in the store and in the bucket, and differs"), "{said}");
+    assert!(said.contains("'-i tank/a@1 tank/a@4' differs between the store and the bucket"), "{said}");
     assert_eq!(host.store_text(), before);
     host.ok("recover -m");
     assert!(host.ok("list -H").stdout.contains("2099-01-01T00:00:00Z"));
@@ -224,11 +225,11 @@ fn damaged_and_hostile_manifests_are_named_and_passed_over() {
         (String::new(), "missing field"),
         (good.replace("version: 2", "version: 3"), "version 3"),
         (good.replace("stages: []", "stages: [x]"), "stage 'x'"),
-        (good.replace("guid: '4'", "guid: '5'"), "of another backup than its key says"),
-        (good.replace("name: tank/a@4", "name: tank/b@4"), "of another backup than its key says"),
+        (good.replace("guid: '4'", "guid: '5'"), "another backup than its key"),
+        (good.replace("name: tank/a@4", "name: tank/b@4"), "another backup than its key"),
         (
             good.replace(&format!("key: {own}"), "key: tank/a@1/0000000000000001-full.zfs"),
-            "a key that is not its own",
+            "has the key of another object",
         ),
         (good.replace("size: 700", "size: 18446744073709551615"), "are not as many as the object has"),
         (good.replace("size: 700", "size: 701"), "has 700 bytes, not 701"),
@@ -244,18 +245,15 @@ fn damaged_and_hostile_manifests_are_named_and_passed_over() {
         assert_ne!(bad, good, "{why}");
         host.s3.state().put(&bypass, bad.as_bytes());
         let said = host.fails(1, "recover");
-        assert!(said.contains(&format!("the manifest '{bypass}' is passed over: ")), "{said}");
-        assert!(
-            said.contains("added 4 backups to the store\nzfs2s3: error: not all of the backups"),
-            "{said}"
-        );
+        assert!(said.contains(&format!("the manifest '{bypass}' is ignored: ")), "{said}");
+        assert!(said.contains("added 4 backups to the store\nzfs2s3: error: some backups"), "{said}");
         assert!(said.contains(why), "{why}: {said}");
         assert_eq!(host.listed().len(), 4);
         std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
     }
     host.s3.state().put(&bypass, good.as_bytes());
     host.s3.state().take(&own);
-    assert!(host.fails(1, "recover").contains("is passed over: the bucket has none of its data\n"));
+    assert!(host.fails(1, "recover").contains("is ignored: the bucket has none of its data\n"));
 }
 
 #[test]
@@ -265,7 +263,7 @@ fn what_no_chain_reaches_is_named_and_not_added() {
     host.s3.state().take(&manifest(2, Some(1)));
     let said = host.fails(1, "recover");
     assert!(
-        said.contains("'-i tank/a@2 tank/a@3' is in the bucket, but no chain leads to its base"),
+        said.contains("'-i tank/a@2 tank/a@3' is in the bucket, but its base cannot be restored"),
         "{said}"
     );
     // what others hang on is not to be deleted, and may be whole
@@ -275,7 +273,7 @@ fn what_no_chain_reaches_is_named_and_not_added() {
         "{said}"
     );
     assert!(said.contains(&format!("aws s3 cp s3://{BUCKET}/{own} - | zfs receive")), "{said}");
-    assert!(said.contains("; backups depend on it: keep it") && !said.contains("aws s3 rm"), "{said}");
+    assert!(said.contains("; other backups depend on it: keep it") && !said.contains("aws s3 rm"), "{said}");
     let listed = host.listed();
     let names: Vec<&str> = listed.iter().map(|line| line.split(" 700").next().unwrap()).collect();
     assert_eq!(names, ["tank/a@1 -", "tank/a@4 tank/a@1"]);
@@ -291,15 +289,18 @@ fn what_lies_under_another_prefix_is_told_with_it() {
     host.set("ZFS2S3_PREFIX", "");
     let said = host.fails(1, "recover");
     assert!(
-        said.starts_with("zfs2s3: 2 backups under the prefix 'nas 1/', another store's: ZFS2S3_PREFIX='nas 1/' recovers them\n"),
+        said.starts_with("zfs2s3: 2 backups under the prefix 'nas 1/' of another store: ZFS2S3_PREFIX='nas 1/' recovers them\n"),
         "{said}"
     );
     for prefix in ["", "nas 1", "other/"] {
         host.set("ZFS2S3_PREFIX", prefix);
         let said = host.fails(1, "recover");
         let place = if prefix.is_empty() { String::new() } else { format!(" under the prefix '{prefix}'") };
-        assert!(said.contains(&format!("was found in the bucket '{BUCKET}'{place}\n")), "{said}");
-        assert!(said.contains("hint: ZFS2S3_PREFIX is all that stands before DATASET@SNAPSHOT"), "{said}");
+        assert!(
+            said.contains(&format!("the bucket '{BUCKET}' has no backup that can be restored{place}\n")),
+            "{said}"
+        );
+        assert!(said.contains("hint: ZFS2S3_PREFIX must be everything before DATASET@SNAPSHOT"), "{said}");
         assert!(!host.data("stored_snapshots.yml").exists());
     }
     host.set("ZFS2S3_PREFIX", "nas 1/");
@@ -315,9 +316,7 @@ fn leftovers_and_the_python_tools_objects_are_named() {
     host.s3.state().put(&alone, b"x");
     let said = host.ok("recover").stderr;
     assert!(
-        said.contains(&format!(
-            "if no host is storing it, and it is not wanted: aws s3 rm s3://{BUCKET}/{alone}"
-        )),
+        said.contains(&format!("to delete it, if no host is storing it: aws s3 rm s3://{BUCKET}/{alone}")),
         "{said}"
     );
     host.s3.state().take(&alone);
@@ -328,7 +327,7 @@ fn leftovers_and_the_python_tools_objects_are_named() {
     host.s3.no_more_faults();
     let said = host.ok("recover").stderr;
     assert!(
-        said.starts_with("zfs2s3: the upload of tank/src@s1, full is pending, and is left alone\n"),
+        said.starts_with("zfs2s3: the upload of tank/src@s1, full is pending, and is left unchanged\n"),
         "{said}"
     );
     assert!(!said.contains("is unfinished"), "{said}");
@@ -342,7 +341,10 @@ fn leftovers_and_the_python_tools_objects_are_named() {
         "{said}"
     );
     assert!(said.contains("aws s3api abort-multipart-upload --bucket"), "{said}");
-    assert!(said.contains("'tank/old@b <- tank/old@a' (1B) is of the older, Python zfs2s3"), "{said}");
+    assert!(
+        said.contains("'tank/old@b <- tank/old@a' (1B) was stored by the older, Python zfs2s3"),
+        "{said}"
+    );
     let state = host.s3.state();
     assert_eq!((state.objects.len(), state.uploads.len()), (before, 1), "nothing is deleted");
 }
@@ -457,7 +459,9 @@ fn one_backup_under_two_names_is_taken_once() {
     host.s3.state().objects.retain(|key, _| !key.starts_with("tank/b@1"));
     let said = host.fails(1, "recover");
     assert!(
-        said.contains("'tank/b@1' is in the store, but in the bucket only under another name: 'tank/a@1'"),
+        said.contains(
+            "'tank/b@1' is in the store, but the bucket has it only under another name: 'tank/a@1'"
+        ),
         "{said}"
     );
     host.ok("recover -m");
@@ -485,7 +489,7 @@ fn what_could_not_be_read_is_not_called_lost() {
     let before = host.store_text();
     host.s3.fault("GetObject", 0, 1000, Act::Status(403, "AccessDenied"));
     let said = host.fails(1, "recover");
-    assert_eq!(said.matches("is passed over: ").count(), 5, "{said}");
+    assert_eq!(said.matches("is ignored: ").count(), 5, "{said}");
     assert!(!said.contains("is not in the bucket") && !said.contains("remove"), "{said}");
     assert_eq!(host.store_text(), before);
 }

@@ -110,10 +110,10 @@ fn a_manifest_that_is_not_the_stores_is_not_trusted() {
         (String::new(), "missing field"),
         (good.replace("version: 2", "version: 9"), "version 9"),
         (good.replace("stages: []", "stages: [zstd]"), "stage 'zstd'"),
-        (good.replace("size: 1131752", "size: 1131751"), "not of the backup that the store knows"),
-        (good.replace("chunk_size: 65536", "chunk_size: 65537"), "not of the backup"),
+        (good.replace("size: 1131752", "size: 1131751"), "another backup than the store"),
+        (good.replace("chunk_size: 65536", "chunk_size: 65537"), "another backup than the store"),
         (good.replace("chunk_size: 65536", "chunk_size: 1"), "are not as many as the object has"),
-        (good.replace("guid: '13707626622376489106'", "guid: '5'"), "not of the backup"),
+        (good.replace("guid: '13707626622376489106'", "guid: '5'"), "another backup than the store"),
         (
             good.replace(lines[first_sum], &format!("      {}", "0".repeat(64))),
             "its list of chunks is not the one",
@@ -153,7 +153,7 @@ fn a_chain_comes_back_in_order_and_by_the_cheapest_route() {
     assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1), (3, 2), (4, 3)]));
     assert_eq!(said.matches("received ").count(), 4, "{said}");
     assert!(host.zfs_log().contains("\nreceive -s -u tank/new\n"));
-    assert!(host.ok("restore tank/a@4 tank/new").stderr.contains("is there already"));
+    assert!(host.ok("restore tank/a@4 tank/new").stderr.contains("exists already"));
     // the bypass is as long as one of the three that it spares
     host.ok("upload -i @1 tank/a@4");
     host.ok("restore tank/a@4 tank/other");
@@ -173,7 +173,7 @@ fn dry_runs_say_which_backups_and_how_many_bytes() {
     assert_eq!(
         said,
         "would restore into tank/new, which has tank/new@1\n  receive  tank/a@2, incremental from tank/a@1  700 bytes  STANDARD\n  \
-         receive  tank/a@3, incremental from tank/a@2  700 bytes  STANDARD\n  in all   1400 bytes (1.37K), 2 backups\n"
+         receive  tank/a@3, incremental from tank/a@2  700 bytes  STANDARD\n  total    1400 bytes (1.37K), 2 backups\n"
     );
     assert!(
         host.ok("restore -n tank/a@1 tank/x")
@@ -196,21 +196,27 @@ fn a_target_that_has_diverged_is_refused_untouched() {
     host.snapshot(("tank/new@mine", 99), 5000);
     let said = host.fails(3, "restore tank/a@4 tank/new");
     assert!(said.contains("tank/new has diverged") && said.contains("tank/new@mine"), "{said}");
-    assert!(said.contains("the latest that is stored, too, is tank/new@2"), "{said}");
+    assert!(said.contains("the latest snapshot that is also stored is tank/new@2"), "{said}");
     // newer than what is wanted
     host.ok("restore tank/a@4 tank/other");
     let said = host.ok("restore tank/a@2 tank/other").stderr;
-    assert!(said.contains("tank/other@2 is there already; tank/other@4 is the latest there"), "{said}");
+    assert!(
+        said.contains("tank/other@2 exists already; the latest snapshot there is tank/other@4"),
+        "{said}"
+    );
     host.destroy("tank/other@2");
     let said = host.fails(3, "restore tank/a@2 tank/other");
     assert!(
-        said.contains("tank/other is at tank/other@4 already, which is later than tank/a@2")
+        said.contains("the latest snapshot there, tank/other@4, is later than tank/a@2")
             && said.contains("hint: nothing is rolled back"),
         "{said}"
     );
     // a dataset without a snapshot
     host.snapshot(("tank/empty", 1000), 1);
-    assert!(host.fails(3, "restore tank/a@2 tank/empty").contains("has no snapshot to build on"));
+    assert!(
+        host.fails(3, "restore tank/a@2 tank/empty")
+            .contains("has no snapshot that a backup could be received onto")
+    );
     assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1)]));
 }
 
@@ -225,7 +231,8 @@ fn killed_in_the_middle_the_same_command_goes_on() {
     let ran = host.run("restore tank/a@4 tank/new");
     if ran.status == 3 {
         assert!(
-            ran.stderr.contains("holds a part of an interrupted stream") && ran.stderr.contains("-A drops"),
+            ran.stderr.contains("holds a part of an interrupted stream")
+                && ran.stderr.contains("-A discards"),
             "{}",
             ran.stderr
         );
@@ -269,8 +276,8 @@ fn an_interrupted_receive_goes_on_as_zfs_send_t_would() {
         interrupt(&host, S1, 0, PLACE, "");
         assert_eq!(
             host.ok("restore -n tank/src@s2 tank/new").stdout,
-            "would restore into tank/new, a new dataset\n  go on    tank/src@s1, full  965016 bytes  STANDARD\n  \
-             receive  tank/src@s2, incremental from tank/src@s1  290104 bytes  STANDARD\n  in all   1255120 bytes (1.20M), 2 backups\n"
+            "would restore into tank/new, a new dataset\n  resume   tank/src@s1, full  965016 bytes  STANDARD\n  \
+             receive  tank/src@s2, incremental from tank/src@s1  290104 bytes  STANDARD\n  total    1255120 bytes (1.20M), 2 backups\n"
         );
         assert_eq!(received(&host, "tank/new"), b"");
         host.s3.state().log.clear();
@@ -279,8 +286,8 @@ fn an_interrupted_receive_goes_on_as_zfs_send_t_would() {
         assert_eq!(
             lines,
             [
-                "zfs2s3: looking for the place where the receive into tank/new was interrupted",
-                "zfs2s3: going on with tank/src@s1, full, of which tank/new has the first 163K",
+                "zfs2s3: finding the point where the receive into tank/new was interrupted",
+                "zfs2s3: resuming tank/src@s1, full, of which tank/new has the first 163K",
                 "zfs2s3: received tank/src@s1, full, into tank/new: 942K",
                 "zfs2s3: received tank/src@s2, incremental from tank/src@s1, into tank/new: 283K",
             ]
@@ -347,25 +354,25 @@ fn a_part_that_cannot_be_gone_on_with_is_named() {
     host.ok("upload -i @s1 tank/src@s2");
     let refused = |why: &str| {
         let said = host.fails(3, "restore tank/src@s1 tank/new");
-        assert!(said.contains(why) && said.contains("-A drops that part; whole snapshots stay"), "{said}");
+        assert!(said.contains(why) && said.contains("-A discards that part; whole snapshots stay"), "{said}");
         assert_eq!(received(&host, "tank/new"), b"");
         assert!(host.home().join("zfs/partial").exists());
     };
     host.snapshot(("tank/new", 0), 0);
     interrupt(&host, ("tank/x@y", 5), 0, PLACE, "");
-    refused("tank/new holds a part of an interrupted stream, of tank/x@y, that is not stored");
+    refused("tank/new has a part of an interrupted stream of tank/x@y, which is not stored");
     interrupt(&host, S2, S1.1, PLACE, "");
-    refused("of tank/src@s2, that does not follow on what is there");
+    refused("of tank/src@s2, which does not follow the snapshots there");
     interrupt(&host, S1, 0, [22, 0x20001, 297_808], "");
-    refused("the place where it was interrupted is not in what is stored");
+    refused("the stored stream does not contain the point where it was interrupted");
     interrupt(&host, S1, 0, PLACE, "\tcompressok = 1\n");
     refused("it was received from another kind of 'zfs send' than the stored one");
     interrupt(&host, S1, 0, PLACE, "\tbook_redact_snaps = 0x1 0x2\n");
-    refused("its resume token has the field 'book_redact_snaps', which is not known");
+    refused("its resume token has the field 'book_redact_snaps', which this version does not know");
     host.zfs_file("token", "");
     let said = host.fails(1, "restore tank/src@s1 tank/new");
     assert!(
-        said.contains("'zfs send -nvP -t' failed: cannot resume send: ") && said.contains("-A drops"),
+        said.contains("'zfs send -nvP -t' failed: cannot resume send: ") && said.contains("-A discards"),
         "{said}"
     );
     assert!(host.home().join("zfs/partial").exists());
@@ -380,17 +387,17 @@ fn a_part_that_cannot_be_gone_on_with_is_named() {
     interrupt(&host, S2, S1.1, [1, 0, 0], "");
     let said = host.fails(3, "restore tank/src@s3 tank/new");
     assert!(
-        said.contains("no stored backups lead from its latest snapshot tank/new@s2 to tank/src@s3")
-            && said.contains("tank/new holds a part of tank/src@s2, incremental from tank/src@s1; -A drops"),
+        said.contains("no chain of stored backups leads from its latest snapshot tank/new@s2 to tank/src@s3")
+            && said.contains("tank/new has a part of tank/src@s2, incremental from tank/src@s1; -A discards"),
         "{said}"
     );
     // and what is there already needs it not
-    assert!(host.ok("restore tank/src@s1 tank/new").stderr.contains("is there already"));
+    assert!(host.ok("restore tank/src@s1 tank/new").stderr.contains("exists already"));
     assert_eq!(received(&host, "tank/new"), got);
     let said = host.ok("restore -n -A tank/src@s1 tank/new").stderr;
-    assert!(said.contains("would drop the part of a stream in tank/new"), "{said}");
+    assert!(said.contains("would discard the part of a stream in tank/new"), "{said}");
     assert!(host.home().join("zfs/partial").exists());
-    assert!(host.ok("restore -A tank/src@s1 tank/new").stderr.contains("dropping the part"));
+    assert!(host.ok("restore -A tank/src@s1 tank/new").stderr.contains("discarding the part"));
     assert!(!host.home().join("zfs/partial").exists());
     interrupt(&host, S2, S1.1, [1, 0, 0], "");
     host.ok("restore -A tank/src@s3 tank/new");
@@ -404,12 +411,12 @@ fn what_an_interrupted_receive_has_left_is_dropped_only_if_asked() {
     interrupt(&host, ("tank/x@y", 5), 1, PLACE, "");
     let said = host.fails(3, "restore tank/a@2 tank/new");
     assert!(
-        said.contains("tank/new holds a part of an interrupted stream")
-            && said.contains("hint: -A drops that part"),
+        said.contains("tank/new has a part of an interrupted stream")
+            && said.contains("hint: -A discards that part"),
         "{said}"
     );
     let said = host.ok("restore -n -A tank/a@2 tank/new").stderr;
-    assert!(said.contains("would drop the part of a stream in tank/new"), "{said}");
+    assert!(said.contains("would discard the part of a stream in tank/new"), "{said}");
     assert!(host.home().join("zfs/partial").exists());
     host.ok("restore -A tank/a@2 tank/new");
     assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1)]));
@@ -427,7 +434,7 @@ fn the_words_of_zfs_receive_are_shown() {
     let saved = "checksum mismatch or incomplete stream.\nPartially received snapshot is saved.";
     host.zfs_file("refuse_receive", saved);
     let said = host.fails(1, "restore tank/a@1 tank/new");
-    assert!(said.contains("hint: the same command goes on"), "{said}");
+    assert!(said.contains("hint: the same command resumes"), "{said}");
 }
 
 #[test]
@@ -437,7 +444,7 @@ fn where_s3_fails_for_long_the_same_command_goes_on_later() {
     host.set("ZFS2S3_TEST_PATIENCE_MS", "300");
     host.s3.fault("GetObject", 9, 1000, Act::Status(503, "SlowDown"));
     let said = host.fails(75, "restore tank/src@s1 tank/new");
-    assert!(said.contains("hint: the same command goes on where this one has ended"), "{said}");
+    assert!(said.contains("hint: the same command resumes where this one has ended"), "{said}");
     host.s3.no_more_faults();
     interrupt(&host, S1, 0, PLACE, "");
     host.ok("restore tank/src@s1 tank/new");
@@ -484,7 +491,7 @@ fn what_the_python_tool_stored_comes_back_too() {
     assert!(
         host.ok("restore -n tank/src@s2 tank/new").stdout.ends_with(
             "  receive  tank/src@s1, full  1131752 bytes  -\n  \
-             receive  tank/src@s2, incremental from tank/src@s1  290104 bytes  -\n  in all   1421856 bytes (1.36M), 2 backups\n"
+             receive  tank/src@s2, incremental from tank/src@s1  290104 bytes  -\n  total    1421856 bytes (1.36M), 2 backups\n"
         )
     );
     host.ok("restore tank/src@s2 tank/new");
@@ -563,7 +570,7 @@ fn routes_that_zfs_receive_would_refuse_half_way_are_not_begun() {
     host.add_stream(("", 3), Some(("", 2)), &made_stream(3, 2, 700));
     host.ok("upload -i @2 tank/a@1");
     let said = host.fails(3, "restore 3 tank/new");
-    assert!(said.contains("would get two snapshots of the name 1"), "{said}");
+    assert!(said.contains("would have two snapshots with the name 1"), "{said}");
     assert_eq!(received(&host, "tank/new"), b"");
 }
 
@@ -604,7 +611,7 @@ fn a_clone_is_received_as_a_clone_of_its_origin() {
     );
     host.ok("restore tank/clone@6 tank/new");
     assert_eq!(received(&host, "tank/new"), clones(&[(5, 2)], &[(6, 5)]));
-    assert!(host.ok("restore tank/clone@6 tank/new").stderr.contains("is there already"));
+    assert!(host.ok("restore tank/clone@6 tank/new").stderr.contains("exists already"));
     // and from there on
     host.snapshot(("tank/clone@7", 7), 70);
     host.add_stream(("", 7), Some(("", 6)), &made_stream(7, 6, 700));
@@ -624,7 +631,7 @@ fn where_the_origin_is_missing_the_two_steps_are_named() {
         );
         assert!(
             said.contains(
-                "hint: first, restore that into a dataset of its own: zfs2s3 restore tank/a@2 other/a"
+                "hint: first restore that into a dataset of its own: zfs2s3 restore tank/a@2 other/a"
             ),
             "{said}"
         );
@@ -649,9 +656,7 @@ fn a_clone_is_not_received_onto_the_dataset_of_its_origin() {
     host.ok("restore tank/a@2 other/a");
     let said = host.fails(3, "restore tank/clone@5 other/a");
     assert!(
-        said.contains(
-            "tank/clone@5 is stored as a clone, which makes a new dataset, and other/a is there already"
-        ),
+        said.contains("tank/clone@5 is stored as a clone, which creates a new dataset, and other/a exists"),
         "{said}"
     );
     assert_eq!(received(&host, "other/a"), streams(&[(1, 0), (2, 1)]));
@@ -690,7 +695,7 @@ fn a_snapshot_taken_in_the_target_is_in_nobodys_way_if_nothing_was_written() {
     );
     let said = host.ok("restore tank/a@3 tank/new").stderr;
     assert!(
-        said.contains("nothing was written to tank/new since tank/new@2: what is received follows on that"),
+        said.contains("tank/new has later snapshots than tank/new@2, but has not changed since: the restore continues from tank/new@2"),
         "{said}"
     );
     assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1), (3, 2)]));
@@ -715,7 +720,7 @@ fn properties_of_a_new_dataset() {
     let set = std::fs::read_to_string(host.home().join("zfs/properties")).unwrap();
     assert_eq!(set, "encryption=off\nreadonly=on\n", "of the first receive only");
     let said = host.fails(2, "restore -o readonly=on tank/a@3 tank/new");
-    assert!(said.contains("-o is for a dataset that is made") && said.contains("hint: 'zfs set'"), "{said}");
+    assert!(said.contains("-o is for a new dataset") && said.contains("hint: 'zfs set'"), "{said}");
 }
 
 #[test]

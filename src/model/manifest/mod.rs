@@ -5,29 +5,44 @@
 
 pub mod text;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::backup::{Backup, Point};
-use crate::model::utc::Utc;
-
 use crate::model::digest::Sha256;
+use crate::model::utc::Utc;
 
 /// What is written. Version 1 had no `host`, and keys without the ID of an upload.
 pub const VERSION: u32 = 2;
-
-const OTHER_VERSION: &str = "it is of version ";
 
 /// Can this program read it?
 pub fn check_version(version: u32) -> Result<(), String> {
     match version {
         1..=VERSION => Ok(()),
-        _ => Err(format!("{OTHER_VERSION}{version}, and this program knows versions 1 to {VERSION}")),
+        _ => Err(format!("it has version {version}, and this program knows versions 1 to {VERSION}")),
     }
 }
 
-/// Is that why a manifest was refused?
-pub fn is_newer(why: &str) -> bool {
-    why.starts_with(OTHER_VERSION)
+/// Why a manifest cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManifestError {
+    /// A newer program wrote it.
+    Newer(String),
+    Invalid(String),
+}
+
+impl From<String> for ManifestError {
+    fn from(why: String) -> Self {
+        ManifestError::Invalid(why)
+    }
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ManifestError::Newer(why) | ManifestError::Invalid(why)) = self;
+        f.write_str(why)
+    }
 }
 
 /// No manifest of so many bytes of data is longer, even with chunks far smaller than S3 allows. Bytes.

@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::{Manifest, Segment, check_version};
+use super::{Manifest, ManifestError, Segment, check_version};
 use crate::model::chunks::MAX_CHUNK;
 use crate::model::digest::{Composite, Sha256};
 use crate::model::yaml;
@@ -150,15 +150,22 @@ impl Reader {
     }
 
     /// At the end of the bytes.
-    pub fn finish(mut self) -> Result<Checked, String> {
+    pub fn finish(mut self) -> Result<Checked, ManifestError> {
         if !self.line.is_empty() {
             self.end_line()?;
         }
-        let manifest: Manifest = match yaml::from_str(&self.text) {
-            Ok(manifest) => manifest,
-            Err(why) => return Err(newer_version(&self.text).unwrap_or(why)),
-        };
-        check_version(manifest.version)?;
+        let manifest: Manifest =
+            yaml::from_str(&self.text).map_err(|why| match newer_version(&self.text) {
+                Some(newer) => ManifestError::Newer(newer),
+                None => ManifestError::Invalid(why),
+            })?;
+        check_version(manifest.version).map_err(ManifestError::Newer)?;
+        self.check(&manifest)?;
+        Ok(Checked { manifest, chunks: self.chunks })
+    }
+
+    /// Does the manifest agree with its own chunks?
+    fn check(&self, manifest: &Manifest) -> Result<(), String> {
         let stream = &manifest.stream;
         stream.check_stages()?;
         if !(1..=MAX_CHUNK).contains(&stream.chunk_size) {
@@ -177,7 +184,7 @@ impl Reader {
         if self.composite.sha256() != stream.composite_sha256 {
             return Err("its list of chunks is not the one that its composite SHA-256 is of".to_string());
         }
-        Ok(Checked { manifest, chunks: self.chunks })
+        Ok(())
     }
 }
 
@@ -261,7 +268,7 @@ mod tests {
         text
     }
 
-    fn read(text: &str) -> Result<Checked, String> {
+    fn read(text: &str) -> Result<Checked, ManifestError> {
         // as it may arrive
         let mut reader = Reader::new(true);
         text.as_bytes().chunks(7).try_for_each(|bytes| reader.push(bytes))?;
@@ -337,6 +344,8 @@ stream:
         ] {
             assert!(good.contains(from), "{from}");
             let said = read(&good.replacen(from, to, 1)).unwrap_err();
+            assert_eq!(matches!(said, ManifestError::Newer(_)), why == "version 3", "{said}");
+            let said = said.to_string();
             assert!(said.contains(why), "{why}: {said}");
         }
         for end in 0..good.len() - 1 {

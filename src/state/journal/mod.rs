@@ -12,6 +12,7 @@ use std::sync::Mutex;
 
 use crate::error::{Error, Result};
 use crate::model::shell::{abort_multipart_upload, quoted};
+use crate::os::mutex::lock;
 use crate::state::durable;
 use crate::state::store::{Folder, io_error, read_text};
 use record::{Intent, Overview, PartStored, Record, VERSION};
@@ -59,7 +60,7 @@ impl Journal {
     pub fn add(&self, record: &Record) -> Result<()> {
         let path = self.folder.journal();
         let line = record.to_line().map_err(Error::failed)?;
-        let mut slot = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut slot = lock(&self.file);
         let Some(file) = slot.as_mut() else {
             return Err(Error::try_again(format!("{} could not be written before", path.display())));
         };
@@ -117,7 +118,7 @@ pub fn parts_of(folder: &Folder, segment: u32) -> Result<BTreeMap<u16, PartStore
 }
 
 /// Calls `visit` with each record, and returns the length of the whole ones.
-fn scan(folder: &Folder, mut visit: impl FnMut(Record) -> std::result::Result<(), String>) -> Result<u64> {
+fn scan(folder: &Folder, mut visit: impl FnMut(Record) -> Result<(), String>) -> Result<u64> {
     let path = folder.journal();
     let cannot = |e: std::io::Error| io_error("cannot read", &path, &e);
     let mut reader = BufReader::new(File::open(&path).map_err(cannot)?);

@@ -5,6 +5,7 @@
 
 pub mod format;
 pub mod python;
+pub mod selector;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

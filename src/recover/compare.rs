@@ -1,96 +1,22 @@
-//! What a bucket says is stored, and how that differs from the store. Pure. Nothing in the bucket is trusted: a manifest counts
-//! only if its key, names, guids, sizes and counts agree with each other and with the listing.
+//! How the bucket and the store differ, and which of the differences `recover` may take into the store. Pure.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::chain::{Member, recoverable};
-use crate::model::backup::{Backup, Link};
+use crate::model::backup::Link;
 use crate::model::copy::CopyName;
-use crate::model::keys::{self, Kind, Parsed};
-use crate::model::manifest::{Manifest, Stream};
+use crate::model::keys;
 use crate::state::store::format::{Contents, Entry, State};
 
-/// Why a manifest is passed over.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Why {
-    Wrong(String),
-    /// It would be right under this one.
-    OtherPrefix(String),
-}
-
-impl From<String> for Why {
-    fn from(why: String) -> Self {
-        Why::Wrong(why)
-    }
-}
-
-/// The store's entry that a manifest at `key` stands for. `sizes`: the listing.
-pub fn entry_of(
-    prefix: &str,
-    key: &str,
-    manifest: Manifest,
-    sizes: &HashMap<&str, u64>,
-) -> Result<Entry, Why> {
-    let Some(Parsed { copy, kind: Kind::Manifest }) = keys::parse(prefix, key) else {
-        return Err("its key is not a manifest's".to_string().into());
-    };
-    let backup = Backup { snapshot: manifest.snapshot, base: manifest.base };
-    if backup.link() != copy.link || backup.snapshot.name != copy.name {
-        let own = CopyName { name: backup.snapshot.name.clone(), link: backup.link(), id: copy.id };
-        return Err(match key.strip_suffix(&keys::manifest("", &own)) {
-            Some(other) if other != prefix => Why::OtherPrefix(other.to_string()),
-            _ => "it is of another backup than its key says".to_string().into(),
-        });
-    }
-    let entry = entry_of_own(prefix, &copy, backup, manifest.stream, sizes);
-    entry.map_err(Why::Wrong)
-}
-
-fn entry_of_own(
-    prefix: &str,
-    copy: &CopyName,
-    backup: Backup,
-    stream: Stream,
-    sizes: &HashMap<&str, u64>,
-) -> Result<Entry, String> {
-    if let Some(base) = &backup.base {
-        crate::model::names::check_point_name(&base.name, "@#")
-            .map_err(|why| format!("its base '{}': {why}", base.name))?;
-    }
-    if !stream.storage_class.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
-        return Err("its storage class is none".to_string());
-    }
-    for (number, segment) in (1..).zip(&stream.segments) {
-        if segment.key != keys::segment(prefix, copy, number) {
-            return Err(format!("its segment {number} has a key that is not its own"));
-        }
-        match sizes.get(segment.key.as_str()) {
-            None => return Err(format!("the bucket has no object '{}'", segment.key)),
-            Some(there) if *there != segment.size => {
-                return Err(format!("the object '{}' has {there} bytes, not {}", segment.key, segment.size));
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(Entry {
-        snapshot: backup.snapshot,
-        base: backup.base,
-        id: copy.id,
-        state: State::Stored,
-        removal: None,
-        stream: Some(stream),
-    })
-}
-
-/// What was found in the bucket.
+/// What a scan of the bucket has found.
 #[derive(Default)]
-pub struct Found {
+pub struct BucketScan {
     /// The copies whose manifests and data are there.
     pub entries: Vec<Entry>,
-    /// Those whose removal somebody has announced.
+    /// Those whose removal a host has announced, other than this one.
     pub announced: HashSet<CopyName>,
-    /// Those whose manifests are there, and unusable.
-    pub unread: HashSet<CopyName>,
+    /// Those whose manifests are there, and cannot be used.
+    pub unreadable: HashSet<CopyName>,
     /// The keys of the Python tool's objects.
     pub python: HashSet<String>,
 }
@@ -98,30 +24,42 @@ pub struct Found {
 /// How the bucket and the store differ.
 #[derive(Debug, Default, PartialEq)]
 pub struct Difference {
-    /// In the bucket, not in the store, and restorable: in the order in which they were stored.
+    /// In the bucket, not in the store, and can be restored: in the order in which they were stored.
     pub to_add: Vec<Entry>,
-    /// In the store, and in the bucket differently, as another copy, or under another name: what the store says, and what the
-    /// bucket does.
+    /// In the store, but the bucket's copy differs, is another one, or has another name: the store's copy, and the bucket's
+    /// entry.
     pub to_replace: Vec<(CopyName, Entry)>,
     /// Marked `removing` in the store, and whole in the bucket.
     pub to_revive: Vec<Entry>,
-    /// In the bucket, but no chain leads to their base.
-    pub unsound: Vec<String>,
+    /// In the bucket, but their base cannot be restored.
+    pub unrestorable: Vec<String>,
     /// In the store, and not in the bucket.
     pub lost: Vec<String>,
-    /// Further copies of what is taken: each of them could go.
+    /// Additional copies of a backup, any of which could be removed.
     pub spare: Vec<Entry>,
-    /// In the bucket and not in the store, and somebody is removing them.
+    /// In the bucket and not in the store, and a host is removing them.
     pub announced: Vec<Entry>,
+    /// How many are the same in both.
     pub same: usize,
 }
 
-pub fn compare(store: &Contents, found: Found) -> Difference {
+impl Difference {
+    /// Can everything in the bucket and in the store be restored?
+    pub fn is_sound(&self) -> bool {
+        self.unrestorable.is_empty() && self.lost.is_empty() && self.announced.is_empty()
+    }
+
+    pub fn additions(&self) -> usize {
+        self.to_add.len() + self.to_replace.len() + self.to_revive.len()
+    }
+}
+
+pub fn compare(store: &Contents, scan: BucketScan) -> Difference {
     let mut difference = Difference::default();
     let known: HashMap<CopyName, &Entry> = store.entries.iter().map(|entry| (entry.copy(), entry)).collect();
     let links: HashMap<Link, &Entry> =
         store.entries.iter().filter(|e| e.state == State::Stored).map(|e| (e.link(), e)).collect();
-    let Found { entries, announced, unread, python } = found;
+    let BucketScan { entries, announced, unreadable, python } = scan;
     let (removing, entries): (Vec<Entry>, Vec<Entry>) = entries
         .into_iter()
         .partition(|entry| known.get(&entry.copy()).is_some_and(|known| known.state == State::Removing));
@@ -139,7 +77,7 @@ pub fn compare(store: &Contents, found: Found) -> Difference {
     let (mut entries, spare) = one_for_each_link(entries, &links);
     difference.spare = spare;
     let by_link: HashMap<Link, &Entry> = entries.iter().map(|entry| (entry.link(), entry)).collect();
-    // what is announced is no route to anything that is added now
+    // a copy announced for removal cannot be the base of one that is added now
     let mut confirmed: HashSet<Link> = HashSet::new();
     let mut differing: HashMap<Link, CopyName> = HashMap::new();
     for entry in store.entries.iter().filter(|entry| entry.state == State::Stored) {
@@ -157,20 +95,20 @@ pub fn compare(store: &Contents, found: Found) -> Difference {
             Some(_) => {
                 differing.insert(entry.link(), entry.copy());
             }
-            None if unread.contains(&entry.copy()) => {}
+            None if unreadable.contains(&entry.copy()) => {}
             None => difference.lost.push(entry.backup().to_string()),
         }
     }
     entries.retain(|entry| !links.contains_key(&entry.link()) || differing.contains_key(&entry.link()));
-    // what the bucket does not confirm leads nowhere
+    // and neither can an entry that the bucket does not confirm
     let usable = |entry: &&Entry| !announced.contains(&entry.copy());
     let new = entries.iter().chain(&difference.to_revive).filter(usable).map(Entry::link);
     let member = |link| Member { link, whole: true, announced: false };
     let reached = recoverable(&confirmed.into_iter().chain(new).map(member).collect::<Vec<_>>());
     let is_sound = |entry: &Entry| entry.link().base.is_none_or(|base| reached.contains(&base));
     difference.to_revive.retain(is_sound);
-    let (sound, unsound): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(is_sound);
-    difference.unsound = unsound.iter().map(|entry| entry.backup().to_string()).collect();
+    let (sound, unrestorable): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(is_sound);
+    difference.unrestorable = unrestorable.iter().map(|entry| entry.backup().to_string()).collect();
     for entry in in_order(sound) {
         match differing.remove(&entry.link()) {
             Some(copy) => difference.to_replace.push((copy, entry)),
@@ -180,7 +118,7 @@ pub fn compare(store: &Contents, found: Found) -> Difference {
     difference
 }
 
-/// The store's, else the one of the store's name, else the oldest; and the others.
+/// Of the copies of each backup, the one in the store, else the one with the store's name, else the oldest; and all others.
 fn one_for_each_link(mut entries: Vec<Entry>, known: &HashMap<Link, &Entry>) -> (Vec<Entry>, Vec<Entry>) {
     entries.sort_by_key(|entry| {
         let stored = entry.stream.as_ref().map(|stream| stream.stored);
@@ -197,7 +135,7 @@ fn one_for_each_link(mut entries: Vec<Entry>, known: &HashMap<Link, &Entry>) -> 
     entries.into_iter().partition(|entry| seen.insert(entry.link()))
 }
 
-/// As they were stored: by time, and where that is the same, a base before what depends on it.
+/// In the order in which they were stored: by time, and at the same time a base before what depends on it.
 fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
     let mut depths: HashMap<Link, usize> = HashMap::new();
     let mut frontier: Vec<Link> =
@@ -221,7 +159,7 @@ fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
-/// Does this key look like an object of the older Python tool? Its backups cannot be taken up: the keys bear no guids.
+/// Does this key look like an object of the older Python tool? Its backups cannot be recovered: its keys contain no guids.
 pub fn is_python_key(key: &str) -> bool {
     let mut names = key.split(" <- ");
     let is_snapshot = |name: &str| crate::model::names::check_point_name(name, "@").is_ok();

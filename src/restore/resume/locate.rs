@@ -1,29 +1,32 @@
-//! Finds where an interrupted `zfs receive` goes on in the stored stream. Pure.
+//! Finds where an interrupted `zfs receive` continues in the stored stream. Pure.
 //!
-//! A token names an object and an offset, and how many bytes were read by then: as many as the wanted record's end at the least,
-//! and more for each time that the receive was resumed before.
+//! A token names an object and an offset, and how many bytes were read by then: at least as many as lie before the end of the wanted
+//! record, and more for each time that the receive was resumed before.
 
-use super::partial::{Features, Partial};
-use super::search::Chunks;
+use super::partial::{Features, PartialReceive};
+use super::search::StreamChunks;
 use crate::error::{Error, Result};
-use crate::stream::record::{OBJECTS_PER_RANGE, Part, Place, RECORD, Record};
+use crate::stream::record::{OBJECTS_PER_RANGE, ObjectPart, RECORD, Record, StreamPosition};
 use crate::stream::rewriting::{Rewriting, begin_payload};
 use crate::stream::{StreamError, check_begin};
 
-/// How to go on.
-pub struct Start {
+/// How the receive is resumed.
+pub struct ResumePoint {
     pub rewriting: Rewriting,
-    /// What comes first.
+    /// The bytes that come first.
     pub head: Vec<u8>,
-    /// Where in the whole stream that begins which follows, through `rewriting`.
+    /// The position in the whole stream of the bytes that follow, through `rewriting`.
     pub position: u64,
 }
 
-pub fn start<F: FnMut(u64) -> Result<Vec<u8>>>(chunks: &mut Chunks<F>, partial: &Partial) -> Result<Start> {
-    let cannot = |why: &str| Error::refused(format!("cannot go on with the part of {}: {why}", partial.name));
+pub fn find_resume_point<F: FnMut(u64) -> Result<Vec<u8>>>(
+    chunks: &mut StreamChunks<F>,
+    partial: &PartialReceive,
+) -> Result<ResumePoint> {
+    let cannot = |why: &str| Error::refused(format!("cannot resume the receive of {}: {why}", partial.name));
     let wrong = |e: StreamError| match e {
-        StreamError::BigEndian | StreamError::UnknownRecord => cannot(&format!("of what is stored, {e}")),
-        e => Error::failed(format!("what is stored of {}: {e}", partial.name)),
+        StreamError::BigEndian | StreamError::UnknownRecord => cannot(&format!("the stored stream: {e}")),
+        e => Error::failed(format!("the stored stream of {}: {e}", partial.name)),
     };
     let begin = chunks.bytes(0, RECORD)?;
     check_begin(&begin, partial.link).map_err(wrong)?;
@@ -34,45 +37,45 @@ pub fn start<F: FnMut(u64) -> Result<Vec<u8>>>(chunks: &mut Chunks<F>, partial: 
     }
     let (mut rewriting, mut head) =
         Rewriting::resumed_at(begin, &payload, partial.object, partial.offset).map_err(wrong)?;
-    // so much as a record was not received yet
+    // not even one record was received
     if partial.bytes == 0 {
-        return Ok(Start { rewriting, head, position: (RECORD + payload.len()) as u64 });
+        return Ok(ResumePoint { rewriting, head, position: (RECORD + payload.len()) as u64 });
     }
-    let (before, position) = look_up(chunks, partial)?
-        .ok_or_else(|| cannot("the place where it was interrupted is not in what is stored"))?;
+    let (before, position) = find_position(chunks, partial)?
+        .ok_or_else(|| cannot("the stored stream does not contain the point where it was interrupted"))?;
     for (from, to) in before {
         let records = chunks.bytes(from, (to - from) as usize)?;
-        rewriting.leave_out();
+        rewriting.skip();
         let mut keep = |bytes: &[u8]| {
             head.extend_from_slice(bytes);
             Ok::<(), StreamError>(())
         };
         rewriting.push(&records, &mut keep).map_err(wrong)?;
     }
-    rewriting.leave_out();
-    Ok(Start { rewriting, head, position })
+    rewriting.skip();
+    Ok(ResumePoint { rewriting, head, position })
 }
 
-/// What comes again although it was received, from and to, and where that begins which is missing.
-type Found = (Vec<(u64, u64)>, u64);
+/// Which ranges are sent again although they were received (from and to), and where the missing bytes begin.
+type Position = (Vec<(u64, u64)>, u64);
 
-fn look_up<F: FnMut(u64) -> Result<Vec<u8>>>(
-    chunks: &mut Chunks<F>,
-    partial: &Partial,
-) -> Result<Option<Found>> {
+fn find_position<F: FnMut(u64) -> Result<Vec<u8>>>(
+    chunks: &mut StreamChunks<F>,
+    partial: &PartialReceive,
+) -> Result<Option<Position>> {
     let toguid = partial.link.snapshot.number();
-    let itself = Place { object: partial.object, part: Part::Object };
+    let itself = StreamPosition { object: partial.object, part: ObjectPart::Object };
     let first = partial.object / OBJECTS_PER_RANGE * OBJECTS_PER_RANGE;
-    let range = Place { object: first, part: Part::Range };
-    // the first chunk was just read: of a volume, or of few large files, all but the data is there
+    let range = StreamPosition { object: first, part: ObjectPart::Range };
+    // the first chunk was just read: for a volume, or a few large files, it has everything but the data
     let object_in_first = chunks.whole_in(toguid, itself, 0)?;
     let range_in_first = chunks.whole_in(toguid, range, 0)?;
     let read_by_then = partial.bytes.saturating_add(RECORD as u64).min(chunks.size.saturating_sub(1));
-    // an object without data at its beginning goes on with itself
+    // an object whose data was not begun is sent again itself
     let data = match partial.offset {
         0 => None,
         offset => {
-            let place = Place { object: partial.object, part: Part::Data(offset) };
+            let place = StreamPosition { object: partial.object, part: ObjectPart::Data(offset) };
             let Some(data) = chunks.find(toguid, place, read_by_then)? else { return Ok(None) };
             Some(data)
         }
@@ -103,15 +106,15 @@ mod tests {
     use crate::model::backup::Link;
     use crate::model::names::Guid;
     use crate::stream::fletcher::{Span, Sums};
-    use crate::stream::record::{CHECKSUM, Facts, Kind, Order};
+    use crate::stream::record::{CHECKSUM, Facts, Order, RecordKind};
 
     const STREAMS: [(&[u8], u64, Option<u64>); 5] = [
-        (include_bytes!("../../tests/streams/full.zfs"), 13707626622376489106, None),
-        (include_bytes!("../../tests/streams/incr.zfs"), 15839073234525558964, Some(13707626622376489106)),
-        (include_bytes!("../../tests/streams/full-raw-unencrypted.zfs"), 13707626622376489106, None),
-        (include_bytes!("../../tests/streams/raw-encrypted-full.zfs"), 16815271177297348258, None),
+        (include_bytes!("../../../tests/streams/full.zfs"), 13707626622376489106, None),
+        (include_bytes!("../../../tests/streams/incr.zfs"), 15839073234525558964, Some(13707626622376489106)),
+        (include_bytes!("../../../tests/streams/full-raw-unencrypted.zfs"), 13707626622376489106, None),
+        (include_bytes!("../../../tests/streams/raw-encrypted-full.zfs"), 16815271177297348258, None),
         (
-            include_bytes!("../../tests/streams/raw-encrypted-incr.zfs"),
+            include_bytes!("../../../tests/streams/raw-encrypted-incr.zfs"),
             1682075445999525057,
             Some(16815271177297348258),
         ),
@@ -126,7 +129,7 @@ mod tests {
         while at < stream.len() {
             let record = Record { bytes: stream[at..].first_chunk().unwrap(), swapped: false };
             let facts = record.facts().unwrap();
-            if facts.kind == Kind::End {
+            if facts.kind == RecordKind::End {
                 assert_eq!(record.sums(8), sums, "END");
             }
             sums = sums.then(&Span::of(&record.bytes[..CHECKSUM]));
@@ -143,15 +146,15 @@ mod tests {
     fn content<'a>(
         (_, facts, bytes): &(usize, Option<Facts>, &'a [u8]),
     ) -> (Option<Facts>, &'a [u8], &'a [u8]) {
-        let end = facts.is_some_and(|facts| facts.kind == Kind::End);
+        let end = facts.is_some_and(|facts| facts.kind == RecordKind::End);
         (*facts, if end { &bytes[40..48] } else { &bytes[..CHECKSUM] }, &bytes[RECORD..])
     }
 
-    /// The stream that goes on.
-    fn resumed(whole: &[u8], chunk_size: usize, partial: &Partial) -> Result<Vec<u8>> {
+    /// The stream that resumes.
+    fn resumed(whole: &[u8], chunk_size: usize, partial: &PartialReceive) -> Result<Vec<u8>> {
         let fetch = |index: u64| Ok(whole.chunks(chunk_size).nth(index as usize).unwrap().to_vec());
-        let mut chunks = Chunks::new(fetch, chunk_size as u64, whole.len() as u64, 2);
-        let Start { mut rewriting, mut head, position } = start(&mut chunks, partial)?;
+        let mut chunks = StreamChunks::new(fetch, chunk_size as u64, whole.len() as u64, 2);
+        let ResumePoint { mut rewriting, mut head, position } = find_resume_point(&mut chunks, partial)?;
         for piece in whole[position as usize..].chunks(1000) {
             rewriting
                 .push(piece, |bytes| {
@@ -164,9 +167,9 @@ mod tests {
         Ok(head)
     }
 
-    fn partial(stream: (&[u8], u64, Option<u64>), object: u64, offset: u64, bytes: usize) -> Partial {
+    fn partial(stream: (&[u8], u64, Option<u64>), object: u64, offset: u64, bytes: usize) -> PartialReceive {
         let begin = Record { bytes: stream.0.first_chunk().unwrap(), swapped: false };
-        Partial {
+        PartialReceive {
             link: Link { snapshot: Guid::new(stream.1).unwrap(), base: stream.2.and_then(Guid::new) },
             name: "tank/a@1".to_string(),
             object,
@@ -187,7 +190,9 @@ mod tests {
         let records = walk(stream.0);
         let mut checked = 0;
         for (write, (at, facts, bytes)) in records.iter().enumerate() {
-            let Some(Place { object, part: Part::Data(offset) }) = facts.and_then(|facts| facts.place) else {
+            let Some(StreamPosition { object, part: ObjectPart::Data(offset) }) =
+                facts.and_then(|facts| facts.place)
+            else {
                 continue;
             };
             if !of(object) {
@@ -198,9 +203,10 @@ mod tests {
                 |place| records.iter().position(|r| r.1.and_then(|f| f.place) == Some(place)).unwrap();
             let mut expected = vec![];
             if partial(stream, 0, 0, 0).features.raw {
-                expected.push(first_with(Place { object: object / 32 * 32, part: Part::Range }));
+                expected
+                    .push(first_with(StreamPosition { object: object / 32 * 32, part: ObjectPart::Range }));
             }
-            let itself = first_with(Place { object, part: Part::Object });
+            let itself = first_with(StreamPosition { object, part: ObjectPart::Object });
             // the object, and the FREE of what lies behind it
             expected.extend([itself, itself + 1]);
             expected.extend(if offset == 0 { itself + 2 } else { write }..records.len());
@@ -308,8 +314,8 @@ mod tests {
                 (1, 0, 2),
             ] {
                 let place = match offset {
-                    0 => Place { object, part: Part::Object },
-                    offset => Place { object, part: Part::Data(offset) },
+                    0 => StreamPosition { object, part: ObjectPart::Object },
+                    offset => StreamPosition { object, part: ObjectPart::Data(offset) },
                 };
                 let at = records.iter().find(|r| r.1.and_then(|f| f.place) == Some(place)).unwrap().0;
                 let mut read = 0;
@@ -317,8 +323,9 @@ mod tests {
                     read += 1;
                     Ok(stream.0.chunks(16384).nth(index as usize).unwrap().to_vec())
                 };
-                let mut chunks = Chunks::new(fetch, 16384, stream.0.len() as u64, 2);
-                let found = start(&mut chunks, &partial(stream, object, offset, at + 512)).unwrap();
+                let mut chunks = StreamChunks::new(fetch, 16384, stream.0.len() as u64, 2);
+                let found =
+                    find_resume_point(&mut chunks, &partial(stream, object, offset, at + 512)).unwrap();
                 assert_eq!(found.position, at as u64);
                 assert!(read <= most + more, "{read} chunks read for object {object} offset {offset}");
             }
@@ -341,14 +348,18 @@ mod tests {
         let good = partial(stream, 22, 0x20000, 297_808);
         assert!(resumed(stream.0, 4096, &good).is_ok());
         for (object, offset) in [(22, 0x20001), (1000, 0), (23, 0), (u64::MAX, u64::MAX), (0, 0)] {
-            let said = why(Partial { object, offset, ..good.clone() });
-            assert!(said.contains("the place where it was interrupted is not in what is stored"), "{said}");
+            let said = why(PartialReceive { object, offset, ..good.clone() });
+            assert!(
+                said.contains("the stored stream does not contain the point where it was interrupted"),
+                "{said}"
+            );
         }
-        let said = why(Partial { bytes: 50_000, ..good.clone() });
-        assert!(said.contains("the place where it was interrupted"), "{said}");
-        let said = why(Partial { features: Features { compressed: true, ..good.features }, ..good.clone() });
+        let said = why(PartialReceive { bytes: 50_000, ..good.clone() });
+        assert!(said.contains("the point where it was interrupted"), "{said}");
+        let said =
+            why(PartialReceive { features: Features { compressed: true, ..good.features }, ..good.clone() });
         assert!(said.contains("another kind of 'zfs send'"), "{said}");
         let link = Link { base: Guid::new(5), ..good.link };
-        assert!(why(Partial { link, ..good.clone() }).contains("fromguid"));
+        assert!(why(PartialReceive { link, ..good.clone() }).contains("fromguid"));
     }
 }

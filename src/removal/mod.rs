@@ -1,9 +1,11 @@
-//! The removal of one copy from the bucket: announced first, decided by a listing after that, and only then done. `remove` works
-//! by it, and so does `abort_upload` of an upload whose manifest is there already.
+//! The removal of one copy from the bucket: announced first, then decided by a listing, and only then done. `remove` follows this
+//! protocol (`stored`, `spare`), and so does `abort_upload` if the manifest of the upload is in the bucket already.
 //!
-//! S3 has no locks, but its objects and listings are strongly consistent. So of a removal and an upload that builds on what it
-//! removes, or of two removals, at least one sees the other, and gives way. See `chain/mod.rs` for the rule, `chain/protocol.rs` for
-//! the proof.
+//! S3 has no locks, but its objects and listings are strongly consistent. So of a removal and an upload whose base it removes, or
+//! of two removals, at least one sees the other, and backs off. See `chain/mod.rs` for the rule, `chain/protocol.rs` for the proof.
+
+pub mod spare;
+pub mod stored;
 
 use std::sync::Arc;
 
@@ -31,7 +33,20 @@ pub struct Removal<'a> {
     pub host: &'a str,
 }
 
-/// How a deletion ended that was not completed.
+/// What a removal has done, or would do.
+pub enum Outcome {
+    /// In a dry run: the keys of the objects.
+    WouldDelete(Vec<String>),
+    Removed {
+        another_copy_stays: bool,
+    },
+}
+
+pub fn last_copy(name: &str) -> Error {
+    Error::refused(format!("'{name}' is the last copy of that backup, or the others are being removed"))
+}
+
+/// A deletion that was not completed.
 pub struct Interrupted {
     pub error: Error,
     /// S3 refused the first deletion.
@@ -43,7 +58,7 @@ impl Removal<'_> {
         keys::announcement(&self.contents.prefix, self.copy, self.nonce)
     }
 
-    /// From here on no upload that builds on the copy is called stored.
+    /// From here on no upload whose base is this copy becomes stored.
     pub fn announce(&self) -> Result<()> {
         let announcement = Announcement {
             version: 1,
@@ -55,21 +70,21 @@ impl Removal<'_> {
         Ok(self.client.put(&self.key(), text.as_bytes())?)
     }
 
-    /// Takes back what was announced, and deletes nothing more. Where that fails, the error says so, too.
-    pub fn give_way(&self, error: Error) -> Error {
+    /// Withdraws the announcement, and deletes nothing more. If that fails, the error says so, too.
+    pub fn back_off(&self, error: Error) -> Error {
         match self.withdraw() {
             Ok(()) => error,
-            Err(second) => error.hint(format!("and its announcement could not be taken back: {second}")),
+            Err(second) => error.hint(format!("its announcement could not be withdrawn either: {second}")),
         }
     }
 
-    /// Whoever was there before the announcement is seen by this.
-    pub fn look(&self) -> Result<Inventory<'_>> {
+    /// Shows everything that was in the bucket before the announcement.
+    pub fn take_inventory(&self) -> Result<Inventory<'_>> {
         Inventory::read(self.client, self.contents, self.ui, Uploads::Listed)
     }
 
-    /// Are all of these objects there? A refusal may come after a try that was carried out and whose reply was lost.
-    pub fn are_there(&self, objects: &[String]) -> Result<bool> {
+    /// Do all of these objects exist? A refusal may follow an attempt that succeeded and whose reply was lost.
+    pub fn all_exist(&self, objects: &[String]) -> Result<bool> {
         for key in objects {
             if self.client.head_if_allowed(key)?.is_none() {
                 return Ok(false);
@@ -78,25 +93,20 @@ impl Removal<'_> {
         Ok(true)
     }
 
-    /// Takes the announcement back. Where nothing may be deleted, an empty object in its place says so.
+    /// See [`withdraw`].
     pub fn withdraw(&self) -> Result<()> {
         withdraw(self.client, &self.key())
     }
 
-    /// Deletes the copy: the manifest first, the announcements last. `objects` and `announcements` as a listing
-    /// showed them.
-    pub fn delete(
-        &self,
-        objects: &[String],
-        announcements: &[String],
-    ) -> std::result::Result<(), Interrupted> {
+    /// Deletes the copy: the manifest first, the announcements last. `objects` and `announcements` are from a listing.
+    pub fn delete(&self, objects: &[String], announcements: &[String]) -> Result<(), Interrupted> {
         for (n, key) in objects.iter().enumerate() {
             self.client.delete(key).map_err(|failure| Interrupted {
                 refused_at_once: n == 0 && failure.status.is_some() && failure.kind == Kind::Final,
                 error: failure.into(),
             })?;
         }
-        // of what is gone nobody else's announcement is needed, either
+        // once the copy is gone, announcements of other hosts are no longer needed either
         let own = self.key();
         let others = announcements.iter().filter(|key| **key != own);
         for key in others.chain([&own]) {
@@ -108,11 +118,11 @@ impl Removal<'_> {
     }
 }
 
-/// Takes an announcement back.
+/// Withdraws an announcement: deletes it, or where nothing may be deleted, replaces it by an empty object.
 pub fn withdraw(client: &Client, key: &str) -> Result<()> {
     match client.delete(key) {
         Err(failure) if failure.kind == Kind::Final => match client.put(key, b"") {
-            // nothing may be written either, so it was never there
+            // nothing may be written either, so it was never announced
             Err(_) if matches!(client.head(key), Ok(None)) => Ok(()),
             put => Ok(put?),
         },

@@ -1,22 +1,22 @@
-//! Finds in a stream that passes by what `zfs receive` would not give back. Pure.
+//! Finds what `zfs receive` would lose of a stream as it passes by. Pure.
 //!
-//! OpenZFS since 2.2.7 writes a spill block (what of a file's attributes has no room in its dnode: extended attributes, ACLs, a
-//! long symbolic link) as WRITE_EMBEDDED where it is compressible to 112 bytes and embedded data are sent (`-e`, `--raw`).
-//! `zfs receive` takes it for data at the offset DMU_SPILL_BLKID x block size, says nothing, and the attributes are gone:
+//! OpenZFS since 2.2.7 writes a spill block (the attributes of a file that do not fit in its dnode: extended attributes, ACLs, a
+//! long symbolic link) as WRITE_EMBEDDED if it can be compressed to 112 bytes and embedded data are sent (`-e`, `--raw`).
+//! `zfs receive` takes it for data at the offset DMU_SPILL_BLKID x block size, reports nothing, and the attributes are lost:
 //! <https://github.com/openzfs/zfs/issues/18239>, <https://github.com/openzfs/zfs/pull/19091>.
 
 use super::MAGIC;
-use super::record::{Kind, RECORD, Record};
+use super::record::{RECORD, Record, RecordKind};
 use super::split::{Piece, Split};
 
 /// The number by which a dnode's spill block is known (OpenZFS include/sys/dmu.h): -2.
 const DMU_SPILL_BLKID: u64 = u64::MAX - 1;
 
 #[derive(Default)]
-pub struct Watch {
+pub struct SpillCheck {
     state: State,
     split: Split,
-    /// The first object of which something would be lost.
+    /// The first object that would lose something.
     lost: Option<u64>,
 }
 
@@ -25,14 +25,14 @@ enum State {
     #[default]
     Begin,
     Records,
-    /// A stream that this version does not know: what cannot be read is not judged.
+    /// A kind of stream that this version does not know, and does not judge.
     Unknown,
 }
 
-impl Watch {
-    /// For a stream that goes on at a record.
+impl SpillCheck {
+    /// For the rest of a stream, from a record on.
     pub fn between_records() -> Self {
-        Watch { state: State::Records, ..Watch::default() }
+        SpillCheck { state: State::Records, ..SpillCheck::default() }
     }
 
     pub fn push(&mut self, mut bytes: &[u8]) {
@@ -40,17 +40,17 @@ impl Watch {
             && let Some(piece) = self.split.take(&mut bytes)
         {
             if let Piece::Record(record) = piece {
-                self.state = self.look_at(&record);
+                self.state = self.check_record(&record);
             }
         }
     }
 
-    /// The first object of which `zfs receive` would lose something.
-    pub fn lost(&self) -> Option<u64> {
+    /// The first object that would lose something in `zfs receive`.
+    pub fn lost_object(&self) -> Option<u64> {
         self.lost
     }
 
-    fn look_at(&mut self, bytes: &[u8; RECORD]) -> State {
+    fn check_record(&mut self, bytes: &[u8; RECORD]) -> State {
         let record = Record { bytes, swapped: false };
         if matches!(self.state, State::Begin) {
             let begins = record.u32(0) == 0 && record.u64(8) == MAGIC;
@@ -60,7 +60,7 @@ impl Watch {
         let Some(facts) = record.facts() else { return State::Unknown };
         let (object, offset, length) = (record.u64(8), record.u64(16), record.u64(24));
         let is_spill = offset > i64::MAX as u64 && offset == DMU_SPILL_BLKID.wrapping_mul(length);
-        if facts.kind == Kind::WriteEmbedded && is_spill {
+        if facts.kind == RecordKind::WriteEmbedded && is_spill {
             self.lost.get_or_insert(object);
         }
         self.split.payload_follows(facts.payload);
@@ -73,9 +73,9 @@ mod tests {
     use super::*;
 
     fn lost(stream: &[u8], pieces: usize) -> Option<u64> {
-        let mut watch = Watch::default();
-        stream.chunks(pieces).for_each(|piece| watch.push(piece));
-        watch.lost()
+        let mut check = SpillCheck::default();
+        stream.chunks(pieces).for_each(|piece| check.push(piece));
+        check.lost_object()
     }
 
     #[test]
@@ -88,16 +88,16 @@ mod tests {
     }
 
     #[test]
-    fn it_is_found_in_what_goes_on_too() {
+    fn it_is_found_in_the_rest_of_a_stream_too() {
         let bad = include_bytes!("../../tests/streams/embedded-spill.zfs");
         let begin = RECORD + Record { bytes: bad.first_chunk().unwrap(), swapped: false }.u32(4) as usize;
-        let mut watch = Watch::between_records();
-        watch.push(&bad[begin..]);
-        assert_eq!(watch.lost(), Some(3));
+        let mut check = SpillCheck::between_records();
+        check.push(&bad[begin..]);
+        assert_eq!(check.lost_object(), Some(3));
     }
 
     #[test]
-    fn all_other_streams_are_fine() {
+    fn other_streams_are_fine() {
         let streams: [&[u8]; 5] = [
             include_bytes!("../../tests/streams/full.zfs"),
             include_bytes!("../../tests/streams/incr.zfs"),
@@ -108,9 +108,9 @@ mod tests {
         for stream in streams {
             assert_eq!(lost(stream, 1000), None);
             // to the end
-            let mut watch = Watch::default();
-            watch.push(stream);
-            assert!(matches!(watch.state, State::Records) && watch.split.payload_is_over());
+            let mut check = SpillCheck::default();
+            check.push(stream);
+            assert!(matches!(check.state, State::Records) && check.split.payload_is_over());
         }
         assert_eq!(lost(&[7; 5000], 1000), None, "not a stream at all");
     }

@@ -1,6 +1,6 @@
-//! Searches the records of a stream that is read chunk by chunk, few of them. Pure.
+//! Finds a record in a stream by reading few of its chunks. Pure.
 //!
-//! The records of a stream are in order (see [`Place`]), so a search goes back from where it must be in strides that double, and
+//! The records of a stream are in order (see [`StreamPosition`]), so a search goes back from where it must be in strides that double, and
 //! then halves what is left. A record is recognised by the snapshot's guid, which nothing in a snapshot can contain (it was drawn
 //! when the snapshot was made), and by its checksum, from which that of the next record must follow.
 
@@ -9,26 +9,26 @@ use std::rc::Rc;
 
 use crate::error::Result;
 use crate::stream::fletcher::{Span, Sums};
-use crate::stream::record::{CHECKSUM, Facts, Kind, Order, Place, RECORD, Record};
+use crate::stream::record::{CHECKSUM, Facts, Order, RECORD, Record, RecordKind, StreamPosition};
 
 /// Records begin at multiples of this.
 const ALIGNMENT: u64 = 4;
 
-/// A whole stream, read chunk by chunk. Those that were used last are kept.
-pub struct Chunks<F> {
+/// A whole stream, read chunk by chunk. The chunks that were used last are kept.
+pub struct StreamChunks<F> {
     read: F,
     chunk_size: u64,
     /// Bytes.
     pub size: u64,
     /// The one that was used last is the first.
     kept: VecDeque<(u64, Rc<Vec<u8>>)>,
-    most_kept: usize,
+    max_kept: usize,
 }
 
-impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
-    /// Of a stream of `size` bytes. At most `most_kept` chunks are in memory, but not less than two.
-    pub fn new(read: F, chunk_size: u64, size: u64, most_kept: usize) -> Self {
-        Chunks { read, chunk_size, size, kept: VecDeque::new(), most_kept: most_kept.max(2) }
+impl<F: FnMut(u64) -> Result<Vec<u8>>> StreamChunks<F> {
+    /// For a stream of `size` bytes. At most `max_kept` chunks are in memory, but at least two.
+    pub fn new(read: F, chunk_size: u64, size: u64, max_kept: usize) -> Self {
+        StreamChunks { read, chunk_size, size, kept: VecDeque::new(), max_kept: max_kept.max(2) }
     }
 
     fn chunk(&mut self, index: u64) -> Result<Rc<Vec<u8>>> {
@@ -37,7 +37,7 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
             Some((_, chunk)) => chunk,
             None => {
                 // before the next takes memory
-                self.kept.truncate(self.most_kept - 1);
+                self.kept.truncate(self.max_kept - 1);
                 Rc::new((self.read)(index)?)
             }
         };
@@ -45,26 +45,26 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
         Ok(chunk)
     }
 
-    /// Takes some bytes of the stream, piece by piece; fewer at its end.
-    fn each_piece(&mut self, position: u64, length: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
+    /// Passes some bytes of the stream to `take`, slice by slice; fewer at its end.
+    fn each_slice(&mut self, position: u64, length: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
         let end = position.saturating_add(length as u64).min(self.size);
         let mut at = position;
         while at < end {
             let chunk = self.chunk(at / self.chunk_size)?;
             let rest = chunk.get((at % self.chunk_size) as usize..).unwrap_or_default();
-            let piece = &rest[..rest.len().min((end - at) as usize)];
-            if piece.is_empty() {
+            let slice = &rest[..rest.len().min((end - at) as usize)];
+            if slice.is_empty() {
                 break;
             }
-            take(piece);
-            at += piece.len() as u64;
+            take(slice);
+            at += slice.len() as u64;
         }
         Ok(())
     }
 
     pub fn bytes(&mut self, position: u64, length: usize) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(length);
-        self.each_piece(position, length, |piece| bytes.extend_from_slice(piece))?;
+        self.each_slice(position, length, |slice| bytes.extend_from_slice(slice))?;
         Ok(bytes)
     }
 
@@ -75,29 +75,29 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
         Ok(bytes.and_then(|bytes| Some((bytes, Record { bytes: &bytes, swapped: false }.facts()?))))
     }
 
-    /// Is there a record, from whose checksum that of the next one follows?
+    /// Is there a record here? Then the checksum of the next one follows from its own.
     fn is_record(&mut self, position: u64, toguid: u64) -> Result<bool> {
         let Some((bytes, facts)) = self.record(position)? else { return Ok(false) };
         let next = position + (RECORD + facts.payload) as u64;
-        if facts.toguid != toguid || facts.kind == Kind::End {
+        if facts.toguid != toguid || facts.kind == RecordKind::End {
             return Ok(facts.toguid == toguid && next == self.size);
         }
         let Some((after, _)) = self.record(next)? else { return Ok(false) };
         let mut between = Span::of(&bytes[CHECKSUM..]);
-        self.each_piece(position + RECORD as u64, facts.payload, |piece| between.push(piece))?;
+        self.each_slice(position + RECORD as u64, facts.payload, |slice| between.push(slice))?;
         between.push(&after[..CHECKSUM]);
         let sums = |bytes: &[u8; RECORD]| -> Sums { Record { bytes, swapped: false }.sums(CHECKSUM) };
         Ok(sums(&bytes).then(&between) == sums(&after))
     }
 
-    /// Where the records end that tell all about an object but its data: itself, what lies beyond its end (FREE), and its
+    /// The end of the records that describe an object without its data: the object itself, the range beyond its end (FREE), and its
     /// spill block.
     pub fn end_of_object(&mut self, position: u64, object: u64) -> Result<u64> {
         let mut end = position;
-        for kind in [Kind::Object, Kind::Free, Kind::Spill] {
+        for kind in [RecordKind::Object, RecordKind::Free, RecordKind::Spill] {
             let Some((bytes, facts)) = self.record(end)? else { break };
             let record = Record { bytes: &bytes, swapped: false };
-            let is_beyond = kind != Kind::Free || record.u64(24) == u64::MAX;
+            let is_beyond = kind != RecordKind::Free || record.u64(24) == u64::MAX;
             if facts.kind == kind && record.u64(8) == object && is_beyond {
                 end += (RECORD + facts.payload) as u64;
             }
@@ -105,8 +105,8 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
         Ok(end)
     }
 
-    /// The position of the record of this place. It is not after `before`.
-    pub fn find(&mut self, toguid: u64, place: Place, before: u64) -> Result<Option<u64>> {
+    /// The position of the record of this place, which is at most `before`.
+    pub fn find(&mut self, toguid: u64, place: StreamPosition, before: u64) -> Result<Option<u64>> {
         for order in [Order::ByObject, Order::ByBlock] {
             if let Some(found) = self.find_by(order, toguid, place, before / self.chunk_size)? {
                 return Ok(Some(found));
@@ -115,7 +115,13 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
         Ok(None)
     }
 
-    fn find_by(&mut self, order: Order, toguid: u64, place: Place, last: u64) -> Result<Option<u64>> {
+    fn find_by(
+        &mut self,
+        order: Order,
+        toguid: u64,
+        place: StreamPosition,
+        last: u64,
+    ) -> Result<Option<u64>> {
         let (mut low, mut high, mut stride) = (last, last + 1, 1);
         while low > 0 && !self.begins_before(order, toguid, place, low)? {
             high = low;
@@ -129,7 +135,7 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
                 false => high = middle,
             }
         }
-        // a chunk in which none begins says nothing of its own
+        // a chunk in which no record begins says nothing by itself
         loop {
             let found = self.position_in(toguid, place, low)?;
             if found.is_some() || low == 0 || self.first_in(toguid, low)?.is_some() {
@@ -139,8 +145,14 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
         }
     }
 
-    /// Is the first place in this chunk, or in the nearest before it that has one, this one or before it?
-    fn begins_before(&mut self, order: Order, toguid: u64, place: Place, mut index: u64) -> Result<bool> {
+    /// Is the first place in this chunk (or in the nearest chunk before it that has one) at or before this place?
+    fn begins_before(
+        &mut self,
+        order: Order,
+        toguid: u64,
+        place: StreamPosition,
+        mut index: u64,
+    ) -> Result<bool> {
         loop {
             match self.first_in(toguid, index)? {
                 Some(first) => return Ok(first.order(order) <= place.order(order)),
@@ -150,22 +162,22 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
         }
     }
 
-    /// The first place of which the record lies in this chunk, whole but for its payload.
-    fn first_in(&mut self, toguid: u64, index: u64) -> Result<Option<Place>> {
+    /// The first place whose record, without its payload, lies in this chunk.
+    fn first_in(&mut self, toguid: u64, index: u64) -> Result<Option<StreamPosition>> {
         Ok(self.next_in(toguid, index, |_| true)?.map(|(_, place)| place))
     }
 
-    /// The first such record whose place is wanted: its position, and the place.
+    /// The first record in this chunk whose place is wanted: its position, and the place.
     fn next_in(
         &mut self,
         toguid: u64,
         index: u64,
-        wanted: impl Fn(Place) -> bool,
-    ) -> Result<Option<(u64, Place)>> {
+        wanted: impl Fn(StreamPosition) -> bool,
+    ) -> Result<Option<(u64, StreamPosition)>> {
         let start = index * self.chunk_size;
         let mut from = 0;
         loop {
-            // not held while others are read, which take memory
+            // released before other chunks are read, to bound memory
             let chunk = self.chunk(index)?;
             let Some((at, place)) = next_record(&chunk, start, from, toguid) else { return Ok(None) };
             drop(chunk);
@@ -178,11 +190,11 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
     }
 
     /// The position of this place's record, if it begins in this chunk.
-    fn position_in(&mut self, toguid: u64, place: Place, index: u64) -> Result<Option<u64>> {
+    fn position_in(&mut self, toguid: u64, place: StreamPosition, index: u64) -> Result<Option<u64>> {
         if let Some(found) = self.whole_in(toguid, place, index)? {
             return Ok(Some(found));
         }
-        // it may end in the next
+        // it may end in the next chunk
         let length = self.chunk(index)?.len();
         let seam = index * self.chunk_size + (length + 1).saturating_sub(RECORD) as u64;
         let around = self.bytes(seam, 2 * (RECORD - 1))?;
@@ -196,17 +208,22 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> Chunks<F> {
         Ok(None)
     }
 
-    /// The same, if it also ends there, but for its payload.
-    pub fn whole_in(&mut self, toguid: u64, place: Place, index: u64) -> Result<Option<u64>> {
+    /// The same, if it also ends there, not counting its payload.
+    pub fn whole_in(&mut self, toguid: u64, place: StreamPosition, index: u64) -> Result<Option<u64>> {
         Ok(self.next_in(toguid, index, |found| found == place)?.map(|(position, _)| position))
     }
 }
 
-/// The next thing that looks like a record of this snapshot, in `bytes`, which begin at `start` of the stream: at or after `from`.
-fn next_record(bytes: &[u8], start: u64, from: usize, toguid: u64) -> Option<(usize, Option<Place>)> {
+/// The next position at or after `from` that looks like a record of this snapshot. `bytes` begin at `start` of the stream.
+fn next_record(
+    bytes: &[u8],
+    start: u64,
+    from: usize,
+    toguid: u64,
+) -> Option<(usize, Option<StreamPosition>)> {
     let aligned = (start + from as u64).next_multiple_of(ALIGNMENT) - start;
     (aligned as usize..bytes.len()).step_by(ALIGNMENT as usize).find_map(|at| {
-        // most are told by their type
+        // the type rules out most positions
         if !matches!(bytes[at..], [1..=10, 0, 0, 0, ..]) {
             return None;
         }

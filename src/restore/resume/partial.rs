@@ -1,4 +1,4 @@
-//! What an interrupted `zfs receive -s` has left: the contents of its resume token. Pure.
+//! What an interrupted `zfs receive -s` has kept: the contents of its resume token. Pure.
 //!
 //! `zfs send -nvP -t TOKEN` prints them (OpenZFS lib/libzfs/libzfs_sendrecv.c, zfs_send_resume_impl), also on a host that does
 //! not have the snapshot. A line is a tab, a name, ` = `, and a value; numbers are hexadecimal.
@@ -8,21 +8,21 @@ use crate::model::names::Guid;
 use crate::stream::record::Record;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partial {
-    /// Of which stream.
+pub struct PartialReceive {
+    /// The stream.
     pub link: Link,
-    /// The name of the snapshot where it was sent from.
+    /// The name of the snapshot on the host that sent it.
     pub name: String,
-    /// Where to go on: the last object and offset of which it is certain that it was received.
+    /// Where to resume: the last object and offset that were certainly received.
     pub object: u64,
     pub offset: u64,
-    /// How many bytes were read behind the BEGIN record: those up to that place, and some more.
+    /// How many bytes were read after the BEGIN record: those up to that place, and some more.
     pub bytes: u64,
     /// The kind of stream.
     pub features: Features,
 }
 
-/// What may differ between streams of one snapshot. Each decides on how the data are cut into records.
+/// What may differ between streams of one snapshot: each changes how the data are divided into records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
     pub large_blocks: bool,
@@ -31,7 +31,7 @@ pub struct Features {
     pub raw: bool,
 }
 
-/// All that is understood. A part of a redacted stream, say, has more.
+/// All that this version understands. A part of a redacted stream, for example, has more.
 const FIELDS: [&str; 10] = [
     "object",
     "offset",
@@ -45,8 +45,8 @@ const FIELDS: [&str; 10] = [
     "rawok",
 ];
 
-impl Partial {
-    /// None: it says nothing of a token.
+impl PartialReceive {
+    /// None: the text does not describe a token.
     pub fn parse(text: &str) -> Result<Option<Self>, String> {
         let fields: Vec<(&str, &str)> =
             text.lines().filter_map(|line| line.strip_prefix('\t')?.split_once(" = ")).collect();
@@ -54,10 +54,10 @@ impl Partial {
             return Ok(None);
         }
         if let Some((name, _)) = fields.iter().find(|(name, _)| !FIELDS.contains(name)) {
-            return Err(format!("its resume token has the field '{name}', which is not known"));
+            return Err(format!("its resume token has the field '{name}', which this version does not know"));
         }
         let partial = Self::of_fields(&fields);
-        partial.map(Some).ok_or_else(|| "its resume token is not as it should be".to_string())
+        partial.map(Some).ok_or_else(|| "its resume token is invalid".to_string())
     }
 
     fn of_fields(fields: &[(&str, &str)]) -> Option<Self> {
@@ -68,7 +68,7 @@ impl Partial {
             None => None,
             Some(_) => Guid::new(number("fromguid")?),
         };
-        Some(Partial {
+        Some(PartialReceive {
             link: Link { snapshot: Guid::new(number("toguid")?)?, base },
             name: value("toname")?.to_string(),
             object: number("object")?,
@@ -101,7 +101,7 @@ mod tests {
         let text = "resume token contents:\nnvlist version: 0\n\tobject = 0x16\n\toffset = 0x20000\n\tbytes = 0x48b50\n\t\
                     toguid = 0xbe3b45c974703092\n\ttoname = tank/a b@x = y\n\tcompressok = 1\n\trawok = 1\n\
                     cannot resume send: 'tank/a b@x = y' used in the initial send no longer exists\n";
-        let partial = Partial::parse(text).unwrap().unwrap();
+        let partial = PartialReceive::parse(text).unwrap().unwrap();
         assert_eq!((partial.object, partial.offset, partial.bytes), (22, 131_072, 297_808));
         assert_eq!(
             (partial.link.snapshot.number(), partial.link.base, partial.name.as_str()),
@@ -110,18 +110,18 @@ mod tests {
         let Features { large_blocks, embedded, compressed, raw } = partial.features;
         assert_eq!([large_blocks, embedded, compressed, raw], [false, false, true, true]);
         let incremental = text.replace("\ttoname", "\tfromguid = 0x10\n\ttoname");
-        assert_eq!(Partial::parse(&incremental).unwrap().unwrap().link.base, Guid::new(16));
+        assert_eq!(PartialReceive::parse(&incremental).unwrap().unwrap().link.base, Guid::new(16));
         let redacted = text.replace("\tcompressok", "\tbook_redact_snaps = 0x1 0x2\n\tcompressok");
-        assert!(Partial::parse(&redacted).unwrap_err().contains("'book_redact_snaps'"));
+        assert!(PartialReceive::parse(&redacted).unwrap_err().contains("'book_redact_snaps'"));
         for nothing in ["", "cannot resume send: resume token is corrupt\n", "something new\n"] {
-            assert_eq!(Partial::parse(nothing), Ok(None));
+            assert_eq!(PartialReceive::parse(nothing), Ok(None));
         }
         for bad in [
             "\tobject = 0x16\n",
             &text.replace("0x16", "22"),
             &text.replace("\ttoname", "\tfromguid = x\n\ttoname"),
         ] {
-            assert!(Partial::parse(bad).is_err(), "{bad}");
+            assert!(PartialReceive::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,0 +1,71 @@
+//! The same function for each of many items, by several threads.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::Result;
+use crate::os::mutex::{into_inner, lock};
+
+/// What `f` returns for each item, in the order of the items. After an error no further item is begun, and the error is returned.
+pub fn for_each<T: Sync, R: Send>(
+    items: &[T],
+    jobs: usize,
+    f: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<Option<R>>> = Mutex::new(items.iter().map(|_| None).collect());
+    let first_error = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.min(items.len()) {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::SeqCst);
+                    let Some(item) = items.get(n) else { break };
+                    match f(item) {
+                        Ok(result) => lock(&results)[n] = Some(result),
+                        Err(error) => {
+                            lock(&first_error).get_or_insert(error);
+                            next.store(items.len(), Ordering::SeqCst);
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    match into_inner(first_error) {
+        Some(error) => Err(error),
+        None => Ok(into_inner(results).into_iter().flatten().collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn results_come_in_the_order_of_the_items() {
+        let items: Vec<u64> = (0..100).collect();
+        let slow = |n: &u64| {
+            std::thread::sleep(std::time::Duration::from_millis(n * 7 % 5));
+            Ok(n * 2)
+        };
+        for jobs in [1, 3, 200] {
+            assert_eq!(for_each(&items, jobs, slow).unwrap(), (0..100).map(|n| n * 2).collect::<Vec<_>>());
+        }
+        assert!(for_each(&[], 3, slow).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_error_ends_it() {
+        let items: Vec<u64> = (0..1000).collect();
+        let begun = AtomicUsize::new(0);
+        let failing = |n: &u64| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            if *n == 5 { Err(Error::failed("five")) } else { Ok(()) }
+        };
+        assert_eq!(for_each(&items, 2, failing).unwrap_err().message, "five");
+        assert!(begun.into_inner() < 1000);
+    }
+}

@@ -1,0 +1,121 @@
+//! The one place where a manifest is read from the bucket, and the rules that it must keep. Nothing in the bucket is trusted: a
+//! manifest counts only if its key, names, guids, sizes and counts agree with each other and with the listing.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::model::backup::Backup;
+use crate::model::copy::CopyName;
+use crate::model::keys::{self, Kind, Parsed};
+use crate::model::manifest::text::Checked;
+use crate::model::manifest::{Manifest, ManifestError, Stream};
+use crate::model::names::check_point_name;
+use crate::s3::client::Client;
+use crate::s3::failure;
+use crate::state::store::format::{Entry, State};
+
+/// The outcome of reading a manifest.
+pub enum ManifestRead {
+    Missing,
+    /// It is there, but it is invalid, or S3 refuses to return it.
+    Unreadable {
+        why: Error,
+        /// A newer version of zfs2s3 wrote it.
+        is_newer: bool,
+    },
+    Found(Box<Checked>),
+}
+
+/// The error that a manifest cannot be used.
+pub fn unusable(key: &str, why: Error) -> Error {
+    Error { message: format!("the manifest '{key}' cannot be used: {why}"), ..why }
+}
+
+/// Are the SHA-256s of the chunks kept, or only checked?
+#[derive(Clone, Copy, PartialEq)]
+pub enum Chunks {
+    Kept,
+    Checked,
+}
+
+/// Reads the manifest at `key`, which describes `data` bytes: that bounds its own length. A transient failure is an error.
+pub fn read_manifest(client: &Client, key: &str, data: u64, chunks: Chunks) -> Result<ManifestRead> {
+    match client.get_manifest(key, data, chunks == Chunks::Kept) {
+        Ok(Ok(checked)) => Ok(ManifestRead::Found(Box::new(checked))),
+        Ok(Err(why)) => Ok(ManifestRead::Unreadable {
+            is_newer: matches!(why, ManifestError::Newer(_)),
+            why: Error::failed(why.to_string()),
+        }),
+        Err(failure) if failure.is_missing() => Ok(ManifestRead::Missing),
+        Err(failure) if failure.kind == failure::Kind::Final => {
+            Ok(ManifestRead::Unreadable { is_newer: false, why: failure.into() })
+        }
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// Why a manifest does not count.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Rejection {
+    Invalid(String),
+    /// It would be valid under this prefix.
+    OtherPrefix(String),
+}
+
+/// The store's entry for a manifest at `key`. `sizes`: the listing.
+pub fn entry_for(
+    prefix: &str,
+    key: &str,
+    manifest: Manifest,
+    sizes: &HashMap<&str, u64>,
+) -> Result<Entry, Rejection> {
+    let invalid = |why: &str| Err(Rejection::Invalid(why.to_string()));
+    let Some(Parsed { copy, kind: Kind::Manifest }) = keys::parse(prefix, key) else {
+        return invalid("its key is not that of a manifest");
+    };
+    let backup = Backup { snapshot: manifest.snapshot, base: manifest.base };
+    if backup.link() != copy.link || backup.snapshot.name != copy.name {
+        let own = CopyName { name: backup.snapshot.name.clone(), link: backup.link(), id: copy.id };
+        return match key.strip_suffix(&keys::manifest("", &own)) {
+            Some(other) if other != prefix => Err(Rejection::OtherPrefix(other.to_string())),
+            _ => invalid("it describes another backup than its key"),
+        };
+    }
+    check_stream(prefix, &copy, &backup, &manifest.stream, sizes).map_err(Rejection::Invalid)?;
+    Ok(Entry {
+        snapshot: backup.snapshot,
+        base: backup.base,
+        id: copy.id,
+        state: State::Stored,
+        removal: None,
+        stream: Some(manifest.stream),
+    })
+}
+
+fn check_stream(
+    prefix: &str,
+    copy: &CopyName,
+    backup: &Backup,
+    stream: &Stream,
+    sizes: &HashMap<&str, u64>,
+) -> Result<(), String> {
+    if let Some(base) = &backup.base {
+        check_point_name(&base.name, "@#").map_err(|why| format!("its base '{}': {why}", base.name))?;
+    }
+    if !stream.storage_class.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+        return Err("its storage class is not a name".to_string());
+    }
+    for (number, segment) in (1..).zip(&stream.segments) {
+        if segment.key != keys::segment(prefix, copy, number) {
+            return Err(format!("its segment {number} has the key of another object"));
+        }
+        match sizes.get(segment.key.as_str()) {
+            None => return Err(format!("the bucket has no object '{}'", segment.key)),
+            Some(there) if *there != segment.size => {
+                return Err(format!("the object '{}' has {there} bytes, not {}", segment.key, segment.size));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
