@@ -14,20 +14,20 @@ pub struct Cli {
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand)]
 pub enum Command {
-    Upload(Upload),
-    Resume(ResumeUpload),
-    Abort(AbortUpload),
-    Remove(Remove),
-    List(List),
-    Restore(Restore),
-    Download(Download),
-    Recover(Recover),
+    Upload(UploadArgs),
+    Resume(ResumeUploadArgs),
+    Abort(AbortUploadArgs),
+    Remove(RemoveArgs),
+    List(ListArgs),
+    Restore(RestoreArgs),
+    Download(DownloadArgs),
+    Recover(RecoverArgs),
 }
 
 /// store a snapshot, in full or as the changes since a base
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "upload")]
-pub struct Upload {
+pub struct UploadArgs {
     /// show what would be done, without doing it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
@@ -42,17 +42,17 @@ pub struct Upload {
 /// resume the pending upload
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "resume_upload")]
-pub struct ResumeUpload {}
+pub struct ResumeUploadArgs {}
 
 /// abort the pending upload
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "abort_upload")]
-pub struct AbortUpload {}
+pub struct AbortUploadArgs {}
 
 /// remove one backup, unless another depends on it
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "remove")]
-pub struct Remove {
+pub struct RemoveArgs {
     /// show what would be done, without doing it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
@@ -70,7 +70,7 @@ pub struct Remove {
 /// list the stored backups
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "list")]
-pub struct List {
+pub struct ListArgs {
     /// for scripts: no header, fields separated by a tab
     #[argh(switch, short = 'H')]
     pub script: bool,
@@ -88,7 +88,7 @@ pub struct List {
 /// restore a snapshot, with all backups that it needs
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "restore")]
-pub struct Restore {
+pub struct RestoreArgs {
     /// show what would be done, without doing it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
@@ -109,7 +109,7 @@ pub struct Restore {
 /// write the stream of one backup to standard output
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "download")]
-pub struct Download {
+pub struct DownloadArgs {
     /// the incremental backup from this base (as for upload, or its guid), not the full one
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
@@ -121,7 +121,7 @@ pub struct Download {
 /// rebuild the store from the bucket
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "recover")]
-pub struct Recover {
+pub struct RecoverArgs {
     /// show what would be added, without adding it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
@@ -137,18 +137,18 @@ const COMMANDS: &[&str] =
     &["upload", "resume_upload", "abort_upload", "remove", "list", "restore", "download", "recover"];
 
 /// What the arguments ask for.
-pub enum Asked {
+pub enum Invocation {
     Run(Command),
     /// To be printed on stdout: help, or the version.
     Print(String),
 }
 
-pub fn parse(args: &[String]) -> Result<Asked, Error> {
+pub fn parse(args: &[String]) -> Result<Invocation, Error> {
     let args = split_switches(args);
     let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.first() {
         Some(&"--version" | &"-V") => {
-            return Ok(Asked::Print(concat!("zfs2s3 ", env!("CARGO_PKG_VERSION"), "\n").to_string()));
+            return Ok(Invocation::Print(concat!("zfs2s3 ", env!("CARGO_PKG_VERSION"), "\n").to_string()));
         }
         None => args = vec!["--help"],
         _ => {}
@@ -160,8 +160,8 @@ pub fn parse(args: &[String]) -> Result<Asked, Error> {
     }
     let empty = args == ["--help"] && std::env::args_os().len() < 2;
     match Cli::from_args(&["zfs2s3"], &args) {
-        Ok(cli) => Ok(Asked::Run(cli.command)),
-        Err(exit) if exit.status.is_ok() && !empty => Ok(Asked::Print(exit.output + "\n")),
+        Ok(cli) => Ok(Invocation::Run(cli.command)),
+        Err(exit) if exit.status.is_ok() && !empty => Ok(Invocation::Print(exit.output + "\n")),
         Err(_) if empty => Err(Error::usage("no command given").hint("see 'zfs2s3 --help' or 'man zfs2s3'")),
         Err(_) if args.first().is_some_and(|first| !first.starts_with('-') && !COMMANDS.contains(first)) => {
             let error = Error::usage(format!("there is no command '{}'", args[0]));
@@ -244,8 +244,8 @@ mod tests {
     fn run(line: &str) -> Command {
         let args: Vec<String> = line.split(' ').map(str::to_string).collect();
         match parse(&args) {
-            Ok(Asked::Run(command)) => command,
-            Ok(Asked::Print(text)) => panic!("{text}"),
+            Ok(Invocation::Run(command)) => command,
+            Ok(Invocation::Print(text)) => panic!("{text}"),
             Err(e) => panic!("{e}"),
         }
     }
@@ -260,7 +260,11 @@ mod tests {
     #[test]
     fn commands_as_zfs_users_type_them() {
         let upload = |dry_run, base: Option<&str>| {
-            Command::Upload(Upload { dry_run, base: base.map(str::to_string), snapshot: "t@2".to_string() })
+            Command::Upload(UploadArgs {
+                dry_run,
+                base: base.map(str::to_string),
+                snapshot: "t@2".to_string(),
+            })
         };
         assert_eq!(run("upload t@2"), upload(false, None));
         assert_eq!(run("upload -i @1 t@2"), upload(false, Some("@1")));
@@ -269,9 +273,9 @@ mod tests {
         assert_eq!(run("upload -i@1 t@2"), upload(false, Some("@1")));
         assert_eq!(run("upload --base=@1 t@2"), upload(false, Some("@1")));
         assert_eq!(run("upload --dry-run --base #b t@2"), upload(true, Some("#b")));
-        let list = List { script: true, parsable: true, json: false, dataset: Some("t".to_string()) };
+        let list = ListArgs { script: true, parsable: true, json: false, dataset: Some("t".to_string()) };
         assert_eq!(run("list -Hp t"), Command::List(list));
-        assert_eq!(run("resume_upload"), Command::Resume(ResumeUpload {}));
+        assert_eq!(run("resume_upload"), Command::Resume(ResumeUploadArgs {}));
     }
 
     #[test]

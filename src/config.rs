@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::aws::credentials::{HELPER_LIMIT, Source};
+use crate::aws::credentials::{CredentialSource, HELPER_LIMIT};
 use crate::aws::endpoint::{Endpoint, host_of};
 use crate::aws::profile::Profile;
 use crate::aws::proxy::Proxy;
 use crate::aws::requests::{self, Checksums};
 use crate::error::{Error, Result};
-use crate::model::chunks::{Cut, DEFAULT_CHUNK, MAX_PARTS};
+use crate::model::chunks::{Chunking, DEFAULT_CHUNK, MAX_PARTS};
 use crate::model::units::parse_size;
 use crate::os::env::Env;
 
@@ -36,21 +36,21 @@ const STORAGE_CLASSES: &[&str] = &[
 ];
 
 /// What every command needs: where the files are, and which bucket they speak of. Asks nothing of AWS's.
-pub struct Local {
+pub struct LocalSettings {
     pub bucket: String,
     pub prefix: String,
     pub data_folder: PathBuf,
 }
 
 /// What an upload needs besides.
-pub struct Upload {
+pub struct UploadSettings {
     pub storage_class: String,
-    pub chunking: Chunking,
+    pub chunking: ChunkingSettings,
     pub warnings: Vec<String>,
 }
 
-/// How a stream is to be cut.
-pub struct Chunking {
+/// How a stream is divided.
+pub struct ChunkingSettings {
     /// Bytes.
     chunk_size: u64,
     /// Parts a segment, where the user sets that.
@@ -61,7 +61,7 @@ pub struct Chunking {
 /// Scaleway: <https://www.scaleway.com/en/docs/object-storage/reference-content/limits/>
 const FEWER_PARTS: &[(&str, u16)] = &[(".scw.cloud", 1_000)];
 
-impl Chunking {
+impl ChunkingSettings {
     fn new(env: &Env) -> Result<Self> {
         let chunk_size = match env.get("ZFS2S3_CHUNK_SIZE") {
             None => DEFAULT_CHUNK,
@@ -69,15 +69,15 @@ impl Chunking {
         };
         let in_tests = test_only(env, "ZFS2S3_TEST_PARTS").map(|parts| parts as u16);
         if in_tests.is_none() {
-            Cut::check_size(chunk_size).map_err(|why| Error::setting("ZFS2S3_CHUNK_SIZE", why))?;
+            Chunking::check_size(chunk_size).map_err(|why| Error::setting("ZFS2S3_CHUNK_SIZE", why))?;
         }
-        Ok(Chunking { chunk_size, parts: parts(env)?.or(in_tests) })
+        Ok(ChunkingSettings { chunk_size, parts: parts(env)?.or(in_tests) })
     }
 
     /// For uploads to this server.
-    pub fn cut(&self, endpoint: &str) -> Cut {
+    pub fn for_endpoint(&self, endpoint: &str) -> Chunking {
         let fewer = FEWER_PARTS.iter().find(|(end, _)| host_of(endpoint).ends_with(end));
-        Cut::of(self.chunk_size, self.parts.or(fewer.map(|(_, parts)| *parts)))
+        Chunking::of(self.chunk_size, self.parts.or(fewer.map(|(_, parts)| *parts)))
     }
 }
 
@@ -91,9 +91,9 @@ pub fn parts(env: &Env) -> Result<Option<u16>> {
 }
 
 /// What commands need that speak with S3.
-pub struct Remote {
+pub struct RemoteSettings {
     pub endpoint: Endpoint,
-    pub credentials: Source,
+    pub credentials: CredentialSource,
     pub proxy: Option<Proxy>,
     /// Headers of every request, and of those that make an object.
     pub headers: Vec<(&'static str, String)>,
@@ -114,7 +114,7 @@ pub struct Remote {
     pub reply_limit: Duration,
 }
 
-impl Local {
+impl LocalSettings {
     pub fn new(env: &Env) -> Result<Self> {
         let bucket = env.get("ZFS2S3_BUCKET").unwrap_or(DEFAULT_BUCKET);
         check_bucket(bucket).map_err(|why| Error::setting("ZFS2S3_BUCKET", why))?;
@@ -128,7 +128,7 @@ impl Local {
             (None, Some(home)) => PathBuf::from(home).join(".local/share"),
             (None, None) => return Err(Error::usage("neither XDG_DATA_HOME nor HOME is set")),
         };
-        Ok(Local {
+        Ok(LocalSettings {
             bucket: bucket.to_string(),
             prefix: prefix.to_string(),
             data_folder: data_home.join("zfs2s3"),
@@ -141,7 +141,7 @@ pub fn zfs_words(env: &Env) -> Vec<String> {
     env.get("ZFS2S3_ZFS").unwrap_or("zfs").split_whitespace().map(str::to_string).collect()
 }
 
-impl Upload {
+impl UploadSettings {
     pub fn new(env: &Env) -> Result<Self> {
         let mut warnings = Vec::new();
         let storage_class = match env.get("ZFS2S3_STORAGE_CLASS").unwrap_or("STANDARD") {
@@ -158,12 +158,16 @@ impl Upload {
             warnings
                 .push(format!("'{storage_class}' is not a storage class that S3 documents; it is passed on"));
         }
-        Ok(Upload { storage_class: storage_class.to_string(), chunking: Chunking::new(env)?, warnings })
+        Ok(UploadSettings {
+            storage_class: storage_class.to_string(),
+            chunking: ChunkingSettings::new(env)?,
+            warnings,
+        })
     }
 }
 
-impl Remote {
-    pub fn new(env: &Env, local: &Local) -> Result<Self> {
+impl RemoteSettings {
+    pub fn new(env: &Env, local: &LocalSettings) -> Result<Self> {
         let profile = Profile::load(env)?;
         let endpoint = Endpoint::new(env, &profile, &local.bucket)?;
         let jobs = match env.get("ZFS2S3_JOBS") {
@@ -188,13 +192,13 @@ impl Remote {
             env.get("AWS_CA_BUNDLE").or(profile.get("ca_bundle")).map(|path| env.expand_home(path));
         let patience = test_only(env, "ZFS2S3_TEST_PATIENCE_MS")
             .map_or(Duration::from_secs(15 * 60), Duration::from_millis);
-        let credentials = Source::new(env, &profile);
+        let credentials = CredentialSource::new(env, &profile);
         let helper_limit =
             test_only(env, "ZFS2S3_TEST_HELPER_MS").map_or(HELPER_LIMIT, Duration::from_millis);
         let reply_limit =
             test_only(env, "ZFS2S3_TEST_REPLY_MS").map_or(MAX_REPLY_TIME, Duration::from_millis);
         let lacks = env.get("ZFS2S3_TEST_LACKS").filter(|_| cfg!(debug_assertions)).map(str::to_string);
-        Ok(Remote {
+        Ok(RemoteSettings {
             proxy: Proxy::of(env, &endpoint.url)?,
             headers: requests::headers(env)?,
             encryption: requests::encryption(env)?,
@@ -253,23 +257,26 @@ mod tests {
     #[test]
     fn defaults() {
         let env = Env::of(&[("HOME", "/home/me"), ("ZFS2S3_BUCKET", "")]);
-        let local = Local::new(&env).unwrap();
+        let local = LocalSettings::new(&env).unwrap();
         assert_eq!((local.bucket.as_str(), local.prefix.as_str()), ("zfs2s3", ""));
         assert_eq!(local.data_folder, PathBuf::from("/home/me/.local/share/zfs2s3"));
-        let upload = Upload::new(&env).unwrap();
+        let upload = UploadSettings::new(&env).unwrap();
         assert_eq!(upload.storage_class, "STANDARD");
-        let cut = |endpoint: &str| upload.chunking.cut(endpoint);
-        assert_eq!(cut("https://s3.example.org"), Cut { chunk_size: 16 << 20, parts_per_segment: 10_000 });
-        assert_eq!(cut("https://s3.fr-par.scw.cloud").parts_per_segment, 1_000);
-        let fewer = Upload::new(&Env::of(&[("ZFS2S3_PARTS", "7")])).unwrap();
-        assert_eq!(fewer.chunking.cut("https://s3.fr-par.scw.cloud").parts_per_segment, 7);
+        let chunking = |endpoint: &str| upload.chunking.for_endpoint(endpoint);
+        assert_eq!(
+            chunking("https://s3.example.org"),
+            Chunking { chunk_size: 16 << 20, parts_per_segment: 10_000 }
+        );
+        assert_eq!(chunking("https://s3.fr-par.scw.cloud").parts_per_segment, 1_000);
+        let fewer = UploadSettings::new(&Env::of(&[("ZFS2S3_PARTS", "7")])).unwrap();
+        assert_eq!(fewer.chunking.for_endpoint("https://s3.fr-par.scw.cloud").parts_per_segment, 7);
         assert_eq!(zfs_words(&env), ["zfs"]);
         assert_eq!(zfs_words(&Env::of(&[("ZFS2S3_ZFS", "ssh  nas zfs")])), ["ssh", "nas", "zfs"]);
     }
 
     #[test]
     fn storage_classes() {
-        let class = |name| Upload::new(&Env::of(&[("ZFS2S3_STORAGE_CLASS", name)]));
+        let class = |name| UploadSettings::new(&Env::of(&[("ZFS2S3_STORAGE_CLASS", name)]));
         assert_eq!(class("DEEP_GLACIER").unwrap().storage_class, "DEEP_ARCHIVE");
         assert!(class("GLACIER_IR").unwrap().warnings.is_empty());
         let odd = class("COLD9").unwrap();
@@ -288,18 +295,18 @@ mod tests {
             ("ZFS2S3_PREFIX", "a\nb"),
             ("XDG_DATA_HOME", "relative"),
         ] {
-            let error = Local::new(&Env::of(&[home, (name, value)])).err().expect(value);
+            let error = LocalSettings::new(&Env::of(&[home, (name, value)])).err().expect(value);
             assert!(error.message.starts_with(name), "{error}");
         }
         for value in ["0", "10001", "many"] {
-            assert!(Upload::new(&Env::of(&[("ZFS2S3_PARTS", value)])).is_err(), "{value}");
+            assert!(UploadSettings::new(&Env::of(&[("ZFS2S3_PARTS", value)])).is_err(), "{value}");
         }
         for value in ["4M", "6G", "x", "16MB"] {
-            assert!(Upload::new(&Env::of(&[("ZFS2S3_CHUNK_SIZE", value)])).is_err(), "{value}");
+            assert!(UploadSettings::new(&Env::of(&[("ZFS2S3_CHUNK_SIZE", value)])).is_err(), "{value}");
         }
-        let local = Local::new(&Env::of(&[home])).unwrap();
+        let local = LocalSettings::new(&Env::of(&[home])).unwrap();
         for (name, value) in [("ZFS2S3_JOBS", "0"), ("ZFS2S3_JOBS", "999"), ("ZFS2S3_BWLIMIT", "0")] {
-            let error = Remote::new(&Env::of(&[home, (name, value)]), &local).err().expect(value);
+            let error = RemoteSettings::new(&Env::of(&[home, (name, value)]), &local).err().expect(value);
             assert!(error.message.starts_with(name), "{error}");
         }
     }

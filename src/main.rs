@@ -46,7 +46,7 @@ mod zfs;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cli::Asked;
+use cli::Invocation;
 use error::{Error, Result};
 use ui::Ui;
 
@@ -66,7 +66,7 @@ fn run(ui: Arc<Ui>) -> Result<()> {
     let args: Vec<String> =
         args.collect::<Result<_, _>>().map_err(|_| Error::usage("an argument is not UTF-8"))?;
     match cli::parse(&args)? {
-        Asked::Print(text) => ui.data(&text),
-        Asked::Run(command) => commands::run(command, os::env::Env::of_process(), ui),
+        Invocation::Print(text) => ui.data(&text),
+        Invocation::Run(command) => commands::run(command, os::env::Env::of_process(), ui),
     }
 }

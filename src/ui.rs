@@ -119,9 +119,10 @@ impl Ui {
         let mut state = self.state();
         if let Some(transfer) = &mut state.transfer {
             transfer.done += bytes;
-            match moved {
-                true => transfer.sending = transfer.sending.saturating_sub(bytes),
-                false => transfer.skipped += bytes,
+            if moved {
+                transfer.sending = transfer.sending.saturating_sub(bytes);
+            } else {
+                transfer.skipped += bytes;
             }
         }
         self.draw(&mut state);

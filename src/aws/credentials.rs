@@ -18,23 +18,23 @@ use crate::os::process;
 
 /// A key pair, and until when it is good. Never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Keys {
+pub struct Credentials {
     pub access_key: String,
     pub secret_key: String,
     pub session_token: Option<String>,
     pub expires: Option<Utc>,
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keys(expires: {:?})", self.expires)
+        write!(f, "Credentials(expires: {:?})", self.expires)
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Source {
-    Fixed(Keys),
-    /// A shell command from the config file that prints keys as JSON.
+pub enum CredentialSource {
+    Fixed(Credentials),
+    /// A shell command from the config file that prints credentials as JSON.
     Process(String),
     AwsTool,
 }
@@ -53,31 +53,31 @@ const AWS_TOOL_SETTINGS: &[&str] = &[
     "login_session",
 ];
 
-impl Source {
+impl CredentialSource {
     pub fn new(env: &Env, profile: &Profile) -> Self {
         if let (Some(access), Some(secret)) = (env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY"))
         {
-            return Source::fixed(access, secret, env.get("AWS_SESSION_TOKEN"));
+            return CredentialSource::fixed(access, secret, env.get("AWS_SESSION_TOKEN"));
         }
         // a pod's or a CI job's identity
         let is_web_identity =
             env.get("AWS_ROLE_ARN").is_some() && env.get("AWS_WEB_IDENTITY_TOKEN_FILE").is_some();
         if is_web_identity || AWS_TOOL_SETTINGS.iter().any(|key| profile.secret(key).is_some()) {
-            return Source::AwsTool;
+            return CredentialSource::AwsTool;
         }
         if let (Some(access), Some(secret)) =
             (profile.secret("aws_access_key_id"), profile.secret("aws_secret_access_key"))
         {
-            return Source::fixed(access, secret, profile.secret("aws_session_token"));
+            return CredentialSource::fixed(access, secret, profile.secret("aws_session_token"));
         }
         match profile.secret("credential_process") {
-            Some(command) => Source::Process(command.to_string()),
-            None => Source::AwsTool,
+            Some(command) => CredentialSource::Process(command.to_string()),
+            None => CredentialSource::AwsTool,
         }
     }
 
     fn fixed(access: &str, secret: &str, token: Option<&str>) -> Self {
-        Source::Fixed(Keys {
+        CredentialSource::Fixed(Credentials {
             access_key: access.to_string(),
             secret_key: secret.to_string(),
             session_token: token.map(str::to_string),
@@ -86,18 +86,18 @@ impl Source {
     }
 
     pub fn can_be_asked_again(&self) -> bool {
-        !matches!(self, Source::Fixed(_))
+        !matches!(self, CredentialSource::Fixed(_))
     }
 
     /// `limit`: how long a helper may take.
-    pub fn fetch(&self, limit: Duration) -> Result<Keys> {
+    pub fn fetch(&self, limit: Duration) -> Result<Credentials> {
         match self {
-            Source::Fixed(keys) => Ok(keys.clone()),
-            Source::Process(line) => {
+            CredentialSource::Fixed(credentials) => Ok(credentials.clone()),
+            CredentialSource::Process(line) => {
                 run(Command::new("/bin/sh").args(["-c", line]), "credential_process", limit)
                     .map_err(|why| Error::failed(format!("no credentials: {why}")))
             }
-            Source::AwsTool => {
+            CredentialSource::AwsTool => {
                 let mut command = Command::new("aws");
                 command.env("PATH", process::search_path());
                 command.args(["configure", "export-credentials", "--format", "process"]);
@@ -112,7 +112,7 @@ impl Source {
     }
 }
 
-fn run(command: &mut Command, name: &str, limit: Duration) -> Result<Keys, String> {
+fn run(command: &mut Command, name: &str, limit: Duration) -> Result<Credentials, String> {
     let output = process::run(command, Some(limit)).map_err(|e| match e.kind() {
         std::io::ErrorKind::TimedOut => format!("{name} hangs: {e}"),
         _ => format!("{name} cannot be run: {e}"),
@@ -131,7 +131,7 @@ fn what_went_wrong(said: &str) -> &str {
 }
 
 /// The reply of a credential process. What it says is secret, so an error never quotes it.
-fn parse(json: &[u8]) -> Result<Keys, String> {
+fn parse(json: &[u8]) -> Result<Credentials, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Reply {
@@ -146,7 +146,7 @@ fn parse(json: &[u8]) -> Result<Keys, String> {
     if reply.version != 1 {
         return Err(format!("its Version is {}, not 1", reply.version));
     }
-    Ok(Keys {
+    Ok(Credentials {
         access_key: reply.access_key_id,
         secret_key: reply.secret_access_key,
         session_token: reply.session_token.filter(|token| !token.is_empty()),
@@ -169,14 +169,17 @@ mod tests {
             ("AWS_SECRET_ACCESS_KEY", "s"),
             ("AWS_SESSION_TOKEN", "t"),
         ]);
-        let Source::Fixed(keys) = Source::new(&env, &Profile::default()) else { panic!() };
-        assert_eq!((keys.access_key.as_str(), keys.session_token.as_deref()), ("a", Some("t")));
+        let CredentialSource::Fixed(credentials) = CredentialSource::new(&env, &Profile::default()) else {
+            panic!()
+        };
+        assert_eq!((credentials.access_key.as_str(), credentials.session_token.as_deref()), ("a", Some("t")));
         let half = Env::of(&[("AWS_ACCESS_KEY_ID", "a")]);
-        assert_eq!(Source::new(&half, &Profile::default()), Source::AwsTool);
-        let keys = Profile::of_credentials(&[("aws_access_key_id", "OLD"), ("aws_secret_access_key", "OLD")]);
-        assert!(matches!(Source::new(&half, &keys), Source::Fixed(_)));
+        assert_eq!(CredentialSource::new(&half, &Profile::default()), CredentialSource::AwsTool);
+        let credentials =
+            Profile::of_credentials(&[("aws_access_key_id", "OLD"), ("aws_secret_access_key", "OLD")]);
+        assert!(matches!(CredentialSource::new(&half, &credentials), CredentialSource::Fixed(_)));
         let web = Env::of(&[("AWS_ROLE_ARN", "arn:…"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")]);
-        assert_eq!(Source::new(&web, &keys), Source::AwsTool, "not the old keys");
+        assert_eq!(CredentialSource::new(&web, &credentials), CredentialSource::AwsTool, "not the old keys");
     }
 
     #[test]
@@ -189,12 +192,12 @@ mod tests {
 
     #[test]
     fn replies_of_a_credential_process() {
-        let keys = parse(
+        let credentials = parse(
             br#"{"Version":1,"AccessKeyId":"a","SecretAccessKey":"s","SessionToken":"","Expiration":"2026-11-23T17:00:00+00:00"}"#,
         )
         .unwrap();
         assert_eq!(
-            (keys.session_token, keys.expires.map(|t| t.to_string())),
+            (credentials.session_token, credentials.expires.map(|t| t.to_string())),
             (None, Some("2026-11-23T17:00:00Z".into()))
         );
         let python = br#"{"Version":1,"AccessKeyId":"a","SecretAccessKey":"s","Expiration":"2026-11-23T18:00:00+0100"}"#;
@@ -216,7 +219,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown_by_debug() {
-        let source = Source::fixed("AKIA", "s3cret", Some("t0ken"));
+        let source = CredentialSource::fixed("AKIA", "s3cret", Some("t0ken"));
         let shown = format!("{source:?}");
         assert!(!shown.contains("s3cret") && !shown.contains("t0ken") && !shown.contains("AKIA"), "{shown}");
     }

@@ -6,4 +6,5 @@ pub mod endpoint;
 pub mod profile;
 pub mod proxy;
 pub mod region;
+pub mod renewal;
 pub mod requests;

@@ -116,9 +116,11 @@ pub fn check_upload(members: &[Member], new: Link) -> Result<(), UploadConflict>
     }
     match new.base {
         Some(base) if !recoverable(members).contains(&base) => {
-            Err(match reached(members, None, |member| member.whole).contains(&base) {
-                true => UploadConflict::BaseAnnounced(base),
-                false => UploadConflict::BaseNotRecoverable(base),
+            let is_whole = reached(members, None, |member| member.whole).contains(&base);
+            Err(if is_whole {
+                UploadConflict::BaseAnnounced(base)
+            } else {
+                UploadConflict::BaseNotRecoverable(base)
             })
         }
         _ => Ok(()),
@@ -135,10 +137,8 @@ pub fn settle(members: &[Member], own: usize) -> Settled {
     if !base_in(reached(members, Some(own), |member| member.whole)) {
         return Settled::BaseNotRecoverable;
     }
-    match !member.announced && base_in(reached(members, Some(own), Member::is_route)) {
-        true => Settled::Stored,
-        false => Settled::Undecided,
-    }
+    let is_stored = !member.announced && base_in(reached(members, Some(own), Member::is_route));
+    if is_stored { Settled::Stored } else { Settled::Undecided }
 }
 
 /// May the copy at `old` be removed? If not: the places of those that would be lost. In this order each of them may be removed,

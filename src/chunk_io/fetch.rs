@@ -14,14 +14,14 @@ use crate::os::mutex::lock;
 type Fetched = (u64, Vec<u8>, Result<usize>);
 
 /// Fetches the chunks 0 to `count` - 1, each into a buffer of `chunk_size` bytes, of which it gives back how many it has
-/// filled, and calls `hand_on` for each in order. The first error, in the order of the chunks, ends it: what is still being
+/// filled, and calls `deliver` for each in order. The first error, in the order of the chunks, ends it: what is still being
 /// fetched then is told so by its last argument.
 pub fn run(
     count: u64,
     chunk_size: usize,
     jobs: usize,
     fetch: &(impl Fn(u64, &mut [u8], &AtomicBool) -> Result<usize> + Sync),
-    mut hand_on: impl FnMut(u64, &[u8]) -> Result<()>,
+    mut deliver: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
     let stop = AtomicBool::new(false);
     let next = AtomicU64::new(0);
@@ -53,7 +53,7 @@ pub fn run(
             let _ = spare.send(Vec::new());
         }
         let mut waiting: BTreeMap<u64, (Vec<u8>, Result<usize>)> = BTreeMap::new();
-        let mut deliver = || {
+        let mut run_turns = || {
             for turn in 0..count {
                 let (buffer, length) = loop {
                     if let Some(chunk) = waiting.remove(&turn) {
@@ -63,12 +63,12 @@ pub fn run(
                         fetched.recv().map_err(|_| Error::failed("the fetching threads have ended"))?;
                     waiting.insert(index, (buffer, length));
                 };
-                hand_on(turn, &buffer[..length?])?;
+                deliver(turn, &buffer[..length?])?;
                 let _ = spare.send(buffer);
             }
             Ok(())
         };
-        let result = deliver();
+        let result = run_turns();
         stop.store(true, Ordering::SeqCst);
         drop(spare);
         result

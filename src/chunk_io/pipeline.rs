@@ -18,7 +18,7 @@ struct Chunk {
 }
 
 /// What is done with the chunks.
-pub trait Work: Sync {
+pub trait ChunkSink: Sync {
     /// Called for each chunk in order, before any job has it.
     fn begin(&self, index: u64) -> Result<()>;
     /// Called for each chunk, many at a time.
@@ -27,7 +27,7 @@ pub trait Work: Sync {
 
 /// Runs until the stream's end, and returns its bytes. An empty stream has no chunk. A chunk that a read error cuts short is not
 /// handed on.
-pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, work: &impl Work) -> Result<u64> {
+pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, sink: &impl ChunkSink) -> Result<u64> {
     let stop = AtomicBool::new(false);
     let first_error = Mutex::new(None);
     let fail = |error: Error| {
@@ -45,7 +45,7 @@ pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, work: &impl Wo
             scope.spawn(move || {
                 while let Some(chunk) = next(for_jobs) {
                     if !stop.load(Ordering::SeqCst)
-                        && let Err(error) = work.store(chunk.index, &chunk.buffer[..chunk.length])
+                        && let Err(error) = sink.store(chunk.index, &chunk.buffer[..chunk.length])
                     {
                         fail(error);
                     }
@@ -81,7 +81,7 @@ pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, work: &impl Wo
             if length == 0 || stop.load(Ordering::SeqCst) {
                 break;
             }
-            if let Err(error) = work.begin(index) {
+            if let Err(error) = sink.begin(index) {
                 fail(error);
                 break;
             }
@@ -135,7 +135,7 @@ mod tests {
         refuse_at: Option<u64>,
     }
 
-    impl Work for Collect {
+    impl ChunkSink for Collect {
         fn begin(&self, index: u64) -> Result<()> {
             self.begun.lock().unwrap().push(index);
             if self.refuse_at == Some(index) { Err(Error::refused("refused")) } else { Ok(()) }
@@ -167,13 +167,13 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
         for jobs in [1, 2, 5] {
             for length in [0, 1, 99, 100, 101, 200, 1000] {
-                let work = Collect::default();
-                let total = run(Dribble(&bytes[..length]), 100, jobs, &work).unwrap();
+                let sink = Collect::default();
+                let total = run(Dribble(&bytes[..length]), 100, jobs, &sink).unwrap();
                 assert_eq!(total, length as u64);
-                let stored = work.stored.into_inner().unwrap();
+                let stored = sink.stored.into_inner().unwrap();
                 assert_eq!(stored.values().flatten().copied().collect::<Vec<u8>>(), &bytes[..length]);
                 assert_eq!(stored.len(), length.div_ceil(100));
-                let begun = work.begun.into_inner().unwrap();
+                let begun = sink.begun.into_inner().unwrap();
                 assert!(begun.iter().copied().eq(0..stored.len() as u64), "in order");
             }
         }
@@ -191,25 +191,25 @@ mod tests {
 
     #[test]
     fn a_chunk_that_an_error_cuts_short_is_not_handed_on() {
-        let work = Collect::default();
-        assert_eq!(run(Breaks(0), 100, 2, &work).unwrap_err().message, "broke off");
-        assert!(work.stored.into_inner().unwrap().values().all(|chunk| chunk.len() == 100));
+        let sink = Collect::default();
+        assert_eq!(run(Breaks(0), 100, 2, &sink).unwrap_err().message, "broke off");
+        assert!(sink.stored.into_inner().unwrap().values().all(|chunk| chunk.len() == 100));
     }
 
     #[test]
     fn as_many_at_once_as_there_are_jobs() {
-        let work = Collect::default();
-        run(&[0; 5000][..], 100, 4, &work).unwrap();
-        assert_eq!(work.most_at_once.into_inner(), 4);
+        let sink = Collect::default();
+        run(&[0; 5000][..], 100, 4, &sink).unwrap();
+        assert_eq!(sink.most_at_once.into_inner(), 4);
     }
 
     #[test]
     fn the_first_error_stops_the_reading() {
-        let work = Collect { fail_at: Some(3), ..Collect::default() };
-        assert_eq!(run(&[0; 100_000][..], 100, 2, &work).unwrap_err().message, "failed");
-        assert!(work.begun.into_inner().unwrap().len() < 20);
-        let work = Collect { refuse_at: Some(0), ..Collect::default() };
-        assert_eq!(run(&[0; 100_000][..], 100, 2, &work).unwrap_err().message, "refused");
-        assert!(work.stored.into_inner().unwrap().is_empty(), "nothing is stored of what is refused");
+        let sink = Collect { fail_at: Some(3), ..Collect::default() };
+        assert_eq!(run(&[0; 100_000][..], 100, 2, &sink).unwrap_err().message, "failed");
+        assert!(sink.begun.into_inner().unwrap().len() < 20);
+        let sink = Collect { refuse_at: Some(0), ..Collect::default() };
+        assert_eq!(run(&[0; 100_000][..], 100, 2, &sink).unwrap_err().message, "refused");
+        assert!(sink.stored.into_inner().unwrap().is_empty(), "nothing is stored of what is refused");
     }
 }

@@ -7,6 +7,6 @@ pub fn run(context: &Context) -> Result<()> {
     let _lock = context.lock("abort_upload")?;
     let (overview, upload) = context.pending()?;
     upload.abort(&overview.intent)?;
-    context.ui.note(&format!("aborted the upload of {}", overview.intent.backup().in_words()));
+    context.ui.note(&format!("aborted the upload of {}", overview.intent.backup().describe()));
     Ok(())
 }

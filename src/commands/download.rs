@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::restore::stored::{StoredBackup, all_as_one};
 use crate::state::store::selector::BackupSelector;
 
-pub fn run(context: &Context, args: &cli::Download) -> Result<()> {
+pub fn run(context: &Context, args: &cli::DownloadArgs) -> Result<()> {
     let selector = BackupSelector::parse("download", &args.snapshot, args.base.as_deref())?;
     if io::stdout().is_terminal() {
         return Err(

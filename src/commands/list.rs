@@ -15,7 +15,7 @@ use crate::state::journal;
 use crate::state::journal::record::Overview;
 use crate::state::store::format::{Contents, Entry, State};
 
-pub fn run(context: &Context, args: &cli::List) -> Result<()> {
+pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
     if let Some(dataset) = &args.dataset {
         check_dataset_name(dataset)
             .map_err(|why| Error::usage(format!("'{dataset}' is not a dataset: {why}")))?;
@@ -25,10 +25,10 @@ pub fn run(context: &Context, args: &cli::List) -> Result<()> {
     let contents = context.store()?.contents;
     let rows = rows(&contents, pending.as_ref(), args.dataset.as_deref());
     context.ui.data(&match args {
-        cli::List { json: true, .. } => {
+        cli::ListArgs { json: true, .. } => {
             serde_json::to_string_pretty(&rows).map_err(|e| Error::failed(e.to_string()))? + "\n"
         }
-        cli::List { script: true, parsable, .. } => rows.iter().map(|row| row.fields(*parsable)).collect(),
+        cli::ListArgs { script: true, parsable, .. } => rows.iter().map(|row| row.fields(*parsable)).collect(),
         _ if rows.is_empty() => {
             context.ui.note(&match &args.dataset {
                 Some(dataset) if !contents.entries.is_empty() => format!("no backups of {dataset} are stored"),
@@ -37,7 +37,7 @@ pub fn run(context: &Context, args: &cli::List) -> Result<()> {
             });
             return Ok(());
         }
-        cli::List { parsable, .. } => table(&rows, *parsable),
+        cli::ListArgs { parsable, .. } => table(&rows, *parsable),
     })
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::cli::Command;
-use crate::config::{self, Local, Remote};
+use crate::config::{self, LocalSettings, RemoteSettings};
 use crate::error::{Error, Result};
 use crate::os::env::Env;
 use crate::s3::client::Client;
@@ -41,14 +41,14 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
 
 pub struct Context {
     pub env: Env,
-    pub local: Local,
+    pub local: LocalSettings,
     pub folder: Folder,
     pub ui: Arc<Ui>,
 }
 
 impl Context {
     fn new(env: Env, ui: Arc<Ui>) -> Result<Self> {
-        let local = Local::new(&env)?;
+        let local = LocalSettings::new(&env)?;
         let folder = Folder::new(local.data_folder.clone());
         Ok(Context { env, local, folder, ui })
     }
@@ -69,7 +69,7 @@ impl Context {
     }
 
     /// The store, to be changed together with what is on this server.
-    fn store_of(&self, remote: &Remote) -> Result<Store> {
+    fn store_of(&self, remote: &RemoteSettings) -> Result<Store> {
         Store::open(&self.folder, &self.local.bucket, &self.local.prefix, Some(&remote.endpoint.url))
     }
 
@@ -78,7 +78,7 @@ impl Context {
     }
 
     pub fn store_and_client(&self) -> Result<(Store, Client)> {
-        let remote = Remote::new(&self.env, &self.local)?;
+        let remote = RemoteSettings::new(&self.env, &self.local)?;
         let store = self.store_of(&remote)?;
         Ok((store, Client::new(remote, Arc::clone(&self.ui))?))
     }
@@ -130,7 +130,7 @@ impl Context {
 
     /// What an upload works with.
     pub fn upload(&self) -> Result<Upload> {
-        let remote = Remote::new(&self.env, &self.local)?;
+        let remote = RemoteSettings::new(&self.env, &self.local)?;
         let endpoint = remote.endpoint.url.clone();
         let region = remote.endpoint.region.to_string();
         let store = self.store_of(&remote)?;
@@ -148,5 +148,5 @@ impl Context {
 }
 
 fn what(intent: &Intent) -> String {
-    format!("{}, since {}", intent.backup().in_words(), intent.begun)
+    format!("{}, since {}", intent.backup().describe(), intent.begun)
 }

@@ -14,7 +14,7 @@ use crate::state::store::Store;
 use crate::state::store::format::Contents;
 use crate::ui::Ui;
 
-pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
+pub fn run(context: &Context, args: &cli::RecoverArgs) -> Result<()> {
     let _lock = context.lock_unless(args.dry_run, "recover")?;
     journal::refuse_python_upload(&context.folder, &context.local.bucket)?;
     let (store, client) = context.store_and_client()?;
@@ -22,7 +22,7 @@ pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
     if let Some(intent) = &pending {
         // a store of another server would keep it from being resumed
         context.check_place(intent, Some(&store.contents.endpoint))?;
-        let backup = intent.backup().in_words();
+        let backup = intent.backup().describe();
         context.ui.note(&format!("the upload of {backup} is pending, and is left unchanged"));
     }
     // the backup of a pending upload that is in the store already is stored, and only the end of its upload is pending
@@ -51,7 +51,7 @@ pub fn run(context: &Context, args: &cli::Recover) -> Result<()> {
     }
 }
 
-fn add(args: &cli::Recover, mut store: Store, difference: Difference, ui: &Ui) -> Result<()> {
+fn add(args: &cli::RecoverArgs, mut store: Store, difference: Difference, ui: &Ui) -> Result<()> {
     let is_empty = store.contents.entries.is_empty();
     let additions = difference.additions();
     if additions == 0 {

@@ -12,7 +12,7 @@ use crate::state::store::Store;
 use crate::state::store::format::Entry;
 use crate::state::store::selector::BackupSelector;
 
-pub fn run(context: &Context, args: &cli::Remove) -> Result<()> {
+pub fn run(context: &Context, args: &cli::RemoveArgs) -> Result<()> {
     let selector = BackupSelector::parse("remove", &args.snapshot, args.base.as_deref())?;
     let id = args.copy.as_deref().map(parse_id).transpose().map_err(Error::usage)?;
     let _lock = context.lock_unless(args.dry_run, &format!("remove {}", args.snapshot))?;
@@ -34,7 +34,7 @@ pub fn run(context: &Context, args: &cli::Remove) -> Result<()> {
     remove_stored(context, args, StoredCopy { client: &client, ui, store, at, only_if_spare: id.is_some() })
 }
 
-fn remove_stored(context: &Context, args: &cli::Remove, copy: StoredCopy) -> Result<()> {
+fn remove_stored(context: &Context, args: &cli::RemoveArgs, copy: StoredCopy) -> Result<()> {
     let Store { contents, .. } = &copy.store;
     let (entry, bucket) = (contents.entries[copy.at].clone(), contents.bucket.clone());
     let backup = entry.backup();

@@ -11,7 +11,7 @@ use crate::restore::{Plan, Receives, Restore};
 use crate::state::store::format::{Contents, Entry};
 use crate::state::store::selector::SnapshotSelector;
 
-pub fn run(context: &Context, args: &cli::Restore) -> Result<()> {
+pub fn run(context: &Context, args: &cli::RestoreArgs) -> Result<()> {
     let selector = SnapshotSelector::parse(&args.snapshot)?;
     let target = &args.target;
     check_dataset_name(target).map_err(|why| Error::usage(format!("'{target}' is not a dataset: {why}")))?;
@@ -68,7 +68,7 @@ fn dry_run_text(contents: &Contents, plan: &Receives, target: &str) -> String {
     let line = |verb: &str, entry: &Entry, bytes: u64| {
         let class = entry.stream.as_ref().map_or("-", |stream| stream.storage_class.as_str());
         let clone = if *onto == Target::New && entry.backup().is_clone() { "  as a clone" } else { "" };
-        format!("  {verb}  {}  {bytes} bytes  {class}{clone}\n", entry.backup().in_words())
+        format!("  {verb}  {}  {bytes} bytes  {class}{clone}\n", entry.backup().describe())
     };
     let mut total = 0;
     let mut lines = String::new();

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::error::Result;
 use crate::model::copy::{CopyName, Id};
-use crate::model::keys::{self, Kind, Parsed};
+use crate::model::keys::{self, ObjectKind, Parsed};
 use crate::model::readme;
 use crate::s3::client::Client;
-use crate::s3::reply::{Object, Upload};
+use crate::s3::reply::{ListedUpload, Object};
 use crate::state::store::format::{Contents, Entry};
 use crate::ui::Ui;
 
@@ -15,25 +15,25 @@ use crate::ui::Ui;
 #[derive(Default)]
 pub struct Listing {
     pub objects: Vec<Object>,
-    pub uploads: Vec<Upload>,
+    pub uploads: Vec<ListedUpload>,
     pub has_readme: bool,
 }
 
 /// Does what is decided depend on uploads that are still open?
 #[derive(Clone, Copy, PartialEq)]
-pub enum Uploads {
-    Listed,
-    NotAsked,
+pub enum OpenUploads {
+    List,
+    Skip,
 }
 
 impl Listing {
     /// None where listing is forbidden. Open uploads are listed first: one that is completed in between is seen among the
     /// objects then.
-    pub fn read(client: &Client, contents: &Contents, ui: &Ui, uploads: Uploads) -> Result<Option<Self>> {
+    pub fn read(client: &Client, contents: &Contents, ui: &Ui, uploads: OpenUploads) -> Result<Option<Self>> {
         let prefix = contents.prefix.as_str();
         let uploads = match uploads {
-            Uploads::NotAsked => Vec::new(),
-            Uploads::Listed => match client.list_uploads(prefix) {
+            OpenUploads::Skip => Vec::new(),
+            OpenUploads::List => match client.list_uploads(prefix) {
                 Ok(uploads) => uploads,
                 Err(failure) if failure.says_forbidden() || failure.is_not_supported() => Vec::new(),
                 Err(failure) => return Err(failure.into()),
@@ -67,7 +67,7 @@ impl Listing {
 }
 
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct ListedCopy {
     pub manifest: bool,
     /// Sizes of its segments, by number.
     pub segments: BTreeMap<u32, u64>,
@@ -89,7 +89,7 @@ pub(super) fn what_is_lost(entry: &Entry, prefix: &str, sizes: &HashMap<&str, u6
     })
 }
 
-impl Seen {
+impl ListedCopy {
     pub fn what_is_lost(&self) -> Option<String> {
         match (self.manifest, self.segments.contains_key(&1)) {
             (true, true) => None,
@@ -101,19 +101,23 @@ impl Seen {
     }
 }
 
-pub(super) fn seen(prefix: &str, listing: &Listing, python: &HashSet<CopyName>) -> BTreeMap<CopyName, Seen> {
-    let mut found: BTreeMap<CopyName, Seen> = BTreeMap::new();
+pub(super) fn listed_copies(
+    prefix: &str,
+    listing: &Listing,
+    python: &HashSet<CopyName>,
+) -> BTreeMap<CopyName, ListedCopy> {
+    let mut found: BTreeMap<CopyName, ListedCopy> = BTreeMap::new();
     for object in &listing.objects {
         let Some(Parsed { copy, kind }) = keys::parse(prefix, &object.key) else { continue };
         let seen = found.entry(copy).or_default();
         match kind {
-            Kind::Manifest => seen.manifest = true,
-            Kind::Segment(number) => {
+            ObjectKind::Manifest => seen.manifest = true,
+            ObjectKind::Segment(number) => {
                 seen.segments.insert(number, object.size);
             }
             // an empty one is withdrawn
-            Kind::Removing(_) if object.size == 0 => {}
-            Kind::Removing(nonce) => seen.announcements.push(nonce),
+            ObjectKind::Removing(_) if object.size == 0 => {}
+            ObjectKind::Removing(nonce) => seen.announcements.push(nonce),
         }
     }
     for upload in &listing.uploads {
@@ -124,7 +128,7 @@ pub(super) fn seen(prefix: &str, listing: &Listing, python: &HashSet<CopyName>) 
     // an announcement of what is gone, or never was, says nothing
     let open: HashSet<CopyName> =
         listing.uploads.iter().filter_map(|u| Some(keys::parse(prefix, &u.key)?.copy)).collect();
-    let is_there = |copy: &CopyName, seen: &Seen| {
+    let is_there = |copy: &CopyName, seen: &ListedCopy| {
         seen.manifest || !seen.segments.is_empty() || open.contains(copy) || python.contains(copy)
     };
     found.retain(|copy, seen| is_there(copy, seen));

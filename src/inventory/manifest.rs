@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use crate::error::{Error, Result};
 use crate::model::backup::Backup;
 use crate::model::copy::CopyName;
-use crate::model::keys::{self, Kind, Parsed};
-use crate::model::manifest::text::Checked;
+use crate::model::keys::{self, ObjectKind, Parsed};
+use crate::model::manifest::text::CheckedManifest;
 use crate::model::manifest::{Manifest, ManifestError, Stream};
 use crate::model::names::check_point_name;
 use crate::s3::client::Client;
-use crate::s3::failure;
+use crate::s3::failure::FailureKind;
 use crate::state::store::format::{Entry, State};
 
 /// The outcome of reading a manifest.
@@ -23,7 +23,7 @@ pub enum ManifestRead {
         /// A newer version of zfs2s3 wrote it.
         is_newer: bool,
     },
-    Found(Box<Checked>),
+    Found(Box<CheckedManifest>),
 }
 
 /// The error that a manifest cannot be used.
@@ -47,7 +47,7 @@ pub fn read_manifest(client: &Client, key: &str, data: u64, chunks: Chunks) -> R
             why: Error::failed(why.to_string()),
         }),
         Err(failure) if failure.is_missing() => Ok(ManifestRead::Missing),
-        Err(failure) if failure.kind == failure::Kind::Final => {
+        Err(failure) if failure.kind == FailureKind::Final => {
             Ok(ManifestRead::Unreadable { is_newer: false, why: failure.into() })
         }
         Err(failure) => Err(failure.into()),
@@ -70,7 +70,7 @@ pub fn entry_for(
     sizes: &HashMap<&str, u64>,
 ) -> Result<Entry, Rejection> {
     let invalid = |why: &str| Err(Rejection::Invalid(why.to_string()));
-    let Some(Parsed { copy, kind: Kind::Manifest }) = keys::parse(prefix, key) else {
+    let Some(Parsed { copy, kind: ObjectKind::Manifest }) = keys::parse(prefix, key) else {
         return invalid("its key is not that of a manifest");
     };
     let backup = Backup { snapshot: manifest.snapshot, base: manifest.base };

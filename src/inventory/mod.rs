@@ -17,18 +17,18 @@ use crate::chain::{self, Member, Settled, UploadConflict, recoverable};
 use crate::error::{Error, Result};
 use crate::model::backup::{Backup, Link};
 use crate::model::copy::{CopyName, Id};
-use crate::model::keys::{self, Kind};
+use crate::model::keys::{self, ObjectKind};
 use crate::model::names::Guid;
 use crate::s3::client::Client;
 use crate::state::store::format::{Contents, Entry, State};
 use crate::ui::Ui;
-use listing::{seen, what_is_lost};
+use listing::{listed_copies, what_is_lost};
 
-pub use listing::{Listing, Uploads};
+pub use listing::{Listing, OpenUploads};
 pub use refusal::{IF_IT_DIED, WHEN_IT_HAS_ENDED};
 
 /// One copy of a backup, as the store and the listing show it.
-struct Held {
+struct CopyState {
     name: CopyName,
     /// As a `remove` command takes it.
     shown: String,
@@ -52,17 +52,18 @@ pub struct Inventory<'a> {
     client: &'a Client,
     prefix: &'a str,
     listing: Option<Listing>,
-    held: Vec<Held>,
+    copies: Vec<CopyState>,
 }
 
 impl<'a> Inventory<'a> {
-    pub fn read(client: &'a Client, contents: &'a Contents, ui: &Ui, uploads: Uploads) -> Result<Self> {
+    pub fn read(client: &'a Client, contents: &'a Contents, ui: &Ui, uploads: OpenUploads) -> Result<Self> {
         let listing = Listing::read(client, contents, ui, uploads)?;
         let sizes: Option<HashMap<&str, u64>> =
             listing.as_ref().map(|l| l.objects.iter().map(|o| (o.key.as_str(), o.size)).collect());
         let python = contents.entries.iter().filter(|e| e.stream.is_none()).map(Entry::copy).collect();
-        let mut seen = seen(&contents.prefix, listing.as_ref().unwrap_or(&Listing::default()), &python);
-        let mut held = Vec::new();
+        let mut seen =
+            listed_copies(&contents.prefix, listing.as_ref().unwrap_or(&Listing::default()), &python);
+        let mut copies = Vec::new();
         for entry in &contents.entries {
             let name = entry.copy();
             let seen = seen.remove(&name);
@@ -71,7 +72,7 @@ impl<'a> Inventory<'a> {
                 // what a removal has left of it is not known
                 None => (entry.state == State::Removing).then(|| "it is being removed".to_string()),
             };
-            held.push(Held {
+            copies.push(CopyState {
                 gone: entry.state == State::Removing && seen.is_none() && lost.is_some(),
                 listed: lost.is_none(),
                 only_open: false,
@@ -93,7 +94,7 @@ impl<'a> Inventory<'a> {
             let base = name.link.base;
             let base = base.map(|guid| names.get(&guid).cloned().unwrap_or_else(|| guid.to_string()));
             let option = base.map(|base| format!("-i {base} ")).unwrap_or_default();
-            held.push(Held {
+            copies.push(CopyState {
                 shown: option + &name.name,
                 in_store: None,
                 listed: seen.what_is_lost().is_none(),
@@ -107,7 +108,7 @@ impl<'a> Inventory<'a> {
             });
         }
         drop(sizes);
-        Ok(Inventory { client, prefix: &contents.prefix, listing, held })
+        Ok(Inventory { client, prefix: &contents.prefix, listing, copies })
     }
 
     /// None where listing is forbidden.
@@ -117,60 +118,61 @@ impl<'a> Inventory<'a> {
 
     /// Are the objects of this copy there: any at all?
     pub fn place_of(&self, name: &CopyName) -> Option<usize> {
-        self.held.iter().position(|held| held.name == *name)
+        self.copies.iter().position(|copy| copy.name == *name)
     }
 
     /// Is this copy whole, as far as the listing tells?
     pub fn is_whole(&self, name: &CopyName) -> bool {
-        self.place_of(name).is_some_and(|n| self.held[n].lost.is_none())
+        self.place_of(name).is_some_and(|n| self.copies[n].lost.is_none())
     }
 
     /// All objects of a copy but its announcements, the manifest first, and the announcements.
     pub fn objects_of(&self, name: &CopyName) -> (Vec<String>, Vec<String>) {
         let stem = keys::stem(self.prefix, name);
         let objects = self.listing.iter().flat_map(|listing| &listing.objects);
-        let mut keys: Vec<(Kind, String)> = objects
+        let mut keys: Vec<(ObjectKind, String)> = objects
             .filter(|object| object.key.starts_with(&stem))
             .filter_map(|object| Some((keys::parse(self.prefix, &object.key)?.kind, object.key.clone())))
             .collect();
-        keys.sort_by_key(|(kind, _)| *kind != Kind::Manifest);
+        keys.sort_by_key(|(kind, _)| *kind != ObjectKind::Manifest);
         let (announcements, data): (Vec<_>, Vec<_>) =
-            keys.into_iter().partition(|(kind, _)| matches!(kind, Kind::Removing(_)));
-        let bare = |keys: Vec<(Kind, String)>| keys.into_iter().map(|(_, key)| key).collect();
+            keys.into_iter().partition(|(kind, _)| matches!(kind, ObjectKind::Removing(_)));
+        let bare = |keys: Vec<(ObjectKind, String)>| keys.into_iter().map(|(_, key)| key).collect();
         (bare(data), bare(announcements))
     }
 
     /// `own`: this host's announcement, which does not count, and the copy that it is beside.
     fn members(&self, hopeful: bool, own: Option<(&CopyName, Id)>) -> Vec<Member> {
-        let member = |held: &Held| {
-            let is_own = |nonce: &Id| own == Some((&held.name, *nonce));
-            let link = held.name.link;
+        let member = |copy: &CopyState| {
+            let is_own = |nonce: &Id| own == Some((&copy.name, *nonce));
+            let link = copy.name.link;
             Member {
-                link: if held.gone { Link { base: None, ..link } } else { link },
-                whole: held.lost.is_none() && !held.elsewhere && (held.confirmed || hopeful),
-                announced: !held.announcements.iter().all(is_own),
+                link: if copy.gone { Link { base: None, ..link } } else { link },
+                whole: copy.lost.is_none() && !copy.elsewhere && (copy.confirmed || hopeful),
+                announced: !copy.announcements.iter().all(is_own),
             }
         };
-        self.held.iter().map(member).collect()
+        self.copies.iter().map(member).collect()
     }
 
     /// May this backup be stored? Only what the store knows can be its base. What is left of a copy that is not whole is in
     /// nobody's way: a new one has keys of its own.
     pub fn check_upload(&self, backup: &Backup) -> Result<()> {
         let link = backup.link();
-        if let Some(held) =
-            self.held.iter().find(|h| h.name.link == link && h.in_store == Some(State::Removing))
+        if let Some(copy) =
+            self.copies.iter().find(|h| h.name.link == link && h.in_store == Some(State::Removing))
         {
-            return Err(Error::refused(format!("'{}' is being removed", held.shown)).hint(format!(
+            return Err(Error::refused(format!("'{}' is being removed", copy.shown)).hint(format!(
                 "'zfs2s3 remove {0}' continues the removal; 'zfs2s3 recover -m' takes it back, if it is still whole",
-                held.shown
+                copy.shown
             )));
         }
         // of another name: a renamed dataset, or another prefix below this one
-        let in_the_way = |held: &&Held| held.in_store.is_some() || held.name.name == backup.snapshot.name;
-        let copies = || self.held.iter().filter(|held| held.name.link == link && held.lost.is_none());
-        if let Some(held) = copies().find(in_the_way) {
-            return Err(self.already_stored(backup, held));
+        let in_the_way =
+            |copy: &&CopyState| copy.in_store.is_some() || copy.name.name == backup.snapshot.name;
+        let copies = || self.copies.iter().filter(|copy| copy.name.link == link && copy.lost.is_none());
+        if let Some(copy) = copies().find(in_the_way) {
+            return Err(self.already_stored(backup, copy));
         }
         match chain::check_upload(&self.members(false, None), link) {
             // checked above, by name
@@ -182,14 +184,14 @@ impl<'a> Inventory<'a> {
 
     /// What to tell the user about other copies of this backup.
     pub fn notes(&self, backup: &Backup) -> Vec<String> {
-        let copies = self.held.iter().filter(|held| held.name.link == backup.link());
-        let note = |held: &Held| match (&held.in_store, &held.lost) {
+        let copies = self.copies.iter().filter(|copy| copy.name.link == backup.link());
+        let note = |copy: &CopyState| match (&copy.in_store, &copy.lost) {
             (Some(_), Some(lost)) => {
-                Some(format!("the store has '{}', but {lost}: it is stored again", held.shown))
+                Some(format!("the store has '{}', but {lost}: it is stored again", copy.shown))
             }
             (None, None) => Some(format!(
                 "the bucket has it already, as '{}', which this store does not know",
-                held.name.name
+                copy.name.name
             )),
             _ => None,
         };
@@ -213,7 +215,7 @@ impl<'a> Inventory<'a> {
         let sizes: HashMap<&str, u64> =
             self.listing.iter().flat_map(|l| &l.objects).map(|o| (o.key.as_str(), o.size)).collect();
         let there = segments.iter().all(|(key, size)| sizes.get(key.as_str()) == Some(size));
-        self.held[own].confirmed = there;
+        self.copies[own].confirmed = there;
         if let Some(base) = name.link.base {
             self.confirm_route(base, Some(own), None)?;
         }
@@ -225,23 +227,23 @@ impl<'a> Inventory<'a> {
     /// Does this copy belong to a store of another prefix?
     pub fn is_elsewhere(&mut self, name: &CopyName) -> Result<bool> {
         let Some(n) = self.place_of(name) else { return Ok(false) };
-        if !self.held[n].confirmed && self.held[n].lost.is_none() {
+        if !self.copies[n].confirmed && self.copies[n].lost.is_none() {
             self.confirm(n)?;
         }
-        Ok(self.held[n].elsewhere)
+        Ok(self.copies[n].elsewhere)
     }
 
     /// Is there another copy of the same backup that can be restored, and that nobody removes?
     pub fn has_another_copy(&mut self, name: &CopyName) -> Result<bool> {
-        for n in 0..self.held.len() {
-            let held = &self.held[n];
-            if held.name == *name || held.name.link != name.link || !held.announcements.is_empty() {
+        for n in 0..self.copies.len() {
+            let copy = &self.copies[n];
+            if copy.name == *name || copy.name.link != name.link || !copy.announcements.is_empty() {
                 continue;
             }
-            if !held.confirmed && held.lost.is_none() {
+            if !copy.confirmed && copy.lost.is_none() {
                 self.confirm(n)?;
             }
-            if self.held[n].lost.is_none() && !self.held[n].elsewhere {
+            if self.copies[n].lost.is_none() && !self.copies[n].elsewhere {
                 return Ok(true);
             }
         }
@@ -254,8 +256,8 @@ impl<'a> Inventory<'a> {
         members.iter_mut().for_each(|member| member.announced = false);
         let reached = recoverable(&members);
         let lost = |m: &Member| !m.whole || m.link.base.is_some_and(|base| !reached.contains(&base));
-        let ours = |held: &Held| held.in_store == Some(State::Stored);
-        let both = self.held.iter().zip(&members);
-        both.filter(|(held, member)| ours(held) && lost(member)).map(|(held, _)| held.shown.clone()).collect()
+        let ours = |copy: &CopyState| copy.in_store == Some(State::Stored);
+        let both = self.copies.iter().zip(&members);
+        both.filter(|(copy, member)| ours(copy) && lost(member)).map(|(copy, _)| copy.shown.clone()).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! Why an upload is refused, in words, and who is removing what.
 
-use super::{Held, Inventory};
+use super::{CopyState, Inventory};
 use crate::chain;
 use crate::error::Error;
 use crate::model::announcement::{self, Announcement};
@@ -16,11 +16,11 @@ pub const IF_IT_DIED: &str = "if it was interrupted, the same command on that ho
                               'zfs2s3 recover -r HOST' takes its removals back";
 
 impl Inventory<'_> {
-    pub(super) fn already_stored(&self, backup: &Backup, held: &Held) -> Error {
-        match held.in_store {
-            Some(_) if held.shown != backup.to_string() => Error::refused(format!(
+    pub(super) fn already_stored(&self, backup: &Backup, copy: &CopyState) -> Error {
+        match copy.in_store {
+            Some(_) if copy.shown != backup.to_string() => Error::refused(format!(
                 "'{backup}' is stored already, as '{}': the guids are the same",
-                held.shown
+                copy.shown
             )),
             Some(_) => Error::refused(format!("'{backup}' is stored already")),
             None => Error::refused(format!(
@@ -33,13 +33,13 @@ impl Inventory<'_> {
     pub(super) fn base_not_recoverable(&self, backup: &Backup) -> Error {
         let base = backup.base.as_ref().map(|base| base.name.as_str()).unwrap_or_default();
         let error = Error::refused(format!("no stored chain of backups leads to the base {base}"));
-        let leads_there = |held: &&Held| Some(held.name.link.snapshot) == backup.link().base;
-        let useless = |held: &&Held| held.lost.is_some() || held.in_store.is_none();
-        match self.held.iter().filter(leads_there).find(useless) {
-            Some(Held { in_store: None, shown, .. }) => {
+        let leads_there = |copy: &&CopyState| Some(copy.name.link.snapshot) == backup.link().base;
+        let useless = |copy: &&CopyState| copy.lost.is_some() || copy.in_store.is_none();
+        match self.copies.iter().filter(leads_there).find(useless) {
+            Some(CopyState { in_store: None, shown, .. }) => {
                 error.hint(format!("'{shown}' is in the bucket, but not in this host's store")).hint(RECOVER)
             }
-            Some(Held { shown, lost, .. }) => {
+            Some(CopyState { shown, lost, .. }) => {
                 error.hint(format!("'{shown}' is in the store, but {}", lost.as_deref().unwrap_or_default()))
             }
             None => error.hint(format!("upload {base} first, or leave out -i for a full backup")),
@@ -60,29 +60,29 @@ impl Inventory<'_> {
         let mut members = self.members(true, None);
         members.iter_mut().for_each(|member| member.announced = false);
         let chain = chain::route_to(&members, guid, None).unwrap_or_default();
-        let announced = chain.iter().map(|n| &self.held[*n]).find(|held| !held.announcements.is_empty());
-        announced.map_or("by an unknown host".to_string(), |held| {
-            format!("'{}', by {}", held.shown, self.removers(held))
+        let announced = chain.iter().map(|n| &self.copies[*n]).find(|copy| !copy.announcements.is_empty());
+        announced.map_or("by an unknown host".to_string(), |copy| {
+            format!("'{}', by {}", copy.shown, self.removers(copy))
         })
     }
 
-    pub(super) fn removers(&self, held: &Held) -> String {
+    pub(super) fn removers(&self, copy: &CopyState) -> String {
         let who = |nonce: &Id| {
-            let key = keys::announcement(self.prefix, &held.name, *nonce);
+            let key = keys::announcement(self.prefix, &copy.name, *nonce);
             match self.client.get(&key, announcement::MAX_LEN) {
                 Ok(said) => Announcement::describe(&said),
                 Err(failure) if failure.is_missing() => "a host that has ended it since".to_string(),
                 Err(_) => Announcement::describe(b""),
             }
         };
-        held.announcements.iter().map(who).collect::<Vec<_>>().join(", ")
+        copy.announcements.iter().map(who).collect::<Vec<_>>().join(", ")
     }
 
     /// Who removes the copy, or the chain to its base, for messages.
     pub fn removers_of(&self, name: &CopyName) -> String {
-        match self.place_of(name).map(|n| &self.held[n]) {
-            Some(held) if !held.announcements.is_empty() => {
-                format!("'{}', by {}", held.shown, self.removers(held))
+        match self.place_of(name).map(|n| &self.copies[n]) {
+            Some(copy) if !copy.announcements.is_empty() => {
+                format!("'{}', by {}", copy.shown, self.removers(copy))
             }
             _ => name.link.base.map(|base| self.removers_of_chain(base)).unwrap_or_default(),
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::manifest::{Chunks, ManifestRead, Rejection, entry_for, read_manifest};
-use super::{Held, Inventory};
+use super::{CopyState, Inventory};
 use crate::chain::{self, Member};
 use crate::error::{Error, Result};
 use crate::model::copy::{CopyName, Id};
@@ -20,8 +20,8 @@ impl Inventory<'_> {
     /// May this upload, whose manifest is in the bucket, be aborted? Its base counts as lost only if the listing says so: a
     /// manifest that could not be read may be whole for another host.
     pub fn check_abort(&mut self, name: &CopyName, own: Option<Id>) -> Result<()> {
-        let listed = |held: &Held| Member { link: held.name.link, whole: held.listed, announced: false };
-        let as_listed: Vec<Member> = self.held.iter().map(listed).collect();
+        let listed = |copy: &CopyState| Member { link: copy.name.link, whole: copy.listed, announced: false };
+        let as_listed: Vec<Member> = self.copies.iter().map(listed).collect();
         self.check_removal(name, own, |members, old| chain::check_abort(members, &as_listed, old))
     }
 
@@ -51,37 +51,37 @@ impl Inventory<'_> {
         }
         let mut message = format!(
             "'{}' is needed to restore other backups, which would have to go first, in this order:",
-            self.held[place].shown
+            self.copies[place].shown
         );
-        for held in needed.iter().map(|n| &self.held[*n]) {
-            let note = match held.in_store {
-                _ if held.only_open => {
+        for copy in needed.iter().map(|n| &self.copies[*n]) {
+            let note = match copy.in_store {
+                _ if copy.only_open => {
                     "  (an upload that is not finished; if no host is working on it, 'zfs2s3 recover -n' shows the \
                      command that ends it)"
                         .to_string()
                 }
-                _ if !held.announcements.is_empty() => {
-                    format!("  (being removed by {})", self.removers(held))
+                _ if !copy.announcements.is_empty() => {
+                    format!("  (being removed by {})", self.removers(copy))
                 }
                 Some(State::Removing) => "  (being removed)".to_string(),
                 Some(State::Stored) => String::new(),
-                None => match held.name.id {
+                None => match copy.name.id {
                     Some(id) => format!("  (in the bucket as copy {id}, not in the store)"),
                     None => "  (in the bucket, not in the store)".to_string(),
                 },
             };
-            message.push_str(&format!("\n    {}{note}", held.shown));
+            message.push_str(&format!("\n    {}{note}", copy.shown));
         }
         let error = Error::refused(message).hint("nothing was removed");
         // the other way to them is being removed
         let mut quiet = members;
         quiet.iter_mut().for_each(|member| member.announced = false);
         let others = chain::route_to(&quiet, name.link.snapshot, Some(place)).unwrap_or_default();
-        match others.iter().map(|n| &self.held[*n]).find(|held| !held.announcements.is_empty()) {
-            Some(held) => Err(error.hint(format!(
+        match others.iter().map(|n| &self.copies[*n]).find(|copy| !copy.announcements.is_empty()) {
+            Some(copy) => Err(error.hint(format!(
                 "another chain to them is being removed: '{}', by {}",
-                held.shown,
-                self.removers(held)
+                copy.shown,
+                self.removers(copy)
             ))),
             None => Err(error),
         }
@@ -90,19 +90,19 @@ impl Inventory<'_> {
     /// Does this copy, of another dataset or below another prefix, have a chain of its own under its own name? Then it
     /// does not depend on `place`.
     fn stands_alone(&mut self, members: &[Member], n: usize, place: usize) -> Result<bool> {
-        let (held, old) = (&self.held[n], &self.held[place]);
-        let dataset = dataset_of(&held.name.name).to_string();
-        let Some(base) = held.name.link.base else { return Ok(false) };
-        if held.in_store.is_some() || dataset == dataset_of(&old.name.name) {
+        let (copy, old) = (&self.copies[n], &self.copies[place]);
+        let dataset = dataset_of(&copy.name.name).to_string();
+        let Some(base) = copy.name.link.base else { return Ok(false) };
+        if copy.in_store.is_some() || dataset == dataset_of(&old.name.name) {
             return Ok(false);
         }
         loop {
             let mut own = members.to_vec();
-            for (member, other) in own.iter_mut().zip(&self.held) {
+            for (member, other) in own.iter_mut().zip(&self.copies) {
                 member.whole = other.lost.is_none() && dataset_of(&other.name.name) == dataset;
             }
             let Some(chain) = chain::route_to(&own, base, Some(place)) else { return Ok(false) };
-            let unread: Vec<usize> = chain.into_iter().filter(|n| !self.held[*n].confirmed).collect();
+            let unread: Vec<usize> = chain.into_iter().filter(|n| !self.copies[*n].confirmed).collect();
             if unread.is_empty() {
                 return Ok(true);
             }
@@ -128,7 +128,7 @@ impl Inventory<'_> {
                 return Ok(false);
             };
             for n in chain.into_iter().filter(|n| Some(*n) != without) {
-                if !self.held[n].confirmed {
+                if !self.copies[n].confirmed {
                     self.confirm(n)?;
                 }
             }
@@ -137,10 +137,10 @@ impl Inventory<'_> {
 
     pub(super) fn confirm(&mut self, n: usize) -> Result<()> {
         let objects = self.listing.iter().flat_map(|listing| &listing.objects);
-        let stem = keys::stem(self.prefix, &self.held[n].name);
+        let stem = keys::stem(self.prefix, &self.copies[n].name);
         let sizes: HashMap<&str, u64> =
             objects.filter(|o| o.key.starts_with(&stem)).map(|o| (o.key.as_str(), o.size)).collect();
-        let key = keys::manifest(self.prefix, &self.held[n].name);
+        let key = keys::manifest(self.prefix, &self.copies[n].name);
         let data = sizes
             .iter()
             .filter(|(name, _)| **name != key)
@@ -150,13 +150,13 @@ impl Inventory<'_> {
             ManifestRead::Missing => Err(Rejection::Invalid("the bucket does not have it".to_string())),
             ManifestRead::Unreadable { why, .. } => Err(Rejection::Invalid(why.message)),
         };
-        let held = &mut self.held[n];
-        held.confirmed = true;
+        let copy = &mut self.copies[n];
+        copy.confirmed = true;
         match read {
             Ok(_) => {}
-            Err(Rejection::OtherPrefix(_)) => held.elsewhere = true,
+            Err(Rejection::OtherPrefix(_)) => copy.elsewhere = true,
             Err(Rejection::Invalid(why)) => {
-                held.lost = Some(format!("its manifest '{key}' cannot be used: {why}"));
+                copy.lost = Some(format!("its manifest '{key}' cannot be used: {why}"));
             }
         }
         Ok(())

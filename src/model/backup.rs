@@ -47,7 +47,7 @@ impl Backup {
         self.base.as_ref().is_some_and(|base| self.snapshot.is_clone_of(base))
     }
     /// For messages: `tank/a@2, incremental from tank/a@1`.
-    pub fn in_words(&self) -> String {
+    pub fn describe(&self) -> String {
         match &self.base {
             None => format!("{}, full", self.snapshot.name),
             Some(base) => format!("{}, incremental from {}", self.snapshot.name, base.name),

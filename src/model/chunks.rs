@@ -1,4 +1,4 @@
-//! How a stream is cut: into chunks of one size, each of them one part, and the parts into segments. Pure.
+//! How a stream is divided: into chunks of one size, each of them one part, and the parts into segments. Pure.
 //!
 //! S3's limits: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>. A part has 5 MiB to
 //! 5 GiB (only the last may be smaller), an upload 10,000 parts at most. An object had 5 TiB at most until 2025, and
@@ -14,10 +14,10 @@ pub const DEFAULT_CHUNK: u64 = 16 << 20;
 pub const MAX_PARTS: u64 = 10_000;
 const MAX_OBJECT: u64 = 5 << 40;
 
-/// How one stream is cut. It never changes while a backup is being stored.
+/// How one stream is divided. It never changes while a backup is being stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Cut {
+pub struct Chunking {
     /// Bytes.
     pub chunk_size: u64,
     pub parts_per_segment: u16,
@@ -25,12 +25,12 @@ pub struct Cut {
 
 /// Where a chunk lies: segment and part, each from 1 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
+pub struct PartPosition {
     pub segment: u32,
     pub part: u16,
 }
 
-impl Cut {
+impl Chunking {
     pub fn check_size(chunk_size: u64) -> Result<(), String> {
         if !(MIN_CHUNK..=MAX_CHUNK).contains(&chunk_size) {
             let (min, max) = (human_size(MIN_CHUNK), human_size(MAX_CHUNK));
@@ -43,13 +43,13 @@ impl Cut {
     /// As many parts as S3 allows, or as `parts` says.
     pub fn of(chunk_size: u64, parts: Option<u16>) -> Self {
         let most = MAX_PARTS.min(MAX_OBJECT / chunk_size.max(1)).max(1) as u16;
-        Cut { chunk_size, parts_per_segment: parts.map_or(most, |parts| parts.min(most)) }
+        Chunking { chunk_size, parts_per_segment: parts.map_or(most, |parts| parts.min(most)) }
     }
-    /// The place of the chunk with this index, from 0 on.
-    pub fn place(&self, index: u64) -> Place {
+    /// The position of the chunk with this index, from 0 on.
+    pub fn position(&self, index: u64) -> PartPosition {
         let parts = u64::from(self.parts_per_segment);
         // a segment holds 25 GiB at least: the number fits for a hundred million TiB
-        Place { segment: (index / parts) as u32 + 1, part: (index % parts) as u16 + 1 }
+        PartPosition { segment: (index / parts) as u32 + 1, part: (index % parts) as u16 + 1 }
     }
     pub fn chunks_of(&self, bytes: u64) -> u64 {
         bytes.div_ceil(self.chunk_size)
@@ -62,25 +62,25 @@ mod tests {
 
     #[test]
     fn places_at_the_edges_of_a_segment() {
-        let cut = Cut::of(16 << 20, None);
+        let chunking = Chunking::of(16 << 20, None);
         for (index, segment, part) in [(0, 1, 1), (9_999, 1, 10_000), (10_000, 2, 1), (20_000, 3, 1)] {
-            assert_eq!(cut.place(index), Place { segment, part });
+            assert_eq!(chunking.position(index), PartPosition { segment, part });
         }
     }
 
     #[test]
     fn sizes_within_s3s_limits() {
-        assert!(Cut::check_size(MIN_CHUNK - 1).is_err() && Cut::check_size(MIN_CHUNK).is_ok());
-        assert!(Cut::check_size(MAX_CHUNK + 1).is_err() && Cut::check_size(MAX_CHUNK).is_ok());
-        assert_eq!(Cut::of(MIN_CHUNK, None).parts_per_segment, 10_000);
-        assert_eq!(Cut::of(MAX_CHUNK, None).parts_per_segment, 1024, "5 TiB an object");
+        assert!(Chunking::check_size(MIN_CHUNK - 1).is_err() && Chunking::check_size(MIN_CHUNK).is_ok());
+        assert!(Chunking::check_size(MAX_CHUNK + 1).is_err() && Chunking::check_size(MAX_CHUNK).is_ok());
+        assert_eq!(Chunking::of(MIN_CHUNK, None).parts_per_segment, 10_000);
+        assert_eq!(Chunking::of(MAX_CHUNK, None).parts_per_segment, 1024, "5 TiB an object");
     }
 
     #[test]
     fn chunks_of_a_stream() {
-        let cut = Cut { chunk_size: 10, parts_per_segment: 3 };
+        let chunking = Chunking { chunk_size: 10, parts_per_segment: 3 };
         for (bytes, chunks) in [(1, 1), (9, 1), (10, 1), (11, 2), (30, 3), (31, 4)] {
-            assert_eq!(cut.chunks_of(bytes), chunks);
+            assert_eq!(chunking.chunks_of(bytes), chunks);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::model::copy::{CopyName, Id};
 use crate::model::names::{Guid, check_point_name};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ObjectKind {
     Manifest,
     Segment(u32),
     /// The announcement that the copy is being removed.
@@ -26,7 +26,7 @@ pub enum Kind {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Parsed {
     pub copy: CopyName,
-    pub kind: Kind,
+    pub kind: ObjectKind,
 }
 
 /// What all keys of a copy begin with. The keys of a copy without an ID go on with a dot.
@@ -67,11 +67,11 @@ pub fn parse(prefix: &str, key: &str) -> Option<Parsed> {
     check_point_name(name, "@").ok()?;
     let (stem, rest) = file.split_once('.')?;
     let kind = match rest {
-        "yml" => Kind::Manifest,
-        "zfs" => Kind::Segment(1),
+        "yml" => ObjectKind::Manifest,
+        "zfs" => ObjectKind::Segment(1),
         rest => match rest.strip_prefix("removing-") {
-            Some(nonce) => Kind::Removing(nonce.parse().ok()?),
-            None => Kind::Segment(further_segment(rest.strip_prefix("zfs.")?)?),
+            Some(nonce) => ObjectKind::Removing(nonce.parse().ok()?),
+            None => ObjectKind::Segment(further_segment(rest.strip_prefix("zfs.")?)?),
         },
     };
     let mut words = stem.split('-');
@@ -118,10 +118,13 @@ mod tests {
         for prefix in ["", "nas/", "a b@c/"] {
             for copy in [&full, &from, &older] {
                 let parsed = |kind| Some(Parsed { copy: copy.clone(), kind });
-                assert_eq!(parse(prefix, &manifest(prefix, copy)), parsed(Kind::Manifest));
-                assert_eq!(parse(prefix, &announcement(prefix, copy, Id(7))), parsed(Kind::Removing(Id(7))));
+                assert_eq!(parse(prefix, &manifest(prefix, copy)), parsed(ObjectKind::Manifest));
+                assert_eq!(
+                    parse(prefix, &announcement(prefix, copy, Id(7))),
+                    parsed(ObjectKind::Removing(Id(7)))
+                );
                 for n in [1, 2, 11, u32::MAX] {
-                    assert_eq!(parse(prefix, &segment(prefix, copy, n)), parsed(Kind::Segment(n)));
+                    assert_eq!(parse(prefix, &segment(prefix, copy, n)), parsed(ObjectKind::Segment(n)));
                 }
             }
         }

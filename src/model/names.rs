@@ -109,10 +109,8 @@ pub struct BaseName(String);
 impl BaseName {
     /// `@snap` and `#bookmark` are of `snapshot`'s dataset, as in `zfs send -i`.
     pub fn parse(text: &str, snapshot: &SnapshotName) -> Result<Self, String> {
-        let full = match text.starts_with(['@', '#']) {
-            true => format!("{}{text}", snapshot.dataset()),
-            false => text.to_string(),
-        };
+        let is_short = text.starts_with(['@', '#']);
+        let full = if is_short { format!("{}{text}", snapshot.dataset()) } else { text.to_string() };
         check_point_name(&full, "@#")
             .map_err(|why| format!("'{text}' is not a base (a snapshot or a bookmark): {why}"))?;
         Ok(BaseName(full))

@@ -10,10 +10,9 @@ pub fn key(prefix: &str) -> String {
 /// What it says. The command lines are run in the end-to-end check as they stand here.
 pub fn text(endpoint: &str, region: &str, bucket: &str, prefix: &str) -> String {
     let (bucket, prefix) = (in_quotes(bucket), in_quotes(prefix));
-    let server = match endpoint.contains(".amazonaws.com") {
-        true => String::new(),
-        false => format!("    export AWS_ENDPOINT_URL='{}'\n", in_quotes(endpoint)),
-    };
+    let is_aws = endpoint.contains(".amazonaws.com");
+    let server = format!("    export AWS_ENDPOINT_URL='{}'\n", in_quotes(endpoint));
+    let server = if is_aws { String::new() } else { server };
     format!(
         "\
 The objects beside this one are ZFS snapshots, stored by zfs2s3.

@@ -2,10 +2,10 @@
 
 use crate::error::{Error, Result, one_line};
 use crate::model::announcement::{self, Announcement};
-use crate::model::keys::{self, Kind};
+use crate::model::keys::{self, ObjectKind};
 use crate::removal::withdraw;
 use crate::s3::client::Client;
-use crate::s3::failure;
+use crate::s3::failure::FailureKind;
 use crate::s3::reply::Object;
 use crate::state::store::format::{Contents, State};
 use crate::ui::Ui;
@@ -24,7 +24,7 @@ pub fn own_removals(client: &Client, contents: &Contents) -> Result<()> {
 pub fn removals_of(host: &str, client: &Client, prefix: &str, ui: &Ui) -> Result<()> {
     let is_announcement = |object: &Object| {
         object.size > 0
-            && keys::parse(prefix, &object.key).is_some_and(|p| matches!(p.kind, Kind::Removing(_)))
+            && keys::parse(prefix, &object.key).is_some_and(|p| matches!(p.kind, ObjectKind::Removing(_)))
     };
     let mut others = Vec::new();
     let mut withdrawn = 0;
@@ -33,7 +33,7 @@ pub fn removals_of(host: &str, client: &Client, prefix: &str, ui: &Ui) -> Result
         let nonce = object.key.rsplit('-').next().unwrap_or_default().to_string();
         let announced_by = match client.get(&object.key, announcement::MAX_LEN) {
             Ok(text) => Announcement::host(&text).unwrap_or(nonce),
-            Err(failure) if failure.kind == failure::Kind::Final => nonce,
+            Err(failure) if failure.kind == FailureKind::Final => nonce,
             Err(failure) => return Err(failure.into()),
         };
         if announced_by == host {

@@ -6,13 +6,13 @@ use std::collections::{HashMap, HashSet};
 use crate::error::{Result, one_line};
 use crate::model::announcement::{self, Announcement};
 use crate::model::copy::{CopyName, Id};
-use crate::model::keys::{self, Kind, Parsed};
+use crate::model::keys::{self, ObjectKind, Parsed};
 use crate::model::names::Guid;
 use crate::model::shell::{abort_multipart_upload, quoted};
 use crate::model::units::human_size;
-use crate::s3::calls::{Open, Parts};
+use crate::s3::calls::{MultipartUpload, Parts};
 use crate::s3::client::Client;
-use crate::s3::reply::{Object, Upload};
+use crate::s3::reply::{ListedUpload, Object};
 use crate::state::store::format::{Contents, Entry, State};
 use crate::ui::Ui;
 
@@ -64,11 +64,11 @@ fn report_uploads(client: &Client, contents: &Contents, pending: Option<&CopyNam
         }
         Err(failure) => return Err(failure.into()),
     };
-    let ours = |upload: &&Upload| {
+    let ours = |upload: &&ListedUpload| {
         keys::parse(prefix, &upload.key).is_some_and(|parsed| Some(&parsed.copy) != pending)
     };
-    for Upload { key, upload_id, initiated } in uploads.iter().filter(ours) {
-        let size = match client.list_parts(Open { key, upload_id, checksums: false }) {
+    for ListedUpload { key, upload_id, initiated } in uploads.iter().filter(ours) {
+        let size = match client.list_parts(MultipartUpload { key, upload_id, checksums: false }) {
             Ok(Parts::Listed(parts)) => human_size(parts.iter().map(|part| part.size).sum()),
             _ => "size unknown".to_string(),
         };
@@ -86,14 +86,14 @@ fn report_data(contents: &Contents, listed: &[BackupObject], pending: Option<&Co
         contents.entries.iter().map(|entry| (entry.copy(), entry)).collect();
     let all = listed.iter().map(|it| &it.key.copy).chain(stored.keys());
     let bases: HashSet<Guid> = all.filter_map(|copy| copy.link.base).collect();
-    let manifests = listed.iter().filter(|it| it.key.kind == Kind::Manifest);
+    let manifests = listed.iter().filter(|it| it.key.kind == ObjectKind::Manifest);
     let whole: HashSet<&CopyName> = manifests.map(|it| &it.key.copy).collect();
     let bare = |it: &&BackupObject| !whole.contains(&it.key.copy) && Some(&it.key.copy) != pending;
     for it in listed.iter().filter(bare) {
         let by_hand = match it.key.kind {
-            Kind::Segment(1) => ", but may be whole: aws s3 cp {} - | zfs receive -u …",
-            Kind::Segment(_) => "",
-            Kind::Manifest | Kind::Removing(_) => continue,
+            ObjectKind::Segment(1) => ", but may be whole: aws s3 cp {} - | zfs receive -u …",
+            ObjectKind::Segment(_) => "",
+            ObjectKind::Manifest | ObjectKind::Removing(_) => continue,
         };
         let url = quoted(&format!("s3://{}/{}", contents.bucket, it.object.key));
         let by_hand = by_hand.replace("{}", &url);
@@ -123,10 +123,13 @@ fn report_announcements(client: &Client, contents: &Contents, listed: &[BackupOb
     let own = |copy: &CopyName, nonce: Id| {
         contents.entries.iter().any(|entry| entry.copy() == *copy && entry.removal == Some(nonce))
     };
-    let there: HashSet<&CopyName> =
-        listed.iter().filter(|it| !matches!(it.key.kind, Kind::Removing(_))).map(|it| &it.key.copy).collect();
+    let there: HashSet<&CopyName> = listed
+        .iter()
+        .filter(|it| !matches!(it.key.kind, ObjectKind::Removing(_)))
+        .map(|it| &it.key.copy)
+        .collect();
     for it in listed {
-        let Kind::Removing(nonce) = it.key.kind else { continue };
+        let ObjectKind::Removing(nonce) = it.key.kind else { continue };
         if it.object.size == 0 || own(&it.key.copy, nonce) {
             continue;
         }

@@ -8,7 +8,7 @@ use crate::chunk_io::each::for_each;
 use crate::error::Result;
 use crate::inventory::manifest::{Chunks, ManifestRead, Rejection, entry_for, read_manifest};
 use crate::model::copy::CopyName;
-use crate::model::keys::Kind;
+use crate::model::keys::ObjectKind;
 use crate::model::shell::quoted;
 use crate::model::units::count;
 use crate::s3::client::Client;
@@ -41,7 +41,7 @@ pub fn scan_bucket(
         contents.entries.iter().any(|entry| entry.removal == Some(nonce) && entry.copy() == *copy)
     };
     let announced = listed.iter().filter(|it| match it.key.kind {
-        Kind::Removing(nonce) => it.object.size > 0 && !is_own(&it.key.copy, nonce),
+        ObjectKind::Removing(nonce) => it.object.size > 0 && !is_own(&it.key.copy, nonce),
         _ => false,
     });
     scan.announced = announced.map(|it| it.key.copy.clone()).collect();
@@ -64,12 +64,14 @@ fn read_manifests<'a>(
     let sizes: HashMap<&str, u64> =
         listed.iter().map(|it| (it.object.key.as_str(), it.object.size)).collect();
     let mut data: HashMap<&CopyName, u64> = HashMap::new();
-    for segment in listed.iter().filter(|it| matches!(it.key.kind, Kind::Segment(_))) {
+    for segment in listed.iter().filter(|it| matches!(it.key.kind, ObjectKind::Segment(_))) {
         let sum = data.entry(&segment.key.copy).or_default();
         *sum = sum.saturating_add(segment.object.size);
     }
-    let manifests: Vec<&BackupObject> =
-        listed.iter().filter(|it| it.key.kind == Kind::Manifest && Some(&it.key.copy) != pending).collect();
+    let manifests: Vec<&BackupObject> = listed
+        .iter()
+        .filter(|it| it.key.kind == ObjectKind::Manifest && Some(&it.key.copy) != pending)
+        .collect();
     let read = for_each(&manifests, client.jobs, |it| {
         let key = it.object.key.as_str();
         let invalid = |why: String| Ok(Err(Rejection::Invalid(why)));

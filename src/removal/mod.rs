@@ -10,13 +10,13 @@ pub mod stored;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::inventory::{Inventory, Uploads};
+use crate::inventory::{Inventory, OpenUploads};
 use crate::model::announcement::Announcement;
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys;
 use crate::os::clock;
 use crate::s3::client::Client;
-use crate::s3::failure::Kind;
+use crate::s3::failure::FailureKind;
 use crate::state::store::format::Contents;
 use crate::ui::Ui;
 
@@ -80,7 +80,7 @@ impl Removal<'_> {
 
     /// Shows everything that was in the bucket before the announcement.
     pub fn take_inventory(&self) -> Result<Inventory<'_>> {
-        Inventory::read(self.client, self.contents, self.ui, Uploads::Listed)
+        Inventory::read(self.client, self.contents, self.ui, OpenUploads::List)
     }
 
     /// Do all of these objects exist? A refusal may follow an attempt that succeeded and whose reply was lost.
@@ -102,7 +102,7 @@ impl Removal<'_> {
     pub fn delete(&self, objects: &[String], announcements: &[String]) -> Result<(), Interrupted> {
         for (n, key) in objects.iter().enumerate() {
             self.client.delete(key).map_err(|failure| Interrupted {
-                refused_at_once: n == 0 && failure.status.is_some() && failure.kind == Kind::Final,
+                refused_at_once: n == 0 && failure.status.is_some() && failure.kind == FailureKind::Final,
                 error: failure.into(),
             })?;
         }
@@ -121,7 +121,7 @@ impl Removal<'_> {
 /// Withdraws an announcement: deletes it, or where nothing may be deleted, replaces it by an empty object.
 pub fn withdraw(client: &Client, key: &str) -> Result<()> {
     match client.delete(key) {
-        Err(failure) if failure.kind == Kind::Final => match client.put(key, b"") {
+        Err(failure) if failure.kind == FailureKind::Final => match client.put(key, b"") {
             // nothing may be written either, so it was never announced
             Err(_) if matches!(client.head(key), Ok(None)) => Ok(()),
             put => Ok(put?),

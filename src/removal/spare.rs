@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Interrupted, Outcome, Removal, last_copy};
 use crate::error::{Error, Result, Status};
-use crate::inventory::{Inventory, Uploads};
+use crate::inventory::{Inventory, OpenUploads};
 use crate::model::copy::{CopyName, Id, shown};
 use crate::model::keys;
 use crate::os::host;
@@ -25,7 +25,7 @@ pub struct SpareCopy<'a> {
 impl SpareCopy<'_> {
     /// The copy's name for messages, and the outcome.
     pub fn remove(&self, dry_run: bool) -> Result<(String, Outcome)> {
-        let mut inventory = Inventory::read(self.client, self.contents, self.ui, Uploads::NotAsked)?;
+        let mut inventory = Inventory::read(self.client, self.contents, self.ui, OpenUploads::Skip)?;
         let copy = self.find(&inventory)?;
         let id = shown(self.id);
         if inventory.is_elsewhere(&copy)? {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Interrupted, Outcome, Removal, last_copy, withdraw};
 use crate::error::{Error, Result, Status};
 use crate::inventory::manifest::{Chunks, ManifestRead, read_manifest};
-use crate::inventory::{Inventory, Uploads};
+use crate::inventory::{Inventory, OpenUploads};
 use crate::model::copy::Id;
 use crate::model::keys;
 use crate::os::host;
@@ -74,7 +74,7 @@ impl StoredCopy<'_> {
     /// error comes with whether the copy is whole.
     fn check_before(&self, entry: &Entry) -> Result<Result<(), (Error, bool)>> {
         let copy = entry.copy();
-        let mut inventory = Inventory::read(self.client, &self.store.contents, self.ui, Uploads::NotAsked)?;
+        let mut inventory = Inventory::read(self.client, &self.store.contents, self.ui, OpenUploads::Skip)?;
         let checked = inventory.check_remove(&copy, entry.removal);
         Ok(checked.map_err(|error| (error, inventory.is_whole(&copy))))
     }

@@ -102,7 +102,7 @@ impl<'a> Restore<'a> {
         let target = self.target;
         self.ui.note(&format!("finding the point where the receive into {target} was interrupted"));
         let (resumed, then) = self.find_interrupted(token, &has)?;
-        let backup = resumed.entry.backup().in_words();
+        let backup = resumed.entry.backup().describe();
         let hint = format!("{target} has a part of {backup}; {DISCARD_HINT}");
         let steps = planner.plan(&then).map_err(|error| hint_if_refused(error, &hint))?;
         Ok(Receives { onto: has, resumed: Some(resumed), steps, discard: false })
@@ -153,7 +153,7 @@ impl<'a> Restore<'a> {
         if let Some(resumed) = resumed {
             self.ui.note(&format!(
                 "resuming {}, of which {} has the first {}",
-                resumed.entry.backup().in_words(),
+                resumed.entry.backup().describe(),
                 self.target,
                 human_size(resumed.received())
             ));

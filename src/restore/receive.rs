@@ -64,7 +64,7 @@ impl PlannedReceive<'_> {
         }
         ui.note(&format!(
             "received {}, into {target}: {}",
-            self.entry.backup().in_words(),
+            self.entry.backup().describe(),
             human_size(size - from)
         ));
         Ok(())

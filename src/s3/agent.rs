@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
-use crate::config::Remote;
+use crate::config::RemoteSettings;
 use crate::error::{Error, Result};
 
-pub fn new(remote: &Remote) -> Result<ureq::Agent> {
+pub fn new(remote: &RemoteSettings) -> Result<ureq::Agent> {
     let mut tls = TlsConfig::builder();
     if let Some(path) = &remote.ca_bundle {
         let cannot =

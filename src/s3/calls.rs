@@ -8,13 +8,13 @@ use std::sync::atomic::AtomicBool;
 
 use super::client::Client;
 use super::dialect::Extra;
-use super::failure::{Failure, Kind};
+use super::failure::{Failure, FailureKind};
 use super::hint;
-use super::outgoing::Meter;
-use super::reply::{self, Completion, Object, Page, Part, Upload};
+use super::reply::{self, Completion, ListedPart, ListedUpload, Object, Page};
 use super::request::Request;
+use super::request_body::Meter;
 use crate::model::digest::Sha256;
-use crate::model::manifest::text::{Checked, Reader};
+use crate::model::manifest::text::{CheckedManifest, ManifestReader};
 use crate::model::manifest::{ManifestError, max_len};
 
 /// Pages of a listing, some billion keys; and empty ones in a row.
@@ -24,8 +24,8 @@ const MAX_EMPTY_PAGES: usize = 1_000;
 type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// Where a header or a reply is not as documented.
-fn odd(call: &str, key: &str, why: String) -> Failure {
-    Failure::transport(format!("{call} {key}"), why, Kind::Final)
+fn unexpected_reply(call: &str, key: &str, why: String) -> Failure {
+    Failure::transport(format!("{call} {key}"), why, FailureKind::Final)
 }
 
 /// Of the keys that begin with `prefix`. Their XML is valid whatever they are, where the server knows how.
@@ -78,7 +78,7 @@ impl Head {
 /// What ListParts says.
 #[derive(Debug)]
 pub enum Parts {
-    Listed(Vec<Part>),
+    Listed(Vec<ListedPart>),
     /// S3 does not know this upload (any more).
     NoSuchUpload,
     /// The server does not have this call, or not as AWS has it.
@@ -87,7 +87,7 @@ pub enum Parts {
 
 /// An upload of one segment that S3 knows.
 #[derive(Clone, Copy, Debug)]
-pub struct Open<'a> {
+pub struct MultipartUpload<'a> {
     pub key: &'a str,
     pub upload_id: &'a str,
     /// The server keeps the checksums of its parts, so each part must carry one.
@@ -95,7 +95,7 @@ pub struct Open<'a> {
 }
 
 /// Number, ETag and SHA-256 of a part to be put together.
-pub type Piece<'a> = (u16, &'a str, Sha256);
+pub type CompletedPart<'a> = (u16, &'a str, Sha256);
 
 impl Client {
     /// ListObjectsV2, all pages: every object whose key begins with `prefix` and that `keep` wants.
@@ -120,8 +120,8 @@ impl Client {
 
     /// ListMultipartUploads, all pages: the unfinished uploads whose key begins with `prefix`. Where the server does not have this
     /// call, none.
-    pub fn list_uploads(&self, prefix: &str) -> Result<Vec<Upload>> {
-        let ours = |upload: &Upload| upload.key.starts_with(prefix);
+    pub fn list_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>> {
+        let ours = |upload: &ListedUpload| upload.key.starts_with(prefix);
         let listed = self.pages(
             "list uploads",
             prefix,
@@ -136,21 +136,23 @@ impl Client {
     }
 
     /// ListParts, all pages.
-    pub fn list_parts(&self, open: Open) -> Result<Parts> {
-        let first = || Request::new("GET", open.key).query("uploadId", open.upload_id);
+    pub fn list_parts(&self, upload: MultipartUpload) -> Result<Parts> {
+        let first = || Request::new("GET", upload.key).query("uploadId", upload.upload_id);
         let is_list = Cell::new(true);
         let parse = |body: &[u8]| {
             is_list.set(reply::is_list_of_parts(body));
             reply::parts(body)
         };
-        match self.pages("list parts", open.key, parse, |_| true, first) {
+        match self.pages("list parts", upload.key, parse, |_| true, first) {
             Ok(parts) => Ok(Parts::Listed(parts)),
             Err(failure) if failure.code == "NoSuchUpload" => Ok(Parts::NoSuchUpload),
             Err(failure) if failure.has_no_such_call() || failure.is_not_supported() => {
                 Ok(Parts::NotSupported(failure))
             }
             // a list that lacks what it must have, or does not end
-            Err(failure) if failure.status.is_none() && failure.kind == Kind::Final && is_list.get() => {
+            Err(failure)
+                if failure.status.is_none() && failure.kind == FailureKind::Final && is_list.get() =>
+            {
                 Ok(Parts::NotSupported(failure))
             }
             Err(failure) => Err(failure),
@@ -165,7 +167,7 @@ impl Client {
         keep: impl Fn(&T) -> bool,
         first: impl Fn() -> Request<'a>,
     ) -> Result<Vec<T>> {
-        let endless = || odd(call, key, "the server's listing does not end".to_string());
+        let endless = || unexpected_reply(call, key, "the server's listing does not end".to_string());
         let mut items = Vec::new();
         let mut asked: HashSet<u64> = HashSet::new();
         let mut empty = 0;
@@ -173,14 +175,18 @@ impl Client {
         loop {
             let request = next.iter().fold(first(), |request, (name, value)| request.query(name, value));
             let reply = self.send(&request)?;
-            let page = parse(&reply.body).map_err(|why| odd(call, key, why))?;
+            let page = parse(&reply.body).map_err(|why| unexpected_reply(call, key, why))?;
             empty = if page.items.is_empty() { empty + 1 } else { 0 };
             items.extend(page.items.into_iter().filter(&keep));
             let Some(marker) = page.next else { return Ok(items) };
             let mut hasher = DefaultHasher::new();
             marker.hash(&mut hasher);
             if !asked.insert(hasher.finish()) {
-                return Err(odd(call, key, "the server gives the same page again and again".to_string()));
+                return Err(unexpected_reply(
+                    call,
+                    key,
+                    "the server gives the same page again and again".to_string(),
+                ));
             }
             if empty >= MAX_EMPTY_PAGES || asked.len() >= MAX_PAGES {
                 return Err(endless());
@@ -202,7 +208,9 @@ impl Client {
         };
         let size = reply.header("content-length").and_then(|text| text.parse().ok());
         Ok(Some(Head {
-            size: size.ok_or_else(|| odd("HEAD", key, "the reply has no Content-Length".to_string()))?,
+            size: size.ok_or_else(|| {
+                unexpected_reply("HEAD", key, "the reply has no Content-Length".to_string())
+            })?,
             etag: reply.header("etag").unwrap_or_default().to_string(),
             checksum: reply.header("x-amz-checksum-sha256").map(str::to_string),
             storage_class: reply.header("x-amz-storage-class").map(str::to_string),
@@ -239,7 +247,7 @@ impl Client {
         match self.send(&first_byte(key)) {
             Err(failure) if failure.says_forbidden() => Ok(Err(may_not_read(failure))),
             // whatever else it says, it has nothing against reading
-            Err(failure) if failure.kind == Kind::Transient => Err(failure),
+            Err(failure) if failure.kind == FailureKind::Transient => Err(failure),
             _ => Ok(Ok(())),
         }
     }
@@ -251,7 +259,7 @@ impl Client {
         }
         match self.send(&first_byte(key)) {
             Err(failure) if failure.code == "InvalidObjectState" => Ok(true),
-            Err(failure) if failure.kind == Kind::Transient => Err(failure),
+            Err(failure) if failure.kind == FailureKind::Transient => Err(failure),
             // whatever else there is to say, reading all of it will say
             _ => Ok(false),
         }
@@ -268,10 +276,10 @@ impl Client {
         key: &str,
         data: u64,
         keep_chunks: bool,
-    ) -> Result<Result<Checked, ManifestError>> {
+    ) -> Result<Result<CheckedManifest, ManifestError>> {
         let request = Request::new("GET", key).at_most(max_len(data));
-        let read = self.send_through(&request, || Reader::new(keep_chunks), Reader::push)?;
-        Ok(read.map_err(ManifestError::from).and_then(Reader::finish))
+        let read = self.send_through(&request, || ManifestReader::new(keep_chunks), ManifestReader::push)?;
+        Ok(read.map_err(ManifestError::from).and_then(ManifestReader::finish))
     }
 
     /// GetObject of just the bytes from `start` on that fill `buffer`.
@@ -332,12 +340,14 @@ impl Client {
         };
         let algorithm = reply.header("x-amz-checksum-algorithm");
         let checksums = algorithm.is_some_and(|algorithm| algorithm.eq_ignore_ascii_case("SHA256"));
-        match reply::upload_id(&reply.body).map_err(|why| odd("create an upload of", key, why))? {
+        match reply::upload_id(&reply.body)
+            .map_err(|why| unexpected_reply("create an upload of", key, why))?
+        {
             (id, None) => Ok((id, checksums)),
             (id, Some(unusable)) => {
                 // nobody could end it later
                 let _ = self.abort_multipart_upload(key, &id);
-                Err(odd("create an upload of", key, unusable))
+                Err(unexpected_reply("create an upload of", key, unusable))
             }
         }
     }
@@ -345,31 +355,36 @@ impl Client {
     /// UploadPart: the part's ETag. `sha256` is `body`'s; `meter` is told of its bytes as they are sent.
     pub fn upload_part(
         &self,
-        open: Open,
+        upload: MultipartUpload,
         part: u16,
         body: &[u8],
         sha256: Sha256,
         meter: Meter,
     ) -> Result<String> {
-        let request = Request::new("PUT", open.key)
+        let request = Request::new("PUT", upload.key)
             .query("partNumber", part)
-            .query("uploadId", open.upload_id)
+            .query("uploadId", upload.upload_id)
             .extra_header(Extra::Expect, "expect", "100-continue")
             .body(body, sha256)
             .meter(meter);
-        let request = if open.checksums { request.checksum(Extra::ChecksumOfPart) } else { request };
+        let request = if upload.checksums { request.checksum(Extra::ChecksumOfPart) } else { request };
         let reply = self.send(&request)?;
         let etag = reply.header("etag").filter(|etag| !etag.is_empty());
-        etag.map(str::to_string)
-            .ok_or_else(|| odd("upload a part of", open.key, "the reply has no ETag".to_string()))
+        etag.map(str::to_string).ok_or_else(|| {
+            unexpected_reply("upload a part of", upload.key, "the reply has no ETag".to_string())
+        })
     }
 
     /// CompleteMultipartUpload, one try: a lost reply must not lead to a blind repetition. A server that keeps checksums need not
     /// understand them here; what it does not understand it has not done.
-    pub fn complete_multipart_upload_once(&self, open: Open, pieces: &[Piece]) -> Result<Completion> {
-        match self.complete_with(open, pieces, open.checksums) {
-            Err(failure) if open.checksums && failure.is_not_supported() => {
-                match self.complete_with(open, pieces, false) {
+    pub fn complete_multipart_upload_once(
+        &self,
+        upload: MultipartUpload,
+        pieces: &[CompletedPart],
+    ) -> Result<Completion> {
+        match self.complete_with(upload, pieces, upload.checksums) {
+            Err(failure) if upload.checksums && failure.is_not_supported() => {
+                match self.complete_with(upload, pieces, false) {
                     // it was not about the checksums
                     Err(second) if second.is_not_supported() => Err(failure),
                     reply => reply,
@@ -379,17 +394,23 @@ impl Client {
         }
     }
 
-    fn complete_with(&self, open: Open, pieces: &[Piece], checksums: bool) -> Result<Completion> {
+    fn complete_with(
+        &self,
+        upload: MultipartUpload,
+        pieces: &[CompletedPart],
+        checksums: bool,
+    ) -> Result<Completion> {
         let with_sum = |sum: &Sha256| checksums.then(|| sum.base64());
         let xml =
             reply::complete_body(pieces.iter().map(|(number, etag, sum)| (*number, *etag, with_sum(sum))));
-        let request = Request::new("POST", open.key)
-            .query("uploadId", open.upload_id)
+        let request = Request::new("POST", upload.key)
+            .query("uploadId", upload.upload_id)
             .header("content-type", "application/xml")
             .body(xml.as_bytes(), Sha256::of(xml.as_bytes()));
         let reply = self.send_once(&request)?;
-        reply::completed(&reply.body)
-            .map_err(|why| Failure::transport(format!("complete {}", open.key), why, Kind::Transient))
+        reply::completed(&reply.body).map_err(|why| {
+            Failure::transport(format!("complete {}", upload.key), why, FailureKind::Transient)
+        })
     }
 
     /// AbortMultipartUpload; an upload that is not there is fine.

@@ -9,17 +9,17 @@ use ureq::http::{self, HeaderMap, StatusCode};
 
 use super::agent;
 use super::dialect::{Dialect, Extras};
-use super::failure::{Failure, Kind};
-use super::keyring::Keyring;
-use super::no_answer::Way;
-use super::outgoing::{Limiter, Outgoing};
+use super::failure::{Failure, FailureKind};
+use super::no_answer::Destination;
 use super::request::{Request, Signing};
+use super::request_body::{Limiter, RequestBody};
 use super::retry::{GO_ON, Patience};
-use crate::aws::credentials::Keys;
+use crate::aws::credentials::Credentials;
 use crate::aws::endpoint::Endpoint;
 use crate::aws::proxy::Proxy;
-use crate::config::Remote;
-use crate::error::{Result, one_line};
+use crate::aws::renewal::RenewingCredentials;
+use crate::config::RemoteSettings;
+use crate::error::{Result, Status, one_line};
 use crate::os::clock;
 use crate::ui::Ui;
 
@@ -39,7 +39,7 @@ pub struct Client {
     pub(super) encryption: Vec<(&'static str, String)>,
     /// Has the server answered yet?
     has_answered: AtomicBool,
-    keyring: Keyring,
+    credentials: RenewingCredentials,
     limiter: Option<Limiter>,
     patience: Duration,
     lacks: Option<String>,
@@ -62,7 +62,7 @@ impl Reply {
 }
 
 impl Client {
-    pub fn new(remote: Remote, ui: Arc<Ui>) -> Result<Client> {
+    pub fn new(remote: RemoteSettings, ui: Arc<Ui>) -> Result<Client> {
         Ok(Client {
             agent: agent::new(&remote)?,
             endpoint: remote.endpoint,
@@ -71,7 +71,7 @@ impl Client {
             headers: remote.headers,
             encryption: remote.encryption,
             has_answered: AtomicBool::new(false),
-            keyring: Keyring::new(remote.credentials, remote.helper_limit),
+            credentials: RenewingCredentials::new(remote.credentials, remote.helper_limit),
             limiter: remote.bandwidth.map(Limiter::new),
             patience: remote.patience,
             lacks: remote.lacks,
@@ -90,13 +90,13 @@ impl Client {
     pub fn send_into(&self, request: &Request, buffer: &mut [u8], stop: &AtomicBool) -> Result<(), Failure> {
         let patience = Patience::new(&self.ui, self.patience, stop);
         self.patiently(patience, || {
-            self.with_good_keys(|keys| self.exchange_into(request, keys, buffer, stop))
+            self.with_valid_credentials(|credentials| self.exchange_into(request, credentials, buffer, stop))
         })
     }
 
     /// One try (two where the credentials had run out).
     pub fn send_once(&self, request: &Request) -> Result<Reply, Failure> {
-        self.with_good_keys(|keys| self.exchange(request, keys))
+        self.with_valid_credentials(|credentials| self.exchange(request, credentials))
     }
 
     /// How long a failing request is tried again.
@@ -121,15 +121,26 @@ impl Client {
         }
     }
 
-    fn with_good_keys<T>(&self, mut one_try: impl FnMut(&Keys) -> Result<T, Failure>) -> Result<T, Failure> {
-        let keys = self.keyring.keys()?;
-        match one_try(&keys) {
-            Err(failure) if failure.kind == Kind::Expired && self.keyring.can_renew() => {
-                self.keyring.forget(&keys);
-                one_try(&self.keyring.keys()?)
+    fn with_valid_credentials<T>(
+        &self,
+        mut one_try: impl FnMut(&Credentials) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let credentials = self.valid_credentials()?;
+        match one_try(&credentials) {
+            Err(failure) if failure.kind == FailureKind::Expired && self.credentials.can_renew() => {
+                self.credentials.forget(&credentials);
+                one_try(&self.valid_credentials()?)
             }
             result => result,
         }
+    }
+
+    fn valid_credentials(&self) -> Result<Credentials, Failure> {
+        self.credentials.get().map_err(|e| {
+            let is_transient = e.status == Status::TryAgain;
+            let kind = if is_transient { FailureKind::Transient } else { FailureKind::Final };
+            Failure { hints: e.hints, ..Failure::transport("signing".to_string(), e.message, kind) }
+        })
     }
 
     /// Is this part of the protocol left out? Only in a test build, to show that the tests notice.
@@ -139,20 +150,20 @@ impl Client {
 
     /// Can new credentials be had?
     pub fn can_renew(&self) -> bool {
-        self.keyring.can_renew()
+        self.credentials.can_renew()
     }
 
     /// How often credentials were fetched.
     pub fn renewals(&self) -> u32 {
-        self.keyring.fetched()
+        self.credentials.fetched()
     }
 
     /// Where the server refuses what only AWS knows, the request goes again without it.
-    fn exchange(&self, request: &Request, keys: &Keys) -> Result<Reply, Failure> {
+    fn exchange(&self, request: &Request, credentials: &Credentials) -> Result<Reply, Failure> {
         let at_first = self.dialect.extras();
         let mut extras = at_first;
         loop {
-            let failure = match self.exchange_with(request, keys, extras) {
+            let failure = match self.exchange_with(request, credentials, extras) {
                 Ok(reply) => {
                     self.dialect.learn(at_first, extras);
                     return Ok(reply);
@@ -166,8 +177,13 @@ impl Client {
         }
     }
 
-    fn exchange_with(&self, request: &Request, keys: &Keys, extras: Extras) -> Result<Reply, Failure> {
-        let (status, reply) = self.read_reply(request, self.open(request, keys, extras)?)?;
+    fn exchange_with(
+        &self,
+        request: &Request,
+        credentials: &Credentials,
+        extras: Extras,
+    ) -> Result<Reply, Failure> {
+        let (status, reply) = self.read_reply(request, self.open(request, credentials, extras)?)?;
         if status.is_success() && (request.is_object() || super::reply::error(&reply.body).is_none()) {
             return Ok(reply);
         }
@@ -177,11 +193,11 @@ impl Client {
     fn exchange_into(
         &self,
         request: &Request,
-        keys: &Keys,
+        credentials: &Credentials,
         buffer: &mut [u8],
         stop: &AtomicBool,
     ) -> Result<(), Failure> {
-        let response = self.open(request, keys, self.dialect.extras())?;
+        let response = self.open(request, credentials, self.dialect.extras())?;
         if !response.status().is_success() {
             let (status, reply) = self.read_reply(request, response)?;
             return Err(self.refusal(request, status, &reply));
@@ -189,11 +205,15 @@ impl Client {
         let whole = response.status() != StatusCode::PARTIAL_CONTENT;
         if let Some(why) = another_range(request, response.headers(), buffer.len(), whole) {
             // the body may be the whole object: it is not read
-            let kind = if whole { Kind::Final } else { Kind::Transient };
+            let kind = if whole { FailureKind::Final } else { FailureKind::Transient };
             return Err(Failure::transport(request.describe(), why, kind));
         }
         let broke_off = |e: std::io::Error| {
-            Failure::transport(request.describe(), format!("the reply broke off: {e}"), Kind::Transient)
+            Failure::transport(
+                request.describe(),
+                format!("the reply broke off: {e}"),
+                FailureKind::Transient,
+            )
         };
         let deadline = self.deadline_for(buffer.len() as u64);
         let mut reader =
@@ -202,7 +222,7 @@ impl Client {
             reader.read_exact(piece).map_err(broke_off)?;
             if stop.load(Ordering::SeqCst) {
                 let why = "it is not wanted any more".to_string();
-                return Err(Failure::transport(request.describe(), why, Kind::Final));
+                return Err(Failure::transport(request.describe(), why, FailureKind::Final));
             }
         }
         match reader.read(&mut [0]).map_err(broke_off)? {
@@ -210,7 +230,7 @@ impl Client {
             _ => Err(Failure::transport(
                 request.describe(),
                 "the reply is too long".to_string(),
-                Kind::Transient,
+                FailureKind::Transient,
             )),
         }
     }
@@ -219,7 +239,7 @@ impl Client {
     fn open(
         &self,
         request: &Request,
-        keys: &Keys,
+        credentials: &Credentials,
         extras: Extras,
     ) -> Result<http::Response<ureq::Body>, Failure> {
         let failed = |message: String, kind| Failure::transport(request.describe(), message, kind);
@@ -228,19 +248,19 @@ impl Client {
             region: &self.endpoint.region,
             extras,
             headers: &self.headers,
-            keys,
+            credentials,
             now: clock::now(),
         };
-        let signed = request.sign(&signing).map_err(|why| failed(why, Kind::Final))?;
+        let signed = request.sign(&signing).map_err(|why| failed(why, FailureKind::Final))?;
         let mut http = http::Request::builder().method(request.method).uri(&signed.url);
         if let Some(headers) = http.headers_mut() {
             *headers = signed.headers;
         }
-        let unsent = |e: http::Error| failed(e.to_string(), Kind::Final);
+        let unsent = |e: http::Error| failed(e.to_string(), FailureKind::Final);
         let outcome = match request.method {
             "PUT" | "POST" => {
                 let http = http.header("content-length", request.body.len());
-                let mut body = Outgoing::new(request.body, self.limiter.as_ref(), request.meter);
+                let mut body = RequestBody::new(request.body, self.limiter.as_ref(), request.meter);
                 let outcome =
                     self.agent.run(http.body(ureq::SendBody::from_reader(&mut body)).map_err(unsent)?);
                 if !outcome.as_ref().is_ok_and(|response| response.status().is_success()) {
@@ -256,12 +276,12 @@ impl Client {
                 Ok(response)
             }
             Err(e) => {
-                let way = Way {
+                let destination = Destination {
                     url: &self.endpoint.url,
                     proxy: self.proxy.as_ref(),
                     has_answered: self.has_answered.load(Ordering::SeqCst),
                 };
-                Err(way.failure(request.describe(), &e))
+                Err(destination.failure(request.describe(), &e))
             }
         }
     }
@@ -312,7 +332,7 @@ impl Client {
         loop {
             let length = reader
                 .read(&mut buffer)
-                .map_err(|e| failed(format!("the reply broke off: {e}"), Kind::Transient))?;
+                .map_err(|e| failed(format!("the reply broke off: {e}"), FailureKind::Transient))?;
             if length == 0 {
                 return Ok((parts.status, parts.headers));
             }
@@ -320,10 +340,10 @@ impl Client {
             if total > request.max_len {
                 return Err(failed(
                     format!("the reply has more than {} bytes", request.max_len),
-                    Kind::Final,
+                    FailureKind::Final,
                 ));
             }
-            deliver(&buffer[..length]).map_err(|why| failed(why, Kind::Final))?;
+            deliver(&buffer[..length]).map_err(|why| failed(why, FailureKind::Final))?;
         }
     }
 
@@ -334,8 +354,8 @@ impl Client {
         begin: impl Fn() -> T,
         push: impl Fn(&mut T, &[u8]) -> Result<(), String>,
     ) -> Result<Result<T, String>, Failure> {
-        let one_try = |keys: &Keys| {
-            let response = self.open(request, keys, self.dialect.extras())?;
+        let one_try = |credentials: &Credentials| {
+            let response = self.open(request, credentials, self.dialect.extras())?;
             if !response.status().is_success() {
                 let (status, reply) = self.read_reply(request, response)?;
                 return Err(self.refusal(request, status, &reply));
@@ -351,7 +371,7 @@ impl Client {
                 None => read.map(|_| Ok(receiver)),
             }
         };
-        self.patiently(self.patience(), || self.with_good_keys(one_try))
+        self.patiently(self.patience(), || self.with_valid_credentials(one_try))
     }
 
     /// For a body of at most so many bytes.
@@ -385,17 +405,12 @@ fn another_range(request: &Request, headers: &HeaderMap, length: usize, whole: b
     let asked = asked.strip_prefix("bytes=")?;
     let size = headers.get("content-length").and_then(|text| text.to_str().ok()?.parse::<usize>().ok());
     let Some(given) = headers.get("content-range") else {
-        return match whole {
-            // all of it was asked for
-            true if asked.starts_with("0-") && size == Some(length) => None,
-            true => Some(format!("the server gave the whole object, not bytes {asked}")),
-            false => None,
-        };
+        let is_all = asked.starts_with("0-") && size == Some(length);
+        let other = || format!("the server sent the whole object, not bytes {asked}");
+        return (whole && !is_all).then(other);
     };
     let given = given.to_str().unwrap_or_default();
     let range = given.strip_prefix("bytes ").and_then(|range| range.split('/').next());
-    match range == Some(asked) && size.is_none_or(|size| size == length) {
-        true => None,
-        false => Some(format!("the server gave '{}' of the object, not bytes {asked}", one_line(given))),
-    }
+    let matches = range == Some(asked) && size.is_none_or(|size| size == length);
+    (!matches).then(|| format!("the server sent '{}' of the object, not bytes {asked}", one_line(given)))
 }

@@ -8,7 +8,7 @@ use super::reply;
 use crate::error::{Error, one_line};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FailureKind {
     /// The network, or S3 is busy: the same request may do later.
     Transient,
     /// The credentials have run out: new ones may do at once.
@@ -21,7 +21,7 @@ pub enum Kind {
 pub struct Failure {
     /// What was asked: `PUT key part 3`.
     pub request: String,
-    pub kind: Kind,
+    pub kind: FailureKind,
     pub status: Option<u16>,
     /// S3's own, or empty.
     pub code: String,
@@ -55,7 +55,7 @@ const EXPIRED_CODES: &[&str] = &["ExpiredToken", "ExpiredTokenException", "Token
 
 impl Failure {
     /// There was no reply, or not all of it.
-    pub fn transport(request: String, message: String, kind: Kind) -> Self {
+    pub fn transport(request: String, message: String, kind: FailureKind) -> Self {
         Failure {
             request,
             kind,
@@ -78,14 +78,14 @@ impl Failure {
     ) -> Self {
         let mut said = reply::error(body).unwrap_or_default();
         let kind = if EXPIRED_CODES.contains(&said.code.as_str()) {
-            Kind::Expired
+            FailureKind::Expired
         } else if TRANSIENT_CODES.contains(&said.code.as_str())
             || (said.code.is_empty() && status == 200)
             || is_transient(status)
         {
-            Kind::Transient
+            FailureKind::Transient
         } else {
-            Kind::Final
+            FailureKind::Final
         };
         let seconds = header("retry-after").and_then(|text| text.parse::<u64>().ok());
         let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.min(A_DAY)));
@@ -124,7 +124,7 @@ impl Failure {
     pub fn is_not_supported(&self) -> bool {
         self.status == Some(501)
             || (self.status == Some(400)
-                && self.kind == Kind::Final
+                && self.kind == FailureKind::Final
                 && self.code != "AuthorizationHeaderMalformed")
     }
     /// It wants `Content-MD5` and takes nothing in its place.
@@ -199,8 +199,8 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         let text = failure.describe();
         let error = match failure.kind {
-            Kind::Transient => Error::try_again(text),
-            Kind::Expired | Kind::Final => Error::failed(text),
+            FailureKind::Transient => Error::try_again(text),
+            FailureKind::Expired | FailureKind::Final => Error::failed(text),
         };
         failure.hints.into_iter().fold(error, Error::hint)
     }
@@ -231,7 +231,7 @@ mod tests {
             (599, ""),
             (400, "BadDigest"),
         ] {
-            assert_eq!(failure(status, code).kind, Kind::Transient, "{status} {code}");
+            assert_eq!(failure(status, code).kind, FailureKind::Transient, "{status} {code}");
         }
         for (status, code) in [
             (403, "AccessDenied"),
@@ -242,10 +242,13 @@ mod tests {
             (505, ""),
             (200, "AccessDenied"),
         ] {
-            assert_eq!(failure(status, code).kind, Kind::Final, "{status} {code}");
+            assert_eq!(failure(status, code).kind, FailureKind::Final, "{status} {code}");
         }
-        assert_eq!(failure(400, "ExpiredToken").kind, Kind::Expired);
-        assert_eq!(Failure::reply(String::new(), false, 502, |_| None, b"<html>").kind, Kind::Transient);
+        assert_eq!(failure(400, "ExpiredToken").kind, FailureKind::Expired);
+        assert_eq!(
+            Failure::reply(String::new(), false, 502, |_| None, b"<html>").kind,
+            FailureKind::Transient
+        );
         assert!(failure(404, "NoSuchUpload").is_missing());
         assert!(!failure(404, "NoSuchBucket").is_missing(), "a missing bucket is not a missing object");
     }

@@ -2,20 +2,20 @@
 
 use std::io::ErrorKind;
 
-use super::failure::{Failure, Kind, is_transient};
+use super::failure::{Failure, FailureKind, is_transient};
 use super::hint;
 use crate::aws::endpoint::host_of;
 use crate::aws::proxy::Proxy;
 
 /// The way to the server.
-pub struct Way<'a> {
+pub struct Destination<'a> {
     pub url: &'a str,
     pub proxy: Option<&'a Proxy>,
     /// It has led there before.
     pub has_answered: bool,
 }
 
-impl Way<'_> {
+impl Destination<'_> {
     pub fn failure(&self, request: String, error: &ureq::Error) -> Failure {
         let (kind, hint) = self.judge(error);
         let words = match error {
@@ -32,29 +32,31 @@ impl Way<'_> {
         Failure { hints, ..Failure::transport(request, format!("{words} ({place})"), kind) }
     }
 
-    fn judge(&self, error: &ureq::Error) -> (Kind, Option<String>) {
+    fn judge(&self, error: &ureq::Error) -> (FailureKind, Option<String>) {
         use ureq::Error::*;
         let is_https = self.url.starts_with("https:");
         match error {
-            _ if is_of_tls(error) => (Kind::Final, Some(hint::of_tls(&error.to_string(), host_of(self.url)))),
+            _ if is_of_tls(error) => {
+                (FailureKind::Final, Some(hint::of_tls(&error.to_string(), host_of(self.url))))
+            }
             Protocol(_) if !self.has_answered => {
                 let other = if is_https { "http" } else { "https" };
                 let hint =
                     format!("the answer is not HTTP: check AWS_ENDPOINT_URL, whether it is to be {other}://");
-                (Kind::Final, Some(hint))
+                (FailureKind::Final, Some(hint))
             }
             Io(e) if e.kind() == ErrorKind::UnexpectedEof && is_https && !self.has_answered => {
-                (Kind::Transient, Some(hint::NO_HTTPS.to_string()))
+                (FailureKind::Transient, Some(hint::NO_HTTPS.to_string()))
             }
             ConnectProxyFailed(why) => match status_in(why) {
-                Some(407) => (Kind::Final, Some(hint::PROXY_PASSWORD.to_string())),
-                Some(status) if !is_transient(status) => (Kind::Final, None),
-                _ => (Kind::Transient, None),
+                Some(407) => (FailureKind::Final, Some(hint::PROXY_PASSWORD.to_string())),
+                Some(status) if !is_transient(status) => (FailureKind::Final, None),
+                _ => (FailureKind::Transient, None),
             },
             Io(_) | Timeout(_) | HostNotFound | ConnectionFailed | Protocol(_) | BodyStalled => {
-                (Kind::Transient, None)
+                (FailureKind::Transient, None)
             }
-            _ => (Kind::Final, None),
+            _ => (FailureKind::Final, None),
         }
     }
 }
@@ -74,8 +76,8 @@ fn status_in(why: &str) -> Option<u16> {
 mod tests {
     use super::*;
 
-    fn judge(url: &str, has_answered: bool, error: &ureq::Error) -> (Kind, String) {
-        let (kind, hint) = Way { url, proxy: None, has_answered }.judge(error);
+    fn judge(url: &str, has_answered: bool, error: &ureq::Error) -> (FailureKind, String) {
+        let (kind, hint) = Destination { url, proxy: None, has_answered }.judge(error);
         (kind, hint.unwrap_or_default())
     }
 
@@ -86,17 +88,17 @@ mod tests {
             ureq::Error::ConnectProxyFailed(format!("proxy server responded {status}/{status}"))
         };
         for (error, kind, words) in [
-            (ureq::Error::HostNotFound, Kind::Transient, ""),
-            (io(ErrorKind::ConnectionRefused), Kind::Transient, ""),
-            (io(ErrorKind::UnexpectedEof), Kind::Transient, "may not speak https"),
-            (io(ErrorKind::InvalidData), Kind::Final, "AWS_CA_BUNDLE"),
-            (proxy(503), Kind::Transient, ""),
-            (proxy(429), Kind::Transient, ""),
-            (proxy(403), Kind::Final, ""),
-            (proxy(407), Kind::Final, "a name and a password"),
+            (ureq::Error::HostNotFound, FailureKind::Transient, ""),
+            (io(ErrorKind::ConnectionRefused), FailureKind::Transient, ""),
+            (io(ErrorKind::UnexpectedEof), FailureKind::Transient, "may not speak https"),
+            (io(ErrorKind::InvalidData), FailureKind::Final, "AWS_CA_BUNDLE"),
+            (proxy(503), FailureKind::Transient, ""),
+            (proxy(429), FailureKind::Transient, ""),
+            (proxy(403), FailureKind::Final, ""),
+            (proxy(407), FailureKind::Final, "a name and a password"),
             (
                 ureq::Error::ConnectProxyFailed("proxy server did not respond".to_string()),
-                Kind::Transient,
+                FailureKind::Transient,
                 "",
             ),
         ] {
@@ -105,6 +107,6 @@ mod tests {
             assert!(hint.contains(words) && hint.is_empty() == words.is_empty(), "{error}: {hint}");
         }
         let (kind, hint) = judge("https://s3.example.org", true, &io(ErrorKind::UnexpectedEof));
-        assert_eq!((kind, hint.as_str()), (Kind::Transient, ""), "it has spoken https before");
+        assert_eq!((kind, hint.as_str()), (FailureKind::Transient, ""), "it has spoken https before");
     }
 }

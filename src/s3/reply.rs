@@ -35,7 +35,7 @@ pub struct Page<T> {
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Part {
+pub struct ListedPart {
     pub part_number: u16,
     #[serde(rename = "ETag")]
     pub etag: String,
@@ -46,7 +46,7 @@ pub struct Part {
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Upload {
+pub struct ListedUpload {
     pub key: String,
     pub upload_id: String,
     /// As S3 writes it.
@@ -169,7 +169,7 @@ pub fn is_list_of_parts(body: &[u8]) -> bool {
     text(body).ok().and_then(root).is_some_and(|root| root.starts_with("ListParts"))
 }
 
-pub fn parts(body: &[u8]) -> Result<Page<Part>, String> {
+pub fn parts(body: &[u8]) -> Result<Page<ListedPart>, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ListParts {
@@ -177,7 +177,7 @@ pub fn parts(body: &[u8]) -> Result<Page<Part>, String> {
         is_truncated: bool,
         next_part_number_marker: Option<String>,
         #[serde(rename = "Part", default)]
-        parts: Vec<Part>,
+        parts: Vec<ListedPart>,
     }
     let read: ListParts = parse_named(body, "ListParts")?;
     let next = match (read.is_truncated, read.next_part_number_marker) {
@@ -191,7 +191,7 @@ pub fn parts(body: &[u8]) -> Result<Page<Part>, String> {
 }
 
 /// `prefix`: what was asked for.
-pub fn uploads(body: &[u8], prefix: &str) -> Result<Page<Upload>, String> {
+pub fn uploads(body: &[u8], prefix: &str) -> Result<Page<ListedUpload>, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct ListUploads {
@@ -201,7 +201,7 @@ pub fn uploads(body: &[u8], prefix: &str) -> Result<Page<Upload>, String> {
         next_upload_id_marker: Option<String>,
         encoding_type: Option<String>,
         #[serde(rename = "Upload", default)]
-        uploads: Vec<Upload>,
+        uploads: Vec<ListedUpload>,
     }
     // a server without this call takes it for a listing of the bucket
     if root(text(body)?) == Some("ListBucketResult") {
@@ -269,7 +269,8 @@ mod tests {
                  <Size>5</Size><LastModified>now</LastModified></Part></ListPartsResult>"
             );
             let page = parts(body.as_bytes()).unwrap();
-            let part = Part { part_number: 2, etag: "\"e\"".to_string(), size: 5, checksum_sha256: None };
+            let part =
+                ListedPart { part_number: 2, etag: "\"e\"".to_string(), size: 5, checksum_sha256: None };
             assert_eq!(page.items, [part]);
             assert_eq!(page.next, Some(vec![("part-number-marker", "2".to_string())]));
         }

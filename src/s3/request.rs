@@ -1,4 +1,4 @@
-//! One S3 request, and its signature (AWS Signature Version 4). Pure: keys and time are arguments.
+//! One S3 request, and its signature (AWS Signature Version 4). Pure: credentials and time are arguments.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
 
 use base64::Engine;
@@ -10,8 +10,8 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::dialect::{Extra, Extras};
-use super::outgoing::Meter;
-use crate::aws::credentials::Keys;
+use super::request_body::Meter;
+use crate::aws::credentials::Credentials;
 use crate::model::digest::Sha256;
 use crate::model::utc::Utc;
 
@@ -28,7 +28,7 @@ pub struct Request<'a> {
     /// The same in the query.
     extra_query: Vec<(Extra, &'static str, &'static str)>,
     pub body: &'a [u8],
-    /// Of `body`: it is part of the signature, so S3 refuses a body that was damaged on the way.
+    /// Of `body`: it is part of the signature, so S3 refuses a body that was damaged on its way.
     pub sha256: Sha256,
     pub meter: Option<Meter<'a>>,
     /// Of the reply's body, in bytes.
@@ -46,7 +46,7 @@ pub struct Signing<'a> {
     pub extras: Extras,
     /// Those that every request carries.
     pub headers: &'a [(&'static str, String)],
-    pub keys: &'a Keys,
+    pub credentials: &'a Credentials,
     pub now: Utc,
 }
 
@@ -177,7 +177,7 @@ impl<'a> Request<'a> {
     /// What a proxy may take for itself or change is not signed: `Expect`, `Range`. S3 asks for Host, Content-Type and all that
     /// begins with x-amz-.
     pub fn sign(&self, with: &Signing) -> Result<Signed, String> {
-        let Signing { bucket_url, region, extras, headers: for_all, keys, now } = *with;
+        let Signing { bucket_url, region, extras, headers: for_all, credentials, now } = *with;
         let url = self.url(bucket_url, extras)?;
         let time = now.date_time();
         let host = match (url.host_str(), url.port()) {
@@ -198,7 +198,7 @@ impl<'a> Request<'a> {
         add("host", &host)?;
         add("x-amz-content-sha256", &self.sha256.to_string())?;
         add("x-amz-date", &now.to_string().replace(['-', ':'], ""))?;
-        if let Some(token) = &keys.session_token {
+        if let Some(token) = &credentials.session_token {
             add("x-amz-security-token", token)?;
         }
         for_all.iter().chain(&self.headers).try_for_each(|(name, value)| add(name, value))?;
@@ -211,10 +211,10 @@ impl<'a> Request<'a> {
         let signature = |headers: &HeaderMap| -> Result<String, rust_s3::error::S3Error> {
             let canonical = self.canonical(&url, headers)?;
             let to_sign = signing::string_to_sign(&time, region, &canonical)?;
-            let key = signing::signing_key(&time, &keys.secret_key, region, "s3")?;
+            let key = signing::signing_key(&time, &credentials.secret_key, region, "s3")?;
             let mac = hmac(&key, to_sign.as_bytes())?;
             let signed = signing::signed_header_string(headers);
-            signing::authorization_header(&keys.access_key, &time, region, &signed, &mac)
+            signing::authorization_header(&credentials.access_key, &time, region, &signed, &mac)
         };
         let authorization = signature(&headers).map_err(|e| format!("cannot sign: {e}"))?;
         let mut authorization: HeaderValue = authorization
@@ -257,8 +257,8 @@ mod tests {
     use super::super::dialect::Dialect;
     use super::*;
 
-    fn keys(token: Option<&str>) -> Keys {
-        Keys {
+    fn credentials(token: Option<&str>) -> Credentials {
+        Credentials {
             access_key: "AKIAIOSFODNN7EXAMPLE".to_string(),
             secret_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_string(),
             session_token: token.map(str::to_string),
@@ -269,15 +269,15 @@ mod tests {
         request: &Request,
         bucket_url: &str,
         extras: Extras,
-        keys: &Keys,
+        credentials: &Credentials,
     ) -> Result<Signed, String> {
         let region = Region::Custom { region: "us-east-1".to_string(), endpoint: String::new() };
         let now = Utc::try_from("2013-05-24T00:00:00Z".to_string()).unwrap();
-        request.sign(&Signing { bucket_url, region: &region, extras, headers: &[], keys, now })
+        request.sign(&Signing { bucket_url, region: &region, extras, headers: &[], credentials, now })
     }
     fn sign(request: &Request, token: Option<&str>) -> Signed {
         let extras = Dialect::new(true, true).extras();
-        signed_with(request, "https://examplebucket.s3.amazonaws.com", extras, &keys(token)).unwrap()
+        signed_with(request, "https://examplebucket.s3.amazonaws.com", extras, &credentials(token)).unwrap()
     }
 
     /// The examples of the page named on top of this file.
@@ -327,7 +327,7 @@ mod tests {
             .body(body, Sha256::of(body))
             .checksum(Extra::ChecksumOfObject)
             .extra_query(Extra::UrlEncoding, "encoding-type", "url");
-        let with = |extras| signed_with(&request, "https://h", extras, &keys(None)).unwrap();
+        let with = |extras| signed_with(&request, "https://h", extras, &credentials(None)).unwrap();
         let all = with(Extras::NONE.with(Extra::ChecksumOfObject).with(Extra::UrlEncoding).with(Extra::Md5));
         assert_eq!(all.url, "https://h/k?encoding-type=url");
         assert_eq!(all.headers["x-amz-checksum-sha256"], "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
@@ -371,6 +371,6 @@ mod tests {
     #[test]
     fn nothing_can_be_smuggled_into_a_header() {
         let request = Request::new("GET", "k").header("x-amz-storage-class", "A\r\nx-evil: 1");
-        assert!(signed_with(&request, "https://h", Extras::NONE, &keys(None)).is_err());
+        assert!(signed_with(&request, "https://h", Extras::NONE, &credentials(None)).is_err());
     }
 }

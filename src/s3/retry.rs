@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::failure::{Failure, Kind};
+use super::failure::{Failure, FailureKind};
 use crate::os::random;
 use crate::ui::Ui;
 
@@ -33,7 +33,7 @@ impl<'a> Patience<'a> {
 
     /// Returns after a pause, or gives the failure back where no further try would help.
     pub fn pause_after(&mut self, failure: Failure) -> std::result::Result<(), Failure> {
-        if failure.kind != Kind::Transient {
+        if failure.kind != FailureKind::Transient {
             return Err(failure);
         }
         // 50 to 100 %, so that many threads do not come back together

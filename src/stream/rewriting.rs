@@ -10,7 +10,7 @@
 
 use super::fletcher::{SUMS, Span, Sums};
 use super::record::{CHECKSUM, RECORD, Record, RecordKind};
-use super::split::{Piece, Split};
+use super::split::{RecordSplitter, StreamSlice};
 use super::{MAGIC, StreamError};
 
 /// `drr_toname`: up to the end of the record, with a NUL.
@@ -40,7 +40,7 @@ pub struct Rewriting {
     given: Sums,
     /// As the whole stream has them; not known where something was left out, until the next record.
     taken: Option<Sums>,
-    split: Split,
+    split: RecordSplitter,
     payload: Span,
     ended: bool,
 }
@@ -93,7 +93,7 @@ impl Rewriting {
             toguid: Record { bytes: begin, swapped: false }.u64(40),
             given: Sums::default().then(&Span::of(given)),
             taken: Some(Sums::default().then(&Span::of(begin)).then(&Span::of(payload))),
-            split: Split::default(),
+            split: RecordSplitter::default(),
             payload: Span::default(),
             ended: false,
         }
@@ -112,8 +112,8 @@ impl Rewriting {
     ) -> Result<(), E> {
         while let Some(piece) = self.split.take(&mut bytes) {
             match piece {
-                Piece::Record(record) => hand_on(&self.with_new_sums(record)?)?,
-                Piece::Payload(payload) => {
+                StreamSlice::Record(record) => hand_on(&self.with_new_sums(record)?)?,
+                StreamSlice::Payload(payload) => {
                     self.payload.push(payload);
                     hand_on(payload)?;
                     if self.split.payload_is_over() {

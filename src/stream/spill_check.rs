@@ -7,7 +7,7 @@
 
 use super::MAGIC;
 use super::record::{RECORD, Record, RecordKind};
-use super::split::{Piece, Split};
+use super::split::{RecordSplitter, StreamSlice};
 
 /// The number by which a dnode's spill block is known (OpenZFS include/sys/dmu.h): -2.
 const DMU_SPILL_BLKID: u64 = u64::MAX - 1;
@@ -15,7 +15,7 @@ const DMU_SPILL_BLKID: u64 = u64::MAX - 1;
 #[derive(Default)]
 pub struct SpillCheck {
     state: State,
-    split: Split,
+    split: RecordSplitter,
     /// The first object that would lose something.
     lost: Option<u64>,
 }
@@ -39,7 +39,7 @@ impl SpillCheck {
         while !matches!(self.state, State::Unknown)
             && let Some(piece) = self.split.take(&mut bytes)
         {
-            if let Piece::Record(record) = piece {
+            if let StreamSlice::Record(record) = piece {
                 self.state = self.check_record(&record);
             }
         }

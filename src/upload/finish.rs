@@ -8,13 +8,13 @@ use super::{ABORT, Upload};
 use crate::chain::Settled;
 use crate::error::{Error, Result, Status};
 use crate::inventory::manifest::{Chunks, ManifestRead, read_manifest};
-use crate::inventory::{IF_IT_DIED, Inventory, Uploads, WHEN_IT_HAS_ENDED};
+use crate::inventory::{IF_IT_DIED, Inventory, OpenUploads, WHEN_IT_HAS_ENDED};
 use crate::model::digest::{Composite, Sha256};
 use crate::model::keys;
 use crate::model::manifest::{Manifest, Segment, Stream, text};
 use crate::model::readme;
 use crate::model::units::{count, human_size};
-use crate::s3::calls::{Head, Open, Parts, Piece};
+use crate::s3::calls::{CompletedPart, Head, MultipartUpload, Parts};
 use crate::s3::reply::Completion;
 use crate::state::journal::record::{Completed, End, Intent, PartStored, Record, SegmentState};
 use crate::state::journal::{self, Journal};
@@ -26,22 +26,22 @@ const WAIT_FOR_REMOVAL: Duration = Duration::from_secs(60);
 const WAIT_FOR_LISTING: Duration = Duration::from_secs(10);
 
 /// What a segment's object must be, by the recorded parts.
-pub struct Expected {
+pub struct ExpectedObject {
     pub size: u64,
     parts: usize,
     composite: Composite,
 }
 
-impl Expected {
+impl ExpectedObject {
     pub fn of(parts: &BTreeMap<u16, PartStored>) -> Self {
-        Expected {
+        ExpectedObject {
             size: parts.values().map(|part| part.size).sum(),
             parts: parts.len(),
             composite: parts.values().map(|part| &part.sha256).collect(),
         }
     }
 
-    pub fn is(&self, head: &Head) -> bool {
+    pub fn matches(&self, head: &Head) -> bool {
         head.size == self.size && self.agrees(&head.etag, head.checksum.as_deref())
     }
 
@@ -68,7 +68,7 @@ impl Upload {
             composite_sha256,
             send_args: intent.send_args.clone(),
             stages: vec![],
-            chunk_size: intent.cut.chunk_size,
+            chunk_size: intent.chunking.chunk_size,
             storage_class: intent.storage_class.clone(),
             stored: end.stored,
             segments: vec![],
@@ -100,29 +100,30 @@ impl Upload {
         });
         self.store.save()?;
         if self.strays.load(std::sync::atomic::Ordering::SeqCst) {
-            self.end_strays(intent, &[]);
+            self.abort_strays(intent, &[]);
         }
-        self.forget(journal, intent)?;
+        self.close(journal, intent)?;
         let size = human_size(end.size);
-        self.ui.note(&format!("stored {}: {size}, {}", backup.in_words(), count(parts, "part")));
+        self.ui.note(&format!("stored {}: {size}, {}", backup.describe(), count(parts, "part")));
         Ok(())
     }
 
     fn complete_all(&self, journal: &Journal, intent: &Intent, end: &End) -> Result<(Vec<Segment>, Sha256)> {
         let overview = journal::overview(&self.folder)?.ok_or_else(|| incomplete("it is gone"))?;
         let copy = intent.copy();
-        let mut chunks_left = intent.cut.chunks_of(end.size);
+        let mut chunks_left = intent.chunking.chunks_of(end.size);
         let mut bytes_left = end.size;
         let mut composite = Composite::default();
         let mut segments = Vec::new();
         for (number, (segment, state)) in (1..).zip(&overview.segments) {
             let parts = journal::parts_of(&self.folder, *segment)?;
-            let wanted = chunks_left.min(u64::from(intent.cut.parts_per_segment));
-            let in_a_row = parts.keys().copied().eq((1..=intent.cut.parts_per_segment).take(wanted as usize));
+            let wanted = chunks_left.min(u64::from(intent.chunking.parts_per_segment));
+            let in_a_row =
+                parts.keys().copied().eq((1..=intent.chunking.parts_per_segment).take(wanted as usize));
             if *segment != number || !in_a_row {
                 return Err(incomplete(&format!("not all parts of segment {number} are in it")));
             }
-            let expected = Expected::of(&parts);
+            let expected = ExpectedObject::of(&parts);
             chunks_left -= wanted;
             bytes_left = bytes_left
                 .checked_sub(expected.size)
@@ -132,7 +133,7 @@ impl Upload {
                 Some(completed) => completed.clone(),
                 None => {
                     let completed = self.complete(intent, *segment, &key, state, &parts, &expected)?;
-                    if overview.cut_anew {
+                    if overview.rechunked {
                         self.check_size(&key, &expected)?;
                     }
                     journal.add(&Record::Completed(completed.clone()))?;
@@ -161,16 +162,17 @@ impl Upload {
         key: &str,
         state: &SegmentState,
         parts: &BTreeMap<u16, PartStored>,
-        expected: &Expected,
+        expected: &ExpectedObject,
     ) -> Result<Completed> {
-        let open = Open { key, upload_id: &state.upload_id, checksums: state.checksums };
-        let pieces: Vec<Piece> = parts.values().map(|p| (p.part, p.etag.as_str(), p.sha256)).collect();
+        let open = MultipartUpload { key, upload_id: &state.upload_id, checksums: state.checksums };
+        let pieces: Vec<CompletedPart> =
+            parts.values().map(|p| (p.part, p.etag.as_str(), p.sha256)).collect();
         let by_head = |head: Head| Completed { segment, etag: head.etag, checksum: head.checksum };
         // a key of the version before may be another host's, too
         if intent.id.is_none()
             && let Some(head) = self.client.head_if_allowed(key)?
         {
-            return if expected.is(&head) { Ok(by_head(head)) } else { Err(another_object(key)) };
+            return if expected.matches(&head) { Ok(by_head(head)) } else { Err(another_object(key)) };
         }
         let mut patience = self.client.patience();
         loop {
@@ -184,7 +186,7 @@ impl Upload {
                 patience.pause_after(failure)?;
             }
             match self.client.head_if_allowed(key)? {
-                Some(head) if expected.is(&head) => return Ok(by_head(head)),
+                Some(head) if expected.matches(&head) => return Ok(by_head(head)),
                 _ if ended => {
                     return Err(Error::try_again(format!("S3 no longer knows the upload of {key}: {words}")));
                 }
@@ -194,7 +196,7 @@ impl Upload {
     }
 
     /// Is there no more in it than its parts?
-    fn check_size(&self, key: &str, expected: &Expected) -> Result<()> {
+    fn check_size(&self, key: &str, expected: &ExpectedObject) -> Result<()> {
         match self.client.head_if_allowed(key)? {
             Some(head) if head.size != expected.size => Err(Error::failed(format!(
                 "the object '{key}' has {} bytes, not {}: the server has put more into it than it was told to",
@@ -208,9 +210,9 @@ impl Upload {
     fn completed(
         &self,
         segment: u32,
-        open: Open,
+        open: MultipartUpload,
         said: Completion,
-        expected: &Expected,
+        expected: &ExpectedObject,
     ) -> Result<Completed> {
         let Completion { mut etag, mut checksum, .. } = said;
         if etag.is_empty() || (open.checksums && checksum.is_none()) {
@@ -236,7 +238,7 @@ impl Upload {
         segments: &[Segment],
     ) -> Result<(String, u64)> {
         let wrong = |why: String| Error::failed(format!("the manifest: {why}"));
-        let chunks = intent.cut.chunks_of(manifest.stream.size);
+        let chunks = intent.chunking.chunks_of(manifest.stream.size);
         let mut text = String::with_capacity(text::estimated_len(chunks, segments.len() as u64));
         let mut count = 0;
         for (number, segment) in (1..).zip(segments) {
@@ -274,7 +276,7 @@ impl Upload {
         let mut pause = Duration::from_millis(50);
         loop {
             let mut inventory =
-                Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;
+                Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
             let Some(listing) = inventory.listing() else {
                 return Ok(self.client.head_if_allowed(&readme::key(&intent.prefix))?.is_some());
             };
@@ -285,14 +287,14 @@ impl Upload {
                     let removers = inventory.removers_of(&copy);
                     let error = Error::try_again(format!(
                         "{} cannot be called stored while a removal is announced: {removers}",
-                        intent.backup().in_words()
+                        intent.backup().describe()
                     ));
                     (WAIT_FOR_REMOVAL, error.hint(WHEN_IT_HAS_ENDED).hint(IF_IT_DIED))
                 }
                 Settled::NotWhole => (WAIT_FOR_LISTING, removed_meanwhile(intent)),
                 Settled::BaseNotRecoverable => {
                     drop(inventory);
-                    self.take_manifest_back(journal, intent)?;
+                    self.withdraw_manifest(journal, intent)?;
                     let base = intent.base.as_ref().map(|base| base.name.as_str()).unwrap_or_default();
                     return Err(Error::refused(format!(
                         "no stored chain of backups leads to the base {base} any more: another host has removed it"
@@ -316,7 +318,7 @@ impl Upload {
 
     /// Ends uploads of this copy's keys that are not in `keep`: a Create whose reply was lost leaves one. Under keys of the
     /// version before, one that has parts may be another host's.
-    pub(super) fn end_strays(&self, intent: &Intent, keep: &[&str]) {
+    pub(super) fn abort_strays(&self, intent: &Intent, keep: &[&str]) {
         let stem = keys::stem(&intent.prefix, &intent.copy());
         let found = match self.client.list_uploads(&stem) {
             Ok(found) => found,
@@ -324,7 +326,7 @@ impl Upload {
             Err(failure) => return self.ui.warning(&failure.describe()),
         };
         for upload in found.iter().filter(|upload| !keep.contains(&upload.upload_id.as_str())) {
-            let open = Open { key: &upload.key, upload_id: &upload.upload_id, checksums: false };
+            let open = MultipartUpload { key: &upload.key, upload_id: &upload.upload_id, checksums: false };
             let is_own = match intent.id {
                 Some(_) => Ok(true),
                 None => self
@@ -347,7 +349,7 @@ impl Upload {
 pub(super) fn removed_meanwhile(intent: &Intent) -> Error {
     Error::new(
         Status::Refused,
-        format!("what was stored of {} is gone: another host has removed it", intent.backup().in_words()),
+        format!("what was stored of {} is gone: another host has removed it", intent.backup().describe()),
     )
     .hint("'zfs2s3 abort_upload', and upload it again")
 }

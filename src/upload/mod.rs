@@ -1,14 +1,16 @@
 //! One backup on its way to the bucket, from the intent to the store. In order:
 //!
+//! - `plan`: what is checked before it begins;
 //! - `snapshots`: the snapshots held, and found again under other names;
 //! - `source`: the stream of `zfs send`, checked;
 //! - `transfer`: the stream into parts, each recorded when S3 has it;
 //! - `finish`: parts into objects, the manifest, the store;
 //! - `reconcile`: what of an interrupted upload S3 really has;
-//! - `abandon`: rolling all of it back.
+//! - `abort`: rolling all of it back.
 
-mod abandon;
+mod abort;
 mod finish;
+mod plan;
 mod reconcile;
 mod snapshots;
 mod source;
@@ -18,9 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::error::{Error, Result, Status};
-use crate::inventory::{Inventory, Uploads};
+use crate::inventory::{Inventory, OpenUploads};
 use crate::model::backup::Backup;
-use crate::model::chunks::Cut;
+use crate::model::chunks::Chunking;
 use crate::model::copy::CopyName;
 use crate::model::keys;
 use crate::os::clock;
@@ -53,13 +55,13 @@ impl Upload {
         let backup = intent.backup();
         self.hold(&intent, &backup);
         let overview = Overview::new(intent.clone());
-        let known = transfer::Known::default();
+        let known = transfer::RecordedChunks::default();
         let result = self
             .transfer(&journal, &backup, overview, known)
             .and_then(|end| self.finish(journal, &intent, &end));
         match result {
             Err(error) if error.status != Status::TryAgain && self.stored_nothing() => {
-                match self.abandon(&intent) {
+                match self.roll_back(&intent) {
                     Ok(()) => Err(error),
                     Err(second) => {
                         let both = error_with(&error, second);
@@ -77,9 +79,9 @@ impl Upload {
         if self.is_stored(&intent) && self.is_whole_in_bucket(&intent.copy())? {
             // the run before ended between the store and the journal
             let journal = Journal::open(&self.folder)?;
-            self.end_strays(&intent, &[]);
-            self.forget(journal, &intent)?;
-            self.ui.note(&format!("{} was stored already", intent.backup().in_words()));
+            self.abort_strays(&intent, &[]);
+            self.close(journal, &intent)?;
+            self.ui.note(&format!("{} was stored already", intent.backup().describe()));
             return Ok(());
         }
         if let Some(nonce) = overview.removal {
@@ -89,21 +91,21 @@ impl Upload {
         self.check_base(&intent).map_err(pending)?;
         let journal = Journal::open(&self.folder)?;
         let (overview, known) = self.reconcile(&journal, overview).map_err(pending)?;
-        let cut = self.with_fewer_parts(&overview, parts);
+        let chunking = self.with_fewer_parts(&overview, parts);
         let Some(end) = overview.end.clone().filter(|_| known.all_stored()) else {
-            return self.resume_from_source(journal, overview, known, cut).map_err(pending);
+            return self.resume_from_source(journal, overview, known, chunking).map_err(pending);
         };
         // it may be large
         drop(known);
         match self.finish(journal, &intent, &end) {
             // the server may not put so many parts together
-            Err(error) if error.status == Status::Failed && cut.is_some() => {
+            Err(error) if error.status == Status::Failed && chunking.is_some() => {
                 let again = journal::overview(&self.folder)?.filter(|again| !again.is_complete());
                 let Some(again) = again else { return Err(pending(error)) };
                 self.ui.warning(&format!("it is cut anew, into segments of fewer parts: {error}"));
                 let journal = Journal::open(&self.folder)?;
                 let (overview, known) = self.reconcile(&journal, again).map_err(pending)?;
-                self.resume_from_source(journal, overview, known, cut).map_err(pending)
+                self.resume_from_source(journal, overview, known, chunking).map_err(pending)
             }
             result => result.map_err(pending),
         }
@@ -113,14 +115,14 @@ impl Upload {
         &mut self,
         journal: Journal,
         overview: Overview,
-        known: transfer::Known,
-        cut: Option<Cut>,
+        known: transfer::RecordedChunks,
+        chunking: Option<Chunking>,
     ) -> Result<()> {
         // nothing is forgotten before the source is known to be there
-        let backup = self.find_again(&overview.intent, known.begins())?;
+        let backup = self.find_source(&overview.intent, known.begins())?;
         self.hold(&overview.intent, &backup);
-        let (overview, known) = match cut {
-            Some(cut) => self.cut_anew(&journal, overview, known, cut)?,
+        let (overview, known) = match chunking {
+            Some(chunking) => self.apply_chunking(&journal, overview, known, chunking)?,
             None => (overview, known),
         };
         let intent = overview.intent.clone();
@@ -129,43 +131,43 @@ impl Upload {
     }
 
     /// A server that takes fewer parts an upload than was thought gets no more than these in a segment from now on.
-    fn with_fewer_parts(&self, overview: &Overview, parts: Option<u16>) -> Option<Cut> {
-        let cut = overview.intent.cut;
-        let parts_per_segment = parts.filter(|parts| *parts < cut.parts_per_segment)?;
+    fn with_fewer_parts(&self, overview: &Overview, parts: Option<u16>) -> Option<Chunking> {
+        let chunking = overview.intent.chunking;
+        let parts_per_segment = parts.filter(|parts| *parts < chunking.parts_per_segment)?;
         if overview.segments.values().any(|state| state.completed.is_some()) {
             self.ui.warning(&format!(
                 "ZFS2S3_PARTS is not applied to this upload: it has complete segments of up to {} parts",
-                cut.parts_per_segment
+                chunking.parts_per_segment
             ));
             return None;
         }
-        Some(Cut { parts_per_segment, ..cut })
+        Some(Chunking { parts_per_segment, ..chunking })
     }
 
     /// Parts that are beyond the first segment now are sent again. What was recorded of them still proves that the stream is the same.
-    fn cut_anew(
+    fn apply_chunking(
         &self,
         journal: &Journal,
         mut overview: Overview,
-        mut known: transfer::Known,
-        cut: Cut,
-    ) -> Result<(Overview, transfer::Known)> {
+        mut known: transfer::RecordedChunks,
+        chunking: Chunking,
+    ) -> Result<(Overview, transfer::RecordedChunks)> {
         let intent = &overview.intent;
         // while their IDs are known
         for (segment, state) in overview.segments.iter().filter(|(segment, _)| **segment > 1) {
             let key = keys::segment(&intent.prefix, &intent.copy(), *segment);
-            self.end_upload(&key, &state.upload_id)?;
+            self.abort_upload(&key, &state.upload_id)?;
         }
-        let record = Record::Cut(cut);
+        let record = Record::Chunking(chunking);
         journal.add(&record)?;
         overview.add(record).map_err(Error::failed)?;
-        known.forget_stored_from(usize::from(cut.parts_per_segment));
+        known.forget_stored_from(usize::from(chunking.parts_per_segment));
         Ok((overview, known))
     }
 
     /// Aborts the pending upload.
     pub fn abort(mut self, intent: &Intent) -> Result<()> {
-        self.abandon(intent)
+        self.roll_back(intent)
     }
 
     /// `backup`: what is sent, as it is called now.
@@ -174,7 +176,7 @@ impl Upload {
         journal: &Journal,
         backup: &Backup,
         overview: Overview,
-        known: transfer::Known,
+        known: transfer::RecordedChunks,
     ) -> Result<End> {
         let transfer = transfer::Transfer::new(self, journal, backup, overview, known);
         self.ui.transfer(&transfer.name(), transfer.estimate());
@@ -190,7 +192,7 @@ impl Upload {
         if intent.base.is_none() {
             return Ok(());
         }
-        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;
+        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
         inventory.check_resume(&intent.backup())
     }
 
@@ -201,7 +203,7 @@ impl Upload {
 
     /// Where listing is forbidden, what the store says.
     fn is_whole_in_bucket(&self, copy: &CopyName) -> Result<bool> {
-        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;
+        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
         Ok(inventory.is_whole(copy))
     }
 
@@ -210,7 +212,7 @@ impl Upload {
     }
 
     /// The last step, of a finished upload as of an aborted one.
-    fn forget(&self, journal: Journal, intent: &Intent) -> Result<()> {
+    fn close(&self, journal: Journal, intent: &Intent) -> Result<()> {
         self.release(intent);
         journal.remove()
     }
@@ -219,10 +221,10 @@ impl Upload {
 const ABORT: &str = "'zfs2s3 abort_upload' aborts the pending upload";
 
 fn pending(error: Error) -> Error {
-    match error.hints.iter().any(|hint| hint == ABORT) {
-        true => error,
-        false => error.hint("the upload is pending: 'zfs2s3 resume_upload' resumes it").hint(ABORT),
+    if error.hints.iter().any(|hint| hint == ABORT) {
+        return error;
     }
+    error.hint("the upload is pending: 'zfs2s3 resume_upload' resumes it").hint(ABORT)
 }
 
 fn error_with(error: &Error, second: Error) -> Error {

@@ -3,23 +3,27 @@
 use std::collections::BTreeMap;
 
 use super::Upload;
-use super::finish::{Expected, removed_meanwhile};
-use super::transfer::{Known, KnownChunk};
+use super::finish::{ExpectedObject, removed_meanwhile};
+use super::transfer::{RecordedChunk, RecordedChunks};
 use crate::error::Result;
 use crate::model::keys;
-use crate::s3::calls::{Open, Parts};
-use crate::s3::failure::Kind;
-use crate::s3::reply::Part;
+use crate::s3::calls::{MultipartUpload, Parts};
+use crate::s3::failure::FailureKind;
+use crate::s3::reply::ListedPart;
 use crate::state::journal::record::{Completed, Intent, Overview, PartStored, Record, SegmentState};
 use crate::state::journal::{self, Journal};
 
 impl Upload {
     /// Drops from the overview the segments that must begin again.
-    pub(super) fn reconcile(&self, journal: &Journal, mut overview: Overview) -> Result<(Overview, Known)> {
+    pub(super) fn reconcile(
+        &self,
+        journal: &Journal,
+        mut overview: Overview,
+    ) -> Result<(Overview, RecordedChunks)> {
         let intent = overview.intent.clone();
         let ids: Vec<&str> = overview.segments.values().map(|state| state.upload_id.as_str()).collect();
-        self.end_strays(&intent, &ids);
-        let mut known = Known::default();
+        self.abort_strays(&intent, &ids);
+        let mut known = RecordedChunks::default();
         let mut lost = Vec::new();
         for (segment, state) in &overview.segments {
             let parts = journal::parts_of(&self.folder, *segment)?;
@@ -47,7 +51,7 @@ impl Upload {
         parts: &BTreeMap<u16, PartStored>,
     ) -> Result<Option<Vec<u16>>> {
         let key = keys::segment(&intent.prefix, &intent.copy(), segment);
-        let open = Open { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
+        let open = MultipartUpload { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
         let mut not_supported = None;
         let mut unknown = None;
         if state.completed.is_none() {
@@ -60,13 +64,13 @@ impl Upload {
                 }
                 Ok(Parts::NoSuchUpload) => {}
                 Ok(Parts::NotSupported(failure)) => not_supported = Some(failure),
-                Err(failure) if failure.kind == Kind::Final => unknown = Some(failure),
+                Err(failure) if failure.kind == FailureKind::Final => unknown = Some(failure),
                 Err(failure) => return Err(failure.into()),
             }
         }
         // completed, perhaps by a run that did not live to write that down
         match self.client.head_if_allowed(&key)? {
-            Some(head) if !parts.is_empty() && Expected::of(parts).is(&head) => {
+            Some(head) if !parts.is_empty() && ExpectedObject::of(parts).matches(&head) => {
                 if state.completed.is_none() {
                     let completed = Completed { segment, etag: head.etag, checksum: head.checksum };
                     journal.add(&Record::Completed(completed))?;
@@ -81,7 +85,7 @@ impl Upload {
                             "segment {segment} begins again, since its parts cannot be listed: {}",
                             failure.describe()
                         ));
-                        self.end_upload(&key, &state.upload_id)?;
+                        self.abort_upload(&key, &state.upload_id)?;
                     }
                     (None, None) if state.completed.is_none() => self.ui.warning(&format!(
                         "S3 no longer knows the upload of segment {segment}: it begins again"
@@ -94,20 +98,26 @@ impl Upload {
     }
 }
 
-fn agree(recorded: &PartStored, listed: &Part) -> bool {
+fn agree(recorded: &PartStored, listed: &ListedPart) -> bool {
     let sums_agree = listed.checksum_sha256.as_ref().is_none_or(|sum| *sum == recorded.sha256.base64());
     let etag = |text: &str| text.trim_matches('"').to_string();
     recorded.size == listed.size && etag(&recorded.etag) == etag(&listed.etag) && sums_agree
 }
 
-fn add(known: &mut Known, intent: &Intent, segment: u32, parts: &BTreeMap<u16, PartStored>, stored: &[u16]) {
-    let first = (u64::from(segment) - 1) * u64::from(intent.cut.parts_per_segment);
+fn add(
+    known: &mut RecordedChunks,
+    intent: &Intent,
+    segment: u32,
+    parts: &BTreeMap<u16, PartStored>,
+    stored: &[u16],
+) {
+    let first = (u64::from(segment) - 1) * u64::from(intent.chunking.parts_per_segment);
     known.0.reserve_exact(parts.len());
     for (number, part) in parts {
         let index = (first + u64::from(*number) - 1) as usize;
         if known.0.len() <= index {
             known.0.resize(index + 1, None);
         }
-        known.0[index] = Some(KnownChunk { sha256: part.sha256, stored: stored.contains(number) });
+        known.0[index] = Some(RecordedChunk { sha256: part.sha256, stored: stored.contains(number) });
     }
 }

@@ -9,9 +9,9 @@ use crate::zfs::Flags;
 
 impl Upload {
     /// The snapshot and base of the pending upload as they are called now. `begun`: is the beginning of the stream recorded?
-    pub(super) fn find_again(&self, intent: &Intent, begun: bool) -> Result<Backup> {
-        let snapshot = self.name_now(&intent.snapshot, intent, None).map_err(|e| e.hint(ABORT))?;
-        let base = intent.base.as_ref().map(|base| self.name_now(base, intent, Some(&snapshot)));
+    pub(super) fn find_source(&self, intent: &Intent, begun: bool) -> Result<Backup> {
+        let snapshot = self.current_name(&intent.snapshot, intent, None).map_err(|e| e.hint(ABORT))?;
+        let base = intent.base.as_ref().map(|base| self.current_name(base, intent, Some(&snapshot)));
         let base = base.transpose().map_err(|e| e.hint(ABORT))?;
         self.check_flags(&snapshot, intent, begun)?;
         Ok(Backup { snapshot, base })
@@ -19,7 +19,7 @@ impl Upload {
 
     /// By its name; where that is gone, or another snapshot's, by its guid. A received copy has the same guid, and other
     /// properties: so it must be the snapshot that this upload holds, or a bookmark beside it.
-    fn name_now(&self, point: &Point, intent: &Intent, snapshot: Option<&Point>) -> Result<Point> {
+    fn current_name(&self, point: &Point, intent: &Intent, snapshot: Option<&Point>) -> Result<Point> {
         let missing = match self.zfs.find(&point.name) {
             Ok(found) if found.point.guid == point.guid => return Ok(point.clone()),
             Ok(found) => Error::refused(format!(
@@ -31,9 +31,10 @@ impl Upload {
         let is_bookmark = point.name.contains('#');
         let is_it = |name: &String| {
             let beside = snapshot.is_some_and(|snapshot| dataset_of(&snapshot.name) == dataset_of(name));
-            match is_bookmark {
-                true => name.contains('#') && beside,
-                false => name.contains('@') && self.zfs.is_held(&intent.hold_tag(), name).unwrap_or(false),
+            if is_bookmark {
+                name.contains('#') && beside
+            } else {
+                name.contains('@') && self.zfs.is_held(&intent.hold_tag(), name).unwrap_or(false)
             }
         };
         let names = self.zfs.names_of(point.guid).unwrap_or_default();
@@ -59,7 +60,7 @@ impl Upload {
     }
 
     pub(super) fn hold(&self, intent: &Intent, backup: &Backup) {
-        for point in held(backup) {
+        for point in points_to_hold(backup) {
             let name = &point.name;
             if let Err(e) = self.zfs.hold(&intent.hold_tag(), name) {
                 self.ui.warning(&format!("no hold on {name}, so take care not to destroy it meanwhile: {e}"));
@@ -71,7 +72,7 @@ impl Upload {
     pub(super) fn release(&self, intent: &Intent) {
         let tag = intent.hold_tag();
         let failed = |name: &str, e: Error| self.ui.warning(&format!("the hold on {name} stays: {e}"));
-        for point in held(&intent.backup()) {
+        for point in points_to_hold(&intent.backup()) {
             match self.zfs.release(&tag, &point.name) {
                 Ok(true) => continue,
                 Ok(false) => {}
@@ -94,6 +95,6 @@ impl Upload {
 }
 
 /// Of a bookmark there is nothing to hold.
-fn held(backup: &Backup) -> impl Iterator<Item = &Point> {
+fn points_to_hold(backup: &Backup) -> impl Iterator<Item = &Point> {
     std::iter::once(&backup.snapshot).chain(&backup.base).filter(|point| point.name.contains('@'))
 }

@@ -6,30 +6,30 @@ use std::sync::atomic::Ordering;
 
 use super::source::Source;
 use super::{ABORT, Upload};
-use crate::chunk_io::pipeline::{self, Work};
+use crate::chunk_io::pipeline::{self, ChunkSink};
 use crate::error::{Error, Result};
 use crate::model::backup::Backup;
-use crate::model::chunks::Place;
+use crate::model::chunks::PartPosition;
 use crate::model::digest::Sha256;
 use crate::model::keys;
 use crate::os::mutex::lock;
-use crate::s3::calls::Open;
+use crate::s3::calls::MultipartUpload;
 use crate::s3::failure::Failure;
 use crate::state::journal::record::{Overview, PartStored, Record, SegmentBegun, SegmentState};
 use crate::state::journal::{self, Journal};
 
 /// What an interrupted upload has recorded of each chunk, by index.
 #[derive(Default)]
-pub struct Known(pub Vec<Option<KnownChunk>>);
+pub struct RecordedChunks(pub Vec<Option<RecordedChunk>>);
 
 #[derive(Clone, Copy)]
-pub struct KnownChunk {
+pub struct RecordedChunk {
     pub sha256: Sha256,
     /// S3 has it.
     pub stored: bool,
 }
 
-impl Known {
+impl RecordedChunks {
     pub fn all_stored(&self) -> bool {
         self.0.iter().all(|chunk| chunk.is_some_and(|chunk| chunk.stored))
     }
@@ -41,7 +41,7 @@ impl Known {
     pub fn forget_stored_from(&mut self, index: usize) {
         self.0.iter_mut().skip(index).flatten().for_each(|chunk| chunk.stored = false);
     }
-    fn get(&self, index: u64) -> Option<KnownChunk> {
+    fn get(&self, index: u64) -> Option<RecordedChunk> {
         self.0.get(usize::try_from(index).ok()?).copied().flatten()
     }
 }
@@ -52,7 +52,7 @@ pub struct Transfer<'a> {
     /// As it is called now.
     backup: &'a Backup,
     overview: Overview,
-    known: Known,
+    known: RecordedChunks,
     /// Those begun so far.
     segments: Mutex<BTreeMap<u32, SegmentState>>,
 }
@@ -63,7 +63,7 @@ impl<'a> Transfer<'a> {
         journal: &'a Journal,
         backup: &'a Backup,
         mut overview: Overview,
-        known: Known,
+        known: RecordedChunks,
     ) -> Self {
         let segments = Mutex::new(std::mem::take(&mut overview.segments));
         Transfer { upload, journal, backup, overview, known, segments }
@@ -82,10 +82,10 @@ impl<'a> Transfer<'a> {
         self.open_segment(1)?;
         let intent = &self.overview.intent;
         let source = Source::open(&self.upload.zfs, self.backup, &intent.send_args, &intent.backup())?;
-        let chunk_size = usize::try_from(intent.cut.chunk_size)
+        let chunk_size = usize::try_from(intent.chunking.chunk_size)
             .map_err(|_| Error::usage("ZFS2S3_CHUNK_SIZE is too large for this machine"))?;
         let size = pipeline::run(source, chunk_size, self.upload.client.jobs, self)?;
-        if (self.known.0.len() as u64) > intent.cut.chunks_of(size) {
+        if (self.known.0.len() as u64) > intent.chunking.chunks_of(size) {
             return Err(self.not_the_same("it is shorter"));
         }
         Ok(size)
@@ -119,10 +119,10 @@ impl<'a> Transfer<'a> {
     }
 
     /// The server takes fewer parts an upload than AWS.
-    fn too_many_parts(&self, place: Place, failure: Failure) -> Error {
-        let stored = journal::parts_of(&self.upload.folder, place.segment).map_or(0, |parts| parts.len());
+    fn too_many_parts(&self, position: PartPosition, failure: Failure) -> Error {
+        let stored = journal::parts_of(&self.upload.folder, position.segment).map_or(0, |parts| parts.len());
         let numbers = failure.message.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
-        let named = numbers.filter(|n: &usize| (2..usize::from(place.part)).contains(n)).max();
+        let named = numbers.filter(|n: &usize| (2..usize::from(position.part)).contains(n)).max();
         let parts = named.unwrap_or(stored.max(1));
         Error::from(failure).hint(format!(
             "this server takes fewer parts an upload: 'ZFS2S3_PARTS={parts} zfs2s3 resume_upload' continues with further \
@@ -138,19 +138,19 @@ impl<'a> Transfer<'a> {
     }
 }
 
-impl Work for Transfer<'_> {
+impl ChunkSink for Transfer<'_> {
     fn begin(&self, index: u64) -> Result<()> {
-        self.open_segment(self.overview.intent.cut.place(index).segment)
+        self.open_segment(self.overview.intent.chunking.position(index).segment)
     }
 
     fn store(&self, index: u64, chunk: &[u8]) -> Result<()> {
         let intent = &self.overview.intent;
-        let place = intent.cut.place(index);
+        let position = intent.chunking.position(index);
         let sha256 = Sha256::of(chunk);
         let known = self.known.get(index);
         match known {
             Some(known) if known.sha256 != sha256 => {
-                let at = index * intent.cut.chunk_size;
+                let at = index * intent.chunking.chunk_size;
                 return Err(self.not_the_same(&format!("it differs in the chunk at byte {at}")));
             }
             Some(known) if known.stored => {
@@ -159,23 +159,23 @@ impl Work for Transfer<'_> {
             }
             _ => {}
         }
-        let (upload_id, checksums) = self.upload_id(place.segment)?;
-        let key = keys::segment(&intent.prefix, &intent.copy(), place.segment);
-        let open = Open { key: &key, upload_id: &upload_id, checksums };
+        let (upload_id, checksums) = self.upload_id(position.segment)?;
+        let key = keys::segment(&intent.prefix, &intent.copy(), position.segment);
+        let open = MultipartUpload { key: &key, upload_id: &upload_id, checksums };
         let client = &self.upload.client;
         let meter = |bytes| self.upload.ui.sending(bytes);
-        let etag = client.upload_part(open, place.part, chunk, sha256, &meter).map_err(|failure| {
+        let etag = client.upload_part(open, position.part, chunk, sha256, &meter).map_err(|failure| {
             let lost = failure.is_missing();
-            if place.part > 1 && failure.refuses_part_number() {
-                return self.too_many_parts(place, failure);
+            if position.part > 1 && failure.refuses_part_number() {
+                return self.too_many_parts(position, failure);
             }
             let error = Error::from(failure);
             // resume begins the segment again
             if lost { Error::try_again(format!("S3 no longer knows the upload: {error}")) } else { error }
         })?;
         self.journal.add(&Record::Part(PartStored {
-            segment: place.segment,
-            part: place.part,
+            segment: position.segment,
+            part: position.part,
             size: chunk.len() as u64,
             etag,
             sha256,

@@ -105,7 +105,7 @@ fn a_credential_process_is_not_run_for_each_request() {
 #[test]
 fn credentials_are_renewed_when_half_of_a_short_life_is_over() {
     let host = counting_helper("4 seconds");
-    host.s3.fault("UploadPart", 0, 1, crate::support::Act::Delay(std::time::Duration::from_millis(2600)));
+    host.s3.fault("UploadPart", 0, 1, crate::support::Fault::Delay(std::time::Duration::from_millis(2600)));
     host.ok("upload tank/a@1");
     assert_eq!(asked(&host), 2);
     host.assert_clean();
@@ -115,7 +115,7 @@ fn credentials_are_renewed_when_half_of_a_short_life_is_over() {
 fn credentials_that_have_expired_when_they_come_are_an_error() {
     let host = counting_helper("1 hour ago");
     let said = host.fails(1, "upload tank/a@1");
-    assert!(said.contains("no credentials: those that were given expired at "), "{said}");
+    assert!(said.contains("no credentials: the new ones expired at "), "{said}");
     assert!(host.s3.state().log.is_empty());
 }
 
@@ -125,7 +125,7 @@ fn keys_that_run_out_on_the_way_are_fetched_again() {
     let command =
         script(&host, "keys", &format!("echo x >> \"$HOME/asked\"\n{}", reply("2999-01-01T00:00:00Z")));
     aws_file(&host, "config", &format!("[default]\ncredential_process = {command}\n"));
-    host.s3.fault("UploadPart", 0, 1, crate::support::Act::Status(400, "ExpiredToken"));
+    host.s3.fault("UploadPart", 0, 1, crate::support::Fault::Status(400, "ExpiredToken"));
     host.ok("upload tank/a@1");
     assert_eq!(std::fs::read_to_string(host.home().join("asked")).unwrap().lines().count(), 2);
     host.assert_clean();
@@ -233,7 +233,7 @@ fn a_helper_that_fails_while_the_old_credentials_are_good_ends_nothing() {
 fn a_helper_that_fails_when_the_old_credentials_have_expired_is_tried_again() {
     let mut host = failing_helper(200);
     host.set("ZFS2S3_TEST_PATIENCE_MS", "1500");
-    host.s3.fault("UploadPart", 3, 1000, crate::support::Act::Status(400, "ExpiredToken"));
+    host.s3.fault("UploadPart", 3, 1000, crate::support::Fault::Status(400, "ExpiredToken"));
     let said = host.fails(75, "upload tank/src@s1");
     assert!(said.contains("no network") && said.contains("trying again in"), "{said}");
     host.s3.no_more_faults();
@@ -248,8 +248,8 @@ fn credentials_that_have_expired_at_a_head_are_renewed() {
     let host = failing_helper(86400);
     host.ok("upload tank/src@s1");
     std::fs::remove_file(host.home().join("asked")).unwrap();
-    host.s3.fault("HeadObject", 0, 1, crate::support::Act::Status(400, "ExpiredToken"));
-    host.s3.fault("GetObject", 1, 1, crate::support::Act::Status(400, "ExpiredToken"));
+    host.s3.fault("HeadObject", 0, 1, crate::support::Fault::Status(400, "ExpiredToken"));
+    host.s3.fault("GetObject", 1, 1, crate::support::Fault::Status(400, "ExpiredToken"));
     let command = host.home().join("bin/keys");
     let twice = std::fs::read_to_string(&command).unwrap().replace("[ ! -e \"$HOME/asked\" ]", "true");
     std::fs::write(&command, twice).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Act, Host, S1, key, real};
+use crate::support::{Fault, Host, S1, key, real};
 
 const CALLS: &[&str] = &[
     "ListObjectsV2",
@@ -18,16 +18,16 @@ const CALLS: &[&str] = &[
 fn every_call_may_fail_in_every_way_and_the_upload_still_succeeds() {
     for call in CALLS {
         for act in [
-            Act::Drop,
-            Act::LoseReply,
-            Act::Status(500, "InternalError"),
-            Act::Status(503, "SlowDown"),
-            Act::OkWithError("InternalError"),
-            Act::Delay(Duration::from_millis(100)),
-            Act::TruncateReply,
+            Fault::Drop,
+            Fault::LoseReply,
+            Fault::Status(500, "InternalError"),
+            Fault::Status(503, "SlowDown"),
+            Fault::OkWithError("InternalError"),
+            Fault::Delay(Duration::from_millis(100)),
+            Fault::TruncateReply,
         ] {
             // HEAD has no body to put an error in or to cut
-            if *call == "HeadObject" && matches!(act, Act::OkWithError(_) | Act::TruncateReply) {
+            if *call == "HeadObject" && matches!(act, Fault::OkWithError(_) | Fault::TruncateReply) {
                 continue;
             }
             let host = Host::with_real_streams();
@@ -43,11 +43,11 @@ fn every_call_may_fail_in_every_way_and_the_upload_still_succeeds() {
 #[test]
 fn parts_that_fail_now_and_then() {
     let host = Host::with_real_streams();
-    host.s3.fault("UploadPart", 2, 1, Act::Status(503, "SlowDown"));
-    host.s3.fault("UploadPart", 5, 1, Act::Drop);
-    host.s3.fault("UploadPart", 8, 1, Act::LoseReply);
-    host.s3.fault("UploadPart", 11, 1, Act::Status(400, "BadDigest"));
-    host.s3.fault("UploadPart", 14, 1, Act::Status(400, "RequestTimeout"));
+    host.s3.fault("UploadPart", 2, 1, Fault::Status(503, "SlowDown"));
+    host.s3.fault("UploadPart", 5, 1, Fault::Drop);
+    host.s3.fault("UploadPart", 8, 1, Fault::LoseReply);
+    host.s3.fault("UploadPart", 11, 1, Fault::Status(400, "BadDigest"));
+    host.s3.fault("UploadPart", 14, 1, Fault::Status(400, "RequestTimeout"));
     host.ok("upload tank/src@s1");
     assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
     assert_eq!(host.s3.state().count("UploadPart"), 18 + 5);
@@ -57,7 +57,7 @@ fn parts_that_fail_now_and_then() {
 #[test]
 fn a_complete_whose_reply_is_lost_is_not_blindly_repeated() {
     let host = Host::with_real_streams();
-    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::LoseReply);
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Fault::LoseReply);
     host.ok("upload tank/src@s1");
     assert_eq!(host.s3.state().count("CompleteMultipartUpload"), 1);
     host.assert_clean();
@@ -67,7 +67,7 @@ fn a_complete_whose_reply_is_lost_is_not_blindly_repeated() {
 fn an_error_that_comes_as_200_is_an_error() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_TEST_PATIENCE_MS", "2500");
-    host.s3.fault("CompleteMultipartUpload", 0, 1000, Act::OkWithError("InternalError"));
+    host.s3.fault("CompleteMultipartUpload", 0, 1000, Fault::OkWithError("InternalError"));
     let said = host.fails(75, "upload tank/src@s1");
     assert!(said.contains("200 InternalError"), "{said}");
     assert_eq!(host.listed(), ["tank/src@s1 - - STANDARD uploading"]);
@@ -81,18 +81,18 @@ fn an_error_that_comes_as_200_is_an_error() {
 #[test]
 fn an_object_that_is_not_what_its_parts_were_is_never_called_stored() {
     let host = Host::with_real_streams();
-    host.s3.state().powers.mangles = true;
+    host.s3.state().capabilities.mangles = true;
     let said = host.fails(75, "upload tank/src@s1");
     assert!(said.contains("is not what its parts were") && said.contains("resume_upload"), "{said}");
     assert_eq!(host.listed(), ["tank/src@s1 - - STANDARD uploading"]);
-    host.s3.state().powers.mangles = false;
+    host.s3.state().capabilities.mangles = false;
     let said = host.ok("resume_upload").stderr;
     assert!(said.contains("S3 no longer knows the upload of segment 1: it begins again"), "{said}");
     assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
     host.assert_clean();
     // and where the program does not live to see it
     let host = Host::with_real_streams();
-    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillAfter);
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Fault::KillAfter);
     host.run("upload tank/src@s1").expect(-9);
     host.s3.state().object_mut(&key(S1.0, S1.1, None)).checksum = Some("AAAA-18".to_string());
     host.ok("abort_upload");
@@ -104,7 +104,7 @@ fn an_object_that_is_not_what_its_parts_were_is_never_called_stored() {
 fn a_refusal_is_reported_at_once_and_leaves_nothing() {
     for (call, code) in [("ListObjectsV2", "InvalidBucketName"), ("CreateMultipartUpload", "AccessDenied")] {
         let host = Host::with_real_streams();
-        host.s3.fault(call, 0, 10, Act::Status(403, code));
+        host.s3.fault(call, 0, 10, Fault::Status(403, code));
         if call == "CreateMultipartUpload" {
             let said = host.fails(1, "upload tank/src@s1");
             assert!(said.contains(&format!("403 {code}")), "{said}");
@@ -113,7 +113,7 @@ fn a_refusal_is_reported_at_once_and_leaves_nothing() {
         }
     }
     let host = Host::with_real_streams();
-    host.s3.fault("UploadPart", 3, 100, Act::Status(403, "AccessDenied"));
+    host.s3.fault("UploadPart", 3, 100, Fault::Status(403, "AccessDenied"));
     let said = host.fails(1, "upload tank/src@s1");
     assert!(said.contains("403 AccessDenied") && said.contains("the upload is pending"), "{said}");
     host.s3.no_more_faults();

@@ -7,7 +7,7 @@ use std::process::Child;
 
 use crate::support::gate::{ACCESS_KEYS, Verdict};
 use crate::support::s3::Object;
-use crate::support::{Act, Host};
+use crate::support::{Fault, Host};
 
 /// Two stores, each as on a host of its own, with the same pool.
 struct Pair {
@@ -251,13 +251,13 @@ impl Pair {
                 bad.push(why);
             }
         }
-        match bad.is_empty() {
-            true => Ok(requests),
-            false => Err(format!(
-                "{lines:?} {schedule:?} {kill:?} {bad:#?}\n{ended:#?}\n{healed:#?}\n{:#?}",
-                self.host.s3.state().keys()
-            )),
+        if bad.is_empty() {
+            return Ok(requests);
         }
+        Err(format!(
+            "{lines:?} {schedule:?} {kill:?} {bad:#?}\n{ended:#?}\n{healed:#?}\n{:#?}",
+            self.host.s3.state().keys()
+        ))
     }
 
     /// All schedules of at most two preemptions, some random ones, and kills. Gives how many, or the first that went wrong.
@@ -407,7 +407,7 @@ fn a_backup_taken_up_by_recover_while_it_is_removed() {
 fn an_upload_aborted_while_another_builds_on_it() {
     let mut pair = Pair::new(&["upload tank/a@1"]);
     let host = &pair.host;
-    host.s3.fault("PutObject", 0, 1, Act::KillAfter);
+    host.s3.fault("PutObject", 0, 1, Fault::KillAfter);
     let child = pair.spawn(0, "upload -i @1 tank/a@2");
     host.s3.victim.store(child.id(), std::sync::atomic::Ordering::SeqCst);
     assert_eq!(ended("", child).status, -9);
@@ -432,7 +432,7 @@ fn an_upload_aborted_whose_base_only_others_know() {
     std::fs::remove_file(pair.folder(1).join("stored_snapshots.yml")).unwrap();
     assert_eq!(pair.run(1, "upload tank/a@1").status, 0);
     host.s3.state().objects.extend(first);
-    host.s3.fault("PutObject", 0, 1, Act::KillAfter);
+    host.s3.fault("PutObject", 0, 1, Fault::KillAfter);
     let child = pair.spawn(0, "upload -i @1 tank/a@2");
     host.s3.victim.store(child.id(), std::sync::atomic::Ordering::SeqCst);
     assert_eq!(ended("", child).status, -9);

@@ -1,7 +1,7 @@
 //! What version 0.1.0 has left in a bucket and on a host (tests/legacy/0.1.0, made by that program) is used as it is.
 
 use crate::support::s3::{Object, Upload};
-use crate::support::{Act, Host, S1, S2, key, made_stream, real};
+use crate::support::{Fault, Host, S1, S2, key, made_stream, real};
 
 const STORE: &str = include_str!("../legacy/0.1.0/stored_snapshots.yml");
 const PENDING: &str = include_str!("../legacy/0.1.0/upload_progress.yml");
@@ -83,7 +83,7 @@ fn a_removal_that_it_has_begun_is_completed() {
     );
     host.write_data("stored_snapshots.yml", &marked);
     assert!(host.listed()[1].ends_with("removing"));
-    host.killed("remove -i @s1 tank/src@s2", "DeleteObject", 1, Act::KillBefore);
+    host.killed("remove -i @s1 tank/src@s2", "DeleteObject", 1, Fault::KillBefore);
     host.ok("remove -i @s1 tank/src@s2");
     host.assert_clean();
     assert_eq!(host.listed().len(), 1);

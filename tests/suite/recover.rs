@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Act, BUCKET, Host, S1, S2, key, made_stream, real};
+use crate::support::{BUCKET, Fault, Host, S1, S2, key, made_stream, real};
 
 fn chain() -> Host {
     let host = Host::with_snapshots(4);
@@ -173,7 +173,7 @@ fn what_is_pending_in_another_place_is_not_shut_out() {
     host.ok("upload tank/a@2");
     lose_the_store(&host);
     host.set("ZFS2S3_PREFIX", "a/");
-    host.killed("upload tank/a@1", "UploadPart", 0, Act::KillBefore);
+    host.killed("upload tank/a@1", "UploadPart", 0, Fault::KillBefore);
     host.set("ZFS2S3_PREFIX", "b/");
     for line in ["recover", "recover -n"] {
         let said = host.fails(1, line);
@@ -200,13 +200,13 @@ fn what_the_python_tool_stored_is_looked_for_too() {
 #[test]
 fn without_the_permission_to_list_parts_it_recovers_the_rest() {
     let host = chain();
-    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillBefore);
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Fault::KillBefore);
     host.snapshot(S1, 900);
     host.add_stream(S1, None, &made_stream(S1.1, 0, 700));
     host.run("upload tank/src@s1").expect(-9);
     host.s3.no_more_faults();
     lose_the_store(&host);
-    host.s3.fault("ListParts", 0, 1000, Act::Status(403, "AccessDenied"));
+    host.s3.fault("ListParts", 0, 1000, Fault::Status(403, "AccessDenied"));
     let said = host.ok("recover").stderr;
     assert!(said.contains("an upload of 'tank/src@s1/be3b45c974703092-full-"), "{said}");
     assert_eq!(host.listed().len(), 5);
@@ -320,7 +320,7 @@ fn leftovers_and_the_python_tools_objects_are_named() {
         "{said}"
     );
     host.s3.state().take(&alone);
-    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::KillBefore);
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Fault::KillBefore);
     host.snapshot(S1, 900);
     host.add_stream(S1, None, &made_stream(S1.1, 0, 700));
     host.run("upload tank/src@s1").expect(-9);
@@ -355,7 +355,7 @@ fn a_server_that_fails_is_not_an_empty_bucket() {
     lose_the_store(&host);
     host.set("ZFS2S3_TEST_PATIENCE_MS", "600");
     for call in ["ListObjectsV2", "GetObject"] {
-        host.s3.fault(call, 0, 1000, Act::Status(500, "InternalError"));
+        host.s3.fault(call, 0, 1000, Fault::Status(500, "InternalError"));
         host.fails(75, "recover");
         host.s3.no_more_faults();
         assert_eq!(host.store_text(), "");
@@ -363,12 +363,12 @@ fn a_server_that_fails_is_not_an_empty_bucket() {
     host.set("ZFS2S3_TEST_PATIENCE_MS", "30000");
     // one after the other: the last is of a backup that nothing hangs on
     host.set("ZFS2S3_JOBS", "1");
-    host.s3.fault("GetObject", 4, 1, Act::Status(403, "AccessDenied"));
+    host.s3.fault("GetObject", 4, 1, Fault::Status(403, "AccessDenied"));
     let said = host.fails(1, "recover -n");
     assert!(said.contains("would add 4 backups") && said.contains("403 AccessDenied"), "{said}");
     host.s3.no_more_faults();
-    host.s3.fault("GetObject", 2, 1, Act::TruncateReply);
-    host.s3.fault("GetObject", 3, 1, Act::Drop);
+    host.s3.fault("GetObject", 2, 1, Fault::TruncateReply);
+    host.s3.fault("GetObject", 3, 1, Fault::Drop);
     host.ok("recover");
     assert_eq!(host.listed().len(), 5);
 }
@@ -389,7 +389,7 @@ fn the_readme_is_written_with_the_first_backup_and_never_again() {
     host.ok("upload tank/a@3");
     assert_eq!(host.s3.state().bytes("nas/README.zfs2s3.txt"), b"my own words");
     let host = Host::with_snapshots(1);
-    host.s3.fault("PutObject", 1, 1, Act::Status(403, "AccessDenied"));
+    host.s3.fault("PutObject", 1, 1, Fault::Status(403, "AccessDenied"));
     assert!(host.ok("upload tank/a@1").stderr.contains("warning: no README in the bucket"));
 }
 
@@ -472,7 +472,7 @@ fn one_backup_under_two_names_is_taken_once() {
 #[test]
 fn what_is_being_removed_is_reported_as_such() {
     let host = chain();
-    host.killed("remove -i @1 tank/a@4", "DeleteObject", 1, Act::KillBefore);
+    host.killed("remove -i @1 tank/a@4", "DeleteObject", 1, Fault::KillBefore);
     let said = host.ok("recover").stderr;
     assert!(
         said.contains("; its removal was interrupted, and the same 'zfs2s3 remove' continues it"),
@@ -487,7 +487,7 @@ fn what_is_being_removed_is_reported_as_such() {
 fn what_could_not_be_read_is_not_called_lost() {
     let host = chain();
     let before = host.store_text();
-    host.s3.fault("GetObject", 0, 1000, Act::Status(403, "AccessDenied"));
+    host.s3.fault("GetObject", 0, 1000, Fault::Status(403, "AccessDenied"));
     let said = host.fails(1, "recover");
     assert_eq!(said.matches("is ignored: ").count(), 5, "{said}");
     assert!(!said.contains("is not in the bucket") && !said.contains("remove"), "{said}");
@@ -525,7 +525,7 @@ fn a_store_that_is_lost_while_an_upload_is_pending_comes_back_for_it() {
     host.ok("upload -i @1 tank/a@2");
     let before = host.store_text();
     for (fault, last) in [("UploadPart", false), ("PutObject", true)] {
-        let act = if last { Act::KillAfter } else { Act::KillBefore };
+        let act = if last { Fault::KillAfter } else { Fault::KillBefore };
         host.killed("upload -i @2 tank/a@3", fault, 0, act);
         std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
         let said = host.fails(3, "resume_upload");
@@ -542,7 +542,7 @@ fn a_store_that_is_lost_while_an_upload_is_pending_comes_back_for_it() {
 #[test]
 fn a_listing_that_does_not_end_is_an_error() {
     let host = chain();
-    host.s3.state().powers.lists_for_ever = true;
+    host.s3.state().capabilities.lists_for_ever = true;
     let said = host.fails(1, "recover");
     assert!(said.contains("the server's listing does not end"), "{said}");
 }
@@ -551,7 +551,7 @@ fn a_listing_that_does_not_end_is_an_error() {
 #[test]
 fn a_403_without_a_code_is_no_permission_to_decide_without_the_bucket() {
     let host = chain();
-    host.s3.fault("ListObjectsV2", 0, 1000, Act::Page(403));
+    host.s3.fault("ListObjectsV2", 0, 1000, Fault::Page(403));
     for line in ["upload -i @3 tank/a@4", "remove -i @1 tank/a@4"] {
         let said = host.fails(1, line);
         assert!(said.contains("403") && !said.contains("the store alone"), "{said}");
@@ -601,7 +601,7 @@ fn manifests_of_large_backups_take_little_memory() {
 fn a_range_that_is_not_the_one_that_was_asked_for_is_fetched_again() {
     let host = Host::with_real_streams();
     host.ok("upload tank/src@s1");
-    host.s3.fault("GetObject", 3, 2, Act::OtherRange);
+    host.s3.fault("GetObject", 3, 2, Fault::OtherRange);
     host.s3.state().log.clear();
     host.ok("restore tank/src@s1 tank/new");
     assert_eq!(host.s3.state().count("GetObject"), 2 + 18 + 2);
@@ -613,10 +613,10 @@ fn a_reply_that_trickles_for_ever_is_ended() {
     let mut host = chain();
     host.set("ZFS2S3_TEST_REPLY_MS", "500");
     host.set("ZFS2S3_TEST_PATIENCE_MS", "600");
-    host.s3.fault("GetObject", 0, 1, Act::Trickle);
+    host.s3.fault("GetObject", 0, 1, Fault::Trickle);
     let begun = std::time::Instant::now();
     host.ok("recover");
     assert!(begun.elapsed().as_secs() >= 1, "a second for each 16 KiB that it may have");
-    host.s3.fault("ListObjectsV2", 0, 1, Act::Status(503, "SlowDown"));
+    host.s3.fault("ListObjectsV2", 0, 1, Fault::Status(503, "SlowDown"));
     host.ok("recover");
 }

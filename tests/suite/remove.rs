@@ -1,6 +1,6 @@
 //! `remove`: exactly the one backup that is named, and never one that others need.
 
-use crate::support::{Act, Host, key, made_stream};
+use crate::support::{Fault, Host, key, made_stream};
 
 fn month() -> Host {
     let host = Host::with_snapshots(5);
@@ -146,7 +146,7 @@ fn another_hosts_backup_that_depends_on_it_counts() {
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     let before = host.store_text();
-    host.killed("upload -i @1 tank/a@2", "CompleteMultipartUpload", 0, Act::KillBefore);
+    host.killed("upload -i @1 tank/a@2", "CompleteMultipartUpload", 0, Fault::KillBefore);
     let progress = std::fs::read(host.data("upload_progress.yml")).unwrap();
     std::fs::remove_file(host.data("upload_progress.yml")).unwrap();
     assert!(host.fails(3, "remove tank/a@1").contains("-i tank/a@1 tank/a@2  (an upload that is not"));
@@ -160,7 +160,7 @@ fn another_hosts_backup_that_depends_on_it_counts() {
 
 #[test]
 fn killed_at_any_request_the_same_command_continues() {
-    for act in [Act::KillBefore, Act::KillAfter] {
+    for act in [Fault::KillBefore, Fault::KillAfter] {
         // a listing, the announcement, two listings, and three deletions
         for at in 0..7 {
             let host = month();
@@ -181,7 +181,7 @@ fn killed_at_any_request_the_same_command_continues() {
 #[test]
 fn a_deletion_that_s3_refuses_later_leaves_it_marked() {
     let host = month();
-    host.s3.fault("DeleteObject", 1, 1, Act::Status(403, "AccessDenied"));
+    host.s3.fault("DeleteObject", 1, 1, Fault::Status(403, "AccessDenied"));
     let said = host.fails(1, "remove -i @3 tank/a@4");
     assert!(
         said.contains("403 AccessDenied")
@@ -195,7 +195,9 @@ fn a_deletion_that_s3_refuses_later_leaves_it_marked() {
 
 #[test]
 fn lost_replies_and_busy_servers() {
-    for act in [Act::LoseReply, Act::Drop, Act::Status(503, "SlowDown"), Act::Status(500, "InternalError")] {
+    for act in
+        [Fault::LoseReply, Fault::Drop, Fault::Status(503, "SlowDown"), Fault::Status(500, "InternalError")]
+    {
         let host = month();
         host.s3.fault("", 0, 1, act.clone());
         host.s3.fault("DeleteObject", 0, 1, act.clone());
@@ -213,7 +215,7 @@ fn a_damaged_store_with_a_circle_loses_nothing() {
     let circle = host.store_text().replacen(full, &based, 1);
     let circle = circle.replace("0000000000000001-full", "0000000000000001-from-0000000000000004");
     host.write_data("stored_snapshots.yml", &circle);
-    host.s3.state().powers.may_list = false;
+    host.s3.state().capabilities.may_list = false;
     for n in 2..=4 {
         host.fails(3, &format!("remove -i @{} tank/a@{n}", n - 1));
     }
@@ -225,7 +227,7 @@ fn a_damaged_store_with_a_circle_loses_nothing() {
 #[test]
 fn an_interrupted_removal_is_asked_about_again() {
     let host = month();
-    host.killed("remove -i @3 tank/a@4", "DeleteObject", 0, Act::KillBefore);
+    host.killed("remove -i @3 tank/a@4", "DeleteObject", 0, Fault::KillBefore);
     // another host, that sees its manifest, builds on it
     host.s3.state().put(&key("tank/a@5", 5, Some(4)), b"x");
     let said = host.fails(3, "remove -i @3 tank/a@4");
@@ -251,16 +253,16 @@ fn two_python_backups_with_one_object() {
 #[test]
 fn where_nothing_may_be_deleted_nothing_is_lost() {
     let host = month();
-    host.s3.state().powers.may_delete = false;
+    host.s3.state().capabilities.may_delete = false;
     let said = host.fails(1, "remove -i @3 tank/a@4");
     assert!(said.contains("403 AccessDenied nothing may be deleted"), "{said}");
     assert!(said.contains("hint: nothing was removed: '-i tank/a@3 tank/a@4' stays stored"), "{said}");
     assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
     // also where listing is forbidden
-    host.s3.state().powers.may_list = false;
+    host.s3.state().capabilities.may_list = false;
     host.fails(1, "remove -i @3 tank/a@4");
     assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
-    host.s3.state().powers.may_list = true;
+    host.s3.state().capabilities.may_list = true;
     // the announcement could not be deleted either, and does not stand in the way of anybody
     host.ok("upload -i @4 tank/a@5");
     assert!(host.ok("recover").stderr.contains("nothing to add: 5"));
@@ -268,7 +270,7 @@ fn where_nothing_may_be_deleted_nothing_is_lost() {
     let left: Vec<&str> = state.keys().into_iter().filter(|key| key.contains(".removing-")).collect();
     assert!(left.len() == 2 && left.iter().all(|key| state.objects[*key].bytes.is_empty()), "{left:?}");
     drop(state);
-    host.s3.state().powers.may_delete = true;
+    host.s3.state().capabilities.may_delete = true;
     host.ok("remove -i @4 tank/a@5");
     host.ok("remove -i @3 tank/a@4");
     host.assert_clean();
@@ -279,7 +281,7 @@ fn where_nothing_may_be_deleted_nothing_is_lost() {
 fn an_interrupted_removal_can_be_taken_back() {
     let killed = || {
         let host = month();
-        host.killed("remove -i @3 tank/a@4", "DeleteObject", 0, Act::KillBefore);
+        host.killed("remove -i @3 tank/a@4", "DeleteObject", 0, Fault::KillBefore);
         host
     };
     let host = killed();
@@ -410,8 +412,8 @@ fn the_requests_of_a_removal() {
 #[test]
 fn a_refusal_after_a_lost_reply_is_not_called_stored() {
     let host = month();
-    host.s3.fault("DeleteObject", 0, 1, Act::LoseReply);
-    host.s3.fault("DeleteObject", 0, 1, Act::Status(403, "AccessDenied"));
+    host.s3.fault("DeleteObject", 0, 1, Fault::LoseReply);
+    host.s3.fault("DeleteObject", 0, 1, Fault::Status(403, "AccessDenied"));
     let said = host.fails(1, "remove -i @3 tank/a@4");
     assert!(said.contains("the removal has begun"), "{said}");
     assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD removing");
@@ -422,7 +424,7 @@ fn a_refusal_after_a_lost_reply_is_not_called_stored() {
 #[test]
 fn an_announcement_that_is_refused_changes_nothing() {
     let host = month();
-    host.s3.fault("PutObject", 0, 1, Act::Status(403, "QuotaExceeded"));
+    host.s3.fault("PutObject", 0, 1, Fault::Status(403, "QuotaExceeded"));
     let said = host.fails(1, "remove -i @3 tank/a@4");
     assert!(said.contains("403 QuotaExceeded"), "{said}");
     assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
@@ -436,7 +438,7 @@ fn a_python_backup_whose_removal_was_interrupted_still_depends_on_its_base() {
     host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
     host.s3.state().put_exactly("tank/src@s1", &crate::support::real("full.zfs"));
     host.s3.state().put_exactly("tank/src@s2 <- tank/src@s1", &crate::support::real("incr.zfs"));
-    host.killed("remove -i @s1 tank/src@s2", "PutObject", 0, Act::KillBefore);
+    host.killed("remove -i @s1 tank/src@s2", "PutObject", 0, Fault::KillBefore);
     host.fails(3, "remove tank/src@s1");
     host.ok("recover -m");
     assert_eq!(host.listed().len(), 2);
@@ -450,8 +452,8 @@ fn a_python_backup_whose_removal_was_interrupted_still_depends_on_its_base() {
 #[test]
 fn read_only_credentials_leave_everything_as_it_was() {
     let host = month();
-    host.s3.state().powers.may_delete = false;
-    host.s3.fault("PutObject", 0, 1000, Act::Status(403, "AccessDenied"));
+    host.s3.state().capabilities.may_delete = false;
+    host.s3.fault("PutObject", 0, 1000, Fault::Status(403, "AccessDenied"));
     host.fails(1, "remove -i @3 tank/a@4");
     assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
 }

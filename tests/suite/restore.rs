@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Act, Host, S1, S2, key, made_stream, real};
+use crate::support::{Fault, Host, S1, S2, key, made_stream, real};
 
 /// Snapshots 1 to 4 in a chain, and a bypass from 1 to 4.
 fn month() -> Host {
@@ -51,13 +51,13 @@ fn a_download_is_the_stream_byte_for_byte() {
 #[test]
 fn every_range_may_fail_in_every_way_and_the_result_is_whole() {
     for act in [
-        Act::Drop,
-        Act::LoseReply,
-        Act::TruncateReply,
-        Act::FlipBit,
-        Act::Status(500, "InternalError"),
-        Act::Status(503, "SlowDown"),
-        Act::Delay(Duration::from_millis(50)),
+        Fault::Drop,
+        Fault::LoseReply,
+        Fault::TruncateReply,
+        Fault::FlipBit,
+        Fault::Status(500, "InternalError"),
+        Fault::Status(503, "SlowDown"),
+        Fault::Delay(Duration::from_millis(50)),
     ] {
         let mut host = Host::with_real_streams();
         host.set("ZFS2S3_JOBS", "8");
@@ -67,7 +67,7 @@ fn every_range_may_fail_in_every_way_and_the_result_is_whole() {
         let (bytes, said, status) = download(&host, "download tank/src@s1");
         assert_eq!((status, bytes == real("full.zfs")), (0, true), "{act:?}: {said}");
         // the manifest, and each of the 18 chunks twice; no second time where it only came late
-        let tries = if matches!(act, Act::Delay(_)) { 1 } else { 2 };
+        let tries = if matches!(act, Fault::Delay(_)) { 1 } else { 2 };
         assert_eq!(host.s3.state().count("GetObject"), 1 + 18 * tries, "{act:?}: {said}");
         host.s3.fault_each_range(act.clone());
         host.ok("restore tank/src@s1 tank/new");
@@ -225,7 +225,7 @@ fn killed_in_the_middle_the_same_command_goes_on() {
     let host = month();
     // the second backup's manifest has been read; its data are on their way
     let before = host.s3.state().count("GetObject");
-    host.killed("restore tank/a@4 tank/new", "GetObject", before.max(4) + 1 - before, Act::KillBefore);
+    host.killed("restore tank/a@4 tank/new", "GetObject", before.max(4) + 1 - before, Fault::KillBefore);
     // the zfs receive of the tests sees the end of its input
     std::thread::sleep(Duration::from_millis(1000));
     let ran = host.run("restore tank/a@4 tank/new");
@@ -442,7 +442,7 @@ fn where_s3_fails_for_long_the_same_command_goes_on_later() {
     let mut host = Host::with_real_streams();
     host.ok("upload tank/src@s1");
     host.set("ZFS2S3_TEST_PATIENCE_MS", "300");
-    host.s3.fault("GetObject", 9, 1000, Act::Status(503, "SlowDown"));
+    host.s3.fault("GetObject", 9, 1000, Fault::Status(503, "SlowDown"));
     let said = host.fails(75, "restore tank/src@s1 tank/new");
     assert!(said.contains("hint: the same command resumes where this one has ended"), "{said}");
     host.s3.no_more_faults();
@@ -459,7 +459,7 @@ fn when_zfs_receive_has_ended_no_fetch_is_waited_for() {
     host.zfs_file("dead_receive", "out of space");
     // the manifest, twice, and the first two chunks come: a pipe that nobody reads holds one. The third, which is fetched
     // meanwhile, does not, and is tried again for 30 seconds
-    host.s3.fault("GetObject", 4, 100, Act::Status(503, "SlowDown"));
+    host.s3.fault("GetObject", 4, 100, Fault::Status(503, "SlowDown"));
     let begun = std::time::Instant::now();
     let said = host.fails(1, "restore tank/src@s1 tank/new");
     assert!(said.contains("cannot receive: out of space"), "{said}");
@@ -766,6 +766,6 @@ fn all_that_cannot_be_read_is_named_before_anything_is_received() {
     }
     assert_eq!(received(&host, "tank/new"), b"");
     host.s3.state().objects.insert(real_key, object);
-    host.s3.state().powers.reads_glacier = true;
+    host.s3.state().capabilities.reads_glacier = true;
     host.ok("restore tank/a@3 tank/new");
 }

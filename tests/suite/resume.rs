@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::support::{Act, Host, S1, key, made_stream, real};
+use crate::support::{Fault, Host, S1, key, made_stream, real};
 
 /// A host whose upload of s1 was killed when `parts` parts were stored, one at a time.
 fn killed_after(parts: usize) -> Host {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
-    host.killed("upload tank/src@s1", "UploadPart", parts, Act::KillBefore);
+    host.killed("upload tank/src@s1", "UploadPart", parts, Fault::KillBefore);
     host
 }
 
@@ -45,7 +45,7 @@ fn killed_at_any_request_it_is_resumed_or_aborted_cleanly() {
     let requests = host.s3.state().log.len();
     assert!(requests >= 8, "{:?}", host.s3.state().log);
     for way_out in ["resume_upload", "abort_upload"] {
-        for act in [Act::KillBefore, Act::KillAfter] {
+        for act in [Fault::KillBefore, Fault::KillAfter] {
             for at in 0..requests {
                 let host = prepare();
                 host.killed("upload -i @s1 tank/src@s2", "", at, act.clone());
@@ -80,7 +80,7 @@ fn ends_cleanly(host: &Host, way_out: &str, what: &str) {
 fn complete_but_for_the_store() -> Host {
     let host = Host::with_snapshots(3);
     host.ok("upload tank/a@1");
-    host.killed("upload -i @1 tank/a@2", "PutObject", 0, Act::KillAfter);
+    host.killed("upload -i @1 tank/a@2", "PutObject", 0, Fault::KillAfter);
     host
 }
 
@@ -141,7 +141,7 @@ fn two_stores_of_one_host_do_not_share_their_holds() {
 #[test]
 fn another_stores_running_upload_is_left_alone() {
     let host = Host::with_real_streams();
-    host.s3.fault("UploadPart", 7, 1, Act::KillBefore);
+    host.s3.fault("UploadPart", 7, 1, Fault::KillBefore);
     let mut other = host.environment();
     other.push(("XDG_DATA_HOME".to_string(), host.home().join("other").to_str().unwrap().to_string()));
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_zfs2s3"));
@@ -188,7 +188,7 @@ fn killed_again_and_again_it_still_ends() {
     let mut tries = 0;
     let mut line = "upload tank/src@s1";
     loop {
-        let act = if tries % 2 == 0 { Act::KillBefore } else { Act::KillAfter };
+        let act = if tries % 2 == 0 { Fault::KillBefore } else { Fault::KillAfter };
         host.s3.fault("", 9, 1, act);
         let ran = host.run(line);
         host.s3.no_more_faults();
@@ -230,7 +230,7 @@ fn s3_is_the_truth_about_parts() {
 #[test]
 fn parts_are_compared_also_beyond_the_first_page() {
     let host = killed_after(11);
-    host.s3.state().powers.page = 2;
+    host.s3.state().capabilities.page = 2;
     host.ok("resume_upload");
     assert_eq!(host.s3.state().count("UploadPart"), 12 + 7);
     assert_eq!(host.s3.state().count("ListParts"), 6);
@@ -251,7 +251,7 @@ fn an_upload_that_s3_no_longer_knows_begins_again_in_place() {
 #[test]
 fn an_upload_that_is_ended_by_others_while_it_runs() {
     let host = Host::with_real_streams();
-    host.s3.fault("UploadPart", 4, 1, Act::Status(404, "NoSuchUpload"));
+    host.s3.fault("UploadPart", 4, 1, Fault::Status(404, "NoSuchUpload"));
     let said = host.fails(75, "upload tank/src@s1");
     assert!(said.contains("S3 no longer knows the upload"), "{said}");
     host.s3.state().uploads.clear();
@@ -354,7 +354,7 @@ fn a_torn_last_record_is_dropped_and_other_damage_is_an_error() {
 fn a_base_that_is_removed_meanwhile_by_another_host_ends_the_resume() {
     let mut host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
-    host.killed("upload -i @1 tank/a@2", "UploadPart", 0, Act::KillBefore);
+    host.killed("upload -i @1 tank/a@2", "UploadPart", 0, Fault::KillBefore);
     host.s3.state().objects.clear();
     let said = host.fails(3, "resume_upload");
     assert!(said.contains("no stored chain"), "{said}");
@@ -367,7 +367,7 @@ fn a_base_that_is_removed_meanwhile_by_another_host_ends_the_resume() {
 fn a_base_that_is_removed_while_the_upload_runs_ends_it() {
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
-    host.s3.fault("UploadPart", 0, 1, Act::Delay(Duration::from_millis(500)));
+    host.s3.fault("UploadPart", 0, 1, Fault::Delay(Duration::from_millis(500)));
     let child = host.spawn("upload -i @1 tank/a@2");
     while host.s3.state().count("UploadPart") < 2 {
         std::thread::sleep(Duration::from_millis(2));
@@ -384,10 +384,10 @@ fn a_base_that_is_removed_while_the_upload_runs_ends_it() {
 #[test]
 fn without_the_right_to_list_it_resumes_too() {
     let host = killed_after(7);
-    host.s3.state().powers.may_list = false;
+    host.s3.state().capabilities.may_list = false;
     host.ok("resume_upload");
     let host = killed_after(7);
-    host.s3.state().powers.may_list = false;
+    host.s3.state().capabilities.may_list = false;
     host.s3.state().uploads.clear();
     host.ok("resume_upload");
     assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
@@ -397,7 +397,7 @@ fn without_the_right_to_list_it_resumes_too() {
 #[test]
 fn a_create_whose_reply_is_lost_leaves_no_open_upload() {
     let host = Host::with_snapshots(1);
-    host.s3.fault("CreateMultipartUpload", 0, 2, Act::LoseReply);
+    host.s3.fault("CreateMultipartUpload", 0, 2, Fault::LoseReply);
     host.ok("upload tank/a@1");
     assert_eq!(host.s3.state().count("CreateMultipartUpload"), 3);
     host.assert_clean();
@@ -435,7 +435,7 @@ fn a_full_disk_ends_the_upload_and_keeps_what_is_known() {
 fn waiting_is_bounded_when_the_network_is_gone() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_TEST_PATIENCE_MS", "2500");
-    host.s3.fault("UploadPart", 3, 1000, Act::Drop);
+    host.s3.fault("UploadPart", 3, 1000, Fault::Drop);
     let begun = std::time::Instant::now();
     let said = host.fails(75, "upload tank/src@s1");
     assert!(begun.elapsed() < Duration::from_secs(30));
@@ -456,8 +456,8 @@ fn a_page_that_is_not_s3s_is_a_failure_and_no_absence() {
         for parts in [7, 18] {
             let host = Host::with_real_streams();
             let call = if parts == 7 { "UploadPart" } else { "PutObject" };
-            host.killed("upload tank/src@s1", call, if parts == 7 { 7 } else { 0 }, Act::KillBefore);
-            host.s3.fault("", 0, 1000, Act::Page(404));
+            host.killed("upload tank/src@s1", call, if parts == 7 { 7 } else { 0 }, Fault::KillBefore);
+            host.s3.fault("", 0, 1000, Fault::Page(404));
             let said = host.fails(1, way);
             assert!(said.contains("404") && said.contains("this is not an answer from S3"), "{said}");
             assert!(host.data("upload_progress.yml").exists(), "{way} after {parts}");
@@ -471,7 +471,7 @@ fn a_page_that_is_not_s3s_is_a_failure_and_no_absence() {
     // one of them only
     for call in ["ListParts", "HeadObject"] {
         let host = killed_after(7);
-        host.s3.fault(call, 0, 1, Act::Page(404));
+        host.s3.fault(call, 0, 1, Fault::Page(404));
         let sent = host.s3.state().count("UploadPart");
         if host.run("resume_upload").status != 0 {
             host.ok("resume_upload");
@@ -538,7 +538,7 @@ fn a_full_disk_does_not_keep_anybody_from_the_lock() {
 fn a_terminal_that_is_gone_does_not_end_the_upload() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
-    host.s3.fault("UploadPart", 0, 18, Act::Delay(Duration::from_millis(100)));
+    host.s3.fault("UploadPart", 0, 18, Fault::Delay(Duration::from_millis(100)));
     let status = host.home().join("status");
     let line = format!(
         "trap '' HUP; '{}' upload tank/src@s1; echo $? > '{}'",
@@ -572,10 +572,10 @@ fn a_terminal_that_is_gone_does_not_end_the_upload() {
 /// Append-only credentials: the upload must end all the same.
 #[test]
 fn an_upload_can_be_ended_where_nothing_may_be_deleted() {
-    for (fault, act) in [("PutObject", Act::KillBefore), ("PutObject", Act::KillAfter)] {
+    for (fault, act) in [("PutObject", Fault::KillBefore), ("PutObject", Fault::KillAfter)] {
         let host = Host::with_snapshots(2);
         host.killed("upload tank/a@1", fault, 0, act);
-        host.s3.state().powers.may_delete = false;
+        host.s3.state().capabilities.may_delete = false;
         let said = host.fails(1, "abort_upload");
         assert!(said.contains("403 AccessDenied") && said.contains("is not pending any more"), "{said}");
         assert!(said.contains("tank/a@1/0000000000000001-full-"), "{said}");
@@ -703,7 +703,7 @@ fn a_dataset_that_is_encrypted_otherwise_now_is_refused() {
             let mut host = Host::with_real_streams();
             host.set("ZFS2S3_JOBS", "1");
             host.zfs_file("encryption", then);
-            host.killed("upload tank/src@s1", "UploadPart", parts, Act::KillBefore);
+            host.killed("upload tank/src@s1", "UploadPart", parts, Fault::KillBefore);
             host.zfs_file("encryption", now);
             let before = host.zfs_log().len();
             // with its beginning recorded, the chunks tell
@@ -712,12 +712,11 @@ fn a_dataset_that_is_encrypted_otherwise_now_is_refused() {
             }
             let said = host.fails(3, "resume_upload");
             let log = host.zfs_log()[before..].to_string();
-            match parts == 7 && now == "off" {
-                true => assert!(said.contains("does not give the same stream"), "{said}"),
-                false => {
-                    assert!(said.contains("would have to be sent with"), "{said}");
-                    assert!(!log.contains("\nsend "), "{log}");
-                }
+            if parts == 7 && now == "off" {
+                assert!(said.contains("does not give the same stream"), "{said}");
+            } else {
+                assert!(said.contains("would have to be sent with"), "{said}");
+                assert!(!log.contains("\nsend "), "{log}");
             }
             host.ok("abort_upload");
             host.assert_clean();
@@ -730,7 +729,7 @@ fn a_base_that_a_promote_has_moved_is_refused() {
     let mut host = Host::with_snapshots(2);
     host.set("ZFS2S3_JOBS", "1");
     host.ok("upload tank/a@1");
-    host.killed("upload -i @1 tank/a@2", "UploadPart", 0, Act::KillBefore);
+    host.killed("upload -i @1 tank/a@2", "UploadPart", 0, Fault::KillBefore);
     host.destroy("tank/a@1");
     host.snapshot(("tank/clone@1", 1), 10);
     let held = host.holds();

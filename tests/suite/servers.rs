@@ -1,9 +1,9 @@
 //! Servers that know less than AWS, or other things: each of them does all that the program needs.
 
-use crate::support::s3::{Encoding, Powers};
-use crate::support::{Act, Host, S1, key, real};
+use crate::support::s3::{Capabilities, Encoding};
+use crate::support::{Fault, Host, S1, key, real};
 
-type Quirk = fn(&mut Powers);
+type Quirk = fn(&mut Capabilities);
 
 /// What servers have been seen to do, and whose habit it is or was.
 const QUIRKS: &[(&str, Quirk)] = &[
@@ -50,18 +50,18 @@ fn everything_works_with_each_quirk() {
         let mut host = Host::with_real_streams();
         host.set("ZFS2S3_JOBS", "1");
         host.set("ZFS2S3_PREFIX", "my nas's + 1/");
-        quirk(&mut host.s3.state().powers);
+        quirk(&mut host.s3.state().capabilities);
         println!("{name}");
         host.ok("upload tank/src@s1");
-        host.killed("upload -i @s1 tank/src@s2", "UploadPart", 2, Act::KillBefore);
+        host.killed("upload -i @s1 tank/src@s2", "UploadPart", 2, Fault::KillBefore);
         host.ok("abort_upload");
         host.assert_clean();
-        host.killed("upload -i @s1 tank/src@s2", "UploadPart", 2, Act::KillBefore);
+        host.killed("upload -i @s1 tank/src@s2", "UploadPart", 2, Fault::KillBefore);
         host.ok("resume_upload");
         host.assert_clean();
         // the server has lost the upload
         host.ok("remove -i @s1 tank/src@s2");
-        host.killed("upload -i @s1 tank/src@s2", "UploadPart", 2, Act::KillBefore);
+        host.killed("upload -i @s1 tank/src@s2", "UploadPart", 2, Fault::KillBefore);
         host.s3.state().uploads.clear();
         host.ok("resume_upload");
         let store = host.store_text();
@@ -82,9 +82,9 @@ fn an_upload_that_cannot_be_ended_keeps_nobody_from_resuming_or_aborting() {
     for way in ["resume_upload", "abort_upload"] {
         let mut host = Host::with_real_streams();
         host.set("ZFS2S3_JOBS", "1");
-        host.s3.state().powers.lacks =
+        host.s3.state().capabilities.lacks =
             vec![("ListParts", 405, "MethodNotAllowed"), ("AbortMultipartUpload", 405, "MethodNotAllowed")];
-        host.killed("upload tank/src@s1", "UploadPart", 7, Act::KillBefore);
+        host.killed("upload tank/src@s1", "UploadPart", 7, Fault::KillBefore);
         let said = host.ok(way).stderr;
         assert!(
             said.contains("an unfinished upload stays: ") && said.contains("405 MethodNotAllowed"),
@@ -96,8 +96,8 @@ fn an_upload_that_cannot_be_ended_keeps_nobody_from_resuming_or_aborting() {
     }
     // a proxy that forbids DELETE is another matter
     let host = Host::with_real_streams();
-    host.killed("upload tank/src@s1", "UploadPart", 7, Act::KillBefore);
-    host.s3.fault("AbortMultipartUpload", 0, 9, Act::Page(405));
+    host.killed("upload tank/src@s1", "UploadPart", 7, Fault::KillBefore);
+    host.s3.fault("AbortMultipartUpload", 0, 9, Fault::Page(405));
     host.fails(1, "abort_upload");
     host.s3.no_more_faults();
     host.ok("abort_upload");
@@ -108,15 +108,15 @@ fn an_upload_that_cannot_be_ended_keeps_nobody_from_resuming_or_aborting() {
 fn a_page_in_place_of_the_list_of_parts_gives_nothing_up() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
-    host.killed("upload tank/src@s1", "UploadPart", 7, Act::KillBefore);
-    host.s3.fault("ListParts", 0, 1, Act::Page(200));
+    host.killed("upload tank/src@s1", "UploadPart", 7, Fault::KillBefore);
+    host.s3.fault("ListParts", 0, 1, Fault::Page(200));
     host.fails(1, "resume_upload");
     host.ok("resume_upload");
     assert_eq!(host.s3.state().count("UploadPart"), 8 + 11, "no part is sent twice");
     // but a finished object is recognized
-    host.killed("upload -i @s1 tank/src@s2", "CompleteMultipartUpload", 0, Act::KillAfter);
+    host.killed("upload -i @s1 tank/src@s2", "CompleteMultipartUpload", 0, Fault::KillAfter);
     let sent = host.s3.state().count("UploadPart");
-    host.s3.fault("ListParts", 0, 1, Act::Page(200));
+    host.s3.fault("ListParts", 0, 1, Fault::Page(200));
     host.ok("resume_upload");
     assert_eq!(host.s3.state().count("UploadPart"), sent);
     host.assert_clean();
@@ -126,11 +126,11 @@ fn a_page_in_place_of_the_list_of_parts_gives_nothing_up() {
 fn what_a_server_refuses_is_left_out_for_the_rest_of_the_run() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
-    host.s3.state().powers.no_checksums_at = &["UploadPart"];
+    host.s3.state().capabilities.no_checksums_at = &["UploadPart"];
     host.ok("upload tank/src@s1");
     assert_eq!(host.s3.state().count("UploadPart"), 18 + 1);
     let host = Host::with_real_streams();
-    host.s3.state().powers.checksums = false;
+    host.s3.state().capabilities.checksums = false;
     host.ok("upload tank/src@s1");
     assert_eq!(host.s3.state().count("CreateMultipartUpload"), 2);
     assert_eq!(host.s3.state().count("UploadPart"), 18, "the reply of Create said that none are kept");
@@ -139,7 +139,7 @@ fn what_a_server_refuses_is_left_out_for_the_rest_of_the_run() {
 #[test]
 fn what_is_wrong_otherwise_is_not_taken_for_a_lack() {
     let host = Host::with_real_streams();
-    host.s3.fault("CreateMultipartUpload", 0, 2, Act::Status(400, "InvalidArgument"));
+    host.s3.fault("CreateMultipartUpload", 0, 2, Fault::Status(400, "InvalidArgument"));
     let said = host.fails(1, "upload tank/src@s1");
     assert!(said.contains("400 InvalidArgument as the test wants it"), "{said}");
     assert_eq!(host.s3.state().count("CreateMultipartUpload"), 2);
@@ -153,7 +153,7 @@ fn checksums_are_left_out_where_the_user_wants_only_those_required() {
     let mut host = Host::with_real_streams();
     host.set("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required");
     host.set("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required");
-    host.s3.state().powers.checksums = false;
+    host.s3.state().capabilities.checksums = false;
     host.ok("upload tank/src@s1");
     host.ok("restore tank/src@s1 tank/new");
     assert_eq!(host.s3.state().count("CreateMultipartUpload"), 1);
@@ -164,7 +164,7 @@ fn checksums_are_left_out_where_the_user_wants_only_those_required() {
 #[test]
 fn a_condition_of_the_servers_own_ends_complete_at_once_with_its_words() {
     let host = Host::with_snapshots(1);
-    host.s3.fault("CompleteMultipartUpload", 0, 1, Act::Status(412, "PreconditionFailed"));
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Fault::Status(412, "PreconditionFailed"));
     let said = host.fails(1, "upload tank/a@1");
     assert!(said.contains("412 PreconditionFailed as the test wants it"), "{said}");
     assert_eq!(host.s3.state().count("CompleteMultipartUpload"), 1);
@@ -177,7 +177,7 @@ fn a_server_with_fewer_parts_names_the_setting_and_the_upload_continues_in_segme
     for jobs in ["1", "8"] {
         let mut host = Host::with_real_streams();
         host.set("ZFS2S3_JOBS", jobs);
-        host.s3.state().powers.max_parts = 7;
+        host.s3.state().capabilities.max_parts = 7;
         let said = host.fails(1, "upload tank/src@s1");
         assert!(
             said.contains("between 1 and 7") && said.contains("'ZFS2S3_PARTS=7 zfs2s3 resume_upload'"),
@@ -208,10 +208,10 @@ fn a_server_with_fewer_parts_names_the_setting_and_the_upload_continues_in_segme
 fn an_upload_with_too_many_parts_for_complete_is_cut_anew() {
     // the server takes the parts, and refuses to put so many together
     let mut host = Host::with_real_streams();
-    host.s3.fault("CompleteMultipartUpload", 0, 4, Act::Status(400, "InvalidRequest"));
+    host.s3.fault("CompleteMultipartUpload", 0, 4, Fault::Status(400, "InvalidRequest"));
     host.fails(1, "upload tank/src@s1");
     host.set("ZFS2S3_PARTS", "10");
-    host.s3.state().powers.max_parts = 10;
+    host.s3.state().capabilities.max_parts = 10;
     host.ok("resume_upload");
     let first = key(S1.0, S1.1, None);
     let sizes = [first.clone(), format!("{first}.2")].map(|key| host.s3.state().bytes(&key).len());
@@ -229,7 +229,7 @@ fn a_class_that_only_sounds_archived_is_read() {
     host.ok("upload -i @s1 tank/src@s2");
     let said = host.fails(1, "restore tank/src@s2 tank/new");
     assert!(said.contains("storage class GLACIER"), "{said}");
-    host.s3.state().powers.reads_glacier = true;
+    host.s3.state().capabilities.reads_glacier = true;
     host.ok("restore tank/src@s2 tank/new");
     assert_eq!(received(&host), [real("full.zfs"), real("incr.zfs")].concat());
 }
@@ -246,7 +246,7 @@ fn keys_that_xml_cannot_hold_do_not_end_a_listing() {
 #[test]
 fn whoever_may_not_read_hears_of_it_before_anything_is_sent() {
     let host = Host::with_real_streams();
-    host.s3.state().powers.may_read = false;
+    host.s3.state().capabilities.may_read = false;
     let said = host.fails(1, "upload tank/src@s1");
     assert!(
         said.contains("403 AccessDenied these credentials may not read objects")
@@ -257,7 +257,7 @@ fn whoever_may_not_read_hears_of_it_before_anything_is_sent() {
     assert!(!host.data("upload_progress.yml").exists());
     // a dry run writes nothing
     let host = Host::with_real_streams();
-    host.s3.state().powers.may_read = false;
+    host.s3.state().capabilities.may_read = false;
     let said = host.ok("upload -n tank/src@s1").stderr;
     assert!(said.contains("warning: ") && said.contains("may not read objects"), "{said}");
     assert!(host.s3.state().objects.is_empty());
@@ -267,7 +267,7 @@ fn whoever_may_not_read_hears_of_it_before_anything_is_sent() {
 #[test]
 fn a_403_to_what_is_not_there_does_not_keep_what_may_be_read_from_being_stored() {
     let host = Host::with_real_streams();
-    host.s3.state().powers.hides_absent = true;
+    host.s3.state().capabilities.hides_absent = true;
     host.ok("upload tank/src@s1");
     host.ok("upload -i @s1 tank/src@s2");
     host.assert_clean();
@@ -277,8 +277,8 @@ fn a_403_to_what_is_not_there_does_not_keep_what_may_be_read_from_being_stored()
 fn without_the_permission_to_list_parts_nothing_is_given_up() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
-    host.killed("upload tank/src@s1", "UploadPart", 7, Act::KillBefore);
-    host.s3.fault("ListParts", 0, 1, Act::Status(403, "AccessDenied"));
+    host.killed("upload tank/src@s1", "UploadPart", 7, Fault::KillBefore);
+    host.s3.fault("ListParts", 0, 1, Fault::Status(403, "AccessDenied"));
     let said = host.fails(1, "resume_upload");
     assert!(said.contains("403 AccessDenied") && said.contains("hint: the SECURITY section"), "{said}");
     host.ok("resume_upload");
@@ -290,7 +290,7 @@ fn without_the_permission_to_list_parts_nothing_is_given_up() {
 fn fewer_parts_cost_nothing_where_nothing_needs_them() {
     // all is in S3, and the source is gone
     let mut host = Host::with_real_streams();
-    host.killed("upload tank/src@s1", "CompleteMultipartUpload", 0, Act::KillBefore);
+    host.killed("upload tank/src@s1", "CompleteMultipartUpload", 0, Fault::KillBefore);
     let sent = host.s3.state().count("UploadPart");
     host.destroy(S1.0);
     host.zfs_file("holds", "");
@@ -306,7 +306,7 @@ fn nothing_is_forgotten_for_fewer_parts_before_the_source_is_there() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
     host.set("ZFS2S3_TEST_PARTS", "8");
-    host.killed("upload tank/src@s1", "UploadPart", 11, Act::KillBefore);
+    host.killed("upload tank/src@s1", "UploadPart", 11, Fault::KillBefore);
     host.set("ZFS2S3_PARTS", "3");
     host.destroy(S1.0);
     let record = std::fs::read(host.data("upload_progress.yml")).unwrap();
@@ -315,7 +315,7 @@ fn nothing_is_forgotten_for_fewer_parts_before_the_source_is_there() {
     assert_eq!(host.s3.state().uploads.len(), 2);
     host.snapshot(S1, 10);
     // without the permission to list open uploads, that of the second segment is ended by its ID
-    host.s3.state().powers.lacks = vec![("ListMultipartUploads", 403, "AccessDenied")];
+    host.s3.state().capabilities.lacks = vec![("ListMultipartUploads", 403, "AccessDenied")];
     host.ok("resume_upload");
     host.assert_clean();
     assert_eq!(host.s3.state().keys().len(), 6 + 1, "18 parts in segments of 3");
@@ -328,12 +328,12 @@ fn what_may_not_be_read_is_not_sent_again_by_a_resume() {
     // the reply of Complete is lost, so only HEAD can tell what has become of it
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
-    host.killed("upload tank/src@s1", "CompleteMultipartUpload", 0, Act::KillAfter);
+    host.killed("upload tank/src@s1", "CompleteMultipartUpload", 0, Fault::KillAfter);
     let sent = host.s3.state().count("UploadPart");
-    host.s3.state().powers.may_read = false;
+    host.s3.state().capabilities.may_read = false;
     let said = host.fails(1, "resume_upload");
     assert!(said.contains("403") && said.contains("hint: allow s3:GetObject"), "{said}");
-    host.s3.state().powers.may_read = true;
+    host.s3.state().capabilities.may_read = true;
     host.ok("resume_upload");
     assert_eq!(host.s3.state().count("UploadPart"), sent, "nothing is sent again");
     host.assert_clean();
@@ -358,8 +358,8 @@ fn headers_that_a_bucket_wants() {
         let mut host = Host::with_real_streams();
         {
             let mut state = host.s3.state();
-            state.powers.wants_always = always;
-            state.powers.wants_for_objects = for_objects;
+            state.capabilities.wants_always = always;
+            state.capabilities.wants_for_objects = for_objects;
         }
         host.fails(1, "upload tank/src@s1");
         for (name, value) in pairs {
@@ -377,14 +377,14 @@ fn a_transient_failure_of_any_kind_is_tried_again() {
     for status in [425, 429, 500, 507, 509, 520, 522, 524, 527, 530, 599] {
         let mut host = Host::with_snapshots(1);
         host.set("ZFS2S3_TEST_PATIENCE_MS", "20000");
-        host.s3.fault("UploadPart", 0, 1, Act::Page(status));
+        host.s3.fault("UploadPart", 0, 1, Fault::Page(status));
         host.ok("upload tank/a@1");
         assert_eq!(host.s3.state().count("UploadPart"), 2, "{status}");
         host.assert_clean();
     }
     for status in [501, 505] {
         let host = Host::with_snapshots(1);
-        host.s3.fault("CreateMultipartUpload", 0, 9, Act::Page(status));
+        host.s3.fault("CreateMultipartUpload", 0, 9, Fault::Page(status));
         host.fails(1, "upload tank/a@1");
     }
 }
@@ -396,12 +396,12 @@ fn each_error_names_what_to_do() {
     const TABLE: &[(&str, Break, &[&str])] = &[
         (
             "307 with the region in a header",
-            |host| host.s3.state().powers.region = Some(("eu-central-1", true)),
+            |host| host.s3.state().capabilities.region = Some(("eu-central-1", true)),
             &["307 TemporaryRedirect", "hint: the bucket is in another region: set AWS_REGION=eu-central-1"],
         ),
         (
             "307 with the region in the body",
-            |host| host.s3.state().powers.region = Some(("eu-central-1", false)),
+            |host| host.s3.state().capabilities.region = Some(("eu-central-1", false)),
             &["hint: the bucket is in another region: set AWS_REGION=eu-central-1"],
         ),
         (
@@ -426,13 +426,13 @@ fn each_error_names_what_to_do() {
             "a storage class that the server does not know",
             |host| {
                 host.set("ZFS2S3_STORAGE_CLASS", "COLD9");
-                host.s3.fault("CreateMultipartUpload", 0, 2, Act::Status(400, "InvalidArgument"));
+                host.s3.fault("CreateMultipartUpload", 0, 2, Fault::Status(400, "InvalidArgument"));
             },
             &["400 InvalidArgument", "hint: check ZFS2S3_STORAGE_CLASS"],
         ),
         (
             "virtual hosts wanted",
-            |host| host.s3.fault("", 0, 1, Act::Status(403, "SecondLevelDomainForbidden")),
+            |host| host.s3.fault("", 0, 1, Fault::Status(403, "SecondLevelDomainForbidden")),
             &["hint: set ZFS2S3_ADDRESSING_STYLE=virtual"],
         ),
         (
@@ -447,7 +447,7 @@ fn each_error_names_what_to_do() {
         ),
         (
             "a clock that is wrong",
-            |host| host.s3.fault("", 0, 1, Act::Status(403, "RequestTimeTooSkewed")),
+            |host| host.s3.fault("", 0, 1, Fault::Status(403, "RequestTimeTooSkewed")),
             &["hint: the clock of this host is wrong"],
         ),
         (

@@ -329,7 +329,7 @@ fn a_base_whose_data_the_bucket_lost_is_none() {
 #[test]
 fn without_the_right_to_list_the_store_alone_decides() {
     let host = Host::with_snapshots(2);
-    host.s3.state().powers.may_list = false;
+    host.s3.state().capabilities.may_list = false;
     let said = host.ok("upload tank/a@1").stderr;
     assert!(said.contains("warning: may not list the bucket"), "{said}");
     host.ok("upload -i @1 tank/a@2");
@@ -367,14 +367,14 @@ fn another_hosts_prefix_below_ours_gives_no_base() {
 fn servers_that_do_not_know_checksums() {
     let host = Host::with_real_streams();
     {
-        host.s3.state().powers.checksums = false;
+        host.s3.state().capabilities.checksums = false;
     }
     host.ok("upload tank/src@s1");
     assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
     host.assert_clean();
     // nothing is overwritten, with or without the permission to list
     let host = Host::with_snapshots(1);
-    host.s3.state().powers.may_list = false;
+    host.s3.state().capabilities.may_list = false;
     let theirs = key("tank/a@1", 1, None);
     host.s3.state().put_exactly(&theirs, b"somebody's");
     host.ok("upload tank/a@1");
@@ -406,7 +406,7 @@ fn two_at_the_same_time_the_second_is_told_who_is_at_work() {
         "CreateMultipartUpload",
         0,
         1,
-        crate::support::Act::Delay(std::time::Duration::from_millis(5000)),
+        crate::support::Fault::Delay(std::time::Duration::from_millis(5000)),
     );
     let first = host.spawn("upload tank/a@1");
     while host.s3.state().count("CreateMultipartUpload") == 0 {
@@ -504,11 +504,11 @@ fn the_requests_of_an_upload() {
 #[test]
 fn an_upload_id_beyond_sense_is_refused_when_it_arrives() {
     let host = Host::with_snapshots(1);
-    host.s3.state().powers.long_ids = 6_000;
+    host.s3.state().capabilities.long_ids = 6_000;
     let said = host.fails(1, "upload tank/a@1");
     assert!(said.contains("the upload ID has 60") && said.contains("4096 are the maximum"), "{said}");
     host.assert_clean();
-    host.s3.state().powers.long_ids = 4_000;
+    host.s3.state().capabilities.long_ids = 4_000;
     host.ok("upload tank/a@1");
     host.assert_clean();
 }

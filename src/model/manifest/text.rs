@@ -56,7 +56,7 @@ pub fn insert_head(text: &mut String, manifest: &Manifest) -> Result<(), String>
 /// A manifest that agrees with itself: this version can read the stream, and the chunks are as many as each segment has, and
 /// the ones that its composite SHA-256 is of.
 #[derive(Debug, PartialEq)]
-pub struct Checked {
+pub struct CheckedManifest {
     pub manifest: Manifest,
     /// The SHA-256 of each chunk of each segment, where they were asked for.
     pub chunks: Vec<Vec<Sha256>>,
@@ -64,7 +64,7 @@ pub struct Checked {
 
 /// Reads a manifest as it arrives.
 #[derive(Default)]
-pub struct Reader {
+pub struct ManifestReader {
     keep_chunks: bool,
     /// All but the chunks.
     text: String,
@@ -79,9 +79,9 @@ pub struct Reader {
     chunks: Vec<Vec<Sha256>>,
 }
 
-impl Reader {
+impl ManifestReader {
     pub fn new(keep_chunks: bool) -> Self {
-        Reader { keep_chunks, ..Reader::default() }
+        ManifestReader { keep_chunks, ..ManifestReader::default() }
     }
 
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), String> {
@@ -150,7 +150,7 @@ impl Reader {
     }
 
     /// At the end of the bytes.
-    pub fn finish(mut self) -> Result<Checked, ManifestError> {
+    pub fn finish(mut self) -> Result<CheckedManifest, ManifestError> {
         if !self.line.is_empty() {
             self.end_line()?;
         }
@@ -161,7 +161,7 @@ impl Reader {
             })?;
         check_version(manifest.version).map_err(ManifestError::Newer)?;
         self.check(&manifest)?;
-        Ok(Checked { manifest, chunks: self.chunks })
+        Ok(CheckedManifest { manifest, chunks: self.chunks })
     }
 
     /// Does the manifest agree with its own chunks?
@@ -268,9 +268,9 @@ mod tests {
         text
     }
 
-    fn read(text: &str) -> Result<Checked, ManifestError> {
+    fn read(text: &str) -> Result<CheckedManifest, ManifestError> {
         // as it may arrive
-        let mut reader = Reader::new(true);
+        let mut reader = ManifestReader::new(true);
         text.as_bytes().chunks(7).try_for_each(|bytes| reader.push(bytes))?;
         reader.finish()
     }
@@ -315,7 +315,7 @@ stream:
         let text = written(&example());
         assert_eq!(text, expected);
         let [first, second, third] = sums();
-        let checked = Checked { manifest: example(), chunks: vec![vec![first, second], vec![third]] };
+        let checked = CheckedManifest { manifest: example(), chunks: vec![vec![first, second], vec![third]] };
         assert_eq!(read(&text), Ok(checked));
         let parsed: serde_json::Value = yaml::from_str(&text).unwrap();
         assert_eq!(parsed["stream"]["segments"][1]["chunks"], format!("{third}\n"), "it is YAML");
@@ -372,7 +372,7 @@ stream:
 
     #[test]
     fn lists_of_chunks_without_end_are_refused() {
-        let mut reader = Reader::new(false);
+        let mut reader = ManifestReader::new(false);
         let refused = (0..30_000).any(|_| reader.push(b"chunks: |\n").is_err());
         assert!(refused && reader.counts.len() <= MAX_LINES);
     }

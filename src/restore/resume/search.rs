@@ -130,9 +130,10 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> StreamChunks<F> {
         }
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            match self.begins_before(order, toguid, place, middle)? {
-                true => low = middle,
-                false => high = middle,
+            if self.begins_before(order, toguid, place, middle)? {
+                low = middle;
+            } else {
+                high = middle;
             }
         }
         // a chunk in which no record begins says nothing by itself

@@ -105,8 +105,8 @@ pub fn parts_of(folder: &Folder, segment: u32) -> Result<BTreeMap<u16, PartStore
     scan(folder, |record| {
         match record {
             Record::Segment(begun) if begun.segment == segment => parts.clear(),
-            Record::Cut(_) if segment > 1 => parts.clear(),
-            Record::Cut(cut) => parts.retain(|number, _| *number <= cut.parts_per_segment),
+            Record::Chunking(_) if segment > 1 => parts.clear(),
+            Record::Chunking(chunking) => parts.retain(|number, _| *number <= chunking.parts_per_segment),
             Record::Part(part) if part.segment == segment => {
                 parts.insert(part.part, part);
             }

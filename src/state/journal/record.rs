@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::backup::{Backup, Point};
-use crate::model::chunks::Cut;
+use crate::model::chunks::Chunking;
 use crate::model::copy::{CopyName, Id};
 use crate::model::digest::Sha256;
 use crate::model::utc::Utc;
@@ -23,7 +23,8 @@ pub enum Record {
     Segment(SegmentBegun),
     Part(PartStored),
     /// The server takes fewer parts an upload than was thought. Parts beyond that number, and later segments, are forgotten.
-    Cut(Cut),
+    #[serde(rename = "cut")]
+    Chunking(Chunking),
     End(End),
     Completed(Completed),
     Removal(Removal),
@@ -47,7 +48,8 @@ pub struct Intent {
     /// The name of the host, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    pub cut: Cut,
+    #[serde(rename = "cut")]
+    pub chunking: Chunking,
     pub storage_class: String,
     pub send_args: Vec<String>,
     /// Bytes, by `zfs send -nP`; for the display only.
@@ -139,7 +141,7 @@ pub struct Overview {
     /// Of this host's announcement, if one may be in the bucket.
     pub removal: Option<Id>,
     /// Uploads of its segments may hold parts that do not belong to them any more.
-    pub cut_anew: bool,
+    pub rechunked: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -151,7 +153,7 @@ pub struct SegmentState {
 
 impl Overview {
     pub fn new(intent: Intent) -> Self {
-        Overview { intent, segments: BTreeMap::new(), end: None, removal: None, cut_anew: false }
+        Overview { intent, segments: BTreeMap::new(), end: None, removal: None, rechunked: false }
     }
 
     /// Is each segment's object there?
@@ -172,9 +174,9 @@ impl Overview {
                 return Err(format!("a part of segment {}, which has not begun", part.segment));
             }
             Record::Part(_) => {}
-            Record::Cut(cut) => {
-                self.intent.cut = cut;
-                self.cut_anew = true;
+            Record::Chunking(chunking) => {
+                self.intent.chunking = chunking;
+                self.rechunked = true;
                 self.segments.retain(|segment, _| *segment == 1);
                 self.end = None;
             }

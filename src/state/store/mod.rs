@@ -67,28 +67,28 @@ impl Store {
             let error = Error::failed(format!("the store {} cannot be used: {why}", path.display())).hint(
                 "nothing was changed; put back a good copy of it, or use the version of zfs2s3 that wrote it",
             );
-            match from_python {
-                true => error,
-                false => error.hint(
-                    "or move it away, and 'zfs2s3 recover' rebuilds it from the bucket, except for what the Python \
-                     tool has stored",
-                ),
+            if from_python {
+                error
+            } else {
+                error.hint(
+                    "or move it away, and 'zfs2s3 recover' rebuilds it from the bucket, without the backups of the \
+                     Python tool",
+                )
             }
         };
-        let contents = match from_python {
-            true if !prefix.is_empty() => {
-                return Err(Error::failed(format!(
-                    "the store {} is the older, Python zfs2s3's, which knew no prefix",
-                    path.display()
-                ))
-                .hint("unset ZFS2S3_PREFIX, or set XDG_DATA_HOME to have another store"));
-            }
-            true => {
-                let entries = python::parse(&text).map_err(damaged)?;
-                let bare = Contents { entries, ..empty };
-                bare.to_yaml().and_then(|yaml| Contents::parse(&yaml)).map_err(damaged)?
-            }
-            false => Contents::parse(&text).map_err(damaged)?,
+        if from_python && !prefix.is_empty() {
+            return Err(Error::failed(format!(
+                "the store {} was written by the older, Python zfs2s3, which had no prefixes",
+                path.display()
+            ))
+            .hint("unset ZFS2S3_PREFIX, or set XDG_DATA_HOME to use another store"));
+        }
+        let contents = if from_python {
+            let entries = python::parse(&text).map_err(damaged)?;
+            let bare = Contents { entries, ..empty };
+            bare.to_yaml().and_then(|yaml| Contents::parse(&yaml)).map_err(damaged)?
+        } else {
+            Contents::parse(&text).map_err(damaged)?
         };
         let store = Store { folder: folder.clone(), contents, from_python };
         store.check_place(bucket, prefix, endpoint)?;

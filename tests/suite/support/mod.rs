@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use s3::{Act, BUCKET, S3};
+pub use s3::{BUCKET, Fault, S3};
 
 /// The real streams in tests/streams: README.md there.
 pub const S1: (&str, u64) = ("tank/src@s1", 13707626622376489106);
@@ -185,7 +185,7 @@ impl Host {
 
     /// Runs an upload, and leaves it as if the program had been killed between the store and its record of the upload.
     pub fn stored_but_for_the_end(&self, line: &str) {
-        self.s3.fault("PutObject", 0, 1, Act::Delay(std::time::Duration::from_millis(400)));
+        self.s3.fault("PutObject", 0, 1, Fault::Delay(std::time::Duration::from_millis(400)));
         let child = self.spawn(line);
         let before = self.s3.state().count("PutObject");
         while self.s3.state().count("PutObject") == before {
@@ -200,8 +200,8 @@ impl Host {
 
     /// Runs it until `call` was made `skip` times; at the next one it is killed, before or after that is done.
     #[track_caller]
-    pub fn killed(&self, line: &str, call: &'static str, skip: usize, act: Act) {
-        self.s3.fault(call, skip, 1, act);
+    pub fn killed(&self, line: &str, call: &'static str, skip: usize, fault: Fault) {
+        self.s3.fault(call, skip, 1, fault);
         self.run(line).expect(-9);
         self.s3.no_more_faults();
     }

@@ -1,5 +1,5 @@
 //! An S3 server of the tests' own, on loopback. It keeps objects and uploads in memory, checks every signature and body hash,
-//! counts the requests, and fails on script: see [`Act`].
+//! counts the requests, and fails on script: see [`Fault`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,7 +18,7 @@ pub const BUCKET: &str = "test-bucket";
 
 /// What happens to a request.
 #[derive(Clone, Debug)]
-pub enum Act {
+pub enum Fault {
     /// The connection ends before the request is looked at.
     Drop,
     /// It is done, but the connection ends before the reply.
@@ -44,12 +44,12 @@ pub enum Act {
     KillAfter,
 }
 
-struct Fault {
+struct PlannedFault {
     /// `UploadPart`, …; empty: any.
     call: &'static str,
     skip: usize,
     times: usize,
-    act: Act,
+    fault: Fault,
 }
 
 pub struct Request {
@@ -125,7 +125,7 @@ pub struct Upload {
 }
 
 /// What this server can do and allows.
-pub struct Powers {
+pub struct Capabilities {
     /// Knows x-amz-checksum-*; else it rejects them.
     pub checksums: bool,
     /// Calls at which it rejects these headers, with 501.
@@ -188,10 +188,10 @@ pub struct State {
     pub uploads: BTreeMap<String, Upload>,
     /// Each call that arrived, in order: name and key.
     pub log: Vec<(&'static str, String)>,
-    pub powers: Powers,
-    faults: Vec<Fault>,
+    pub capabilities: Capabilities,
+    faults: Vec<PlannedFault>,
     /// What the first request for each range meets, and the ranges that have had it.
-    each_range: Option<(Act, HashSet<String>)>,
+    each_range: Option<(Fault, HashSet<String>)>,
     next_id: u32,
 }
 
@@ -235,10 +235,10 @@ impl State {
         };
         self.objects.keys().find(has_id).cloned().unwrap_or_else(|| key.to_string())
     }
-    fn first_of_its_range(&mut self, request: &Request) -> Option<Act> {
+    fn first_of_its_range(&mut self, request: &Request) -> Option<Fault> {
         let range = request.header("range")?;
-        let (act, had) = self.each_range.as_mut()?;
-        had.insert(format!("{} {range}", request.path)).then(|| act.clone())
+        let (fault, had) = self.each_range.as_mut()?;
+        had.insert(format!("{} {range}", request.path)).then(|| fault.clone())
     }
     /// In place of what is there under this key, whatever its ID.
     pub fn put(&mut self, key: &str, bytes: &[u8]) {
@@ -265,7 +265,7 @@ pub struct S3 {
 impl S3 {
     pub fn start() -> S3 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let powers = Powers {
+        let capabilities = Capabilities {
             checksums: true,
             no_checksums_at: &[],
             strict_complete: false,
@@ -297,7 +297,7 @@ impl S3 {
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
             log: vec![],
-            powers,
+            capabilities,
             faults: vec![],
             each_range: None,
             next_id: 0,
@@ -330,13 +330,13 @@ impl S3 {
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
-    /// The call of this name, after `skip` of them and then `times` times, meets `act`.
-    pub fn fault(&self, call: &'static str, skip: usize, times: usize, act: Act) {
-        self.state().faults.push(Fault { call, skip, times, act });
+    /// The call of this name, after `skip` of them and then `times` times, meets `fault`.
+    pub fn fault(&self, call: &'static str, skip: usize, times: usize, fault: Fault) {
+        self.state().faults.push(PlannedFault { call, skip, times, fault });
     }
-    /// The first request for each range of each object meets `act`.
-    pub fn fault_each_range(&self, act: Act) {
-        self.state().each_range = Some((act, HashSet::new()));
+    /// The first request for each range of each object meets `fault`.
+    pub fn fault_each_range(&self, fault: Fault) {
+        self.state().each_range = Some((fault, HashSet::new()));
     }
     pub fn no_more_faults(&self) {
         self.state().faults.clear();
@@ -358,25 +358,25 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             break;
         }
         let call = request.call();
-        let act = {
+        let fault = {
             let mut state = state.lock().unwrap();
-            if state.powers.takes_expect {
+            if state.capabilities.takes_expect {
                 request.headers.remove("expect");
             }
             state.log.push((call, request.key()));
-            next_act(&mut state.faults, call).or_else(|| state.first_of_its_range(&request))
+            next_fault(&mut state.faults, call).or_else(|| state.first_of_its_range(&request))
         };
-        match act {
-            Some(Act::Drop) => break,
-            Some(Act::KillBefore) => return kill(victim),
-            Some(Act::Delay(time)) => std::thread::sleep(time),
-            Some(Act::Status(status, code)) => {
+        match fault {
+            Some(Fault::Drop) => break,
+            Some(Fault::KillBefore) => return kill(victim),
+            Some(Fault::Delay(time)) => std::thread::sleep(time),
+            Some(Fault::Status(status, code)) => {
                 if reply(&mut stream, &request, error(status, code, "as the test wants it"), false).is_err() {
                     break;
                 }
                 continue;
             }
-            Some(Act::Page(status)) => {
+            Some(Fault::Page(status)) => {
                 let said = Answer {
                     status,
                     headers: vec![("Content-Type", "text/html".to_string())],
@@ -387,7 +387,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
                 }
                 continue;
             }
-            Some(Act::OkWithError(code)) => {
+            Some(Fault::OkWithError(code)) => {
                 let mut said = error(500, code, "as the test wants it");
                 said.status = 200;
                 if reply(&mut stream, &request, said, false).is_err() {
@@ -401,20 +401,20 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             Ok(()) => answer(&mut state.lock().unwrap(), &request, call),
             Err((status, code, why)) => error(status, code, &why),
         };
-        match act {
-            Some(Act::LoseReply) => break,
-            Some(Act::FlipBit) => {
+        match fault {
+            Some(Fault::LoseReply) => break,
+            Some(Fault::FlipBit) => {
                 let middle = done.body.len() / 2;
                 done.body[middle] ^= 1;
             }
-            Some(Act::OtherRange) => {
+            Some(Fault::OtherRange) => {
                 let range = done.headers.iter_mut().find(|(name, _)| *name == "Content-Range");
                 range.expect("it is a range").1 = "bytes 0-0/1".to_string();
             }
-            Some(Act::KillAfter) => return kill(victim),
+            Some(Fault::KillAfter) => return kill(victim),
             _ => {}
         }
-        if matches!(act, Some(Act::Trickle)) {
+        if matches!(fault, Some(Fault::Trickle)) {
             let mut sent = stream.write_all(b"HTTP/1.1 200 X\r\nContent-Length: 20000\r\n\r\n");
             while sent.is_ok() {
                 std::thread::sleep(Duration::from_millis(20));
@@ -422,7 +422,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             }
             break;
         }
-        let cut = matches!(act, Some(Act::TruncateReply));
+        let cut = matches!(fault, Some(Fault::TruncateReply));
         if reply(&mut stream, &request, done, cut).is_err() || cut {
             break;
         }
@@ -430,14 +430,14 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-fn next_act(faults: &mut [Fault], call: &str) -> Option<Act> {
+fn next_fault(faults: &mut [PlannedFault], call: &str) -> Option<Fault> {
     let mut hit = None;
     for fault in faults.iter_mut().filter(|f| f.times > 0 && (f.call.is_empty() || f.call == call)) {
         if fault.skip > 0 {
             fault.skip -= 1;
         } else if hit.is_none() {
             fault.times -= 1;
-            hit = Some(fault.act.clone());
+            hit = Some(fault.fault.clone());
         }
     }
     hit
@@ -480,7 +480,7 @@ fn read_request(
         };
     }
     if headers.get("expect").is_some_and(|value| value == "100-continue") {
-        if !state.lock().unwrap().powers.knows_expect {
+        if !state.lock().unwrap().capabilities.knows_expect {
             let refusal = b"HTTP/1.1 417 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
             stream.write_all(refusal).ok()?;
             return None;
@@ -531,23 +531,21 @@ fn reply(stream: &mut TcpStream, request: &Request, answer: Answer, cut: bool) -
 }
 
 /// What this server does not know or allow.
-fn refusal(powers: &Powers, request: &Request, call: &str) -> Option<Answer> {
+fn refusal(capabilities: &Capabilities, request: &Request, call: &str) -> Option<Answer> {
     let makes_object = matches!(call, "CreateMultipartUpload" | "PutObject");
     let has_body = matches!(call, "UploadPart" | "PutObject");
     let checksums = request.headers.keys().find(|name| name.contains("-checksum"));
-    let lacks = powers.lacks.iter().find(|(name, ..)| *name == call);
+    let lacks = capabilities.lacks.iter().find(|(name, ..)| *name == call);
     let lacking = |wanted: Option<(&'static str, &'static str)>| {
         wanted.is_some_and(|(name, value)| request.header(name) != Some(value))
     };
-    if let Some((region, in_header)) = powers.region {
+    if let Some((region, in_header)) = capabilities.region {
         let mut said = error(307, "TemporaryRedirect", "Please re-send this request");
-        match in_header {
-            true => said.headers.push(("x-amz-bucket-region", region.to_string())),
-            false => {
-                let body = String::from_utf8(said.body).unwrap();
-                said.body =
-                    body.replace("</Error>", &format!("<Region>{region}</Region></Error>")).into_bytes();
-            }
+        if in_header {
+            said.headers.push(("x-amz-bucket-region", region.to_string()));
+        } else {
+            let body = String::from_utf8(said.body).unwrap();
+            said.body = body.replace("</Error>", &format!("<Region>{region}</Region></Error>")).into_bytes();
         }
         return Some(said);
     }
@@ -555,11 +553,11 @@ fn refusal(powers: &Powers, request: &Request, call: &str) -> Option<Answer> {
         return Some(error(*status, code, "this server cannot do that"));
     }
     match checksums {
-        Some(name) if !powers.checksums => {
+        Some(name) if !capabilities.checksums => {
             let why = format!("Unsupported header '{name}' received for this API call.");
             return Some(error(400, "InvalidArgument", &why));
         }
-        Some(_) if powers.no_checksums_at.contains(&call) => {
+        Some(_) if capabilities.no_checksums_at.contains(&call) => {
             return Some(error(
                 501,
                 "NotImplemented",
@@ -568,7 +566,7 @@ fn refusal(powers: &Powers, request: &Request, call: &str) -> Option<Answer> {
         }
         _ => {}
     }
-    if powers.wants_md5 && has_body {
+    if capabilities.wants_md5 && has_body {
         let sum = BASE64.encode(md5::compute(&request.body).0);
         if request.header("content-md5") != Some(&sum) {
             return Some(error(
@@ -578,18 +576,19 @@ fn refusal(powers: &Powers, request: &Request, call: &str) -> Option<Answer> {
             ));
         }
     }
-    if lacking(powers.wants_always) || (makes_object && lacking(powers.wants_for_objects)) {
+    if lacking(capabilities.wants_always) || (makes_object && lacking(capabilities.wants_for_objects)) {
         return Some(error(403, "AccessDenied", "Access Denied"));
     }
-    if !powers.may_read && matches!(call, "GetObject" | "HeadObject") {
+    if !capabilities.may_read && matches!(call, "GetObject" | "HeadObject") {
         return Some(error(403, "AccessDenied", "Access Denied"));
     }
-    if request.param("encoding-type").is_some() && powers.encoding == Encoding::Refused {
+    if request.param("encoding-type").is_some() && capabilities.encoding == Encoding::Refused {
         return Some(error(501, "NotImplemented", "encoding-type"));
     }
     let part = request.param("partNumber").and_then(|text| text.parse::<u16>().ok());
-    if part.is_some_and(|part| part > powers.max_parts) {
-        let why = format!("Part number must be an integer between 1 and {}, inclusive", powers.max_parts);
+    if part.is_some_and(|part| part > capabilities.max_parts) {
+        let why =
+            format!("Part number must be an integer between 1 and {}, inclusive", capabilities.max_parts);
         return Some(error(400, "InvalidArgument", &why));
     }
     None
@@ -600,31 +599,34 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
     if request.key_in_bucket().is_none() {
         return error(404, "NoSuchBucket", "The specified bucket does not exist");
     }
-    if let Some(refusal) = refusal(&state.powers, request, call) {
+    if let Some(refusal) = refusal(&state.capabilities, request, call) {
         return refusal;
     }
     match call {
-        "ListObjectsV2" | "ListMultipartUploads" if !state.powers.may_list => {
+        "ListObjectsV2" | "ListMultipartUploads" if !state.capabilities.may_list => {
             error(403, "AccessDenied", "no listing")
         }
         "ListObjectsV2" => list_objects(state, request),
-        "ListMultipartUploads" if state.powers.lists_objects_for_uploads => list_objects(state, request),
+        "ListMultipartUploads" if state.capabilities.lists_objects_for_uploads => {
+            list_objects(state, request)
+        }
         "ListMultipartUploads" => list_uploads(state, request),
         // so AWS hides what is there from those who may not list
         "HeadObject" | "GetObject"
-            if (!state.powers.may_list || state.powers.hides_absent) && !state.objects.contains_key(&key) =>
+            if (!state.capabilities.may_list || state.capabilities.hides_absent)
+                && !state.objects.contains_key(&key) =>
         {
             error(403, "AccessDenied", "no listing")
         }
         "GetObject"
             if state.objects.get(&key).is_some_and(|object| {
                 object.storage_class == "DEEP_ARCHIVE"
-                    || (object.storage_class == "GLACIER" && !state.powers.reads_glacier)
+                    || (object.storage_class == "GLACIER" && !state.capabilities.reads_glacier)
             }) =>
         {
             error(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
         }
-        "HeadObject" if state.powers.moto && !state.objects.contains_key(&key) => {
+        "HeadObject" if state.capabilities.moto && !state.objects.contains_key(&key) => {
             let headers = vec![
                 ("Content-Type", "text/html; charset=utf-8".to_string()),
                 ("Content-Length", "0".to_string()),
@@ -636,7 +638,9 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             state.put_exactly(&key, &request.body);
             ok("")
         }
-        "DeleteObject" if !state.powers.may_delete => error(403, "AccessDenied", "nothing may be deleted"),
+        "DeleteObject" if !state.capabilities.may_delete => {
+            error(403, "AccessDenied", "nothing may be deleted")
+        }
         "DeleteObject" => {
             state.objects.remove(&key);
             Answer { status: 204, headers: vec![], body: vec![] }
@@ -644,7 +648,7 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
         "CreateMultipartUpload" => {
             state.next_id += 1;
             // with all that must be escaped
-            let id = format!("id+{}/=& x{}", state.next_id, "u".repeat(state.powers.long_ids));
+            let id = format!("id+{}/=& x{}", state.next_id, "u".repeat(state.capabilities.long_ids));
             let storage_class = request.header("x-amz-storage-class").unwrap_or("STANDARD").to_string();
             let checksums = request.header("x-amz-checksum-algorithm") == Some("SHA256");
             let upload = Upload { key: key.clone(), storage_class, checksums, parts: BTreeMap::new() };
@@ -666,11 +670,11 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
 /// The calls that name an upload.
 fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Answer {
     let id = request.param("uploadId").unwrap_or_default();
-    let (mangles, strict_complete) = (state.powers.mangles, state.powers.strict_complete);
-    let page_size = state.powers.page;
-    let root = if state.powers.moto { "ListPartsResponse" } else { "ListPartsResult" };
-    let strict = state.powers.no_checksums_at.is_empty();
-    let without_etag = state.powers.parts_without_etag;
+    let (mangles, strict_complete) = (state.capabilities.mangles, state.capabilities.strict_complete);
+    let page_size = state.capabilities.page;
+    let root = if state.capabilities.moto { "ListPartsResponse" } else { "ListPartsResult" };
+    let strict = state.capabilities.no_checksums_at.is_empty();
+    let without_etag = state.capabilities.parts_without_etag;
     let Some(upload) = state.uploads.get_mut(&id).filter(|upload| upload.key == key) else {
         return error(404, "NoSuchUpload", "The specified upload does not exist.");
     };
@@ -801,8 +805,8 @@ fn get(state: &State, key: &str, range: Option<&str>) -> Answer {
     };
     let mut headers = vec![("ETag", object.etag.clone()), ("Content-Length", body.len().to_string())];
     let is_range = status == 206;
-    let status = if is_range && state.powers.says_200.is_some() { 200 } else { status };
-    if let Some(asked) = range.filter(|_| is_range && state.powers.says_200 != Some(false)) {
+    let status = if is_range && state.capabilities.says_200.is_some() { 200 } else { status };
+    if let Some(asked) = range.filter(|_| is_range && state.capabilities.says_200 != Some(false)) {
         let asked = asked.trim_start_matches("bytes=");
         headers.push(("Content-Range", format!("bytes {asked}/{}", object.bytes.len())));
     }
@@ -815,16 +819,16 @@ fn get(state: &State, key: &str, range: Option<&str>) -> Answer {
 
 fn list_objects(state: &State, request: &Request) -> Answer {
     let prefix = request.param("prefix").unwrap_or_default();
-    let as_before = state.powers.lists_as_before;
+    let as_before = state.capabilities.lists_as_before;
     let after = request.param(if as_before { "marker" } else { "continuation-token" }).unwrap_or_default();
-    if state.powers.lists_for_ever {
+    if state.capabilities.lists_for_ever {
         let next = after.parse::<u64>().unwrap_or(0) + 1;
         return ok(format!(
             "<ListBucketResult><Name>{BUCKET}</Name><Prefix/><IsTruncated>true</IsTruncated><NextContinuationToken>{next}</NextContinuationToken></ListBucketResult>"
         ));
     }
     let mut found = state.objects.iter().filter(|(key, _)| key.starts_with(&prefix) && **key > after);
-    let page: Vec<_> = found.by_ref().take(state.powers.page).collect();
+    let page: Vec<_> = found.by_ref().take(state.capabilities.page).collect();
     let more = found.next().is_some();
     let next = page.last().filter(|_| more && !as_before).map(|(key, _)| key.as_str());
     let next = next.map(|key| format!("<NextContinuationToken>{}</NextContinuationToken>", escape(key)));
@@ -852,7 +856,8 @@ fn list_objects(state: &State, request: &Request) -> Answer {
 
 fn encodes(state: &State, request: &Request) -> bool {
     let asked = request.param("encoding-type").as_deref() == Some("url");
-    state.powers.encoding == Encoding::Always || (asked && state.powers.encoding == Encoding::Known)
+    state.capabilities.encoding == Encoding::Always
+        || (asked && state.capabilities.encoding == Encoding::Known)
 }
 
 /// As AWS encodes keys in listings.

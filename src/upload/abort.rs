@@ -2,31 +2,31 @@
 //! bucket already, other hosts may have built on it, so that is a removal like any other.
 
 use super::Upload;
-use super::finish::Expected;
+use super::finish::ExpectedObject;
 use crate::error::{Result, Status};
 use crate::inventory::manifest::{Chunks, ManifestRead, read_manifest, unusable};
-use crate::inventory::{Inventory, Uploads};
+use crate::inventory::{Inventory, OpenUploads};
 use crate::model::copy::Id;
 use crate::model::keys;
 use crate::os::host;
 use crate::os::random;
 use crate::removal::{Interrupted, Removal, withdraw};
-use crate::s3::calls::{Open, Parts};
-use crate::s3::failure::Kind;
+use crate::s3::calls::{MultipartUpload, Parts};
+use crate::s3::failure::FailureKind;
 use crate::state::journal::record::{Intent, Overview, Record, Removal as Announced};
 use crate::state::journal::{self, Journal};
 
 impl Upload {
-    pub(super) fn abandon(&mut self, intent: &Intent) -> Result<()> {
+    pub(super) fn roll_back(&mut self, intent: &Intent) -> Result<()> {
         let journal = Journal::open(&self.folder)?;
         let Some(overview) = journal::overview(&self.folder)? else { return Ok(()) };
         let copy = intent.copy();
         if self.is_stored(intent) {
             if self.is_whole_in_bucket(&copy)? {
                 // the run before ended between the store and the journal file
-                self.ui.note(&format!("{} was stored already, and stays so", intent.backup().in_words()));
-                self.end_strays(intent, &[]);
-                return self.forget(journal, intent);
+                self.ui.note(&format!("{} was stored already, and stays so", intent.backup().describe()));
+                self.abort_strays(intent, &[]);
+                return self.close(journal, intent);
             }
             self.store.contents.entries.retain(|entry| entry.copy() != copy);
             self.store.save()?;
@@ -38,8 +38,8 @@ impl Upload {
         match deleted {
             // whoever may not delete cannot abort; but the upload must end
             Err(error) if error.status == Status::Failed && self.may_not_delete(intent)? => {
-                self.end_uploads(intent, &overview)?;
-                self.forget(journal, intent)?;
+                self.abort_uploads(intent, &overview)?;
+                self.close(journal, intent)?;
                 let error =
                     error.hint("the upload is not pending any more, but what it has stored is still there");
                 let manifest = keys::manifest(&intent.prefix, &copy);
@@ -58,7 +58,7 @@ impl Upload {
             }
             deleted => {
                 deleted?;
-                self.forget(journal, intent)
+                self.close(journal, intent)
             }
         }
     }
@@ -76,7 +76,7 @@ impl Upload {
     fn delete_all(&self, journal: &Journal, intent: &Intent, overview: &Overview) -> Result<()> {
         let copy = intent.copy();
         let manifest = keys::manifest(&intent.prefix, &copy);
-        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;
+        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
         let may_list = inventory.listing().is_some();
         let (mut objects, announcements) = inventory.objects_of(&copy);
         drop(inventory);
@@ -91,10 +91,10 @@ impl Upload {
                 let (seen, announcements) = inventory.objects_of(&copy);
                 Ok((if may_list { seen } else { objects.clone() }, announcements))
             })?;
-            self.end_uploads(intent, overview)?;
+            self.abort_uploads(intent, overview)?;
             return Ok(());
         }
-        self.end_uploads(intent, overview)?;
+        self.abort_uploads(intent, overview)?;
         for key in objects.iter().chain(&announcements) {
             self.client.delete(key)?;
         }
@@ -102,7 +102,7 @@ impl Upload {
     }
 
     /// The base is lost, so the manifest must not stay; the data do, until the upload is aborted or resumed.
-    pub(super) fn take_manifest_back(&self, journal: &Journal, intent: &Intent) -> Result<()> {
+    pub(super) fn withdraw_manifest(&self, journal: &Journal, intent: &Intent) -> Result<()> {
         let copy = intent.copy();
         let overview = journal::overview(&self.folder)?.unwrap_or_else(|| Overview::new(intent.clone()));
         self.remove(journal, intent, &overview, |removal, mut inventory| {
@@ -153,17 +153,17 @@ impl Upload {
         withdraw(&self.client, &keys::announcement(&intent.prefix, &intent.copy(), nonce))
     }
 
-    fn end_uploads(&self, intent: &Intent, overview: &Overview) -> Result<()> {
+    fn abort_uploads(&self, intent: &Intent, overview: &Overview) -> Result<()> {
         for (segment, state) in &overview.segments {
             let key = keys::segment(&intent.prefix, &intent.copy(), *segment);
-            self.end_upload(&key, &state.upload_id)?;
+            self.abort_upload(&key, &state.upload_id)?;
         }
-        self.end_strays(intent, &[]);
+        self.abort_strays(intent, &[]);
         Ok(())
     }
 
     /// A server that cannot end uploads keeps what was sent; but this upload is not to be stuck for that.
-    pub(super) fn end_upload(&self, key: &str, upload_id: &str) -> Result<()> {
+    pub(super) fn abort_upload(&self, key: &str, upload_id: &str) -> Result<()> {
         match self.client.abort_multipart_upload(key, upload_id) {
             Err(failure) if failure.is_no_call_of_the_server() => {
                 self.ui.warning(&format!("an unfinished upload stays: {}", failure.describe()));
@@ -178,7 +178,7 @@ impl Upload {
     fn delete_older(&self, intent: &Intent, overview: &Overview) -> Result<()> {
         let copy = intent.copy();
         let manifest = keys::manifest(&intent.prefix, &copy);
-        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, Uploads::NotAsked)?;
+        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
         let data = match inventory.listing() {
             Some(listing) => {
                 let stem = keys::stem(&intent.prefix, &copy);
@@ -206,31 +206,31 @@ impl Upload {
             ManifestRead::Found(_) => {
                 self.ui.note(&format!(
                     "{} is in the bucket, and stays: 'zfs2s3 recover -m' adds it to the store",
-                    intent.backup().in_words()
+                    intent.backup().describe()
                 ));
                 true
             }
         };
         for (segment, state) in &overview.segments {
             let key = keys::segment(&intent.prefix, &copy, *segment);
-            let open = Open { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
+            let open = MultipartUpload { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
             let was_open = match self.client.list_parts(open) {
                 Ok(Parts::NoSuchUpload) => false,
-                Err(failure) if failure.kind == Kind::Transient => return Err(failure.into()),
+                Err(failure) if failure.kind == FailureKind::Transient => return Err(failure.into()),
                 // or not known: what is under the key stays
                 _ => true,
             };
-            self.end_upload(&key, &state.upload_id)?;
+            self.abort_upload(&key, &state.upload_id)?;
             let head = if stays { None } else { self.client.head_if_allowed(&key)? };
             let Some(head) = head else { continue };
             let parts = journal::parts_of(&self.folder, *segment)?;
-            if !was_open && !parts.is_empty() && Expected::of(&parts).is(&head) {
+            if !was_open && !parts.is_empty() && ExpectedObject::of(&parts).matches(&head) {
                 self.client.delete(&key)?;
             } else {
                 self.ui.warning(&format!("the object '{key}' is not what this upload made, and stays"));
             }
         }
-        self.end_strays(intent, &[]);
+        self.abort_strays(intent, &[]);
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ impl Limiter {
 }
 
 /// A body on its way: read no faster than the limiter allows, and counted as it goes.
-pub struct Outgoing<'a> {
+pub struct RequestBody<'a> {
     rest: &'a [u8],
     limiter: Option<&'a Limiter>,
     meter: Option<Meter<'a>>,
@@ -47,9 +47,9 @@ pub struct Outgoing<'a> {
 /// Is told of bytes as they are sent, and of fewer than none when a try has failed.
 pub type Meter<'a> = &'a (dyn Fn(i64) + Sync);
 
-impl<'a> Outgoing<'a> {
+impl<'a> RequestBody<'a> {
     pub fn new(body: &'a [u8], limiter: Option<&'a Limiter>, meter: Option<Meter<'a>>) -> Self {
-        Outgoing { rest: body, limiter, meter, sent: 0 }
+        RequestBody { rest: body, limiter, meter, sent: 0 }
     }
     /// What was sent has not arrived.
     pub fn undo(&self) {
@@ -59,7 +59,7 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-impl Read for Outgoing<'_> {
+impl Read for RequestBody<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let step = if self.limiter.is_some() { buffer.len().min(STEP) } else { buffer.len() };
         let count = self.rest.read(&mut buffer[..step])?;
@@ -86,7 +86,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let mut body = Vec::new();
-                    Outgoing::new(&[7; 64 << 10], Some(&limiter), None).read_to_end(&mut body).unwrap();
+                    RequestBody::new(&[7; 64 << 10], Some(&limiter), None).read_to_end(&mut body).unwrap();
                     assert_eq!(body, [7; 64 << 10]);
                 });
             }

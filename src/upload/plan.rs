@@ -1,0 +1,102 @@
+//! What is checked before an upload begins: everything that can be, since from then on a crash leaves a pending upload.
+
+use super::Upload;
+use crate::config::UploadSettings;
+use crate::error::{Error, Result};
+use crate::inventory::{Inventory, Listing, OpenUploads};
+use crate::model::backup::Backup;
+use crate::model::keys;
+use crate::model::names::{BaseName, SnapshotName};
+use crate::model::readme;
+use crate::os::clock;
+use crate::os::host;
+use crate::os::random;
+use crate::removal::TOOL;
+use crate::state::journal::record::{Intent, VERSION};
+
+impl Upload {
+    /// The intent of an upload that may begin. In a dry run nothing is written to the bucket.
+    pub fn plan(
+        &self,
+        snapshot: &SnapshotName,
+        base: Option<&BaseName>,
+        settings: UploadSettings,
+        dry_run: bool,
+    ) -> Result<Intent> {
+        let backup = self.find_backup(snapshot, base)?;
+        let send_args = self.zfs.send_flags(&backup.snapshot.name)?.words();
+        let mut intent = Intent {
+            version: VERSION,
+            tool: TOOL.to_string(),
+            endpoint: self.endpoint.clone(),
+            bucket: self.store.contents.bucket.clone(),
+            prefix: self.store.contents.prefix.clone(),
+            snapshot: backup.snapshot.clone(),
+            base: backup.base.clone(),
+            id: Some(random::id()),
+            host: Some(host::name()),
+            chunking: settings.chunking.for_endpoint(&self.endpoint),
+            storage_class: settings.storage_class,
+            send_args,
+            estimate: None,
+            begun: clock::now(),
+        };
+        self.check_against_inventory(&intent, &backup, dry_run)?;
+        intent.estimate = match self.zfs.estimate(&backup, &intent.send_args) {
+            Ok(size) => Some(size),
+            // some versions of ZFS cannot estimate from a bookmark
+            Err(_) if base.is_some_and(BaseName::is_bookmark) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(intent)
+    }
+
+    fn find_backup(&self, snapshot: &SnapshotName, base: Option<&BaseName>) -> Result<Backup> {
+        let found = self.zfs.find(snapshot.as_str())?;
+        let Some(base) = base else {
+            return Ok(Backup { snapshot: found.point, base: None });
+        };
+        let older = self.zfs.find(base.as_str())?;
+        if older.createtxg >= found.createtxg {
+            return Err(Error::refused(format!("the base {base} is not older than {snapshot}")));
+        }
+        Ok(Backup { snapshot: found.point, base: Some(older.point) })
+    }
+
+    fn check_against_inventory(&self, intent: &Intent, backup: &Backup, dry_run: bool) -> Result<()> {
+        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
+        inventory.check_upload(backup)?;
+        if let Some(listing) = inventory.listing() {
+            self.check_may_read(intent, listing, dry_run)?;
+        }
+        inventory.notes(backup).iter().for_each(|note| self.ui.note(note));
+        for name in inventory.unrecoverable() {
+            self.ui.warning(&format!(
+                "'{name}' cannot be restored: its data, or those of a backup that it depends on, are not in the bucket"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Without the permission to read, S3 would refuse only after everything is sent, and could not be asked what was stored.
+    fn check_may_read(&self, intent: &Intent, listing: &Listing, dry_run: bool) -> Result<()> {
+        let readme = readme::key(&intent.prefix);
+        let existing = if listing.has_readme {
+            Some(readme.as_str())
+        } else {
+            listing.objects.first().map(|object| object.key.as_str())
+        };
+        if let Some(key) = existing {
+            return self.client.may_read(key)?.map_err(Error::from);
+        }
+        let manifest = keys::manifest(&intent.prefix, &intent.copy());
+        let Err(failure) = self.client.may_read(&manifest)? else { return Ok(()) };
+        // a policy that allows listing only below a prefix makes S3 answer so for a missing object, too
+        if dry_run {
+            self.ui.warning(&failure.describe());
+            return Ok(());
+        }
+        self.put_readme(&intent.bucket, &intent.prefix)?;
+        self.client.may_read(&readme)?.map_err(Error::from)
+    }
+}
