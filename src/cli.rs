@@ -1,6 +1,6 @@
 //! The command line. Each command's words are also in the man page, and a test keeps the two in step.
 
-use argh::FromArgs;
+use argh::{FromArgs, SubCommands};
 
 use crate::error::Error;
 
@@ -59,7 +59,7 @@ pub struct RemoveArgs {
     /// remove the incremental backup from this base (as for upload, or its guid), not the full one
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
-    /// a further copy of the backup, by its ID, as 'recover' names it
+    /// an additional copy of the backup, by the ID that 'recover' shows
     #[argh(option, short = 'c', arg_name = "id")]
     pub copy: Option<String>,
     /// the snapshot: dataset@snap, or its guid
@@ -133,50 +133,54 @@ pub struct RecoverArgs {
     pub revive: Option<String>,
 }
 
-const COMMANDS: &[&str] =
-    &["upload", "resume_upload", "abort_upload", "remove", "list", "restore", "download", "recover"];
+const SEE: &str = "see 'zfs2s3 --help' or 'man zfs2s3'";
+
+fn commands() -> impl Iterator<Item = &'static str> {
+    Command::COMMANDS.iter().map(|command| command.name)
+}
 
 /// What the arguments ask for.
 pub enum Invocation {
     Run(Command),
-    /// To be printed on stdout: help, or the version.
+    /// Help, or the version.
     Print(String),
 }
 
 pub fn parse(args: &[String]) -> Result<Invocation, Error> {
     let args = split_switches(args);
     let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match args.first() {
-        Some(&"--version" | &"-V") => {
-            return Ok(Invocation::Print(concat!("zfs2s3 ", env!("CARGO_PKG_VERSION"), "\n").to_string()));
-        }
-        None => args = vec!["--help"],
-        _ => {}
+    let Some(first) = args.first().copied() else {
+        return Err(Error::usage("no command given").hint(SEE));
+    };
+    if matches!(first, "--version" | "-V") {
+        return Ok(Invocation::Print(concat!("zfs2s3 ", env!("CARGO_PKG_VERSION"), "\n").to_string()));
     }
     for arg in &mut args {
         if *arg == "-h" {
             *arg = "--help";
         }
     }
-    let empty = args == ["--help"] && std::env::args_os().len() < 2;
     match Cli::from_args(&["zfs2s3"], &args) {
         Ok(cli) => Ok(Invocation::Run(cli.command)),
-        Err(exit) if exit.status.is_ok() && !empty => Ok(Invocation::Print(exit.output + "\n")),
-        Err(_) if empty => Err(Error::usage("no command given").hint("see 'zfs2s3 --help' or 'man zfs2s3'")),
-        Err(_) if args.first().is_some_and(|first| !first.starts_with('-') && !COMMANDS.contains(first)) => {
-            let error = Error::usage(format!("there is no command '{}'", args[0]));
-            let nearest = COMMANDS.iter().min_by_key(|command| edits(args[0], command));
-            Err(match nearest.filter(|command| edits(args[0], command) <= 2) {
-                Some(command) => error.hint(format!("did you mean '{command}'?")),
-                None => error.hint(format!("the commands are {}", COMMANDS.join(", "))),
-            })
+        Err(exit) if exit.status.is_ok() => Ok(Invocation::Print(exit.output + "\n")),
+        Err(_) if !first.starts_with('-') && commands().all(|command| command != first) => {
+            Err(unknown_command(first))
         }
-        Err(exit) => Err(Error::usage(one_line(&exit.output)).hint("see 'zfs2s3 --help' or 'man zfs2s3'")),
+        Err(exit) => Err(Error::usage(one_line(&exit.output)).hint(SEE)),
     }
 }
 
-/// How many letters must be inserted, deleted, replaced or swapped with their neighbour to make one word of the other (the optimal
-/// string alignment distance).
+fn unknown_command(word: &str) -> Error {
+    let error = Error::usage(format!("there is no command '{word}'"));
+    let nearest = commands().min_by_key(|command| edits(word, command));
+    match nearest.filter(|command| edits(word, command) <= 2) {
+        Some(command) => error.hint(format!("did you mean '{command}'?")),
+        None => error.hint(format!("the commands are {}", commands().collect::<Vec<_>>().join(", "))),
+    }
+}
+
+/// How many letters must be inserted, deleted, replaced or swapped with their neighbour to turn one word into the other (the
+/// optimal string alignment distance).
 fn edits(one: &str, other: &str) -> usize {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().take(64).collect(), other.chars().collect());
     let mut before_last: Vec<usize> = Vec::new();
@@ -233,7 +237,7 @@ fn one_line(output: &str) -> String {
     let mut letters = text.chars();
     match letters.next() {
         Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => "the arguments are not as they should be".to_string(),
+        None => "the arguments are invalid".to_string(),
     }
 }
 
@@ -279,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_in_one_line() {
+    fn mistakes_are_reported_in_one_line() {
         assert_eq!(wrong("upload"), "missing: snapshot");
         assert_eq!(wrong("upload -x t@1"), "unrecognized argument: -x");
         assert_eq!(wrong("upload a b"), "unrecognized argument: b");

@@ -10,6 +10,7 @@ use crate::aws::proxy::Proxy;
 use crate::aws::requests::{self, Checksums};
 use crate::error::{Error, Result};
 use crate::model::chunks::{Chunking, DEFAULT_CHUNK, MAX_PARTS};
+use crate::model::storage_class::StorageClass;
 use crate::model::units::parse_size;
 use crate::os::env::Env;
 
@@ -18,22 +19,6 @@ const DEFAULT_JOBS: usize = 16;
 const MAX_JOBS: usize = 256;
 /// A reply that trickles must end, too.
 const MAX_REPLY_TIME: Duration = Duration::from_secs(15 * 60);
-
-/// S3's own names: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html>, `x-amz-storage-class`.
-const STORAGE_CLASSES: &[&str] = &[
-    "STANDARD",
-    "REDUCED_REDUNDANCY",
-    "STANDARD_IA",
-    "ONEZONE_IA",
-    "INTELLIGENT_TIERING",
-    "GLACIER",
-    "DEEP_ARCHIVE",
-    "OUTPOSTS",
-    "GLACIER_IR",
-    "SNOW",
-    "EXPRESS_ONEZONE",
-    "FSX_OPENZFS",
-];
 
 /// What every command needs: where the files are, and which bucket they speak of. Asks nothing of AWS's.
 pub struct LocalSettings {
@@ -44,7 +29,7 @@ pub struct LocalSettings {
 
 /// What an upload needs besides.
 pub struct UploadSettings {
-    pub storage_class: String,
+    pub storage_class: StorageClass,
     pub chunking: ChunkingSettings,
     pub warnings: Vec<String>,
 }
@@ -143,26 +128,16 @@ pub fn zfs_words(env: &Env) -> Vec<String> {
 
 impl UploadSettings {
     pub fn new(env: &Env) -> Result<Self> {
+        let storage_class = env.get("ZFS2S3_STORAGE_CLASS").unwrap_or("STANDARD");
+        let storage_class = StorageClass::from_setting(storage_class)
+            .map_err(|why| Error::setting("ZFS2S3_STORAGE_CLASS", why))?;
         let mut warnings = Vec::new();
-        let storage_class = match env.get("ZFS2S3_STORAGE_CLASS").unwrap_or("STANDARD") {
-            "DEEP_GLACIER" => "DEEP_ARCHIVE",
-            class => class,
-        };
-        if !storage_class.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
-            return Err(Error::setting(
-                "ZFS2S3_STORAGE_CLASS",
-                format!("'{storage_class}' cannot be a storage class"),
+        if !storage_class.is_documented() {
+            warnings.push(format!(
+                "S3 does not document the storage class '{storage_class}'; it is used as it is"
             ));
         }
-        if !STORAGE_CLASSES.contains(&storage_class) {
-            warnings
-                .push(format!("'{storage_class}' is not a storage class that S3 documents; it is passed on"));
-        }
-        Ok(UploadSettings {
-            storage_class: storage_class.to_string(),
-            chunking: ChunkingSettings::new(env)?,
-            warnings,
-        })
+        Ok(UploadSettings { storage_class, chunking: ChunkingSettings::new(env)?, warnings })
     }
 }
 
@@ -261,7 +236,7 @@ mod tests {
         assert_eq!((local.bucket.as_str(), local.prefix.as_str()), ("zfs2s3", ""));
         assert_eq!(local.data_folder, PathBuf::from("/home/me/.local/share/zfs2s3"));
         let upload = UploadSettings::new(&env).unwrap();
-        assert_eq!(upload.storage_class, "STANDARD");
+        assert!(upload.storage_class.is_standard());
         let chunking = |endpoint: &str| upload.chunking.for_endpoint(endpoint);
         assert_eq!(
             chunking("https://s3.example.org"),
@@ -275,12 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn storage_classes() {
+    fn an_undocumented_storage_class_is_used_with_a_warning() {
         let class = |name| UploadSettings::new(&Env::of(&[("ZFS2S3_STORAGE_CLASS", name)]));
-        assert_eq!(class("DEEP_GLACIER").unwrap().storage_class, "DEEP_ARCHIVE");
         assert!(class("GLACIER_IR").unwrap().warnings.is_empty());
-        let odd = class("COLD9").unwrap();
-        assert_eq!((odd.storage_class.as_str(), odd.warnings.len()), ("COLD9", 1));
+        let unknown = class("COLD9").unwrap();
+        assert_eq!((unknown.storage_class.as_str(), unknown.warnings.len()), ("COLD9", 1));
         assert!(class("A\r\nx-evil: 1").is_err());
     }
 

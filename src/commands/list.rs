@@ -9,6 +9,7 @@ use crate::cli;
 use crate::error::{Error, Result};
 use crate::model::copy::Id;
 use crate::model::names::{Guid, check_dataset_name, dataset_of};
+use crate::model::storage_class::StorageClass;
 use crate::model::units::human_size;
 use crate::model::utc::Utc;
 use crate::state::journal;
@@ -49,7 +50,7 @@ struct Row {
     base_guid: Option<Guid>,
     copy: Option<Id>,
     bytes: Option<u64>,
-    storage_class: Option<String>,
+    storage_class: Option<StorageClass>,
     stored: Option<Utc>,
     state: &'static str,
 }
@@ -103,7 +104,7 @@ impl Row {
             self.guid.to_string(),
             or_dash(self.base.clone()),
             or_dash(self.bytes.map(|bytes| bytes.to_string())),
-            or_dash(self.storage_class.clone()),
+            or_dash(self.storage_class.as_ref().map(StorageClass::to_string)),
             or_dash(self.stored.map(time)),
             self.state.to_string(),
         ];
@@ -122,7 +123,7 @@ fn table(rows: &[Row], parsable: bool) -> String {
         };
         let time = |t: Utc| if parsable { t.unix_seconds().to_string() } else { t.to_minute() };
         let stored = row.stored.map(time).unwrap_or_else(|| "-".to_string());
-        let class = row.storage_class.clone().unwrap_or_else(|| "-".to_string());
+        let class = row.storage_class.as_ref().map_or("-".to_string(), StorageClass::to_string);
         cells.push([label, size, class, stored, row.state.to_string()]);
     }
     let width = |n: usize| cells.iter().map(|row| row[n].chars().count()).max().unwrap_or(0);
@@ -190,7 +191,7 @@ mod tests {
             base_guid: base.and_then(|(_, guid)| Guid::new(guid)),
             copy: None,
             bytes: Some(1300 << 20),
-            storage_class: Some("STANDARD".to_string()),
+            storage_class: Some(StorageClass::standard()),
             stored: Some(Utc::try_from("2026-01-02T03:04:05Z".to_string()).unwrap()),
             state: "stored",
         }

@@ -102,9 +102,6 @@ fn check_stream(
     if let Some(base) = &backup.base {
         check_point_name(&base.name, "@#").map_err(|why| format!("its base '{}': {why}", base.name))?;
     }
-    if !stream.storage_class.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
-        return Err("its storage class is not a name".to_string());
-    }
     for (number, segment) in (1..).zip(&stream.segments) {
         if segment.key != keys::segment(prefix, copy, number) {
             return Err(format!("its segment {number} has the key of another object"));

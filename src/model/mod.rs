@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod names;
 pub mod readme;
 pub mod shell;
+pub mod storage_class;
 pub mod units;
 pub mod utc;
 pub mod yaml;

@@ -9,6 +9,7 @@ use crate::inventory::manifest::{Chunks, ManifestRead, read_manifest, unusable};
 use crate::model::digest::Sha256;
 use crate::model::keys;
 use crate::model::manifest::Stream;
+use crate::model::storage_class::StorageClass;
 use crate::restore::resume::locate::{self, ResumePoint};
 use crate::restore::resume::partial::PartialReceive;
 use crate::restore::resume::search::StreamChunks;
@@ -75,7 +76,7 @@ impl<'a> StoredBackup<'a> {
         let key = &segment.key;
         let head = self.client.head(key)?.ok_or_else(|| missing(key))?;
         if self.client.is_archived(key, &head)? {
-            let class = head.storage_class.as_deref().unwrap_or("an archive tier");
+            let class = head.storage_class.as_ref().map_or("an archive tier", StorageClass::as_str);
             return Err(if head.is_being_restored() {
                 Error::failed(format!(
                     "the object '{key}' is in the storage class {class}, and is being restored: it cannot be read yet"

@@ -16,6 +16,7 @@ use super::request_body::Meter;
 use crate::model::digest::Sha256;
 use crate::model::manifest::text::{CheckedManifest, ManifestReader};
 use crate::model::manifest::{ManifestError, max_len};
+use crate::model::storage_class::StorageClass;
 
 /// Pages of a listing, some billion keys; and empty ones in a row.
 const MAX_PAGES: usize = 1_000_000;
@@ -52,7 +53,7 @@ pub struct Head {
     /// The composite SHA-256, where the server keeps it.
     pub checksum: Option<String>,
     /// Absent for STANDARD.
-    pub storage_class: Option<String>,
+    pub storage_class: Option<StorageClass>,
     /// `x-amz-restore`: how the restoring of an archived object stands.
     pub restore: Option<String>,
     /// `x-amz-archive-status`: Intelligent-Tiering has moved it to an archive tier.
@@ -64,7 +65,7 @@ impl Head {
     /// than AWS these may be names like any others.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
     pub fn may_be_archived(&self) -> bool {
-        let archive = matches!(self.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"))
+        let archive = self.storage_class.as_ref().is_some_and(StorageClass::is_archive)
             || self.archive_status.is_some();
         archive && !self.restore.as_ref().is_some_and(|text| text.contains("ongoing-request=\"false\""))
     }
@@ -213,7 +214,7 @@ impl Client {
             })?,
             etag: reply.header("etag").unwrap_or_default().to_string(),
             checksum: reply.header("x-amz-checksum-sha256").map(str::to_string),
-            storage_class: reply.header("x-amz-storage-class").map(str::to_string),
+            storage_class: reply.header("x-amz-storage-class").and_then(|text| text.parse().ok()),
             restore: reply.header("x-amz-restore").map(str::to_string),
             archive_status: reply.header("x-amz-archive-status").map(str::to_string),
         }))
@@ -314,14 +315,14 @@ impl Client {
     pub fn create_multipart_upload(
         &self,
         key: &str,
-        storage_class: &str,
+        storage_class: &StorageClass,
         repeated: &mut bool,
     ) -> Result<(String, bool)> {
-        let in_a_class = storage_class != "STANDARD";
+        let in_a_class = !storage_class.is_standard();
         let request = Request::new("POST", key)
             .query("uploads", "")
             .headers(&self.encryption)
-            .header_if(in_a_class, "x-amz-storage-class", storage_class)
+            .header_if(in_a_class, "x-amz-storage-class", storage_class.as_str())
             .extra_header(Extra::ChecksumOfUpload, "x-amz-checksum-algorithm", "SHA256");
         let mut patience = self.patience();
         let reply = loop {

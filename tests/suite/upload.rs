@@ -107,7 +107,10 @@ fn the_storage_class_goes_to_the_data_not_to_the_manifest() {
     let mut host = Host::with_snapshots(1);
     host.set("ZFS2S3_STORAGE_CLASS", "COLD9");
     let warning = host.ok("upload tank/a@1").stderr;
-    assert!(warning.starts_with("zfs2s3: warning: 'COLD9' is not a storage class"), "{warning}");
+    assert!(
+        warning.starts_with("zfs2s3: warning: S3 does not document the storage class 'COLD9'"),
+        "{warning}"
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::backup::{Backup, Point};
 use crate::model::digest::Sha256;
+use crate::model::storage_class::StorageClass;
 use crate::model::utc::Utc;
 
 /// What is written. Version 1 had no `host`, and keys without the ID of an upload.
@@ -79,7 +80,7 @@ pub struct Stream {
     pub stages: Vec<String>,
     /// Bytes; each chunk is one part, and each but the stream's last has just this size.
     pub chunk_size: u64,
-    pub storage_class: String,
+    pub storage_class: StorageClass,
     pub stored: Utc,
     pub segments: Vec<Segment>,
 }

@@ -227,6 +227,7 @@ mod tests {
     use super::*;
     use crate::model::backup::{Backup, Point};
     use crate::model::names::Guid;
+    use crate::model::storage_class::StorageClass;
 
     fn sums() -> [Sha256; 3] {
         [Sha256::of(b"one"), Sha256::of(b"two"), Sha256::of(b"three")]
@@ -250,7 +251,7 @@ mod tests {
             send_args: vec!["--raw".to_string()],
             stages: vec![],
             chunk_size: 4,
-            storage_class: "STANDARD".to_string(),
+            storage_class: StorageClass::standard(),
             stored: "2026-01-02T03:04:05Z".to_string().try_into().unwrap(),
             segments: vec![segment("k", 8), segment("k.2", 3)],
         };

@@ -11,6 +11,7 @@ use crate::model::backup::{Backup, Point};
 use crate::model::chunks::Chunking;
 use crate::model::copy::{CopyName, Id};
 use crate::model::digest::Sha256;
+use crate::model::storage_class::StorageClass;
 use crate::model::utc::Utc;
 
 /// What is written. Version 1 had no `id` and no `host`.
@@ -50,7 +51,7 @@ pub struct Intent {
     pub host: Option<String>,
     #[serde(rename = "cut")]
     pub chunking: Chunking,
-    pub storage_class: String,
+    pub storage_class: StorageClass,
     pub send_args: Vec<String>,
     /// Bytes, by `zfs send -nP`; for the display only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
