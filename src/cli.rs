@@ -1,4 +1,4 @@
-//! The command line. Each command's words are also in the man page, and a test keeps the two in step.
+//! The command line. The man page has the same commands and options; a test compares them.
 
 use argh::{FromArgs, SubCommands};
 
@@ -92,7 +92,7 @@ pub struct RestoreArgs {
     /// show what would be done, without doing it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
-    /// drop what an interrupted receive has left in the target, and receive that backup again
+    /// discard what an interrupted receive has left in the target, and receive that backup again
     #[argh(switch, short = 'A')]
     pub discard: bool,
     /// a property of the new dataset, as for 'zfs receive': property=value
@@ -139,7 +139,7 @@ fn commands() -> impl Iterator<Item = &'static str> {
     Command::COMMANDS.iter().map(|command| command.name)
 }
 
-/// What the arguments ask for.
+/// What the arguments request.
 pub enum Invocation {
     Run(Command),
     /// Help, or the version.
@@ -179,8 +179,8 @@ fn unknown_command(word: &str) -> Error {
     }
 }
 
-/// How many letters must be inserted, deleted, replaced or swapped with their neighbour to turn one word into the other (the
-/// optimal string alignment distance).
+/// How many letters must be inserted, deleted, replaced or swapped with their neighbour to turn one word into
+/// the other (the optimal string alignment distance).
 fn edits(one: &str, other: &str) -> usize {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().take(64).collect(), other.chars().collect());
     let mut before_last: Vec<usize> = Vec::new();
@@ -199,7 +199,7 @@ fn edits(one: &str, other: &str) -> usize {
     last[other.len()]
 }
 
-/// As everywhere in ZFS `-Hp` is `-H -p`, and `-i@a` is `-i @a`; and `--base=@a` is `--base @a`.
+/// As in all ZFS commands, `-Hp` is `-H -p`, and `-i@a` is `-i @a`; also, `--base=@a` is `--base @a`.
 fn split_switches(args: &[String]) -> Vec<String> {
     let mut split = Vec::new();
     let mut options = true;
@@ -207,7 +207,7 @@ fn split_switches(args: &[String]) -> Vec<String> {
         options &= arg != "--";
         let letters = arg.strip_prefix('-').filter(|letters| options && letters.len() > 1);
         match (letters, arg.split_once('=')) {
-            // the ID of a copy may be letters only
+            // the ID of a copy may consist of letters only
             (Some(letters), _) if letters.starts_with('c') && letters.len() == 9 => {
                 split.extend(["-c".to_string(), letters[1..].to_string()]);
             }

@@ -1,4 +1,4 @@
-//! The configuration: zfs2s3's own variables and AWS's, checked once, before anything is done.
+//! The configuration: the variables of zfs2s3 and of the AWS tools, checked once, before anything is done.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::os::env::Env;
 const DEFAULT_BUCKET: &str = "zfs2s3";
 const DEFAULT_JOBS: usize = 16;
 const MAX_JOBS: usize = 256;
-/// A reply that trickles must end, too.
+/// So that a reply that trickles in ends, too.
 const MAX_REPLY_TIME: Duration = Duration::from_secs(15 * 60);
 
-/// What every command needs: where the files are, and which bucket they speak of. Asks nothing of AWS's.
+/// The settings of every command: the data folder and the bucket. Needs no AWS settings.
 pub struct LocalSettings {
     pub bucket: String,
     pub prefix: String,
     pub data_folder: PathBuf,
 }
 
-/// What an upload needs besides.
+/// Additional settings of an upload.
 pub struct UploadSettings {
     pub storage_class: StorageClass,
     pub chunking: ChunkingSettings,
@@ -38,12 +38,12 @@ pub struct UploadSettings {
 pub struct ChunkingSettings {
     /// Bytes.
     chunk_size: u64,
-    /// Parts a segment, where the user sets that.
+    /// Parts a segment, if the user sets that.
     parts: Option<u16>,
 }
 
-/// Providers that take fewer parts an upload than AWS: the ends of their host names.
-/// Scaleway: <https://www.scaleway.com/en/docs/object-storage/reference-content/limits/>
+/// Providers that allow fewer parts an upload than AWS, by the ends of their host names. Scaleway:
+/// <https://www.scaleway.com/en/docs/object-storage/reference-content/limits/>
 const FEWER_PARTS: &[(&str, u16)] = &[(".scw.cloud", 1_000)];
 
 impl ChunkingSettings {
@@ -75,27 +75,27 @@ pub fn parts(env: &Env) -> Result<Option<u16>> {
     }
 }
 
-/// What commands need that speak with S3.
+/// The settings of commands that use S3.
 pub struct RemoteSettings {
     pub endpoint: Endpoint,
     pub credentials: CredentialSource,
     pub proxy: Option<Proxy>,
-    /// Headers of every request, and of those that make an object.
+    /// Headers of every request, and of those that create an object.
     pub headers: Vec<(&'static str, String)>,
     pub encryption: Vec<(&'static str, String)>,
     pub checksums: Checksums,
-    /// PEM file of the authorities to trust, in place of the built-in ones.
+    /// PEM file of the authorities to trust, instead of the built-in ones.
     pub ca_bundle: Option<PathBuf>,
     pub jobs: usize,
     /// Bytes a second.
     pub bandwidth: Option<u64>,
-    /// How long a failing request is tried again.
+    /// How long a failing request is retried.
     pub patience: Duration,
-    /// In a test build: the part of the protocol that is left out, to show that the tests notice.
+    /// In a test build: the part of the protocol that is omitted, to show that the tests notice.
     pub lacks: Option<String>,
     /// How long a credential helper may take.
     pub helper_limit: Duration,
-    /// How long a reply may take to begin, and to end but for what its size allows.
+    /// How long a reply may take to begin; and to end, in addition to the time that its size allows.
     pub reply_limit: Duration,
 }
 
@@ -121,7 +121,7 @@ impl LocalSettings {
     }
 }
 
-/// `zfs`, or the words that stand for it.
+/// `zfs`, or the command that is used instead.
 pub fn zfs_words(env: &Env) -> Vec<String> {
     env.get("ZFS2S3_ZFS").unwrap_or("zfs").split_whitespace().map(str::to_string).collect()
 }
@@ -199,7 +199,8 @@ fn test_only(env: &Env, name: &str) -> Option<u64> {
     env.get(name)?.parse().ok()
 }
 
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>, less strictly: other servers allow more.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>, less strictly: other
+/// servers allow more.
 fn check_bucket(bucket: &str) -> Result<(), String> {
     if bucket.starts_with("arn:") {
         return Err("an ARN is not supported: name the access point's alias instead".to_string());
@@ -211,7 +212,7 @@ fn check_bucket(bucket: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A prefix is put in front of each key as it is. Keys with a `.` or `..` segment collapse on their way through URLs.
+/// A prefix is put before each key unchanged. Keys with a `.` or `..` segment do not survive in URLs.
 fn check_prefix(prefix: &str) -> Result<(), String> {
     if prefix.len() > 512 {
         return Err("longer than 512 bytes".to_string());

@@ -1,14 +1,14 @@
-//! The one error type: what a person reads, what to try next, and the exit status.
+//! The error type: a message, hints on what to try next, and the exit status.
 //!
-//! A message says what failed, on which object, and why; the hint says what to do. Both are lower
-//! case and end without a period. No secret is ever put into either.
+//! A message says what failed, on which object, and why; a hint says what to do. Both are lower case, and end
+//! without a period. Neither ever contains a secret.
 
 use std::fmt;
 
 /// The exit statuses, as in the man page's EXIT STATUS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It did not work, and trying again unchanged will not help.
+    /// It failed, and trying again unchanged will not help.
     Failed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
@@ -16,7 +16,7 @@ pub enum Status {
     Refused = 3,
     /// An upload is pending, or (resume_upload, abort_upload) none is.
     Pending = 4,
-    /// Gave up for now; the state is kept.
+    /// A temporary failure; the state is kept.
     TryAgain = 75,
 }
 
@@ -40,7 +40,7 @@ impl Error {
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Status::Usage, message)
     }
-    /// A variable, or a setting of AWS's files by the name of its variable, that cannot be meant.
+    /// An invalid variable, or an invalid setting in the AWS files, by the name of its variable.
     pub fn setting(name: &str, why: impl fmt::Display) -> Self {
         Self::usage(format!("{name}: {why}"))
     }
@@ -53,19 +53,19 @@ impl Error {
     pub fn try_again(message: impl Into<String>) -> Self {
         Self::new(Status::TryAgain, message)
     }
-    /// Adds one line on what to try next.
+    /// Adds a line on what to try next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
-    /// The same, but it may work later, and the state is kept.
+    /// As a temporary failure.
     pub fn for_now(mut self) -> Self {
         self.status = Status::TryAgain;
         self
     }
 }
 
-/// `No such file or directory`, and not the number that Rust's library puts behind it.
+/// Removes the numbers of system errors, as in `No such file or directory (os error 2)`.
 pub fn without_os_error(text: &str) -> String {
     let mut message = text.to_string();
     const START: &str = " (os error ";
@@ -88,11 +88,11 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Characters of a line on the screen. The longest command that is printed has two keys of 1,024 bytes.
+/// Characters of a line. The longest command that is printed has two keys of 1,024 bytes.
 const MAX_LINE: usize = 4_000;
 
-/// What a server or a file says must neither begin a line of its own, move the cursor, turn the direction of what follows, nor fill
-/// the screen.
+/// Text from a server or a file must not begin a line of its own, move the cursor, change the direction of
+/// the text that follows, or fill the screen.
 pub fn one_line(text: &str) -> String {
     let mut line: String =
         text.chars().take(MAX_LINE).map(|c| if is_invisible(c) { '\u{fffd}' } else { c }).collect();
@@ -102,8 +102,8 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
-/// Control characters, and those that Unicode calls format characters or separators of lines: what they do is not seen.
-/// <https://www.unicode.org/reports/tr9/> has those that change the direction.
+/// Control characters, and the format characters and line separators of Unicode, whose effects are invisible.
+/// <https://www.unicode.org/reports/tr9/> describes those that change the direction.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -1,27 +1,28 @@
-//! zfs2s3: backs up ZFS snapshots incrementally to S3. The man page zfs2s3.1 is the contract, and DESIGN.md beside this file says why it
-//! is built as it is.
+//! zfs2s3 backs up ZFS snapshots incrementally to S3. The man page, zfs2s3.1, is the contract; DESIGN.md,
+//! beside this file, explains the design.
 //!
-//! The map. Each part uses only those below it in this list; tests/suite/tidy.rs holds every `use` against it.
+//! The parts, from the top down. Each uses only those below it; tests/suite/tidy.rs checks every `use`.
 //!
-//! - `commands`: one file a command: it reads the arguments, calls what does the work, and prints
+//! - `commands`: one file for each command, which parses the arguments, calls the parts below, and prints
 //! - `cli`: the arguments
-//! - `upload`: a backup on its way to the bucket, and an interrupted one resumed or aborted
-//! - `restore`: stored backups on their way back into a dataset
-//! - `recover`: the store rebuilt from the bucket
-//! - `removal`: how a removal is announced, decided and done
-//! - `inventory`: what is stored, by the store and by the bucket's listing together
-//! - `s3`: requests, replies, retries, and the calls of the API that are made
-//! - `config`: zfs2s3's own variables
+//! - `upload`: stores a backup, and resumes or aborts an interrupted upload
+//! - `restore`: receives stored backups into a dataset
+//! - `recover`: rebuilds the store from the bucket
+//! - `removal`: announces, decides and completes a removal
+//! - `inventory`: what is stored, according to the store and the listing of the bucket together
+//! - `s3`: requests, replies, retries, and the calls of the API
+//! - `config`: the settings
 //! - `ui`: messages and the progress line
-//! - `chunk_io`: chunks sent and fetched by several threads, in bounded memory
+//! - `chunk_io`: parallel input and output of chunks, in bounded memory
 //! - `zfs`: the program `zfs`
-//! - `state`: what is kept on this host: the store, the journal of the pending upload, the lock
-//! - `aws`: what AWS's own tools know of a user: profiles, credentials, endpoints, proxies
-//! - `os`: the environment, helper processes, random numbers
-//! - `chain`: the rule: what may be stored, called stored, and removed; and why that is safe between hosts
+//! - `state`: the files of this host: the store, the journal of the pending upload, the lock
+//! - `aws`: the settings of the AWS tools: profiles, credentials and their renewal, endpoints, proxies
+//! - `os`: services of the operating system
+//! - `chain`: the chain rule: what may be stored, called stored, and removed; and the proof that it is safe
+//!   between hosts
 //! - `stream`: the records of a `zfs send` stream
 //! - `model`: names, guids, backups, keys, manifests, chunks, digests, units, times
-//! - `error`: the one error type, with its hint and exit status
+//! - `error`: the error type, with hints and exit status
 
 mod aws;
 mod chain;

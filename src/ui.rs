@@ -1,8 +1,9 @@
-//! What a person sees. The only module that prints.
+//! The output. Only this module prints.
 //!
 //! - stdout carries data only (`list`, `-n`), stderr all messages.
-//! - A message: `zfs2s3: `, lower case, no period. An error: `zfs2s3: error: …`, then `zfs2s3: hint: …` with what to try next.
-//! - The progress line appears only where stderr is a terminal, and never stays behind.
+//! - A message: `zfs2s3: `, lower case, no period. An error: `zfs2s3: error: …`, then `zfs2s3: hint: …` with
+//!   what to try next.
+//! - The progress line appears only if stderr is a terminal, and is always erased.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
@@ -13,11 +14,11 @@ use crate::model::units::human_size;
 use crate::os::mutex::lock;
 
 const REDRAW: Duration = Duration::from_millis(250);
-/// Many threads may have the same trouble at the same time.
+/// Several threads may have the same problem at the same time.
 const QUIET_AFTER_RETRY: Duration = Duration::from_secs(10);
 
-/// Control sequences of ECMA-48 terminals: DECAWM off and on, and EL. Without wrapping, a line that is too long is cut by the terminal,
-/// however wide it is at the moment.
+/// Control sequences of ECMA-48 terminals: DECAWM off and on, and EL. Without wrapping, the terminal
+/// truncates a line that is too long, whatever its current width.
 const NO_WRAP: &str = "\x1b[?7l";
 const WRAP: &str = "\x1b[?7h";
 const ERASE_REST: &str = "\x1b[K";
@@ -30,19 +31,19 @@ pub struct Ui {
 #[derive(Default)]
 struct State {
     transfer: Option<Transfer>,
-    /// There is a progress line on the screen.
+    /// A progress line is on the screen.
     shown: bool,
     last_retry: Option<Instant>,
-    /// Warnings that are given once.
+    /// Warnings that are shown only once.
     given: Vec<String>,
 }
 
 struct Transfer {
     name: String,
     done: u64,
-    /// Bytes of parts that S3 has not answered for yet.
+    /// Bytes of parts that S3 has not confirmed yet.
     sending: u64,
-    /// Bytes that did not have to be moved again: they say nothing about the speed.
+    /// Bytes that did not have to be transferred again, and do not count for the speed.
     skipped: u64,
     estimate: Option<u64>,
     begun: Instant,
@@ -62,7 +63,7 @@ impl Ui {
     pub fn warning(&self, text: &str) {
         self.line(&format!("warning: {text}"));
     }
-    /// Not again, where the same is noticed several times.
+    /// Only once, even if the cause occurs several times.
     pub fn warning_once(&self, text: &str) {
         let mut state = self.state();
         if !state.given.iter().any(|given| given == text) {
@@ -75,7 +76,7 @@ impl Ui {
         self.line(text);
     }
 
-    /// Says that a request is tried again, but not for each of many.
+    /// Reports that a request is retried, but not for each of many.
     pub fn retry(&self, why: &str, pause: Duration) {
         let mut state = self.state();
         if state.last_retry.is_some_and(|last| last.elapsed() < QUIET_AFTER_RETRY) {
@@ -86,7 +87,7 @@ impl Ui {
         self.line(&format!("warning: {why}; trying again in {:.1} s", pause.as_secs_f64()));
     }
 
-    /// Data, to stdout. A reader that has gone away (`zfs2s3 list | head`) is no error.
+    /// Data, to stdout. A closed pipe (`zfs2s3 list | head`) is not an error.
     pub fn data(&self, text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -106,7 +107,7 @@ impl Ui {
         state.transfer = Some(transfer);
         self.draw(&mut state);
     }
-    /// `bytes` more are on their way; fewer, where a try has failed.
+    /// `bytes` more are being sent; a negative number after a failed attempt.
     pub fn sending(&self, bytes: i64) {
         let mut state = self.state();
         if let Some(transfer) = &mut state.transfer {
@@ -114,7 +115,7 @@ impl Ui {
         }
         self.draw(&mut state);
     }
-    /// `bytes` more are stored, or handed on; `moved`: they had to be sent or fetched for that.
+    /// `bytes` more are stored or delivered. `moved`: they had to be sent or fetched.
     pub fn advance(&self, bytes: u64, moved: bool) {
         let mut state = self.state();
         if let Some(transfer) = &mut state.transfer {
@@ -133,7 +134,7 @@ impl Ui {
         if self.terminal && transfer.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW) {
             transfer.drawn = Some(Instant::now());
             let line = progress_line(transfer, transfer.begun.elapsed());
-            // where the terminal is gone there is nobody to draw for
+            // if the terminal is gone, nobody can see it
             let _ = write!(io::stderr(), "\r{NO_WRAP}{line}{ERASE_REST}{WRAP}");
             state.shown = true;
         }
@@ -149,7 +150,7 @@ impl Ui {
         let mut state = self.state();
         wipe(&mut state);
         for line in text.lines() {
-            // nowhere to say that stderr is gone
+            // there is nowhere to report that stderr is gone
             let _ = writeln!(io::stderr(), "zfs2s3: {}", one_line(&without_os_error(line)));
         }
     }
@@ -165,14 +166,14 @@ fn wipe(state: &mut State) {
     }
 }
 
-/// `35%  1.20G of about 3.4G  56.1M/s  0:40 left  tank/a@2`: what changes first, for a narrow terminal.
+/// `35%  1.20G of about 3.4G  56.1M/s  0:40 left  tank/a@2`: the changing part first, for a narrow terminal.
 fn progress_line(transfer: &Transfer, elapsed: Duration) -> String {
     let Transfer { name, skipped, estimate, .. } = transfer;
     let done = &(transfer.done + transfer.sending);
     let rate = (done - skipped) as f64 / elapsed.as_secs_f64().max(0.001);
     let speed = format!("{}/s", human_size(rate as u64));
     match *estimate {
-        // once it is exceeded, the estimate has nothing to say
+        // an estimate that is exceeded is useless
         Some(total) if total > *done => {
             let left = if rate >= 1.0 { clock((total - done) as f64 / rate) } else { "?".to_string() };
             let percent = done * 100 / total;

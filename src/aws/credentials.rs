@@ -1,8 +1,9 @@
-//! Credentials: where they come from, and getting them again before they run out.
+//! The sources of credentials. `renewal` fetches new ones before the old ones expire.
 //!
-//! In the order of AWS's own tools: the variables; a web identity, or an assumed role; a profile with keys; its `credential_process`; and for all that is more
-//! than that (SSO, assumed roles, instance roles) what `aws configure export-credentials` says, since the users have the AWS
-//! tools. <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html>
+//! In the order of the AWS tools: the variables; a web identity or an assumed role; a profile with keys; its
+//! `credential_process`. Everything beyond that (SSO, assumed roles, instance roles) is left to `aws
+//! configure export-credentials`, which its users have.
+//! <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html>
 
 use std::fmt;
 use std::process::Command;
@@ -16,7 +17,7 @@ use crate::model::utc::Utc;
 use crate::os::env::Env;
 use crate::os::process;
 
-/// A key pair, and until when it is good. Never printed.
+/// An access key, and when it expires. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub access_key: String,
@@ -39,10 +40,10 @@ pub enum CredentialSource {
     AwsTool,
 }
 
-/// A helper that takes longer hangs.
+/// A helper that takes longer is considered to hang.
 pub const HELPER_LIMIT: Duration = Duration::from_secs(120);
 
-/// Profile settings that only the AWS tools can follow.
+/// Profile settings that only the AWS tools implement.
 const AWS_TOOL_SETTINGS: &[&str] = &[
     "role_arn",
     "source_profile",
@@ -59,7 +60,7 @@ impl CredentialSource {
         {
             return CredentialSource::fixed(access, secret, env.get("AWS_SESSION_TOKEN"));
         }
-        // a pod's or a CI job's identity
+        // the identity of a pod or a CI job
         let is_web_identity =
             env.get("AWS_ROLE_ARN").is_some() && env.get("AWS_WEB_IDENTITY_TOKEN_FILE").is_some();
         if is_web_identity || AWS_TOOL_SETTINGS.iter().any(|key| profile.secret(key).is_some()) {
@@ -124,13 +125,14 @@ fn run(command: &mut Command, name: &str, limit: Duration) -> Result<Credentials
     parse(&output.stdout).map_err(|why| format!("{name} gave no credentials: {why}"))
 }
 
-/// The line that says so; else the last one. An `aws` that does not know the command prints a table of those that it does.
+/// The line with the error, or else the last one. An `aws` that does not know the command prints a table of
+/// the commands that it knows.
 fn what_went_wrong(said: &str) -> &str {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     lines().find(|line| line.contains("error: ")).or(lines().next_back()).unwrap_or_default()
 }
 
-/// The reply of a credential process. What it says is secret, so an error never quotes it.
+/// The output of a credential process. It is secret, so an error never quotes it.
 fn parse(json: &[u8]) -> Result<Credentials, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]

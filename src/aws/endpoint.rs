@@ -1,8 +1,8 @@
 //! Where S3 is: region, URL and addressing. Pure.
 //!
-//! AWS is addressed by virtual host (`https://bucket.s3.region.amazonaws.com`), every other endpoint by path, unless the user or
-//! the profile says how. A name without scheme means https, but for this very host; http:// to elsewhere is used only where
-//! the user wrote it.
+//! AWS is addressed by virtual host (`https://bucket.s3.region.amazonaws.com`), every other endpoint by path,
+//! unless the user or the profile sets the style. A name without a scheme means https, except for this host
+//! itself; http:// to other hosts is used only if the user wrote it.
 
 use rust_s3::creds::Credentials;
 use rust_s3::{Bucket, Region};
@@ -18,7 +18,7 @@ pub struct Endpoint {
     pub region: Region,
     /// The server's URL.
     pub url: String,
-    /// The bucket's URL, without a slash at its end.
+    /// The URL of the bucket, without a trailing slash.
     pub bucket_url: String,
     bucket: String,
 }
@@ -52,8 +52,9 @@ impl Endpoint {
         })
     }
 
-    /// The URL without the bucket, where it seems to name it: `https://s3.example.org` of `https://s3.example.org/bucket`, and of
-    /// `https://bucket.s3.example.org`. It may be right all the same: a server may be called as the bucket is.
+    /// The URL without the bucket, if it seems to contain it: `https://s3.example.org` for
+    /// `https://s3.example.org/bucket` and for `https://bucket.s3.example.org`. The URL may be right
+    /// nevertheless: a server may have the name of the bucket.
     pub fn without_bucket(&self) -> Option<String> {
         let (scheme, rest) = self.url.split_once("://")?;
         let without = match rest.rsplit_once('/') {
@@ -78,7 +79,7 @@ fn given_url<'a>(env: &'a Env, profile: &'a Profile) -> Option<&'a str> {
         .or_else(|| profile.get("endpoint_url"))
 }
 
-/// How the bucket stands in URLs.
+/// How URLs name the bucket.
 /// <https://docs.aws.amazon.com/cli/latest/topic/s3-config.html>, `addressing_style`.
 enum Style {
     Auto,
@@ -106,7 +107,7 @@ fn knows_no_paths(url: &str) -> bool {
     host_of(url).ends_with(".aliyuncs.com")
 }
 
-/// The host in a URL, which may lack its scheme.
+/// The host of a URL, with or without a scheme.
 pub fn host_of(url: &str) -> &str {
     let authority = url.split("://").last().unwrap_or_default();
     authority.split(['/', ':']).next().unwrap_or_default()

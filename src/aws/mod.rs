@@ -1,5 +1,5 @@
-//! What AWS's own tools know of a user: profiles, credentials, endpoints, proxies, and how requests are to be made. zfs2s3 reads the
-//! same files and variables.
+//! The settings of the AWS tools: profiles, credentials, endpoints, proxies, and options of requests. zfs2s3
+//! reads the same files and variables.
 
 pub mod credentials;
 pub mod endpoint;

@@ -1,4 +1,4 @@
-//! AWS's own two files, ~/.aws/config and ~/.aws/credentials, as far as zfs2s3 reads them.
+//! The two files of the AWS tools, ~/.aws/config and ~/.aws/credentials, as far as zfs2s3 reads them.
 //! <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html>
 
 use std::collections::HashMap;
@@ -10,12 +10,12 @@ use ini::{Ini, ParseOption};
 use crate::error::{Error, Result};
 use crate::os::env::Env;
 
-/// What the two files say of the chosen profile.
+/// The settings of the chosen profile in both files.
 #[derive(Debug, Default)]
 pub struct Profile {
     config: Settings,
     credentials: Settings,
-    /// Of the section that its `services` names.
+    /// Of the section named by its `services`.
     services: Settings,
 }
 
@@ -23,8 +23,8 @@ pub struct Profile {
 type Settings = HashMap<String, String>;
 
 impl Profile {
-    /// The profile that AWS_PROFILE names, or `default`. A missing file is fine, a named profile that neither file has is
-    /// not. A file that may not be read is passed over where the environment has all that is needed.
+    /// The profile named by AWS_PROFILE, or `default`. A missing file is not an error; a named profile in
+    /// neither file is. An unreadable file is ignored if the environment has everything that is needed.
     pub fn load(env: &Env) -> Result<Self> {
         let name = env.get("AWS_PROFILE");
         let has_keys = env.get("AWS_ACCESS_KEY_ID").is_some() && env.get("AWS_SECRET_ACCESS_KEY").is_some();
@@ -38,7 +38,7 @@ impl Profile {
             &env.expand_home(env.get("AWS_SHARED_CREDENTIALS_FILE").unwrap_or("~/.aws/credentials")),
             is_needed,
         )?;
-        // in the config file alone, other profiles than the default one are headed `[profile NAME]`
+        // only in the config file, profiles other than the default one have the heading `[profile NAME]`
         let profile = name.unwrap_or("default");
         let in_config = match profile {
             "default" => config.section(&["default"])?.or(config.section(&["profile", "default"])?),
@@ -92,7 +92,7 @@ impl File {
         Ok(File { path: path.to_path_buf(), text })
     }
 
-    /// The section with these words as its head.
+    /// The section whose heading has these words.
     fn section(&self, words: &[&str]) -> Result<Option<Settings>> {
         parse_section(&self.text, words)
             .map_err(|why| Error::failed(format!("cannot read {}: {why}", self.path.display())))
@@ -100,7 +100,7 @@ impl File {
 }
 
 fn parse_section(text: &str, wanted: &[&str]) -> Result<Option<Settings>, String> {
-    // a value is taken to the letter: backslashes and quotes are part of a secret or a command
+    // values are literal: backslashes and quotes are part of a secret or a command
     let options = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
     // the parser's message quotes the line, which may be a secret
     let parsed = Ini::load_from_str_opt(&without_nesting(text), options)
@@ -124,15 +124,16 @@ fn words_of(head: &str) -> Vec<String> {
         words.push(word.to_string());
         rest = after.trim_start();
     }
-    // a name with blanks was written without quotes before they were asked for
+    // older versions of the tools wrote a name with spaces without quotes
     if words.len() > 2 && !head.contains(['"', '\'']) {
         words = vec![words[0].clone(), words[1..].join(" ")];
     }
     words
 }
 
-/// A line that is indented more than the setting before it belongs to that, as a nested table: `addressing_style` below `s3 =` becomes
-/// `s3.addressing_style`. So Python's configparser reads it, and AWS's tools by that. The lines keep their numbers.
+/// A line that is indented more than the setting before it belongs to that setting, as a nested table:
+/// `addressing_style` below `s3 =` becomes `s3.addressing_style`. The AWS tools read the file in this way,
+/// with Python's configparser. Line numbers stay the same.
 fn without_nesting(text: &str) -> String {
     let mut indent = None;
     let mut table: Option<String> = None;
@@ -141,7 +142,7 @@ fn without_nesting(text: &str) -> String {
         let words = line.trim();
         let depth = line.len() - line.trim_start().len();
         if words.is_empty() || words.starts_with(['#', ';']) {
-            // says nothing, and ends nothing
+            // ignored
         } else if indent.is_some_and(|indent| depth > indent) {
             if let Some(table) = table.as_ref().filter(|_| words.contains('=')) {
                 flat.push_str(&format!("{table}.{words}"));

@@ -1,6 +1,7 @@
-//! The proxy that leads to S3, if the environment names one, as curl and AWS's own tools understand it. Pure.
+//! The proxy for requests to S3, if the environment names one, with the rules of curl and the AWS tools.
+//! Pure.
 //!
-//! A proxy that cannot be used is an error: who names one does not want requests to pass it by.
+//! A proxy that cannot be used is an error: a user who sets one does not want requests to bypass it.
 //! <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-proxy.html>
 
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ use crate::os::env::Env;
 
 pub struct Proxy {
     pub connector: ureq::Proxy,
-    /// Its URL, without name and password.
+    /// Its URL, without user name and password.
     pub shown: String,
     /// The variable that names it.
     pub variable: &'static str,
@@ -46,7 +47,7 @@ impl Proxy {
     }
 }
 
-/// Without what stands before an `@`, which may be a password.
+/// Without the part before an `@`, which may have a password.
 fn shown(given: &str) -> String {
     match given.rsplit_once('@') {
         None => given.to_string(),
@@ -57,8 +58,9 @@ fn shown(given: &str) -> String {
     }
 }
 
-/// Is the host one of these? A list of names, which stand for all below them, too, addresses, and networks (`10.0.0.0/8`),
-/// separated by commas or blanks, each perhaps with a port; `*` is all.
+/// Is the host in this list of exceptions? They are separated by commas or spaces: domains, which include
+/// their subdomains, addresses, and networks (`10.0.0.0/8`), each optionally with a port; or `*` for all
+/// hosts.
 fn is_excepted(url: &Url, exceptions: &str) -> bool {
     let Some(host) = url.host() else { return false };
     let port = url.port_or_known_default();
@@ -105,7 +107,7 @@ fn split_port(word: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Are the first `length` bits the network's?
+/// Does the address begin with the first `length` bits of the network?
 fn is_in(address: IpAddr, network: IpAddr, length: u32) -> bool {
     match (address, network) {
         (IpAddr::V4(address), IpAddr::V4(network)) => {

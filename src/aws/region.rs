@@ -1,7 +1,8 @@
 //! The region in the names of AWS's own endpoints. Pure.
 //! <https://docs.aws.amazon.com/general/latest/gr/s3.html>
 
-/// `eu-west-3` of `bucket.s3.eu-west-3.amazonaws.com`, of `s3.dualstack.eu-west-3.amazonaws.com`, of `s3-eu-west-3.amazonaws.com`.
+/// `eu-west-3` of `bucket.s3.eu-west-3.amazonaws.com`, of `s3.dualstack.eu-west-3.amazonaws.com`, of
+/// `s3-eu-west-3.amazonaws.com`.
 pub fn of_host(host: &str) -> Option<String> {
     let names = host.strip_suffix(".amazonaws.com").or(host.strip_suffix(".amazonaws.com.cn"))?;
     let last = names.rsplit('.').next()?;

@@ -1,4 +1,4 @@
-//! The credentials of a run: fetched once, and renewed before they expire. Used by all threads.
+//! The credentials of one run: fetched once, and renewed before they expire. All threads share them.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl RenewingCredentials {
         self.source.can_be_asked_again()
     }
 
-    /// S3 says that these have expired. Another thread may have renewed them meanwhile.
+    /// Called when S3 says that these have expired. Another thread may have renewed them meanwhile.
     pub fn forget(&self, expired: &Credentials) {
         let mut slot = self.slot();
         if slot.current.as_ref() == Some(expired) {
@@ -49,8 +49,8 @@ impl RenewingCredentials {
         self.slot().fetched
     }
 
-    /// Credentials that are valid for a while. If new ones cannot be fetched now, the old ones are used while they are valid; after
-    /// that the error is transient, because fetching has worked before.
+    /// Credentials that are valid for a while. If new ones cannot be fetched now, the old ones are used while
+    /// they are valid; after that the error is transient, because fetching has worked before.
     pub fn get(&self) -> Result<Credentials> {
         let mut slot = self.slot();
         let now = clock::now().unix_seconds();
@@ -88,8 +88,8 @@ impl RenewingCredentials {
     }
 }
 
-/// When credentials that are valid until `end` are renewed: five minutes before, or if they are not valid for that long, after half
-/// of their time. In seconds since 1970.
+/// When credentials that are valid until `end` are renewed: five minutes before, or if they are not valid for
+/// that long, after half of their time. In seconds since 1970.
 fn renew_at(now: i64, end: i64) -> i64 {
     if end - now > RENEW_BEFORE { end - RENEW_BEFORE } else { now + (end - now + 1) / 2 }
 }

@@ -1,4 +1,4 @@
-//! What the user wants on requests besides: encryption by S3, who pays, whose bucket it must be, and checksums. Pure.
+//! Settings for requests: encryption by S3, who pays, the expected owner of the bucket, and checksums. Pure.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html>
 
 use super::profile::Profile;
@@ -7,7 +7,7 @@ use crate::os::env::Env;
 
 type Headers = Vec<(&'static str, String)>;
 
-/// May checksums be sent, and asked for, where S3 does not require them?
+/// May checksums be sent, and requested, where S3 does not require them?
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-dataintegrity.html>
 pub struct Checksums {
     pub upload: bool,
@@ -34,7 +34,7 @@ impl Checksums {
     }
 }
 
-/// Of every request.
+/// Headers of every request.
 pub fn headers(env: &Env) -> Result<Headers> {
     let mut headers = Headers::new();
     match env.get("ZFS2S3_REQUEST_PAYER") {
@@ -56,7 +56,7 @@ pub fn headers(env: &Env) -> Result<Headers> {
     Ok(headers)
 }
 
-/// Of those that make an object.
+/// Headers of requests that create an object.
 pub fn encryption(env: &Env) -> Result<Headers> {
     let mut headers = Headers::new();
     let key = env.get("ZFS2S3_SSE_KMS_KEY_ID");

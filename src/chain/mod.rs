@@ -1,18 +1,19 @@
-//! The chain rule: which backup may be stored, which may be called stored, and which may be removed. Pure, and the only place
-//! where that is decided.
+//! The chain rule: which backup may be stored, which may be called stored, and which may be removed. Pure,
+//! and decided nowhere else.
 //!
-//! R(B) of a set of backups B is the least set of guids with: a full backup's snapshot is in R; an incremental's
-//! snapshot is in R if its base is. B is sound if every incremental's base is in R(B).
+//! R(B) of a set of backups B is the least set of guids with: a full backup's snapshot is in R; an
+//! incremental's snapshot is in R if its base is. B is sound if every incremental's base is in R(B).
 //!
 //! - A backup may be stored if it is not stored yet and its base (if any) is in R(B).
-//! - A backup may be removed if no other backup starts from its snapshot, or that snapshot stays in R
-//!   without it. Of a sound B this says just that B without it is sound. Of an unsound B (a damaged
-//!   store) it is the stricter half, which still lets a user remove what nothing depends on.
+//! - A backup may be removed if no other backup starts from its snapshot, or that snapshot stays in R without
+//!   it. For a sound B this means exactly that B without it is sound. For an unsound B (a damaged store) the
+//!   rule is stricter, but still lets a user remove backups on which nothing depends.
 //!
-//! B has a member for each copy. A copy that the bucket does not hold whole is unusable, and so is one whose removal somebody
-//! has announced: neither counts as a route, and both still count as depending on their base. That is what makes the rule
-//! safe between hosts: a removal is announced first and decided by a listing after that, and an upload is called stored
-//! by a listing after its manifest. So of two of them at least one sees the other (`protocol.rs` tries all orders).
+//! B has a member for each copy. A copy that is not whole in the bucket is unusable, and so is one whose
+//! removal a host has announced: neither counts as a route, but both count as depending on their base. This
+//! makes the rule safe between hosts: a removal is announced first and then decided by a listing, and an
+//! upload is called stored by a listing after its manifest was written. So of two of them at least one sees
+//! the other (`protocol.rs` tries all orders).
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -24,9 +25,9 @@ use crate::model::names::Guid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     pub link: Link,
-    /// Its manifest and data are where they should be, as far as is known.
+    /// Its manifest and data are in the bucket, as far as is known.
     pub whole: bool,
-    /// Somebody has announced that it will be removed.
+    /// A host has announced its removal.
     pub announced: bool,
 }
 
@@ -41,20 +42,20 @@ pub enum UploadConflict {
     AlreadyStored,
     /// No chain reaches the base.
     BaseNotRecoverable(Guid),
-    /// Only chains reach the base that are being removed.
+    /// All chains that reach the base are being removed.
     BaseAnnounced(Guid),
 }
 
-/// What an upload has come to, by a listing after its manifest was written.
+/// The outcome of an upload, by a listing after its manifest was written.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Settled {
     /// It is whole, and so is a chain to its base.
     Stored,
-    /// Its own removal is announced, or that of every chain to its base: ask again when that has ended.
+    /// Its own removal is announced, or that of every chain to its base: to be decided when that has ended.
     Undecided,
     /// No chain reaches the base: the manifest must not stay.
     BaseNotRecoverable,
-    /// It is not whole: somebody has removed it.
+    /// It is not whole: another host has removed it.
     NotWhole,
 }
 
@@ -82,7 +83,8 @@ fn reached(members: &[Member], without: Option<usize>, counts: impl Fn(&Member) 
     reached
 }
 
-/// The shortest chain of usable backups to a snapshot, by their places in `members`; none: it is not in R without `without`.
+/// The shortest chain of usable backups to a snapshot, as places in `members`; none: without `without`, the
+/// snapshot is not in R.
 pub fn route_to(members: &[Member], wanted: Guid, without: Option<usize>) -> Option<Vec<usize>> {
     let mut leaving: HashMap<Option<Guid>, Vec<usize>> = HashMap::new();
     for (n, member) in members.iter().enumerate().filter(|(n, m)| Some(*n) != without && m.is_route()) {
@@ -141,8 +143,8 @@ pub fn settle(members: &[Member], own: usize) -> Settled {
     if is_stored { Settled::Stored } else { Settled::Undecided }
 }
 
-/// May the copy at `old` be removed? If not: the places of those that would be lost. In this order each of them may be removed,
-/// and then the one asked for.
+/// May the copy at `old` be removed? If not: the places of those that would be lost, in an order in which
+/// each of them may be removed, and the copy itself after them.
 pub fn check_remove(members: &[Member], old: usize) -> Result<(), Vec<usize>> {
     let left = reached(members, Some(old), Member::is_route);
     if left.contains(&members[old].link.snapshot) {
@@ -154,8 +156,9 @@ pub fn check_remove(members: &[Member], old: usize) -> Result<(), Vec<usize>> {
     }
 }
 
-/// The same of an upload that was not called stored yet. One whose base is lost, too, makes nothing unavailable. Whether it is
-/// lost is asked of `as_listed`: there a copy counts as whole until it is known not to be.
+/// The same for an upload that is not yet called stored. If its base is lost, too, aborting it makes nothing
+/// unavailable. `as_listed` decides whether it is lost: there a copy counts as whole until it is known not to
+/// be.
 pub fn check_abort(members: &[Member], as_listed: &[Member], old: usize) -> Result<(), Vec<usize>> {
     match members[old].link.base {
         Some(base) if !reached(as_listed, Some(old), |member| member.whole).contains(&base) => Ok(()),
@@ -164,8 +167,8 @@ pub fn check_abort(members: &[Member], as_listed: &[Member], old: usize) -> Resu
 }
 
 /// The copies that only `old` makes recoverable, directly or not, the last of each chain first: a walk along
-/// "starts from", in post-order. Iterative, since chains may be long, and each snapshot is entered once, so that a circle
-/// in a damaged store ends.
+/// "starts from", in post-order. Iterative, since chains may be long, and each snapshot is entered once, so
+/// that a circle in a damaged store ends.
 fn depending_on(members: &[Member], old: usize, left: &HashSet<Guid>) -> Vec<usize> {
     let mut by_base: HashMap<Guid, Vec<usize>> = HashMap::new();
     for (n, member) in members.iter().enumerate().filter(|(n, _)| *n != old) {
@@ -194,8 +197,8 @@ fn depending_on(members: &[Member], old: usize, left: &HashSet<Guid>) -> Vec<usi
 mod tests {
     use super::*;
 
-    /// `"A, B<A, C<B"`: a full backup of A, incrementals to B and C. `!` after one: its data are gone; `~`: its removal is
-    /// announced.
+    /// `"A, B<A, C<B"`: a full backup of A, incrementals to B and C. `!` after one: its data are gone; `~`:
+    /// its removal is announced.
     fn stored(text: &str) -> Vec<Member> {
         let members = text.split(',').map(str::trim).filter(|t| !t.is_empty());
         let member = |t: &str| Member {
@@ -220,7 +223,7 @@ mod tests {
     fn upload(members: &str, new: &str) -> Result<(), UploadConflict> {
         check_upload(&stored(members), link(new))
     }
-    /// Ok, or the backups in the way, in order.
+    /// Ok, or the backups that prevent the removal, in order.
     fn remove(members: &str, old: &str) -> Result<(), Vec<Link>> {
         let members = stored(members);
         let links = |order: Vec<usize>| order.iter().map(|n| members[*n].link).collect();
@@ -229,7 +232,7 @@ mod tests {
     fn needed(text: &str) -> Result<(), Vec<Link>> {
         Err(text.split(", ").map(link).collect())
     }
-    /// Of the last one.
+    /// For the last member.
     fn settled(members: &str) -> Settled {
         let members = stored(members);
         settle(&members, members.len() - 1)
@@ -329,7 +332,7 @@ mod tests {
         assert!(!abort("A, B<A, C<B", "B<A"));
         assert!(!abort("A~, B<A, C<B", "B<A"), "A may stay");
         assert!(!abort("A, B<A", "A"));
-        // A is another host's, and its manifest was not read
+        // another host stored A, and its manifest was not read
         let (known, listed) = (stored("A!, B<A, C<B"), stored("A, B<A, C<B"));
         assert_eq!(check_abort(&known, &listed, 1), Err(vec![2]));
     }

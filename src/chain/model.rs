@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// Small, seeded, and the same everywhere, so that a failure can be looked at again.
+/// Small, seeded, and the same everywhere, so that a failure can be reproduced.
 struct Random(u64);
 
 impl Random {
@@ -46,8 +46,8 @@ fn without(members: &[Member], old: usize) -> Vec<Member> {
     members.iter().enumerate().filter(|(n, _)| *n != old).map(|(_, member)| *member).collect()
 }
 
-/// The rule of DESIGN's words for a sound set: what is left must be sound.
-/// For any set: nothing that can be restored is lost, and nothing broken loses what it still depends on.
+/// For a sound set: what is left must be sound. For any set: nothing that can be restored is lost, and
+/// nothing broken loses what it still depends on.
 fn model_allows_removal(members: &[Member], old: usize) -> bool {
     let rest = without(members, old);
     if sound(members) && members.iter().all(|m| m.whole && !m.announced) {
@@ -69,7 +69,7 @@ fn history(random: &mut Random, damaged: bool) -> Vec<Member> {
         };
         let link = Link { snapshot, base };
         let fits = damaged || (base_restorable(&members, link) && base.is_none_or(|base| base < snapshot));
-        // now and then a second copy
+        // sometimes a second copy
         if fits && (random.below(8) == 0 || members.iter().all(|m| m.link != link)) {
             let (whole, announced) = (random.below(8) != 0, random.below(8) == 0);
             members.push(Member { link, whole: !damaged || whole, announced: damaged && announced });
@@ -113,7 +113,7 @@ fn every_permission_and_refusal_equals_the_brute_force_model() {
     assert!(allowed > 10_000 && refused > 10_000, "both kinds are there: {allowed}, {refused}");
 }
 
-/// What a refusal names is what a user does next: each step must be allowed, and none be superfluous.
+/// A user follows the order that a refusal names: each step must be allowed, and none superfluous.
 fn removing_in_that_order_works(members: &[Member], order: &[usize], wanted: usize) {
     // their places in `members`, as they are left
     let mut places: Vec<usize> = (0..members.len()).collect();

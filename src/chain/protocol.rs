@@ -1,12 +1,13 @@
-//! The protocol for uploads and removals in a bucket that several hosts share, explored state by state over the very functions
-//! that decide in the program: [`check_upload`], [`settle`], [`check_remove`] and [`check_abort`].
+//! The protocol for uploads and removals in a bucket that several hosts share, explored state by state over
+//! the very functions that decide in the program: [`check_upload`], [`settle`], [`check_remove`] and
+//! [`check_abort`].
 //!
-//! A step is one request, or one local commit. Every order of the steps of all hosts is tried, and at any step a host may be
-//! killed; then it resumes, aborts or removes again, as a user would.
+//! A step is one request, or one local commit. Every order of the steps of all hosts is tried, and at any
+//! step a host may be killed; then it resumes, aborts or removes again, as a user would.
 //!
-//! Invariant, in every state: whatever a host's store calls stored, and nobody was told to remove, is in the bucket, and so is a
-//! chain to it. Liveness, from every state: the hosts alone, each with what is pending there, can reach a state where nothing is
-//! pending, announced or open.
+//! Invariant, in every state: each backup that a host's store calls stored, and that no host was asked to
+//! remove, is in the bucket, and so is a chain to it. Liveness, from every state: the hosts alone, each with
+//! what is pending there, can reach a state where nothing is pending, announced or open.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -27,9 +28,9 @@ enum Without {
     AnnouncingFirst,
     /// The announcement goes before the data.
     LastingAnnouncement,
-    /// Only what is stored counts as depending on its base.
+    /// Only stored copies count as depending on their base.
     Dependents,
-    /// What is announced counts as a route.
+    /// An announced copy counts as a route.
     OthersAnnouncements,
 }
 
@@ -47,17 +48,17 @@ struct Stored {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Step {
     Idle,
-    // an upload; of a link first, of a copy then
+    // an upload: of a link first, then of a copy
     Create,
     Complete,
     Manifest,
     Look,
     Commit,
-    // a removal: of a stored copy, of an upload's (then `pending` is its copy), or a manifest taken back
+    // a removal: of a stored copy, of the copy of an upload (then `pending`), or of its manifest alone
     Announce,
     ListUploads,
     ListObjects,
-    /// Only where this part is left out of its place.
+    /// Only if this part of the protocol is moved.
     AnnounceLate,
     Withdraw,
     DeleteManifest,
@@ -100,7 +101,7 @@ struct World {
     copies: [Stored; MOST_COPIES],
     count: u8,
     hosts: Vec<Host>,
-    /// The copies that somebody was told to remove, and that passed the decision.
+    /// The copies that a host was asked to remove, and whose removal was allowed.
     told: u8,
 }
 
@@ -122,8 +123,8 @@ impl World {
         &self.copies[..self.count as usize]
     }
 
-    /// What a listing shows, but for the announcements of `but`, and their places in `copies`. An open upload shows
-    /// only if it is in `seen`.
+    /// What a listing shows, without the announcements of `but`, and their places in `copies`. An open upload
+    /// shows only if it is in `seen`.
     fn members(&self, but: u8, seen: u8, keep: Option<u8>) -> (Vec<Member>, Vec<u8>) {
         let mut members = Vec::new();
         let mut places = Vec::new();
@@ -294,7 +295,7 @@ impl Explorer {
                 let own = &mut w.hosts[me];
                 own.step = Step::Idle;
                 match host.why {
-                    // a removal that was refused after a part of it was done stays one
+                    // a removal that was refused after it was done in part stays begun
                     Why::Remove if !whole => return,
                     Why::Remove => {
                         own.removing &= !bit(host.copy);
@@ -319,7 +320,7 @@ impl Explorer {
                 go(w, me, Step::Unmark);
             }),
             Step::Unmark => push(&|w, me| {
-                // where nothing is left of a copy, everybody's announcements go
+                // if nothing is left of a copy, all announcements of its removal go
                 let gone = host.why != Why::TakeBack;
                 w.copies[copy].announced &= if gone { 0 } else { !mine };
                 let own = &mut w.hosts[me];
@@ -358,7 +359,7 @@ impl Explorer {
         }
     }
 
-    /// What a user may type where nothing runs.
+    /// What a user may run when nothing is running.
     fn commands(&self, world: &World, me: usize, all: &mut Vec<World>) {
         let host = world.hosts[me];
         let mut push = |step: Step, why: Why, copy: u8, change: &dyn Fn(&mut World)| {
@@ -436,7 +437,7 @@ impl Explorer {
     }
 }
 
-/// The links that all hosts have in their stores at first.
+/// The links that all stores have at first.
 fn start(links: &[u8], hosts: usize, commands: u8, kills: u8) -> World {
     let mut copies = [Stored::default(); MOST_COPIES];
     for (copy, link) in copies.iter_mut().zip(links) {
@@ -457,7 +458,7 @@ fn start(links: &[u8], hosts: usize, commands: u8, kills: u8) -> World {
     World { copies, count: links.len() as u8, hosts: vec![host; hosts], told: 0 }
 }
 
-/// How many states there are, or the first one that breaks the invariant. Hosts that are alike are told apart by nothing, so of
+/// The number of states, or the first one that breaks the invariant. Equal hosts are interchangeable, so of
 /// two states that differ only in their order one is enough.
 fn explore(start: World, without: Without, limit: usize) -> Result<usize, String> {
     let explorer = Explorer { without };
@@ -511,7 +512,7 @@ fn in_order(world: World) -> World {
     sorted
 }
 
-/// States from which no state is reached where nothing is pending: there must be none.
+/// The states from which no state is reachable in which nothing is pending: there must be none.
 fn stuck(start: World) -> (usize, usize) {
     let explorer = Explorer { without: Without::Nothing };
     let mut number: HashMap<World, usize> = HashMap::from([(start.clone(), 0)]);
@@ -554,8 +555,8 @@ fn two_hosts_with_a_kill_each_lose_nothing() {
     }
 }
 
-/// Two hosts with two commands and a kill each, three hosts with one. `make model` goes through all of the states: some tens of
-/// millions, which take minutes and gigabytes. Here the first of them.
+/// Two hosts with two commands and a kill each, three hosts with one. `make model` goes through all of the
+/// states: some tens of millions, which take minutes and gigabytes. This test tries the first of them.
 #[test]
 fn more_hosts_and_more_commands_lose_nothing() {
     let limit = if std::env::var_os("ZFS2S3_WHOLE_MODEL").is_some() { usize::MAX } else { 60_000 };
@@ -582,7 +583,7 @@ fn from_every_state_the_hosts_alone_come_to_rest() {
     }
 }
 
-/// Each part is there for a reason.
+/// Each part of the protocol is needed.
 #[test]
 fn a_protocol_that_lacks_a_part_is_caught() {
     for without in [

@@ -1,4 +1,4 @@
-//! The same function for each of many items, by several threads.
+//! Calls a function for each of many items, in several threads.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::Result;
 use crate::os::mutex::{into_inner, lock};
 
-/// What `f` returns for each item, in the order of the items. After an error no further item is begun, and the error is returned.
+/// Returns the results in the order of the items. After an error no further item is begun, and the error is
+/// returned.
 pub fn for_each<T: Sync, R: Send>(
     items: &[T],
     jobs: usize,

@@ -1,7 +1,8 @@
-//! Fetches chunks with parallel jobs and hands them on in order.
+//! Fetches chunks in parallel jobs, and delivers them in order.
 //!
-//! At most jobs + 1 chunks are in memory: those being fetched or waiting for their turn, and one being handed on. A job takes a
-//! buffer first and the next chunk then, so the chunk whose turn it is always has one.
+//! At most jobs + 1 chunks are in memory: those being fetched or waiting for their turn, and one being
+//! delivered. A job takes a buffer first, then the next chunk, so the chunk whose turn it is always has a
+//! buffer.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,9 +14,9 @@ use crate::os::mutex::lock;
 
 type Fetched = (u64, Vec<u8>, Result<usize>);
 
-/// Fetches the chunks 0 to `count` - 1, each into a buffer of `chunk_size` bytes, of which it gives back how many it has
-/// filled, and calls `deliver` for each in order. The first error, in the order of the chunks, ends it: what is still being
-/// fetched then is told so by its last argument.
+/// Fetches the chunks 0 to `count` - 1, and calls `deliver` for each in order. `fetch` gets the index and a
+/// buffer of `chunk_size` bytes, and returns the length of the chunk; its last argument is set when the chunk
+/// is no longer needed. The first error, in the order of the chunks, ends everything.
 pub fn run(
     count: u64,
     chunk_size: usize,
@@ -48,7 +49,7 @@ pub fn run(
             });
         }
         drop(to_main);
-        // empty ones: each takes its memory when it is first used
+        // empty: each gets its memory when it is first used
         for _ in 0..=jobs {
             let _ = spare.send(Vec::new());
         }
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// Chunks of 10 bytes, the last of 3, that come late in turns.
+    /// Chunks of 10 bytes, the last of 3, with varying delays.
     fn fetch(index: u64, buffer: &mut [u8], _: &AtomicBool) -> Result<usize> {
         std::thread::sleep(Duration::from_millis((index * 7) % 5));
         let length = if index == 99 { 3 } else { 10 };

@@ -1,4 +1,4 @@
-//! Chunks sent and fetched by several threads, with as many in memory as there are jobs, and one.
+//! Parallel input and output of chunks. At most jobs + 1 chunks are in memory.
 
 pub mod each;
 pub mod fetch;

@@ -1,7 +1,7 @@
-//! Reads a stream in chunks and hands them to parallel jobs.
+//! Reads a stream in chunks, and passes them to parallel jobs.
 //!
-//! At most jobs + 1 chunks are in memory: one being read, and one with each job. A buffer is made when it is first needed,
-//! and none is copied. The first error stops the reading; jobs that are at work end their chunk.
+//! At most jobs + 1 chunks are in memory: one being read, and one with each job. A buffer is made when it is
+//! first needed, and none is copied. The first error stops the reading; running jobs finish their chunk.
 
 use std::io::Read;
 use std::sync::Mutex;
@@ -17,16 +17,16 @@ struct Chunk {
     length: usize,
 }
 
-/// What is done with the chunks.
+/// Receives the chunks.
 pub trait ChunkSink: Sync {
-    /// Called for each chunk in order, before any job has it.
+    /// Called for each chunk in order, before a job gets it.
     fn begin(&self, index: u64) -> Result<()>;
-    /// Called for each chunk, many at a time.
+    /// Called for each chunk, for several at a time.
     fn store(&self, index: u64, chunk: &[u8]) -> Result<()>;
 }
 
-/// Runs until the stream's end, and returns its bytes. An empty stream has no chunk. A chunk that a read error cuts short is not
-/// handed on.
+/// Runs until the end of the stream, and returns its size. An empty stream has no chunk. A chunk that is
+/// incomplete because of a read error is dropped.
 pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, sink: &impl ChunkSink) -> Result<u64> {
     let stop = AtomicBool::new(false);
     let first_error = Mutex::new(None);
@@ -34,7 +34,7 @@ pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, sink: &impl Ch
         stop.store(true, Ordering::SeqCst);
         lock(&first_error).get_or_insert(error);
     };
-    // no room in the channel itself: what is handed over is with a job
+    // the channel has no capacity: a chunk that is passed is with a job
     let (to_jobs, for_jobs) = sync_channel::<Chunk>(0);
     let for_jobs = Mutex::new(for_jobs);
     let (to_reader, spare) = channel::<Vec<u8>>();

@@ -1,4 +1,4 @@
-//! `abort_upload`: aborts the pending upload, and leaves nothing of it in the bucket.
+//! `abort_upload`: aborts the pending upload, and deletes its objects.
 
 use super::Context;
 use crate::error::Result;

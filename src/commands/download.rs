@@ -1,4 +1,4 @@
-//! `download`: the stream of one stored backup, checked chunk by chunk, to standard output.
+//! `download`: writes the stream of one stored backup, checked chunk by chunk, to standard output.
 
 use std::io::{self, IsTerminal, Write};
 

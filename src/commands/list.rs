@@ -1,4 +1,4 @@
-//! `list`: what is stored, what is being uploaded or removed. Reads the store and the journal, nothing else.
+//! `list`: what is stored, being uploaded or being removed. Reads only the store and the journal.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,7 +21,7 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
         check_dataset_name(dataset)
             .map_err(|why| Error::usage(format!("'{dataset}' is not a dataset: {why}")))?;
     }
-    // the pending upload first: one that ends in between is then seen in the store as well
+    // the pending upload first: if it ends in between, it is also in the store
     let pending = journal::overview(&context.folder)?;
     let contents = context.store()?.contents;
     let rows = rows(&contents, pending.as_ref(), args.dataset.as_deref());
@@ -112,7 +112,7 @@ impl Row {
     }
 }
 
-/// A table whose first column is a tree: each backup under the one that stores its base.
+/// A table whose first column is a tree: each backup is below its base.
 fn table(rows: &[Row], parsable: bool) -> String {
     let mut cells = vec![["SNAPSHOT", "SIZE", "CLASS", "STORED", "STATE"].map(str::to_string)];
     for (label, row) in tree(rows) {
@@ -136,7 +136,7 @@ fn table(rows: &[Row], parsable: bool) -> String {
         .collect()
 }
 
-/// Each row once, with its label. Under the first row of a snapshot stand those that start from it.
+/// Each row once, with its label. Backups are below the first row with their base.
 fn tree(rows: &[Row]) -> Vec<(String, &Row)> {
     let mut first_of: HashMap<Guid, usize> = HashMap::new();
     for (n, row) in rows.iter().enumerate() {
@@ -152,7 +152,7 @@ fn tree(rows: &[Row]) -> Vec<(String, &Row)> {
     }
     let mut drawn = Vec::new();
     let mut seen = HashSet::new();
-    // what a damaged store has in circles depends on no root, and is drawn last
+    // circles, in a damaged store, have no root, and are drawn last
     for root in roots.into_iter().chain(0..rows.len()) {
         let mut walk = vec![(root, String::new(), String::new())];
         while let Some((n, head, indent)) = walk.pop() {
@@ -165,7 +165,7 @@ fn tree(rows: &[Row]) -> Vec<(String, &Row)> {
             };
             drawn.push((format!("{head}{shown}"), &rows[n]));
             let last = children[n].last().copied();
-            // a chain goes straight down: an only child is not indented further
+            // a chain is not indented: an only child stands at the level of its parent
             for child in children[n].iter().rev() {
                 let (arm, below) = match (Some(*child) == last, children[n].len()) {
                     (_, 1) => ("└ ", ""),

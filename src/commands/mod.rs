@@ -1,4 +1,4 @@
-//! One file a command, and what they share: configuration, lock, store, the pending upload.
+//! One file for each command, and what they share: configuration, lock, store, the pending upload.
 
 pub mod abort_upload;
 pub mod download;
@@ -53,7 +53,7 @@ impl Context {
         Ok(Context { env, local, folder, ui })
     }
 
-    /// `command`: what another zfs2s3 is told that runs meanwhile.
+    /// `command`: shown to another zfs2s3 that is started meanwhile.
     pub fn lock(&self, command: &str) -> Result<Lock> {
         Lock::take(&self.folder, command)
     }
@@ -63,12 +63,12 @@ impl Context {
         if dry_run { Ok(None) } else { self.lock(command).map(Some) }
     }
 
-    /// The store, to look at.
+    /// The store, for commands that do not use S3.
     pub fn store(&self) -> Result<Store> {
         Store::open(&self.folder, &self.local.bucket, &self.local.prefix, None)
     }
 
-    /// The store, to be changed together with what is on this server.
+    /// The store, which must belong to this server.
     fn store_of(&self, remote: &RemoteSettings) -> Result<Store> {
         Store::open(&self.folder, &self.local.bucket, &self.local.prefix, Some(&remote.endpoint.url))
     }
@@ -94,7 +94,7 @@ impl Context {
         }
     }
 
-    /// The upload that resume_upload and abort_upload are about, and what they work with.
+    /// The pending upload, for resume_upload and abort_upload.
     pub fn pending(&self) -> Result<(Overview, Upload)> {
         journal::refuse_python_upload(&self.folder, &self.local.bucket)?;
         let Some(overview) = journal::overview(&self.folder)? else {
@@ -106,7 +106,7 @@ impl Context {
         Ok((overview, upload))
     }
 
-    /// A pending upload goes on only where it began.
+    /// A pending upload can only be resumed with the server, bucket and prefix that it began with.
     fn check_place(
         &self,
         Intent { bucket, prefix, endpoint, .. }: &Intent,
@@ -128,7 +128,7 @@ impl Context {
         }
     }
 
-    /// What an upload works with.
+    /// Everything that an upload uses.
     pub fn upload(&self) -> Result<Upload> {
         let remote = RemoteSettings::new(&self.env, &self.local)?;
         let endpoint = remote.endpoint.url.clone();

@@ -20,12 +20,13 @@ pub fn run(context: &Context, args: &cli::RecoverArgs) -> Result<()> {
     let (store, client) = context.store_and_client()?;
     let pending = journal::overview(&context.folder)?.map(|overview| overview.intent);
     if let Some(intent) = &pending {
-        // a store of another server would keep it from being resumed
+        // with a store of another server it could not be resumed
         context.check_place(intent, Some(&store.contents.endpoint))?;
         let backup = intent.backup().describe();
         context.ui.note(&format!("the upload of {backup} is pending, and is left unchanged"));
     }
-    // the backup of a pending upload that is in the store already is stored, and only the end of its upload is pending
+    // the backup of a pending upload that is in the store already is stored, and only the end of its upload
+    // is pending
     let copy = pending.as_ref().map(|intent| intent.copy());
     let left_alone = copy.filter(|copy| store.contents.entries.iter().all(|e| e.copy() != *copy));
     if !args.dry_run && args.merge {

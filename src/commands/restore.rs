@@ -1,5 +1,5 @@
-//! `restore`: the cheapest chain of backups that the target does not have yet, each piped into `zfs receive`. An interrupted receive
-//! is resumed first.
+//! `restore`: the cheapest chain of backups that the target does not have yet, each piped into `zfs receive`.
+//! An interrupted receive is resumed first.
 
 use super::Context;
 use crate::cli;

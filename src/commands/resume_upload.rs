@@ -1,4 +1,4 @@
-//! `resume_upload`: resumes the pending upload where it ended.
+//! `resume_upload`: resumes the pending upload.
 
 use super::Context;
 use crate::config;

@@ -1,4 +1,4 @@
-//! The bucket's listing, and what it shows of each copy.
+//! The listing of the bucket, and what it shows of each copy.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use crate::s3::reply::{ListedUpload, Object};
 use crate::state::store::format::{Contents, Entry};
 use crate::ui::Ui;
 
-/// What the bucket holds under the store's prefix.
+/// The objects and uploads under the store's prefix.
 #[derive(Default)]
 pub struct Listing {
     pub objects: Vec<Object>,
@@ -19,7 +19,7 @@ pub struct Listing {
     pub has_readme: bool,
 }
 
-/// Does what is decided depend on uploads that are still open?
+/// Are open uploads listed, too? Only if the decision depends on them.
 #[derive(Clone, Copy, PartialEq)]
 pub enum OpenUploads {
     List,
@@ -27,8 +27,8 @@ pub enum OpenUploads {
 }
 
 impl Listing {
-    /// None where listing is forbidden. Open uploads are listed first: one that is completed in between is seen among the
-    /// objects then.
+    /// None: listing is forbidden. Open uploads are listed first: one that is completed in between is then
+    /// among the objects.
     pub fn read(client: &Client, contents: &Contents, ui: &Ui, uploads: OpenUploads) -> Result<Option<Self>> {
         let prefix = contents.prefix.as_str();
         let uploads = match uploads {
@@ -74,7 +74,7 @@ pub(super) struct ListedCopy {
     pub announcements: Vec<Id>,
 }
 
-/// Which of a backup's objects the bucket lacks, or has in another size.
+/// The first object of a backup that is missing, or has another size.
 pub(super) fn what_is_lost(entry: &Entry, prefix: &str, sizes: &HashMap<&str, u64>) -> Option<String> {
     let expected = entry.stream.iter().flat_map(|stream| &stream.segments);
     let expected: HashMap<&str, u64> = expected.map(|s| (s.key.as_str(), s.size)).collect();
@@ -115,7 +115,7 @@ pub(super) fn listed_copies(
             ObjectKind::Segment(number) => {
                 seen.segments.insert(number, object.size);
             }
-            // an empty one is withdrawn
+            // an empty announcement is withdrawn
             ObjectKind::Removing(_) if object.size == 0 => {}
             ObjectKind::Removing(nonce) => seen.announcements.push(nonce),
         }
@@ -125,7 +125,7 @@ pub(super) fn listed_copies(
             found.entry(parsed.copy).or_default();
         }
     }
-    // an announcement of what is gone, or never was, says nothing
+    // an announcement without any other object means nothing
     let open: HashSet<CopyName> =
         listing.uploads.iter().filter_map(|u| Some(keys::parse(prefix, &u.key)?.copy)).collect();
     let is_there = |copy: &CopyName, seen: &ListedCopy| {

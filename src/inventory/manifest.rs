@@ -1,5 +1,6 @@
-//! The one place where a manifest is read from the bucket, and the rules that it must keep. Nothing in the bucket is trusted: a
-//! manifest counts only if its key, names, guids, sizes and counts agree with each other and with the listing.
+//! Reads manifests from the bucket, which happens nowhere else, and checks them. Nothing in the bucket is
+//! trusted: a manifest counts only if its key, names, guids, sizes and counts agree with each other and with
+//! the listing.
 
 use std::collections::HashMap;
 
@@ -17,7 +18,7 @@ use crate::state::store::format::{Entry, State};
 /// The outcome of reading a manifest.
 pub enum ManifestRead {
     Missing,
-    /// It is there, but it is invalid, or S3 refuses to return it.
+    /// It exists, but it is invalid, or S3 refuses to return it.
     Unreadable {
         why: Error,
         /// A newer version of zfs2s3 wrote it.
@@ -38,7 +39,8 @@ pub enum Chunks {
     Checked,
 }
 
-/// Reads the manifest at `key`, which describes `data` bytes: that bounds its own length. A transient failure is an error.
+/// Reads the manifest at `key`, which describes `data` bytes; this limits its own length. A transient failure
+/// is an error.
 pub fn read_manifest(client: &Client, key: &str, data: u64, chunks: Chunks) -> Result<ManifestRead> {
     match client.get_manifest(key, data, chunks == Chunks::Kept) {
         Ok(Ok(checked)) => Ok(ManifestRead::Found(Box::new(checked))),

@@ -1,9 +1,10 @@
-//! What is stored, by the store and by the bucket's listing together: what the chain rule is asked about.
+//! What is stored, according to the store and the listing of the bucket together: the input of the chain
+//! rule.
 //!
 //! - A copy that the store knows is whole if the listing has all its objects, with their sizes.
-//! - A copy that only the listing knows (another host's, or of a store that was lost) counts as one that depends on its base, in
-//!   whatever state: stored, announced for removal, data only, an upload that is still open. It counts as a route only
-//!   after its manifest was read, and never as the base of a new upload: this host could not restore it.
+//! - A copy that only the listing knows (of another host, or of a lost store) depends on its base, whatever
+//!   its state: stored, announced for removal, data only, or an open upload. It counts as a route only after
+//!   its manifest was read, and never as the base of a new upload, since this host could not restore it.
 //! - Without the permission to list, the store alone decides.
 
 mod listing;
@@ -27,23 +28,23 @@ use listing::{listed_copies, what_is_lost};
 pub use listing::{Listing, OpenUploads};
 pub use refusal::{IF_IT_DIED, WHEN_IT_HAS_ENDED};
 
-/// One copy of a backup, as the store and the listing show it.
+/// One copy of a backup, according to the store and the listing.
 struct CopyState {
     name: CopyName,
-    /// As a `remove` command takes it.
+    /// As an argument of `remove`.
     shown: String,
     in_store: Option<State>,
     /// Why it is not whole.
     lost: Option<String>,
     /// The listing shows its manifest and its data.
     listed: bool,
-    /// An upload is open, and nothing else of it is there.
+    /// There is only an open upload.
     only_open: bool,
     /// Its manifest was read, or the store has it.
     confirmed: bool,
-    /// It is right under another prefix, whose hosts can restore it; this one cannot.
+    /// It is valid under another prefix, and only hosts with that prefix can restore it.
     elsewhere: bool,
-    /// Its removal has begun, and nothing of it was seen.
+    /// Its removal has begun, and nothing of it is left.
     gone: bool,
     announcements: Vec<Id>,
 }
@@ -69,7 +70,7 @@ impl<'a> Inventory<'a> {
             let seen = seen.remove(&name);
             let lost = match &sizes {
                 Some(sizes) => what_is_lost(entry, &contents.prefix, sizes),
-                // what a removal has left of it is not known
+                // it is unknown what the removal has left
                 None => (entry.state == State::Removing).then(|| "it is being removed".to_string()),
             };
             copies.push(CopyState {
@@ -111,22 +112,22 @@ impl<'a> Inventory<'a> {
         Ok(Inventory { client, prefix: &contents.prefix, listing, copies })
     }
 
-    /// None where listing is forbidden.
+    /// None: listing is forbidden.
     pub fn listing(&self) -> Option<&Listing> {
         self.listing.as_ref()
     }
 
-    /// Are the objects of this copy there: any at all?
+    /// The place of this copy, if it has any objects.
     pub fn place_of(&self, name: &CopyName) -> Option<usize> {
         self.copies.iter().position(|copy| copy.name == *name)
     }
 
-    /// Is this copy whole, as far as the listing tells?
+    /// Is this copy whole, according to the listing?
     pub fn is_whole(&self, name: &CopyName) -> bool {
         self.place_of(name).is_some_and(|n| self.copies[n].lost.is_none())
     }
 
-    /// All objects of a copy but its announcements, the manifest first, and the announcements.
+    /// All objects of a copy, the manifest first; and separately its announcements.
     pub fn objects_of(&self, name: &CopyName) -> (Vec<String>, Vec<String>) {
         let stem = keys::stem(self.prefix, name);
         let objects = self.listing.iter().flat_map(|listing| &listing.objects);
@@ -141,7 +142,7 @@ impl<'a> Inventory<'a> {
         (bare(data), bare(announcements))
     }
 
-    /// `own`: this host's announcement, which does not count, and the copy that it is beside.
+    /// `own`: this host's announcement, which does not count, and its copy.
     fn members(&self, hopeful: bool, own: Option<(&CopyName, Id)>) -> Vec<Member> {
         let member = |copy: &CopyState| {
             let is_own = |nonce: &Id| own == Some((&copy.name, *nonce));
@@ -155,8 +156,8 @@ impl<'a> Inventory<'a> {
         self.copies.iter().map(member).collect()
     }
 
-    /// May this backup be stored? Only what the store knows can be its base. What is left of a copy that is not whole is in
-    /// nobody's way: a new one has keys of its own.
+    /// May this backup be stored? Its base must be in the store. The rest of a copy that is not whole does
+    /// not prevent it: a new copy has its own keys.
     pub fn check_upload(&self, backup: &Backup) -> Result<()> {
         let link = backup.link();
         if let Some(copy) =
@@ -167,7 +168,7 @@ impl<'a> Inventory<'a> {
                 copy.shown
             )));
         }
-        // of another name: a renamed dataset, or another prefix below this one
+        // a copy with another name: of a renamed dataset, or under a longer prefix
         let in_the_way =
             |copy: &&CopyState| copy.in_store.is_some() || copy.name.name == backup.snapshot.name;
         let copies = || self.copies.iter().filter(|copy| copy.name.link == link && copy.lost.is_none());
@@ -175,14 +176,14 @@ impl<'a> Inventory<'a> {
             return Err(self.already_stored(backup, copy));
         }
         match chain::check_upload(&self.members(false, None), link) {
-            // checked above, by name
+            // already checked above, with the name
             Ok(()) | Err(UploadConflict::AlreadyStored) => Ok(()),
             Err(UploadConflict::BaseNotRecoverable(_)) => Err(self.base_not_recoverable(backup)),
             Err(UploadConflict::BaseAnnounced(guid)) => Err(self.base_announced(backup, guid)),
         }
     }
 
-    /// What to tell the user about other copies of this backup.
+    /// Notes for the user about other copies of this backup.
     pub fn notes(&self, backup: &Backup) -> Vec<String> {
         let copies = self.copies.iter().filter(|copy| copy.name.link == backup.link());
         let note = |copy: &CopyState| match (&copy.in_store, &copy.lost) {
@@ -198,7 +199,7 @@ impl<'a> Inventory<'a> {
         copies.filter_map(note).collect()
     }
 
-    /// May this backup, whose upload is pending, still be stored? It is asked before anything more is sent.
+    /// May this backup, whose upload is pending, still be stored? To be checked before anything more is sent.
     pub fn check_resume(&self, backup: &Backup) -> Result<()> {
         let others: Vec<Member> =
             self.members(false, None).into_iter().filter(|member| member.link != backup.link()).collect();
@@ -209,7 +210,7 @@ impl<'a> Inventory<'a> {
         }
     }
 
-    /// May the upload of this copy be called stored? The listing must be one after its manifest was written.
+    /// May this uploaded copy be called stored? The listing must be later than its manifest.
     pub fn settle(&mut self, name: &CopyName, segments: &HashMap<String, u64>) -> Result<Settled> {
         let Some(own) = self.place_of(name) else { return Ok(Settled::NotWhole) };
         let sizes: HashMap<&str, u64> =
@@ -224,7 +225,7 @@ impl<'a> Inventory<'a> {
         Ok(chain::settle(&members, own))
     }
 
-    /// Does this copy belong to a store of another prefix?
+    /// Does this copy belong to a store with another prefix?
     pub fn is_elsewhere(&mut self, name: &CopyName) -> Result<bool> {
         let Some(n) = self.place_of(name) else { return Ok(false) };
         if !self.copies[n].confirmed && self.copies[n].lost.is_none() {
@@ -233,7 +234,7 @@ impl<'a> Inventory<'a> {
         Ok(self.copies[n].elsewhere)
     }
 
-    /// Is there another copy of the same backup that can be restored, and that nobody removes?
+    /// Is there another copy of the same backup that can be restored, and that no host is removing?
     pub fn has_another_copy(&mut self, name: &CopyName) -> Result<bool> {
         for n in 0..self.copies.len() {
             let copy = &self.copies[n];
@@ -250,7 +251,7 @@ impl<'a> Inventory<'a> {
         Ok(false)
     }
 
-    /// Backups of the store that no chain reaches.
+    /// Backups in the store that cannot be restored.
     pub fn unrecoverable(&self) -> Vec<String> {
         let mut members = self.members(false, None);
         members.iter_mut().for_each(|member| member.announced = false);

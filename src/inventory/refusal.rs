@@ -1,4 +1,4 @@
-//! Why an upload is refused, in words, and who is removing what.
+//! The messages of refused uploads, and which hosts are removing what.
 
 use super::{CopyState, Inventory};
 use crate::chain;
@@ -55,7 +55,7 @@ impl Inventory<'_> {
         error.hint(WHEN_IT_HAS_ENDED).hint(IF_IT_DIED)
     }
 
-    /// Who is removing the chain to this snapshot, for messages.
+    /// The hosts that are removing the chain to this snapshot, for messages.
     pub(super) fn removers_of_chain(&self, guid: Guid) -> String {
         let mut members = self.members(true, None);
         members.iter_mut().for_each(|member| member.announced = false);
@@ -78,7 +78,7 @@ impl Inventory<'_> {
         copy.announcements.iter().map(who).collect::<Vec<_>>().join(", ")
     }
 
-    /// Who removes the copy, or the chain to its base, for messages.
+    /// The hosts that are removing the copy, or the chain to its base, for messages.
     pub fn removers_of(&self, name: &CopyName) -> String {
         match self.place_of(name).map(|n| &self.copies[n]) {
             Some(copy) if !copy.announcements.is_empty() => {

@@ -1,4 +1,4 @@
-//! May a copy be removed? The rule is `chain.rs`'s; here is what it is asked about, and what is read for that.
+//! May a copy be removed? The rule is in `chain`; this file reads the manifests on which its answer depends.
 
 use std::collections::HashMap;
 
@@ -17,8 +17,8 @@ impl Inventory<'_> {
         self.check_removal(name, own, chain::check_remove)
     }
 
-    /// May this upload, whose manifest is in the bucket, be aborted? Its base counts as lost only if the listing says so: a
-    /// manifest that could not be read may be whole for another host.
+    /// May this upload, whose manifest is in the bucket, be aborted? Its base counts as lost only if the
+    /// listing shows it: a manifest that this host cannot read may be readable for another one.
     pub fn check_abort(&mut self, name: &CopyName, own: Option<Id>) -> Result<()> {
         let listed = |copy: &CopyState| Member { link: copy.name.link, whole: copy.listed, announced: false };
         let as_listed: Vec<Member> = self.copies.iter().map(listed).collect();
@@ -73,7 +73,7 @@ impl Inventory<'_> {
             message.push_str(&format!("\n    {}{note}", copy.shown));
         }
         let error = Error::refused(message).hint("nothing was removed");
-        // the other way to them is being removed
+        // the other chain to them is being removed
         let mut quiet = members;
         quiet.iter_mut().for_each(|member| member.announced = false);
         let others = chain::route_to(&quiet, name.link.snapshot, Some(place)).unwrap_or_default();
@@ -87,8 +87,8 @@ impl Inventory<'_> {
         }
     }
 
-    /// Does this copy, of another dataset or below another prefix, have a chain of its own under its own name? Then it
-    /// does not depend on `place`.
+    /// Does this copy, of another dataset or under another prefix, have a chain of its own with its own name?
+    /// Then it does not depend on `place`.
     fn stands_alone(&mut self, members: &[Member], n: usize, place: usize) -> Result<bool> {
         let (copy, old) = (&self.copies[n], &self.copies[place]);
         let dataset = dataset_of(&copy.name.name).to_string();
@@ -112,8 +112,8 @@ impl Inventory<'_> {
         }
     }
 
-    /// Does a chain lead to this snapshot, without the copy at `without`? The manifests of those that only the listing knows
-    /// are read for that, as far as they matter.
+    /// Does a chain lead to this snapshot without the copy at `without`? Reads the manifests of the copies
+    /// that only the listing knows, as far as the answer depends on them.
     pub(super) fn confirm_route(
         &mut self,
         wanted: Guid,

@@ -1,6 +1,7 @@
-//! What an announced removal says of itself, for people: the protocol asks only whether it is there. Pure.
+//! The contents of an announced removal, for people; the protocol depends only on its existence. Pure.
 //!
-//! One is withdrawn by deleting it, or, where nothing may be deleted, by an empty object in its place.
+//! An announcement is withdrawn by deleting it, or where nothing may be deleted, by replacing it with an
+//! empty object.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +9,10 @@ use crate::error::one_line;
 use crate::model::utc::Utc;
 use crate::model::yaml;
 
-/// No announcement is longer. Bytes.
+/// The maximum length of an announcement, in bytes.
 pub const MAX_LEN: u64 = 4 << 10;
 
-/// Unknown fields are passed over: whatever a later version says, the removal is announced.
+/// Unknown fields are ignored: whatever a later version adds, the removal is announced.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Announcement {
     pub version: u32,
@@ -25,7 +26,7 @@ impl Announcement {
         yaml::to_string(self)
     }
 
-    /// The host's name, where it can be read.
+    /// The name of the host, if the announcement is readable.
     pub fn host(text: &[u8]) -> Option<String> {
         Self::read(text).map(|announcement| announcement.host)
     }

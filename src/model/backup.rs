@@ -30,7 +30,8 @@ pub struct Backup {
     pub base: Option<Point>,
 }
 
-/// A backup's identity: which snapshot it restores, and from which it starts (none: a full backup).
+/// The identity of a backup: the snapshot that it restores, and the one that it starts from (none: a full
+/// backup).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Link {
     pub snapshot: Guid,
@@ -41,8 +42,9 @@ impl Backup {
     pub fn link(&self) -> Link {
         Link { snapshot: self.snapshot.guid, base: self.base.as_ref().map(|base| base.guid) }
     }
-    /// Does it start from a snapshot of another dataset, its origin? `zfs send` marks such a stream, by the names (OpenZFS
-    /// module/zfs/dmu_send.c, dmu_send), and it makes a new dataset: it cannot be received onto one that exists.
+    /// Does it start from a snapshot of another dataset, its origin? `zfs send` marks such a stream, judging
+    /// by the names (OpenZFS module/zfs/dmu_send.c, dmu_send). It creates a new dataset, and cannot be
+    /// received into an existing one.
     pub fn is_clone(&self) -> bool {
         self.base.as_ref().is_some_and(|base| self.snapshot.is_clone_of(base))
     }
@@ -55,7 +57,7 @@ impl Backup {
     }
 }
 
-/// As the commands take it: `tank/a@2 -i tank/a@1`, or `tank/a@1` for a full one.
+/// As an argument of the commands: `-i tank/a@1 tank/a@2`, or `tank/a@1` for a full one.
 impl fmt::Display for Backup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.base {

@@ -1,8 +1,9 @@
-//! How a stream is divided: into chunks of one size, each of them one part, and the parts into segments. Pure.
+//! How a stream is divided: into chunks of one size, each of which is one part, and the parts into segments.
+//! Pure.
 //!
-//! S3's limits: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>. A part has 5 MiB to
-//! 5 GiB (only the last may be smaller), an upload 10,000 parts at most. An object had 5 TiB at most until 2025, and
-//! still has on many servers, so no segment is made longer.
+//! S3's limits: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>. A part has 5 MiB to 5
+//! GiB (only the last may be smaller), an upload at most 10,000 parts. Until 2025 an object had at most 5
+//! TiB, and on many servers it still has, so a segment is never longer.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ pub const DEFAULT_CHUNK: u64 = 16 << 20;
 pub const MAX_PARTS: u64 = 10_000;
 const MAX_OBJECT: u64 = 5 << 40;
 
-/// How one stream is divided. It never changes while a backup is being stored.
+/// How one stream is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Chunking {
@@ -23,7 +24,7 @@ pub struct Chunking {
     pub parts_per_segment: u16,
 }
 
-/// Where a chunk lies: segment and part, each from 1 on.
+/// The position of a chunk: segment and part, both from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartPosition {
     pub segment: u32,
@@ -40,15 +41,15 @@ impl Chunking {
         }
         Ok(())
     }
-    /// As many parts as S3 allows, or as `parts` says.
+    /// With as many parts a segment as S3 allows, or `parts`.
     pub fn of(chunk_size: u64, parts: Option<u16>) -> Self {
         let most = MAX_PARTS.min(MAX_OBJECT / chunk_size.max(1)).max(1) as u16;
         Chunking { chunk_size, parts_per_segment: parts.map_or(most, |parts| parts.min(most)) }
     }
-    /// The position of the chunk with this index, from 0 on.
+    /// The position of the chunk with this index, from 0.
     pub fn position(&self, index: u64) -> PartPosition {
         let parts = u64::from(self.parts_per_segment);
-        // a segment holds 25 GiB at least: the number fits for a hundred million TiB
+        // a segment has at least 25 GiB: the number is large enough for a hundred million TiB
         PartPosition { segment: (index / parts) as u32 + 1, part: (index % parts) as u16 + 1 }
     }
     pub fn chunks_of(&self, bytes: u64) -> u64 {

@@ -1,7 +1,7 @@
-//! One copy of a backup in the bucket, and the random ID that sets its keys apart. Pure.
+//! One copy of a backup in the bucket, and the random ID that distinguishes its keys. Pure.
 //!
-//! Every upload makes a copy of its own. Two hosts that store the same backup at the same time make two copies, and neither
-//! ever overwrites, adopts or deletes what is the other's.
+//! Every upload makes a copy of its own. Two hosts that store the same backup at the same time make two
+//! copies, and neither ever overwrites, adopts or deletes the other's.
 
 use std::fmt;
 use std::str::FromStr;

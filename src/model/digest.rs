@@ -1,4 +1,4 @@
-//! SHA-256 digests: a chunk's, and S3's composite one of several parts. Pure.
+//! SHA-256 digests: of a chunk, and the composite one that S3 makes of several parts. Pure.
 
 use std::fmt;
 use std::str::FromStr;

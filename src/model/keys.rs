@@ -1,4 +1,5 @@
-//! Object keys. Pure. For the snapshot `tank/home@jan-02` with guid G and base guid P (16 hex digits), and ID of the upload (8):
+//! Object keys. Pure. For the snapshot `tank/home@jan-02` with guid G and base guid P (16 hex digits), and ID
+//! of the upload (8):
 //!
 //! ```text
 //! <prefix>tank/home@jan-02/G-full-ID.zfs   or   <prefix>tank/home@jan-02/G-from-P-ID.zfs   first segment
@@ -7,8 +8,8 @@
 //! … .removing-NONCE                                                                        its removal is announced
 //! ```
 //!
-//! So a key names one copy of one backup for ever, and the whole graph can be read off a listing. Keys of the version
-//! before have no ID.
+//! So a key names one copy of one backup for ever, and a listing shows the whole graph. Keys of version 1
+//! have no ID.
 
 use crate::model::backup::{Backup, Link};
 use crate::model::copy::{CopyName, Id};
@@ -18,7 +19,7 @@ use crate::model::names::{Guid, check_point_name};
 pub enum ObjectKind {
     Manifest,
     Segment(u32),
-    /// The announcement that the copy is being removed.
+    /// The announcement of the removal of the copy.
     Removing(Id),
 }
 
@@ -29,7 +30,7 @@ pub struct Parsed {
     pub kind: ObjectKind,
 }
 
-/// What all keys of a copy begin with. The keys of a copy without an ID go on with a dot.
+/// The common beginning of all keys of a copy. In the keys of a copy without an ID a dot follows.
 pub fn stem(prefix: &str, CopyName { name, link, id }: &CopyName) -> String {
     let snapshot = link.snapshot.hex();
     let from = link.base.map_or("full".to_string(), |base| format!("from-{}", base.hex()));
@@ -41,7 +42,7 @@ pub fn manifest(prefix: &str, copy: &CopyName) -> String {
     stem(prefix, copy) + "yml"
 }
 
-/// `number` from 1 on.
+/// `number`: from 1.
 pub fn segment(prefix: &str, copy: &CopyName, number: u32) -> String {
     match number {
         1 => stem(prefix, copy) + "zfs",
@@ -53,7 +54,7 @@ pub fn announcement(prefix: &str, copy: &CopyName, nonce: Id) -> String {
     format!("{}removing-{nonce}", stem(prefix, copy))
 }
 
-/// The key under which the older Python tool stored a backup.
+/// The key that the older Python tool gave a backup.
 pub fn python(backup: &Backup) -> String {
     match &backup.base {
         None => backup.snapshot.name.clone(),
@@ -61,7 +62,7 @@ pub fn python(backup: &Backup) -> String {
     }
 }
 
-/// None: not one of ours.
+/// None: it is not the key of a backup.
 pub fn parse(prefix: &str, key: &str) -> Option<Parsed> {
     let (name, file) = key.strip_prefix(prefix)?.rsplit_once('/')?;
     check_point_name(name, "@").ok()?;

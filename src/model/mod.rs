@@ -1,5 +1,5 @@
-//! The pure types that everything speaks of: names and guids, backups and their copies, object keys, manifests, chunks, digests, units
-//! and times. None of them knows of files, the network or the environment.
+//! The vocabulary of all other parts: names and guids, backups and their copies, object keys, manifests,
+//! chunks, digests, units and times. Pure: no files, no network, no environment.
 
 pub mod announcement;
 pub mod backup;

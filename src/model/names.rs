@@ -1,9 +1,9 @@
 //! Names and guids of datasets, snapshots and bookmarks. Pure.
 //!
-//! The rules for names are OpenZFS's own (module/zcommon/zfs_namecheck.c): components of letters,
-//! digits, `-`, `_`, `.`, `:` and space, none of them empty, `.` or `..`; the pool begins with a
-//! letter; fewer than 256 bytes in all. So a name can never be taken for an option, and never
-//! collapses as a path of a URL.
+//! The rules for names are OpenZFS's own (module/zcommon/zfs_namecheck.c): components of letters, digits,
+//! `-`, `_`, `.`, `:` and space, none of them empty, `.` or `..`; the pool begins with a letter; fewer than
+//! 256 bytes in total. So a name can never be mistaken for an option, and is never normalized as the path of
+//! a URL.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,15 +13,15 @@ use serde::{Deserialize, Serialize};
 /// ZFS_MAX_DATASET_NAME_LEN, with its terminating NUL.
 const NAME_LIMIT: usize = 256;
 
-/// The number by which ZFS itself knows a snapshot: it stays the same when the snapshot is renamed,
-/// sent, received or turned into a bookmark, and a snapshot made again under an old name has another.
-/// Written as a decimal string, since YAML and JSON readers lose the low bits of large numbers.
+/// The number by which ZFS itself identifies a snapshot. It stays the same when the snapshot is renamed,
+/// sent, received or turned into a bookmark; a new snapshot with an old name has another one. Written as a
+/// decimal string, since YAML and JSON readers lose the low bits of large numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Guid(u64);
 
 impl Guid {
-    /// Zero is no snapshot's guid: streams use it for "none".
+    /// No snapshot has the guid zero: in streams it means "none".
     pub fn new(number: u64) -> Option<Self> {
         (number != 0).then_some(Guid(number))
     }
@@ -102,12 +102,12 @@ impl FromStr for SnapshotName {
     }
 }
 
-/// What `-i` takes, completed: `dataset@snap` or `dataset#bookmark`.
+/// The argument of `-i`, completed: `dataset@snap` or `dataset#bookmark`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseName(String);
 
 impl BaseName {
-    /// `@snap` and `#bookmark` are of `snapshot`'s dataset, as in `zfs send -i`.
+    /// As in `zfs send -i`, `@snap` and `#bookmark` belong to the dataset of `snapshot`.
     pub fn parse(text: &str, snapshot: &SnapshotName) -> Result<Self, String> {
         let is_short = text.starts_with(['@', '#']);
         let full = if is_short { format!("{}{text}", snapshot.dataset()) } else { text.to_string() };
@@ -129,8 +129,7 @@ impl fmt::Display for BaseName {
     }
 }
 
-/// The part before `@` or `#`.
-/// `2` of `tank/a@2`.
+/// The part before `@` or `#`. `2` of `tank/a@2`.
 pub fn short_name(name: &str) -> &str {
     name.rsplit('@').next().unwrap_or_default()
 }
@@ -176,7 +175,7 @@ fn check_component(component: &str) -> Result<(), String> {
 }
 
 fn is_name_char(c: char) -> bool {
-    // '%' only in ZFS's own temporary names, but those can be sent
+    // '%' occurs only in temporary names that ZFS makes, but those can be sent
     c.is_ascii_alphanumeric() || "-_.: %".contains(c)
 }
 

@@ -1,13 +1,13 @@
-//! The object README.zfs2s3.txt, for whoever stands before the bucket when everything else is gone. Pure.
+//! The object README.zfs2s3.txt, for someone who has nothing but the bucket. Pure.
 
 use crate::model::shell::in_quotes;
 
-/// Its key. Not one that a backup could have.
+/// Its key, which no backup can have.
 pub fn key(prefix: &str) -> String {
     format!("{prefix}README.zfs2s3.txt")
 }
 
-/// What it says. The command lines are run in the end-to-end check as they stand here.
+/// Its text. The end-to-end check runs these very command lines.
 pub fn text(endpoint: &str, region: &str, bucket: &str, prefix: &str) -> String {
     let (bucket, prefix) = (in_quotes(bucket), in_quotes(prefix));
     let is_aws = endpoint.contains(".amazonaws.com");

@@ -1,6 +1,6 @@
-//! Words for a shell, where a person is told what to type, and where ssh hands them to one. Pure.
+//! Quoting for a shell, in commands that a user copies and in those that ssh passes to one. Pure.
 
-/// One word, quoted where it must be.
+/// One word, quoted if necessary.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -10,12 +10,12 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
-/// Part of a word that stands in single quotes.
+/// Part of a word inside single quotes.
 pub fn in_quotes(text: &str) -> String {
     text.replace('\'', "'\\''")
 }
 
-/// The command that ends an unfinished multipart upload.
+/// The command that aborts an unfinished multipart upload.
 pub fn abort_multipart_upload(bucket: &str, key: &str, upload_id: &str) -> String {
     let [bucket, key, upload_id] = [bucket, key, upload_id].map(quoted);
     format!("aws s3api abort-multipart-upload --bucket {bucket} --key {key} --upload-id {upload_id}")

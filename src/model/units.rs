@@ -1,6 +1,6 @@
 //! Sizes as people write and read them. Pure. K, M, G and T are powers of 1024, as everywhere in ZFS.
 
-/// `16M`, `5G`, `1048576`; one letter at most, of either case.
+/// `16M`, `5G`, `1048576`; at most one letter, in either case.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),

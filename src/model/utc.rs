@@ -1,4 +1,5 @@
-//! Points in time, to the second, in UTC: RFC 3339 in files and on the screen. Pure: what time it is the caller knows.
+//! Points in time, to the second, in UTC; RFC 3339 in files and on the screen. Pure: the current time is an
+//! argument.
 
 use std::fmt;
 
@@ -11,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 pub struct Utc(OffsetDateTime);
 
 impl Utc {
-    /// Without its fraction of a second.
+    /// Drops the fraction of a second.
     pub fn of(time: OffsetDateTime) -> Self {
         Utc(time.replace_nanosecond(0).unwrap_or(time))
     }
@@ -21,11 +22,11 @@ impl Utc {
     pub fn date_time(self) -> OffsetDateTime {
         self.0
     }
-    /// As RFC 3339 or ISO 8601 write it: `+0000` and `+00:00` are the same, and the seconds may have a fraction.
+    /// Accepts RFC 3339 and ISO 8601: `+0000` and `+00:00` are the same, and seconds may have a fraction.
     pub fn lenient(text: &str) -> Result<Self, String> {
         let mut text = text.trim().replacen(' ', "T", 1);
         let bytes = text.as_bytes();
-        // an offset without its colon
+        // an offset without a colon
         if let Some(at) = bytes.len().checked_sub(5).filter(|at| matches!(bytes[*at], b'+' | b'-'))
             && bytes[at + 1..].iter().all(u8::is_ascii_digit)
         {

@@ -7,7 +7,7 @@ pub fn to_string<T: Serialize>(value: &T) -> Result<String, String> {
     serde_yaml::to_string(value).map_err(|e| e.to_string())
 }
 
-/// Type tags such as `!SnapshotDto` on mappings are passed over, anchors and aliases followed.
+/// Ignores type tags such as `!SnapshotDto` on mappings; follows anchors and aliases.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_yaml::from_str(text).map_err(|e| e.to_string())
 }

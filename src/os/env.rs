@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// The variables of the process, taken once. An empty one counts as not set, as AWS's own tools have it.
+/// The variables of the process, read once. An empty one counts as unset, as in AWS's own tools.
 pub struct Env(HashMap<String, String>);
 
 impl Env {
@@ -16,7 +16,7 @@ impl Env {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
-    /// The first that is set.
+    /// The value of the first one that is set.
     pub fn first(&self, names: &[&str]) -> Option<&str> {
         names.iter().find_map(|name| self.get(name))
     }

@@ -1,6 +1,6 @@
-//! The name of this host, for people who wonder who has written something.
+//! The name of this host, for people who want to know who wrote something.
 
-/// As the kernel has it; where it cannot be read, `unknown`.
+/// From the kernel; `unknown` if it cannot be read.
 pub fn name() -> String {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let text = read("/proc/sys/kernel/hostname").or_else(|| read("/etc/hostname")).unwrap_or_default();

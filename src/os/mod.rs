@@ -1,4 +1,5 @@
-//! What the operating system gives: the clock, the environment, the host's name, random numbers, helper processes, mutexes.
+//! Services of the operating system: clock, environment, host name, random numbers, helper processes,
+//! mutexes.
 
 pub mod clock;
 pub mod env;

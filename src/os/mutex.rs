@@ -1,5 +1,5 @@
-//! Locking a mutex whose other users may have panicked. What the mutexes here protect is valid between any two statements, so a
-//! panic elsewhere is no reason to panic here, too.
+//! Locks a mutex even if another thread has panicked. The values in the mutexes here are valid between any
+//! two statements, so a panic elsewhere need not spread.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,5 +1,5 @@
-//! Runs helper commands with bounds. One that hangs is ended, and one that leaves a process behind which keeps its pipes open is
-//! not waited for: ssh's ControlPersist master did that until OpenSSH 8.5.
+//! Runs helper commands with limits. A helper that hangs is killed. One that leaves a process behind that
+//! keeps its pipes open is not waited for: until OpenSSH 8.5 the ControlPersist master of ssh did that.
 
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::os::mutex::lock;
 
-/// How long the output of a process is waited for that has ended.
+/// How long to wait for the output of a process that has ended.
 const GRACE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(5);
 
-/// Where administrators' programs are, in none of which cron looks.
+/// Where the programs of administrators are. The PATH of cron has none of these.
 const SBIN: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin";
 
-/// The PATH that helpers are looked for in.
+/// The PATH for helpers.
 pub fn search_path() -> String {
     extended(&std::env::var("PATH").unwrap_or_default())
 }
@@ -26,7 +26,7 @@ fn extended(path: &str) -> String {
     path.split(':').chain(SBIN.split(':')).filter(|folder| !folder.is_empty()).collect::<Vec<_>>().join(":")
 }
 
-/// What a thread reads from a pipe, as far as it has come.
+/// The output that a thread has read from a pipe so far.
 pub struct Collected {
     bytes: Arc<Mutex<Vec<u8>>>,
     ended: Receiver<()>,
@@ -51,7 +51,7 @@ impl Collected {
         Collected { bytes, ended }
     }
 
-    /// Of a process that has ended: all of it, unless somebody else keeps the pipe open.
+    /// After the process has ended: all of it, unless another process keeps the pipe open.
     pub fn take(self) -> Vec<u8> {
         let _ = self.ended.recv_timeout(GRACE);
         std::mem::take(&mut *lock(&self.bytes))
@@ -64,7 +64,7 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
-/// Runs a command to its end, with nothing on its standard input. `limit`: how long it may take.
+/// Runs a command to its end, with an empty standard input. `limit`: how long it may take.
 pub fn run(command: &mut Command, limit: Option<Duration>) -> io::Result<Output> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let missing = || io::Error::other("no pipe");

@@ -13,7 +13,7 @@ pub fn fraction() -> f64 {
     number() as f64 / u64::MAX as f64
 }
 
-/// An ID that nobody else has: one in 4 billion, among the copies of one backup.
+/// A new ID: one in 4 billion, among the copies of one backup.
 pub fn id() -> Id {
     let number = number();
     Id((number >> 32) as u32 ^ number as u32)

@@ -20,7 +20,8 @@ pub fn own_removals(client: &Client, contents: &Contents) -> Result<()> {
     Ok(())
 }
 
-/// The removals of one host, which the user says is gone for good. Never those of all hosts: another one may be running.
+/// The removals of one host, which the user says is gone for good. Never those of all hosts: another one may
+/// be running.
 pub fn removals_of(host: &str, client: &Client, prefix: &str, ui: &Ui) -> Result<()> {
     let is_announcement = |object: &Object| {
         object.size > 0

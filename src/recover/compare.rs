@@ -26,8 +26,8 @@ pub struct BucketScan {
 pub struct Difference {
     /// In the bucket, not in the store, and can be restored: in the order in which they were stored.
     pub to_add: Vec<Entry>,
-    /// In the store, but the bucket's copy differs, is another one, or has another name: the store's copy, and the bucket's
-    /// entry.
+    /// In the store, but the bucket's copy differs, is another one, or has another name: the store's copy,
+    /// and the bucket's entry.
     pub to_replace: Vec<(CopyName, Entry)>,
     /// Marked `removing` in the store, and whole in the bucket.
     pub to_revive: Vec<Entry>,
@@ -118,7 +118,8 @@ pub fn compare(store: &Contents, scan: BucketScan) -> Difference {
     difference
 }
 
-/// Of the copies of each backup, the one in the store, else the one with the store's name, else the oldest; and all others.
+/// Of the copies of each backup, the one in the store, else the one with the store's name, else the oldest;
+/// and all others.
 fn one_for_each_link(mut entries: Vec<Entry>, known: &HashMap<Link, &Entry>) -> (Vec<Entry>, Vec<Entry>) {
     entries.sort_by_key(|entry| {
         let stored = entry.stream.as_ref().map(|stream| stream.stored);
@@ -159,7 +160,8 @@ fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
-/// Does this key look like an object of the older Python tool? Its backups cannot be recovered: its keys contain no guids.
+/// Does this key look like an object of the older Python tool? Its backups cannot be recovered: its keys
+/// contain no guids.
 pub fn is_python_key(key: &str) -> bool {
     let mut names = key.split(" <- ");
     let is_snapshot = |name: &str| crate::model::names::check_point_name(name, "@").is_ok();

@@ -1,5 +1,5 @@
-//! What the bucket has beside backups: data without a manifest, unfinished uploads, objects of the older Python tool. Each is
-//! reported with what to do about it.
+//! What the bucket has beside backups: data without a manifest, unfinished uploads, objects of the older
+//! Python tool. Each is reported with what to do about it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -41,7 +41,8 @@ pub fn report_python_objects(entries: &[Entry], objects: &[&Object], ui: &Ui) {
     }
 }
 
-/// Reports data without a manifest, interrupted removals and unfinished uploads, except those of the copy whose upload is pending.
+/// Reports data without a manifest, interrupted removals and unfinished uploads, except those of the copy
+/// whose upload is pending.
 pub fn report(
     client: &Client,
     contents: &Contents,

@@ -16,7 +16,8 @@ use crate::s3::reply::Object;
 use crate::state::store::format::{Contents, Entry};
 use crate::ui::Ui;
 
-/// Scans the bucket, and reports what it has beside usable backups. The copy whose upload is `pending` is left to `resume_upload`.
+/// Scans the bucket, and reports what it has beside usable backups. The copy whose upload is `pending` is
+/// left to `resume_upload`.
 pub fn scan_bucket(
     client: &Client,
     contents: &Contents,

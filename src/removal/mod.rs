@@ -1,8 +1,10 @@
-//! The removal of one copy from the bucket: announced first, then decided by a listing, and only then done. `remove` follows this
-//! protocol (`stored`, `spare`), and so does `abort_upload` if the manifest of the upload is in the bucket already.
+//! The removal of one copy from the bucket: announced first, then decided by a listing, and only then done.
+//! `remove` follows this protocol (`stored`, `spare`), and so does `abort_upload` if the manifest of the
+//! upload is in the bucket already.
 //!
-//! S3 has no locks, but its objects and listings are strongly consistent. So of a removal and an upload whose base it removes, or
-//! of two removals, at least one sees the other, and backs off. See `chain/mod.rs` for the rule, `chain/protocol.rs` for the proof.
+//! S3 has no locks, but its objects and listings are strongly consistent. So of a removal and an upload whose
+//! base it removes, or of two removals, at least one sees the other, and backs off. See `chain/mod.rs` for
+//! the rule, `chain/protocol.rs` for the proof.
 
 pub mod spare;
 pub mod stored;
@@ -83,7 +85,8 @@ impl Removal<'_> {
         Inventory::read(self.client, self.contents, self.ui, OpenUploads::List)
     }
 
-    /// Do all of these objects exist? A refusal may follow an attempt that succeeded and whose reply was lost.
+    /// Do all of these objects exist? A refusal may follow an attempt that succeeded and whose reply was
+    /// lost.
     pub fn all_exist(&self, objects: &[String]) -> Result<bool> {
         for key in objects {
             if self.client.head_if_allowed(key)?.is_none() {
@@ -98,7 +101,8 @@ impl Removal<'_> {
         withdraw(self.client, &self.key())
     }
 
-    /// Deletes the copy: the manifest first, the announcements last. `objects` and `announcements` are from a listing.
+    /// Deletes the copy: the manifest first, the announcements last. `objects` and `announcements` are from a
+    /// listing.
     pub fn delete(&self, objects: &[String], announcements: &[String]) -> Result<(), Interrupted> {
         for (n, key) in objects.iter().enumerate() {
             self.client.delete(key).map_err(|failure| Interrupted {

@@ -1,5 +1,6 @@
-//! Removes a copy that the store knows. Marked in the store first, then announced in the bucket, then decided by a listing; then the
-//! manifest goes, then the data, then the entry. After a crash at any point the same command continues.
+//! Removes a copy that the store knows. Marked in the store first, then announced in the bucket, then decided
+//! by a listing; then the manifest goes, then the data, then the entry. After a crash at any point the same
+//! command continues.
 
 use std::sync::Arc;
 
@@ -70,8 +71,8 @@ impl StoredCopy<'_> {
         Ok(Outcome::Removed { another_copy_stays })
     }
 
-    /// An early refusal, before anything is marked or announced. Open uploads are listed only after the announcement. The inner
-    /// error comes with whether the copy is whole.
+    /// An early refusal, before anything is marked or announced. Open uploads are listed only after the
+    /// announcement. The inner error comes with whether the copy is whole.
     fn check_before(&self, entry: &Entry) -> Result<Result<(), (Error, bool)>> {
         let copy = entry.copy();
         let mut inventory = Inventory::read(self.client, &self.store.contents, self.ui, OpenUploads::Skip)?;
@@ -138,8 +139,8 @@ impl StoredCopy<'_> {
         }
     }
 
-    /// What is whole is called `stored` again, and its announcement is withdrawn. What is no longer whole cannot be: its removal
-    /// stays begun.
+    /// What is whole is called `stored` again, and its announcement is withdrawn. What is no longer whole
+    /// cannot be: its removal stays begun.
     fn back_off(&mut self, error: Error, is_whole: bool) -> Error {
         let entry = &self.store.contents.entries[self.at];
         let (copy, backup, removal) = (entry.copy(), entry.backup(), entry.removal);
@@ -186,8 +187,8 @@ fn check_not_shared(contents: &Contents, at: usize, keys: &[String]) -> Result<(
     }
 }
 
-/// Keys of version 1 have no ID, so another host may have removed such a backup and stored it again under the same keys. Then this
-/// store knows nothing of what is there now.
+/// Keys of version 1 have no ID, so another host may have removed such a backup and stored it again under the
+/// same keys. Then this store knows nothing of what is there now.
 fn check_unchanged_in_bucket(client: &Client, prefix: &str, entry: &Entry) -> Result<()> {
     let Some(known) = entry.stream.as_ref().filter(|_| entry.id.is_none()) else { return Ok(()) };
     let backup = entry.backup();

@@ -34,8 +34,8 @@ pub fn inspect_target(zfs: &Zfs, target: &str, contents: &Contents) -> Result<Ta
     Ok(TargetState { has: Target::Has { snapshots, base }, token, is_only_partial })
 }
 
-/// The snapshot of the target that `zfs receive` builds on. Later ones, such as those of snapshot tools, do no harm if nothing was
-/// written since.
+/// The snapshot of the target that `zfs receive` builds on. Later ones, such as those of snapshot tools, do
+/// no harm if nothing was written since.
 fn base_of(zfs: &Zfs, snapshots: &[Point], contents: &Contents) -> Option<Guid> {
     let latest = snapshots.last()?;
     let is_stored = |point: &&Point| {

@@ -1,4 +1,5 @@
-//! Stored backups on their way back into a dataset. Nothing in the target is destroyed or rolled back. In order:
+//! Stored backups on their way back into a dataset. Nothing in the target is destroyed or rolled back. In
+//! order:
 //!
 //! - `inspect`: what the target has;
 //! - `route`, `plan`: which backups restore a snapshot onto that, for the fewest bytes;
@@ -108,7 +109,8 @@ impl<'a> Restore<'a> {
         Ok(Receives { onto: has, resumed: Some(resumed), steps, discard: false })
     }
 
-    /// The backup of which the target has a part, ready to be resumed, and the target as it will be after that.
+    /// The backup of which the target has a part, ready to be resumed, and the target as it will be after
+    /// that.
     fn find_interrupted(&self, token: &str, has: &Target) -> Result<(PlannedReceive<'a>, Target)> {
         let (text, failed) = self.zfs.explain_token(token)?;
         let cannot = |why: &str| {

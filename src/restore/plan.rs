@@ -11,7 +11,8 @@ use crate::restore::route::{Step, cheapest};
 use crate::restore::target::Target;
 use crate::state::store::format::{Contents, Entry};
 
-/// The place in the store of the backup that the target has a part of, and the target as it will be when that is whole.
+/// The place in the store of the backup that the target has a part of, and the target as it will be when that
+/// is whole.
 pub fn find_begun(
     contents: &Contents,
     partial: &PartialReceive,
@@ -39,8 +40,9 @@ pub fn find_begun(
 /// What to do about a part that is in the way.
 pub const DISCARD_HINT: &str = "-A discards that part; whole snapshots stay";
 
-/// The stored backups that restore `wanted` onto what the target has: their places in the store, in order. `bytes` is what fetching
-/// an entry costs; none: it cannot be fetched. `origins`: the snapshots of the target's pool, of which a new target may be a clone.
+/// The stored backups that restore `wanted` onto what the target has: their places in the store, in order.
+/// `bytes` is what fetching an entry costs; none: it cannot be fetched. `origins`: the snapshots of the
+/// target's pool, of which a new target may be a clone.
 pub fn plan(
     contents: &Contents,
     bytes: impl Fn(usize, &Entry) -> Option<u64>,

@@ -1,4 +1,5 @@
-//! The plan of a restore, of backups that can be read now. S3 is asked for each object before the first byte is received.
+//! The plan of a restore, of backups that can be read now. S3 is asked for each object before the first byte
+//! is received.
 
 use std::collections::{HashMap, HashSet};
 
@@ -25,8 +26,8 @@ impl<'a> Planner<'a> {
         Ok(Planner { restore, python_sizes: python_sizes(restore.client, restore.contents)? })
     }
 
-    /// The plan from the target's base, or if none starts there, from an earlier snapshot since which nothing was written. Also
-    /// returns the target with that base.
+    /// The plan from the target's base, or if none starts there, from an earlier snapshot since which nothing
+    /// was written. Also returns the target with that base.
     pub fn plan_from_any_base(&self, has: Target) -> Result<(Steps, Target)> {
         let refused = match self.plan(&has) {
             Err(error) if error.status == Status::Refused => error,
@@ -46,8 +47,8 @@ impl<'a> Planner<'a> {
         Err(refused)
     }
 
-    /// The cheapest route whose backups can all be read now. An unreadable backup is excluded, and the next cheapest route tried. If
-    /// there is none, the error names every unreadable object of the first route.
+    /// The cheapest route whose backups can all be read now. An unreadable backup is excluded, and the next
+    /// cheapest route tried. If there is none, the error names every unreadable object of the first route.
     pub fn plan(&self, has: &Target) -> Result<Steps> {
         let Restore { zfs, client, contents, wanted, target, .. } = self.restore;
         let origins = if *has == Target::New && contents.entries.iter().any(is_clone) {

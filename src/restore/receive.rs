@@ -1,4 +1,5 @@
-//! One stored backup piped into `zfs receive`: whole, or from the point where an earlier receive was interrupted.
+//! One stored backup piped into `zfs receive`: whole, or from the point where an earlier receive was
+//! interrupted.
 
 use std::io::{self, Write};
 
@@ -71,7 +72,8 @@ impl PlannedReceive<'_> {
     }
 }
 
-/// Parts of zfs's message about a stream with embedded data below an encrypted dataset: OpenZFS up to 2.1, and later.
+/// Parts of zfs's message about a stream with embedded data below an encrypted dataset: OpenZFS up to 2.1,
+/// and later.
 const WORDS_ON_FEATURES: [&str; 2] = ["kernel modules must be upgraded", "embedded data"];
 const EMBEDDED: &str = "the stream has embedded data, which cannot be received below an encrypted dataset: \
                         '-o encryption=off' receives it, unencrypted; or name another target";
@@ -80,7 +82,8 @@ fn begins_with_embedded_data(chunk: &[u8]) -> bool {
     begin_of(chunk).map(|begin| Features::of(&begin)).is_ok_and(|features| features.embedded && !features.raw)
 }
 
-/// The input of `zfs receive`: the stored bytes as they are, or turned into a stream that resumes an interrupted receive.
+/// The input of `zfs receive`: the stored bytes as they are, or turned into a stream that resumes an
+/// interrupted receive.
 enum ReceiveInput {
     Whole,
     Rest(Box<ResumePoint>),

@@ -1,7 +1,8 @@
 //! Which backups bring a snapshot back for the fewest bytes. Pure.
 //!
-//! `zfs receive` takes an incremental stream only onto its base, and only if that is the target's latest snapshot; a full
-//! stream only where there is no target yet. So a route begins at the target's latest snapshot, or at nothing.
+//! `zfs receive` takes an incremental stream only onto its base, and only if that is the target's latest
+//! snapshot; a full stream only where there is no target yet. So a route begins at the target's latest
+//! snapshot, or at nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -16,8 +17,9 @@ pub struct Step {
     pub bytes: u64,
 }
 
-/// The cheapest row of backups from `start` (none: no target yet) to `wanted`, by their places in `steps`; none if there is no
-/// route. By Dijkstra's algorithm; of two routes of the same bytes, the one of fewer backups.
+/// The cheapest row of backups from `start` (none: no target yet) to `wanted`, by their places in `steps`;
+/// none if there is no route. By Dijkstra's algorithm; of two routes of the same bytes, the one of fewer
+/// backups.
 pub fn cheapest(steps: &[Step], start: Option<Guid>, wanted: Guid) -> Option<Vec<usize>> {
     let mut leaving: HashMap<Option<Guid>, Vec<usize>> = HashMap::new();
     for (n, step) in steps.iter().enumerate() {

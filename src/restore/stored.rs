@@ -1,5 +1,6 @@
-//! Reads one stored backup. Nothing is delivered unchecked: each chunk is checked against its SHA-256 in the manifest, the list of
-//! these against the composite one in the store, and the stream's BEGIN and END records against the guids.
+//! Reads one stored backup. Nothing is delivered unchecked: each chunk is checked against its SHA-256 in the
+//! manifest, the list of these against the composite one in the store, and the stream's BEGIN and END records
+//! against the guids.
 
 use std::sync::atomic::AtomicBool;
 
@@ -53,7 +54,8 @@ struct ChunkRange<'a> {
 }
 
 impl<'a> StoredBackup<'a> {
-    /// Reads the manifest, and checks that the data can be read now. The errors name every object that cannot.
+    /// Reads the manifest, and checks that the data can be read now. The errors name every object that
+    /// cannot.
     pub fn open(client: &'a Client, prefix: &str, entry: &'a Entry) -> Result<Self, Vec<Error>> {
         let stored = match &entry.stream {
             Some(stream) => Self::by_manifest(client, prefix, entry, stream),
@@ -155,8 +157,8 @@ impl<'a> StoredBackup<'a> {
         locate::find_resume_point(&mut chunks, partial)
     }
 
-    /// Delivers the stream in order, from the position `from`, where a record begins. The first chunk that stays damaged ends it, and
-    /// nothing of it or after it is delivered.
+    /// Delivers the stream in order, from the position `from`, where a record begins. The first chunk that
+    /// stays damaged ends it, and nothing of it or after it is delivered.
     pub fn read(&self, from: u64, ui: &Ui, mut deliver: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let jobs = self.client.jobs;
         // `open` has checked that it fits

@@ -9,8 +9,8 @@ pub enum Target {
     Has {
         /// Oldest first: name and guid.
         snapshots: Vec<(String, Guid)>,
-        /// The one that `zfs receive` builds on: the latest, or an earlier one since which nothing was written. None: the
-        /// dataset has no snapshot.
+        /// The one that `zfs receive` builds on: the latest, or an earlier one since which nothing was
+        /// written. None: the dataset has no snapshot.
         base: Option<Guid>,
     },
 }

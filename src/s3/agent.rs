@@ -1,4 +1,5 @@
-//! The HTTP agent that all requests of a run share: TLS, proxy, kept connections, buffers, and how long each step may take.
+//! The HTTP agent that all requests of a run share: TLS, proxy, connections, buffers, and time limits for
+//! each step.
 
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ pub fn new(remote: &RemoteSettings) -> Result<ureq::Agent> {
         let pem = std::fs::read(path).map_err(|e| cannot(e.to_string()))?;
         tls = tls.root_certs(RootCerts::new_with_certs(&certificates(&pem).map_err(cannot)?));
     }
-    // two for each connection, and all of them together small beside the chunks
+    // two for each connection, small compared with the chunks
     let buffer = ((4 << 20) / remote.jobs).clamp(16 << 10, 128 << 10);
-    // a request that hangs must end; how long a part takes is not known, so only each step of it is limited
+    // a request must not hang; how long a part takes is unknown, so each step has a limit
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)

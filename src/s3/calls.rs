@@ -1,4 +1,4 @@
-//! The S3 calls that zfs2s3 makes, one function each, named after the API's own page.
+//! The S3 calls that zfs2s3 makes, one function each, with the name of its page in the API reference.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html>
 
 use std::cell::Cell;
@@ -18,23 +18,24 @@ use crate::model::manifest::text::{CheckedManifest, ManifestReader};
 use crate::model::manifest::{ManifestError, max_len};
 use crate::model::storage_class::StorageClass;
 
-/// Pages of a listing, some billion keys; and empty ones in a row.
+/// Limits for a listing: pages (a billion keys), and empty pages in a row.
 const MAX_PAGES: usize = 1_000_000;
 const MAX_EMPTY_PAGES: usize = 1_000;
 
 type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// Where a header or a reply is not as documented.
+/// A header or a reply is not as documented.
 fn unexpected_reply(call: &str, key: &str, why: String) -> Failure {
     Failure::transport(format!("{call} {key}"), why, FailureKind::Final)
 }
 
-/// Of the keys that begin with `prefix`. Their XML is valid whatever they are, where the server knows how.
+/// Lists the keys that begin with `prefix`. If the server supports the encoding, the XML is valid whatever
+/// the keys are.
 fn listing<'a>(prefix: &str) -> Request<'a> {
     Request::new("GET", "").query("prefix", prefix).extra_query(Extra::UrlEncoding, "encoding-type", "url")
 }
 
-/// GetObject of the first byte: what S3 has against reading an object, it says in the body, and HEAD has none.
+/// GetObject of the first byte. Its reply says why an object cannot be read; a reply to HEAD has no body.
 fn first_byte(key: &str) -> Request<'_> {
     Request::new("GET", key).header("range", "bytes=0-0").at_most(64 << 10)
 }
@@ -45,24 +46,24 @@ fn may_not_read(mut failure: Failure) -> Failure {
     failure
 }
 
-/// What HEAD says of an object.
+/// The reply to HEAD.
 #[derive(Debug, PartialEq)]
 pub struct Head {
     pub size: u64,
     pub etag: String,
-    /// The composite SHA-256, where the server keeps it.
+    /// The composite SHA-256, if the server keeps it.
     pub checksum: Option<String>,
     /// Absent for STANDARD.
     pub storage_class: Option<StorageClass>,
-    /// `x-amz-restore`: how the restoring of an archived object stands.
+    /// `x-amz-restore`: the state of restoring an archived object.
     pub restore: Option<String>,
     /// `x-amz-archive-status`: Intelligent-Tiering has moved it to an archive tier.
     pub archive_status: Option<String>,
 }
 
 impl Head {
-    /// It may lie in an archive class, with no copy restored that could be read. Only reading it tells: on other servers
-    /// than AWS these may be names like any others.
+    /// It may be in an archive, without a readable copy. Only a GET can tell: on other servers than AWS these
+    /// classes may be ordinary ones.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
     pub fn may_be_archived(&self) -> bool {
         let archive = self.storage_class.as_ref().is_some_and(StorageClass::is_archive)
@@ -70,36 +71,36 @@ impl Head {
         archive && !self.restore.as_ref().is_some_and(|text| text.contains("ongoing-request=\"false\""))
     }
 
-    /// A copy to read is being made.
+    /// S3 is making a readable copy.
     pub fn is_being_restored(&self) -> bool {
         self.restore.as_ref().is_some_and(|text| text.contains("ongoing-request=\"true\""))
     }
 }
 
-/// What ListParts says.
+/// The reply to ListParts.
 #[derive(Debug)]
 pub enum Parts {
     Listed(Vec<ListedPart>),
-    /// S3 does not know this upload (any more).
+    /// S3 does not, or no longer, know this upload.
     NoSuchUpload,
-    /// The server does not have this call, or not as AWS has it.
+    /// The server does not have this call, or not in the form that AWS has.
     NotSupported(Failure),
 }
 
-/// An upload of one segment that S3 knows.
+/// The open multipart upload of one segment.
 #[derive(Clone, Copy, Debug)]
 pub struct MultipartUpload<'a> {
     pub key: &'a str,
     pub upload_id: &'a str,
-    /// The server keeps the checksums of its parts, so each part must carry one.
+    /// The server keeps the checksums of the parts, so each part must have one.
     pub checksums: bool,
 }
 
-/// Number, ETag and SHA-256 of a part to be put together.
+/// Number, ETag and SHA-256 of a part.
 pub type CompletedPart<'a> = (u16, &'a str, Sha256);
 
 impl Client {
-    /// ListObjectsV2, all pages: every object whose key begins with `prefix` and that `keep` wants.
+    /// ListObjectsV2, all pages: every object whose key begins with `prefix` and that `keep` selects.
     pub fn list_objects(&self, prefix: &str, keep: impl Fn(&Object) -> bool) -> Result<Vec<Object>> {
         self.pages(
             "list",
@@ -110,7 +111,7 @@ impl Client {
         )
     }
 
-    /// Is there an object with this key? Asked of the listing; none: that is forbidden.
+    /// Is there an object with this key, according to a listing? None: listing is forbidden.
     fn is_listed(&self, key: &str) -> Result<Option<bool>> {
         match self.list_objects(key, |object| object.key == key) {
             Ok(found) => Ok(Some(!found.is_empty())),
@@ -119,8 +120,8 @@ impl Client {
         }
     }
 
-    /// ListMultipartUploads, all pages: the unfinished uploads whose key begins with `prefix`. Where the server does not have this
-    /// call, none.
+    /// ListMultipartUploads, all pages: the unfinished uploads whose key begins with `prefix`. None if the
+    /// server does not have this call.
     pub fn list_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>> {
         let ours = |upload: &ListedUpload| upload.key.starts_with(prefix);
         let listed = self.pages(
@@ -150,7 +151,7 @@ impl Client {
             Err(failure) if failure.has_no_such_call() || failure.is_not_supported() => {
                 Ok(Parts::NotSupported(failure))
             }
-            // a list that lacks what it must have, or does not end
+            // an incomplete or endless list
             Err(failure)
                 if failure.status.is_none() && failure.kind == FailureKind::Final && is_list.get() =>
             {
@@ -220,8 +221,8 @@ impl Client {
         }))
     }
 
-    /// Did HEAD fail because the credentials have run out? Its reply has no body to say so, but GET's has; and the client has
-    /// new ones after that.
+    /// Did HEAD fail because the credentials have expired? Its reply has no body to say so, but a reply to
+    /// GET has, and it makes the client renew them.
     fn had_expired(&self, key: &str) -> bool {
         if !self.can_renew() {
             return false;
@@ -231,8 +232,8 @@ impl Client {
         self.renewals() != before
     }
 
-    /// HEAD where only "it is there" counts. Without s3:ListBucket, S3 says "forbidden" of what is not there; with it, of
-    /// what may not be read.
+    /// HEAD that only asks whether an object exists. Without s3:ListBucket, S3 answers "forbidden" for a
+    /// missing object; with it, for one that may not be read.
     pub fn head_if_allowed(&self, key: &str) -> Result<Option<Head>> {
         match self.head(key) {
             Err(failure) if failure.is_forbidden() => match self.is_listed(key)? {
@@ -243,17 +244,18 @@ impl Client {
         }
     }
 
-    /// May objects be read? Where listing is allowed, S3 also says so of a key under which there is nothing.
+    /// May objects be read? If listing is allowed, S3 answers this also for the key of a missing object.
     pub fn may_read(&self, key: &str) -> Result<Result<(), Failure>> {
         match self.send(&first_byte(key)) {
             Err(failure) if failure.says_forbidden() => Ok(Err(may_not_read(failure))),
-            // whatever else it says, it has nothing against reading
+            // any other answer means that reading is allowed
             Err(failure) if failure.kind == FailureKind::Transient => Err(failure),
             _ => Ok(Ok(())),
         }
     }
 
-    /// Can this object be read now, whatever its storage class is called? `InvalidObjectState` says that it cannot.
+    /// Must this object be restored before it can be read, whatever the name of its storage class? Then S3
+    /// answers `InvalidObjectState`.
     pub fn is_archived(&self, key: &str, head: &Head) -> Result<bool> {
         if !head.may_be_archived() || head.size == 0 {
             return Ok(false);
@@ -261,17 +263,17 @@ impl Client {
         match self.send(&first_byte(key)) {
             Err(failure) if failure.code == "InvalidObjectState" => Ok(true),
             Err(failure) if failure.kind == FailureKind::Transient => Err(failure),
-            // whatever else there is to say, reading all of it will say
+            // other failures will show when the object is read
             _ => Ok(false),
         }
     }
 
-    /// GetObject, for small ones: of at most so many bytes.
+    /// GetObject, for small objects. `max_len`: bytes.
     pub fn get(&self, key: &str, max_len: u64) -> Result<Vec<u8>> {
         Ok(self.send(&Request::new("GET", key).at_most(max_len))?.body)
     }
 
-    /// GetObject of a manifest that describes so many bytes of data. The inner error: what is wrong with it.
+    /// GetObject of a manifest that describes `data` bytes. The inner error: why it cannot be used.
     pub fn get_manifest(
         &self,
         key: &str,
@@ -283,7 +285,7 @@ impl Client {
         Ok(read.map_err(ManifestError::from).and_then(ManifestReader::finish))
     }
 
-    /// GetObject of just the bytes from `start` on that fill `buffer`.
+    /// GetObject of the bytes from `start` that fill `buffer`.
     pub fn get_range(&self, key: &str, start: u64, buffer: &mut [u8], stop: &AtomicBool) -> Result<()> {
         let Some(last) = buffer.len().checked_sub(1) else { return Ok(()) };
         let request =
@@ -291,17 +293,17 @@ impl Client {
         self.send_into(&request, buffer, stop)
     }
 
-    /// PutObject in class STANDARD.
+    /// PutObject, in the class STANDARD.
     pub fn put(&self, key: &str, body: &[u8]) -> Result<()> {
         let request = Request::new("PUT", key)
             .headers(&self.encryption)
             .body(body, Sha256::of(body))
-            // for an Object Lock, S3 insists on it
+            // S3 requires it if the bucket has an Object Lock
             .checksum(Extra::ChecksumOfObject);
         self.send(&request).map(|_| ())
     }
 
-    /// DeleteObject; a key that is not there is fine.
+    /// DeleteObject. A missing object is not an error.
     pub fn delete(&self, key: &str) -> Result<()> {
         match self.send(&Request::new("DELETE", key)) {
             Err(failure) if failure.is_missing() => Ok(()),
@@ -309,9 +311,9 @@ impl Client {
         }
     }
 
-    /// CreateMultipartUpload: the upload ID, and whether the server keeps the parts' SHA-256, as its reply says. Without that
-    /// the signed hash of each body still protects the way there. `repeated` is set where a reply was lost: S3 may have begun
-    /// another one then.
+    /// CreateMultipartUpload: the upload ID, and whether the server keeps the SHA-256 of each part, according
+    /// to its reply. If not, the signed hash still protects each part in transit. `repeated` is set if a
+    /// reply was lost: then S3 may have begun another upload.
     pub fn create_multipart_upload(
         &self,
         key: &str,
@@ -328,7 +330,7 @@ impl Client {
         let reply = loop {
             match self.send_once(&request) {
                 Ok(reply) => break reply,
-                // some servers have no code of their own for it
+                // some servers have no specific error code
                 Err(mut failure) if in_a_class && failure.is_not_supported() && failure.hints.is_empty() => {
                     failure.hints.push(hint::STORAGE_CLASS.to_string());
                     return Err(failure);
@@ -346,14 +348,14 @@ impl Client {
         {
             (id, None) => Ok((id, checksums)),
             (id, Some(unusable)) => {
-                // nobody could end it later
+                // it could not be aborted later
                 let _ = self.abort_multipart_upload(key, &id);
                 Err(unexpected_reply("create an upload of", key, unusable))
             }
         }
     }
 
-    /// UploadPart: the part's ETag. `sha256` is `body`'s; `meter` is told of its bytes as they are sent.
+    /// UploadPart: the ETag of the part. `sha256`: that of `body`. `meter`: called as the bytes are sent.
     pub fn upload_part(
         &self,
         upload: MultipartUpload,
@@ -376,8 +378,9 @@ impl Client {
         })
     }
 
-    /// CompleteMultipartUpload, one try: a lost reply must not lead to a blind repetition. A server that keeps checksums need not
-    /// understand them here; what it does not understand it has not done.
+    /// CompleteMultipartUpload, one attempt: after a lost reply it must not be repeated blindly. A server
+    /// that keeps checksums may not understand them here; a request that it does not understand has no
+    /// effect.
     pub fn complete_multipart_upload_once(
         &self,
         upload: MultipartUpload,
@@ -386,7 +389,7 @@ impl Client {
         match self.complete_with(upload, pieces, upload.checksums) {
             Err(failure) if upload.checksums && failure.is_not_supported() => {
                 match self.complete_with(upload, pieces, false) {
-                    // it was not about the checksums
+                    // the checksums were not the reason
                     Err(second) if second.is_not_supported() => Err(failure),
                     reply => reply,
                 }
@@ -414,7 +417,7 @@ impl Client {
         })
     }
 
-    /// AbortMultipartUpload; an upload that is not there is fine.
+    /// AbortMultipartUpload. A missing upload is not an error.
     pub fn abort_multipart_upload(&self, key: &str, upload_id: &str) -> Result<()> {
         match self.send(&Request::new("DELETE", key).query("uploadId", upload_id)) {
             Err(failure) if failure.is_missing() => Ok(()),

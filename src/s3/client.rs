@@ -1,4 +1,4 @@
-//! Sends requests: signs each try anew, keeps connections, tries again where that may help.
+//! Sends requests: signs each attempt anew, reuses connections, retries if that may help.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use crate::error::{Result, Status, one_line};
 use crate::os::clock;
 use crate::ui::Ui;
 
-/// Bytes a second: the slowest that a body may arrive.
+/// Bytes a second: the minimum rate of a reply.
 const SLOWEST: u64 = 16 << 10;
-/// How often a body being read (bytes) looks up whether it is still wanted.
+/// How often (in bytes) the reading of a body checks whether it is still needed.
 const READ_AT_ONCE: usize = 256 << 10;
 
 pub struct Client {
@@ -35,9 +35,9 @@ pub struct Client {
     dialect: Dialect,
     /// Headers of every request.
     headers: Vec<(&'static str, String)>,
-    /// Headers of those that make an object: how S3 is to encrypt it.
+    /// Headers of requests that create an object: how S3 encrypts it.
     pub(super) encryption: Vec<(&'static str, String)>,
-    /// Has the server answered yet?
+    /// Has the server answered before?
     has_answered: AtomicBool,
     credentials: RenewingCredentials,
     limiter: Option<Limiter>,
@@ -81,7 +81,7 @@ impl Client {
         })
     }
 
-    /// Sends a request that may be repeated, until S3 has answered it or patience runs out.
+    /// Sends a request that may be repeated, until S3 answers it or the patience is exhausted.
     pub fn send(&self, request: &Request) -> Result<Reply, Failure> {
         self.patiently(self.patience(), || self.send_once(request))
     }
@@ -94,12 +94,12 @@ impl Client {
         })
     }
 
-    /// One try (two where the credentials had run out).
+    /// One attempt (two if the credentials had expired).
     pub fn send_once(&self, request: &Request) -> Result<Reply, Failure> {
         self.with_valid_credentials(|credentials| self.exchange(request, credentials))
     }
 
-    /// How long a failing request is tried again.
+    /// How long a failing request is retried.
     pub fn patience_limit(&self) -> Duration {
         self.patience
     }
@@ -143,12 +143,12 @@ impl Client {
         })
     }
 
-    /// Is this part of the protocol left out? Only in a test build, to show that the tests notice.
+    /// Does this build lack a part of the protocol? Only in a test build, to show that the tests notice.
     pub fn lacks(&self, part: &str) -> bool {
         cfg!(debug_assertions) && self.lacks.as_deref() == Some(part)
     }
 
-    /// Can new credentials be had?
+    /// Can new credentials be fetched?
     pub fn can_renew(&self) -> bool {
         self.credentials.can_renew()
     }
@@ -158,7 +158,7 @@ impl Client {
         self.credentials.fetched()
     }
 
-    /// Where the server refuses what only AWS knows, the request goes again without it.
+    /// If the server refuses a feature that only AWS has, the request is sent again without it.
     fn exchange(&self, request: &Request, credentials: &Credentials) -> Result<Reply, Failure> {
         let at_first = self.dialect.extras();
         let mut extras = at_first;
@@ -204,7 +204,7 @@ impl Client {
         }
         let whole = response.status() != StatusCode::PARTIAL_CONTENT;
         if let Some(why) = another_range(request, response.headers(), buffer.len(), whole) {
-            // the body may be the whole object: it is not read
+            // the body may be the whole object, and is not read
             let kind = if whole { FailureKind::Final } else { FailureKind::Transient };
             return Err(Failure::transport(request.describe(), why, kind));
         }
@@ -235,7 +235,7 @@ impl Client {
         }
     }
 
-    /// Signs and sends; the body of the reply is yet to be read.
+    /// Signs and sends. The body of the reply is not read yet.
     fn open(
         &self,
         request: &Request,
@@ -315,7 +315,7 @@ impl Client {
         Ok((status, Reply { headers, body: bytes }))
     }
 
-    /// Hands the body on as it arrives, up to the request's bound.
+    /// Delivers the body as it arrives, up to the limit of the request.
     fn read_body(
         &self,
         request: &Request,
@@ -347,7 +347,8 @@ impl Client {
         }
     }
 
-    /// GetObject, piece by piece. `begin` makes a new receiver for each try; the last one, which has had it all, is given back.
+    /// GetObject, delivered as it arrives. `begin` makes a new receiver for each attempt; the last one, which
+    /// got everything, is returned.
     pub fn send_through<T>(
         &self,
         request: &Request,
@@ -361,7 +362,7 @@ impl Client {
                 return Err(self.refusal(request, status, &reply));
             }
             let mut receiver = begin();
-            // what is wrong with the object is no failure of the request
+            // an invalid object is not a failure of the request
             let mut wrong = None;
             let read = self.read_body(request, response, &mut |piece| {
                 push(&mut receiver, piece).inspect_err(|why| wrong = Some(why.clone()))
@@ -374,7 +375,7 @@ impl Client {
         self.patiently(self.patience(), || self.with_valid_credentials(one_try))
     }
 
-    /// For a body of at most so many bytes.
+    /// When a body of at most so many bytes must have arrived.
     fn deadline_for(&self, bytes: u64) -> Instant {
         Instant::now() + self.reply_limit + Duration::from_secs(bytes / SLOWEST)
     }
@@ -398,8 +399,8 @@ impl<R: Read> Read for Timed<R> {
     }
 }
 
-/// Why this is not the range that was asked for, as far as the reply says which it is. `whole`: the status is that of a whole
-/// object, which some servers send with a range, too.
+/// Why the reply is not the requested range, as far as it says which one it is. `whole`: the status is that
+/// of a whole object, which some servers also send with a range.
 fn another_range(request: &Request, headers: &HeaderMap, length: usize, whole: bool) -> Option<String> {
     let (_, asked) = request.headers.iter().find(|(name, _)| *name == "range")?;
     let asked = asked.strip_prefix("bytes=")?;

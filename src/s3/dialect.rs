@@ -1,25 +1,25 @@
-//! Which of AWS's own additions to S3 a server understands. Each is sent until it is refused; what the request was accepted
-//! without is left out for the rest of the run. Pure but for the memory of it.
+//! Which additions of AWS to S3 a server supports. Each is sent until it is refused; if the request is
+//! accepted without it, it is omitted for the rest of the run. Pure, except that it remembers this.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::failure::Failure;
 
-/// Something that AWS knows, and other servers may refuse.
+/// A feature of AWS that other servers may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Extra {
-    /// `Expect: 100-continue`, so that a body that is not wanted is not sent.
+    /// `Expect: 100-continue`, so that a body is not sent if the request is refused.
     Expect = 1,
-    /// The checksum headers, call by call: some servers know them for some calls only.
+    /// The checksum headers of each call: some servers support them only for some calls.
     ChecksumOfUpload = 1 << 1,
     ChecksumOfPart = 1 << 2,
     ChecksumOfObject = 1 << 3,
     ChecksumMode = 1 << 4,
     /// `encoding-type=url`, so that a listing is valid XML whatever the keys are.
     UrlEncoding = 1 << 5,
-    /// `Content-MD5`, sent only where a server insists on it: buckets with an Object Lock on servers that do not take
-    /// SHA-256 in its place.
+    /// `Content-MD5`, sent only if a server requires it: for buckets with an Object Lock, on servers that do
+    /// not accept SHA-256 instead.
     Md5 = 1 << 6,
 }
 
@@ -29,7 +29,7 @@ pub struct Extras(u8);
 
 impl Extras {
     pub const NONE: Extras = Extras(0);
-    /// What is sent to a server of which nothing is known yet.
+    /// What is sent to a server that has not been asked yet.
     const AT_FIRST: Extras = Extras(!(Extra::Md5 as u8));
 
     pub fn has(self, extra: Extra) -> bool {
@@ -42,8 +42,8 @@ impl Extras {
         Extras(self.0 & !(extra as u8))
     }
 
-    /// What the same request may be accepted with after this refusal, if it may be. `carried`: what it had; `takes_md5`: may it
-    /// have Content-MD5?
+    /// The extras with which this refused request may be accepted, if any. `carried`: those that it had;
+    /// `takes_md5`: may it have Content-MD5?
     pub fn after(self, carried: Extras, takes_md5: bool, failure: &Failure) -> Option<Self> {
         if failure.status == Some(417) {
             return carried.has(Extra::Expect).then(|| self.without(Extra::Expect));
@@ -56,7 +56,7 @@ impl Extras {
     }
 }
 
-/// What is known of one server.
+/// What one server supports.
 pub struct Dialect(AtomicU8);
 
 impl Dialect {

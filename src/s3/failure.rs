@@ -1,4 +1,4 @@
-//! What can go wrong with a request, whether another try may help, and what to tell the user. Pure.
+//! The failure of a request: whether to retry it, and what to tell the user. Pure.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
 
 use std::time::Duration;
@@ -9,25 +9,25 @@ use crate::error::{Error, one_line};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The network, or S3 is busy: the same request may do later.
+    /// The network, or S3 is busy: the same request may succeed later.
     Transient,
-    /// The credentials have run out: new ones may do at once.
+    /// The credentials have expired: with new ones the request may succeed at once.
     Expired,
-    /// S3 has understood and says no.
+    /// S3 has understood and refused the request.
     Final,
 }
 
 #[derive(Debug)]
 pub struct Failure {
-    /// What was asked: `PUT key part 3`.
+    /// The request, such as `PUT key part 3`.
     pub request: String,
     pub kind: FailureKind,
     pub status: Option<u16>,
-    /// S3's own, or empty.
+    /// The error code of S3, or empty.
     pub code: String,
     pub message: String,
     pub retry_after: Option<Duration>,
-    /// A 404 to HEAD, whose replies have no body to say more in.
+    /// A 404 to HEAD, whose replies have no body.
     pub(super) is_bare_404: bool,
     /// What to try next.
     pub hints: Vec<String>,
@@ -43,18 +43,18 @@ const TRANSIENT_CODES: &[&str] = &[
     "RequestTimeout",
     "OperationAborted",
     "ConditionalRequestConflict",
-    // the body was damaged on its way
+    // the body was damaged in transit
     "BadDigest",
     "XAmzContentSHA256Mismatch",
     "XAmzContentChecksumMismatch",
     "IncompleteBody",
 ];
-/// Seconds. Nobody waits for longer.
+/// Seconds: the maximum of Retry-After that is respected.
 const A_DAY: u64 = 86_400;
 const EXPIRED_CODES: &[&str] = &["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
 
 impl Failure {
-    /// There was no reply, or not all of it.
+    /// There was no reply, or an incomplete one.
     pub fn transport(request: String, message: String, kind: FailureKind) -> Self {
         Failure {
             request,
@@ -68,7 +68,7 @@ impl Failure {
         }
     }
 
-    /// A reply that says no, with status 200 even. `is_head`: to HEAD.
+    /// The reply is an error, even one with status 200. `is_head`: it answers HEAD.
     pub fn reply(
         request: String,
         is_head: bool,
@@ -89,7 +89,7 @@ impl Failure {
         };
         let seconds = header("retry-after").and_then(|text| text.parse::<u64>().ok());
         let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.min(A_DAY)));
-        // a page for people is a proxy's, or a web server's
+        // a page for people comes from a proxy, or a web server
         let is_empty = header("content-length").is_some_and(|length| length == "0");
         let is_page = !is_empty && header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         let is_bare_404 = is_head && status == 404 && !is_page;
@@ -116,34 +116,36 @@ impl Failure {
         }
     }
 
-    /// No such key, or no such upload, by S3's own word. A 404 page that is not S3's says nothing of what is in the bucket.
+    /// S3 itself says that there is no such key or upload. A 404 page of another server says nothing about
+    /// the bucket.
     pub fn is_missing(&self) -> bool {
         self.code == "NoSuchUpload" || self.code == "NoSuchKey" || self.is_bare_404
     }
-    /// The server may not know a header, a parameter or a call that AWS knows.
+    /// The server may not support a header, a parameter or a call that AWS supports.
     pub fn is_not_supported(&self) -> bool {
         self.status == Some(501)
             || (self.status == Some(400)
                 && self.kind == FailureKind::Final
                 && self.code != "AuthorizationHeaderMalformed")
     }
-    /// It wants `Content-MD5` and takes nothing in its place.
+    /// It requires `Content-MD5`.
     pub fn asks_for_md5(&self) -> bool {
         self.status == Some(400)
             && (self.code == "MissingContentMD5" || self.message.to_lowercase().contains("content-md5"))
     }
-    /// The server itself says that it does not have this call. A 404 without a code may be anybody's.
+    /// The server itself says that it does not have this call. A 404 without a code may come from anything in
+    /// between.
     pub fn has_no_such_call(&self) -> bool {
         match self.status {
             Some(404) => !self.code.is_empty() && self.code != "NoSuchBucket",
             status => matches!(status, Some(405 | 501)),
         }
     }
-    /// The same of a call that changes something: only the server's own code says that it does not have that.
+    /// The same for a call that changes something: only an error code of the server counts.
     pub fn is_no_call_of_the_server(&self) -> bool {
         matches!(self.status, Some(405 | 501)) && !self.code.is_empty()
     }
-    /// The number of a part is too high for this server.
+    /// The part number is too high for this server.
     pub fn refuses_part_number(&self) -> bool {
         let message = self.message.to_lowercase();
         self.status == Some(400)
@@ -152,7 +154,7 @@ impl Failure {
                     .iter()
                     .any(|words| message.contains(words)))
     }
-    /// S3 itself says that this is not permitted. A 403 without its error code may be anybody's.
+    /// S3 itself says that this is forbidden. A 403 without its error code may come from anything in between.
     pub fn says_forbidden(&self) -> bool {
         self.status == Some(403)
             && matches!(
@@ -160,7 +162,7 @@ impl Failure {
                 "AccessDenied" | "AllAccessDisabled" | "Forbidden" | "Unauthorized"
             )
     }
-    /// The same where there may be no code, as to HEAD.
+    /// The same, also without an error code, as in a reply to HEAD.
     pub fn is_forbidden(&self) -> bool {
         self.status == Some(403)
             && !matches!(
@@ -169,7 +171,7 @@ impl Failure {
             )
     }
 
-    /// In one line.
+    /// For a message, on one line.
     pub fn describe(&self) -> String {
         let status = self.status.map(|status| status.to_string()).unwrap_or_default();
         let words = [status.as_str(), &self.code, &self.message];
@@ -179,7 +181,7 @@ impl Failure {
     }
 }
 
-/// What a reply says that is not S3's: the title of a page, or the first line of a text.
+/// The text of a reply that is not from S3: the title of a page, or the first line.
 fn words_of(body: &[u8]) -> String {
     let text = std::str::from_utf8(body).unwrap_or_default();
     let words = match text.split_once("<title>") {
@@ -189,8 +191,8 @@ fn words_of(body: &[u8]) -> String {
     words.trim().chars().take(200).collect()
 }
 
-/// Statuses that say that the same request may do later: those that RFC 9110, RFC 6585 and RFC 8470 call so, and whatever else goes
-/// wrong on the server's side or, as Cloudflare's 520 to 530, before it.
+/// After these statuses the same request may succeed later: those that RFC 9110, RFC 6585 and RFC 8470 call
+/// temporary, and other failures of the server or, such as Cloudflare's 520 to 530, in front of it.
 pub fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500..=599) && !matches!(status, 501 | 505)
 }

@@ -1,18 +1,18 @@
-//! What to try next, by what a server or the way to it has answered. Pure.
+//! What to try next, judging by the reply of a server, a proxy or the TLS library. Pure.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
 
 use super::reply::ErrorBody;
 use crate::aws::endpoint::host_of;
 use crate::aws::region::of_host;
 
-/// A reply that is not one of success.
+/// A reply that is an error.
 pub struct Refused<'a> {
     pub status: u16,
     pub said: &'a ErrorBody,
     /// The header `x-amz-bucket-region`.
     pub region: Option<String>,
     pub location: Option<String>,
-    /// It has no body that could say more: one to HEAD.
+    /// It has no body, because it answers HEAD.
     pub is_bare_404: bool,
 }
 
@@ -84,7 +84,7 @@ fn other_region(refused: &Refused) -> String {
     }
 }
 
-/// What the TLS library, rustls, says of a handshake that failed for good.
+/// For a failed handshake, by the message of rustls.
 pub fn of_tls(said: &str, host: &str) -> String {
     if said.contains("CaUsedAsEndEntity") {
         return format!(

@@ -1,4 +1,5 @@
-//! S3: a model of requests and replies (pure), a client that signs, sends and retries, and the calls that zfs2s3 makes.
+//! S3: a model of requests and replies (pure), a client that signs, sends and retries, and the calls that
+//! zfs2s3 makes.
 
 mod agent;
 pub mod calls;

@@ -1,4 +1,4 @@
-//! Why there was no answer to a request, whether another try may help, and what to tell the user.
+//! Why a request got no answer, whether to retry it, and what to tell the user.
 
 use std::io::ErrorKind;
 
@@ -7,11 +7,11 @@ use super::hint;
 use crate::aws::endpoint::host_of;
 use crate::aws::proxy::Proxy;
 
-/// The way to the server.
+/// The server, and the proxy on the way to it.
 pub struct Destination<'a> {
     pub url: &'a str,
     pub proxy: Option<&'a Proxy>,
-    /// It has led there before.
+    /// The server has answered before.
     pub has_answered: bool,
 }
 
@@ -61,7 +61,7 @@ impl Destination<'_> {
     }
 }
 
-/// What rustls makes of a handshake that cannot be.
+/// Errors of rustls for a handshake that cannot succeed.
 fn is_of_tls(error: &ureq::Error) -> bool {
     matches!(error, ureq::Error::Io(e) if e.kind() == ErrorKind::InvalidData)
         || matches!(error, ureq::Error::Rustls(_) | ureq::Error::Tls(_))

@@ -1,4 +1,5 @@
-//! What S3 answers, as types. Pure. Parsed as XML, never by searching: servers escape quotes in three ways.
+//! The replies of S3 as types. Pure. They are parsed as XML, never searched: servers escape quotes in three
+//! ways.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html>
 
 use percent_encoding::percent_decode_str;
@@ -6,13 +7,13 @@ use quick_xml::de::from_str;
 use rust_s3::serde_types::InitiateMultipartUploadResponse;
 use serde::Deserialize;
 
-/// The body of an error, or of a 200 that is none.
+/// The body of an error, even one with status 200.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ErrorBody {
     pub code: String,
     pub message: String,
-    /// Where the bucket is, if it is elsewhere.
+    /// The region of the bucket, if it is another one.
     pub region: String,
     pub endpoint: String,
 }
@@ -29,7 +30,7 @@ pub struct Object {
 #[derive(Debug, PartialEq)]
 pub struct Page<T> {
     pub items: Vec<T>,
-    /// The query parameters that ask for the next page; none on the last.
+    /// The query parameters for the next page; none on the last.
     pub next: Option<Vec<(&'static str, String)>>,
 }
 
@@ -61,8 +62,8 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     from_str(text(body)?).map_err(|e| format!("the reply is not as S3 documents it: {e}"))
 }
 
-/// The same of an element whose children are all optional: that of another name would be an empty one. `name`: how it begins; some
-/// servers end it in Response.
+/// Parses an element whose children are all optional, so that an element with another name must be refused.
+/// `name`: how its name begins; on some servers it ends in Response.
 fn parse_named<'a, T: Deserialize<'a>>(body: &'a [u8], name: &str) -> Result<T, String> {
     match root(text(body)?) {
         Some(found) if found.starts_with(name) => parse(body),
@@ -89,10 +90,10 @@ pub fn error(body: &[u8]) -> Option<ErrorBody> {
     Some(from_str(text).unwrap_or_default())
 }
 
-/// Bytes. AWS's have some 130.
+/// Bytes. Those of AWS have about 130.
 const MAX_UPLOAD_ID: usize = 4 << 10;
 
-/// The upload ID, and why it cannot be used, if that is so: it must fit in a record of the journal.
+/// The upload ID, and if it cannot be used, the reason: it must fit into a record of the journal.
 pub fn upload_id(body: &[u8]) -> Result<(String, Option<String>), String> {
     let id = parse::<InitiateMultipartUploadResponse>(body)?.upload_id;
     let unusable = match id.len() {
@@ -105,7 +106,7 @@ pub fn upload_id(body: &[u8]) -> Result<(String, Option<String>), String> {
     Ok((id, unusable))
 }
 
-/// `prefix`: what was asked for.
+/// `prefix`: the one in the request.
 pub fn objects(body: &[u8], prefix: &str) -> Result<Page<Object>, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -117,7 +118,7 @@ pub fn objects(body: &[u8], prefix: &str) -> Result<Page<Object>, String> {
         #[serde(default)]
         contents: Vec<Contents>,
     }
-    /// All else that AWS puts here, some servers leave out.
+    /// Some servers omit everything else that AWS has here.
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Contents {
@@ -132,7 +133,7 @@ pub fn objects(body: &[u8], prefix: &str) -> Result<Page<Object>, String> {
     let next = match (read.is_truncated, read.next_continuation_token, last) {
         (false, ..) => None,
         (true, Some(token), _) => Some(vec![("continuation-token", token)]),
-        // a server that knows the first version of this call only
+        // a server that knows only the first version of this call
         (true, None, Some(last)) => Some(vec![("marker", last.clone()), ("start-after", last)]),
         (true, None, None) => {
             return Err("the listing is cut short and does not say how to go on".to_string());
@@ -151,8 +152,9 @@ fn is_url(encoding: Option<&str>) -> bool {
     encoding.is_some_and(|encoding| encoding.trim() == "url")
 }
 
-/// A key in a listing that was asked for with `encoding-type=url`: a space is `+`, as in a form. Some servers leave a `+` as it
-/// is, and some say that they encode and do not: the key is what begins with the prefix that was asked for.
+/// A key in a listing with `encoding-type=url`: a space is `+`, as in a form. Some servers do not encode a
+/// `+`, and some claim to encode and do not: the right reading is the one that begins with the requested
+/// prefix.
 fn decoded(key: String, is_encoded: bool, prefix: &str) -> String {
     if !is_encoded || !key.contains(['%', '+']) {
         return key;
@@ -164,7 +166,7 @@ fn decoded(key: String, is_encoded: bool, prefix: &str) -> String {
     readings.find(|key| key.starts_with(prefix)).unwrap_or(first)
 }
 
-/// Is it a list of parts at all, whatever it lacks?
+/// Is it a list of parts, even an incomplete one?
 pub fn is_list_of_parts(body: &[u8]) -> bool {
     text(body).ok().and_then(root).is_some_and(|root| root.starts_with("ListParts"))
 }
@@ -203,7 +205,7 @@ pub fn uploads(body: &[u8], prefix: &str) -> Result<Page<ListedUpload>, String> 
         #[serde(rename = "Upload", default)]
         uploads: Vec<ListedUpload>,
     }
-    // a server without this call takes it for a listing of the bucket
+    // a server without this call answers with a listing of the bucket
     if root(text(body)?) == Some("ListBucketResult") {
         return Ok(Page { items: vec![], next: None });
     }
@@ -226,7 +228,7 @@ pub fn uploads(body: &[u8], prefix: &str) -> Result<Page<ListedUpload>, String> 
     Ok(Page { items: read.uploads, next })
 }
 
-/// What the reply of a CompleteMultipartUpload that worked says of the object.
+/// The object, according to the reply of a successful CompleteMultipartUpload.
 #[derive(Debug, PartialEq, Deserialize)]
 pub struct Completion {
     #[serde(rename = "Key")]
@@ -242,7 +244,8 @@ pub fn completed(body: &[u8]) -> Result<Completion, String> {
     parse(body)
 }
 
-/// The body of CompleteMultipartUpload: number, ETag and, where the server keeps one, SHA-256 (base64) of each part.
+/// The body of CompleteMultipartUpload: number, ETag and, if the server keeps one, SHA-256 (base64) of each
+/// part.
 pub fn complete_body<'a>(parts: impl Iterator<Item = (u16, &'a str, Option<String>)>) -> String {
     let mut xml = String::from("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
     for (number, etag, checksum) in parts {
@@ -307,7 +310,7 @@ mod tests {
         assert_eq!(listing(url, "nas/a%20b").unwrap(), "nas/a b");
         assert_eq!(listing("", "nas/a+b%2B").unwrap(), "nas/a+b%2B", "not encoded");
         assert_eq!(listing(url, "nas%FF").unwrap(), "nas%FF", "not UTF-8, so nobody's of ours");
-        // a prefix with a plus, on a server that only says that it encodes, or encodes all but that
+        // a prefix with a plus, on a server that only claims to encode, or encodes everything else
         let listing = |key: &str| {
             let body = format!(
                 "<ListBucketResult>{url}<Contents><Key>{key}</Key><Size>3</Size></Contents></ListBucketResult>"

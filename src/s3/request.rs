@@ -15,7 +15,7 @@ use crate::aws::credentials::Credentials;
 use crate::model::digest::Sha256;
 use crate::model::utc::Utc;
 
-/// All S3 calls alike.
+/// Any S3 call.
 pub struct Request<'a> {
     pub method: &'static str,
     /// Empty: the bucket itself.
@@ -23,28 +23,28 @@ pub struct Request<'a> {
     pub query: Vec<(&'static str, String)>,
     /// Lower-case names.
     pub headers: Vec<(&'static str, String)>,
-    /// Headers for servers that understand them.
+    /// Headers that some servers do not understand.
     extra_headers: Vec<(Extra, &'static str, String)>,
-    /// The same in the query.
+    /// Query parameters that some servers do not understand.
     extra_query: Vec<(Extra, &'static str, &'static str)>,
     pub body: &'a [u8],
-    /// Of `body`: it is part of the signature, so S3 refuses a body that was damaged on its way.
+    /// The SHA-256 of `body`. It is part of the signature, so S3 refuses a body that was damaged in transit.
     pub sha256: Sha256,
     pub meter: Option<Meter<'a>>,
-    /// Of the reply's body, in bytes.
+    /// Limit for the body of the reply, in bytes.
     pub max_len: u64,
 }
 
-/// The longest reply is a page of a listing: 1,000 keys of up to 1,024 bytes, which may be escaped.
+/// The longest reply is a page of a listing: 1,000 keys of up to 1,024 bytes, possibly escaped.
 const MAX_REPLY: u64 = 64 << 20;
 
-/// What a request is signed with.
+/// Everything that a signature depends on.
 #[derive(Clone, Copy)]
 pub struct Signing<'a> {
     pub bucket_url: &'a str,
     pub region: &'a Region,
     pub extras: Extras,
-    /// Those that every request carries.
+    /// Headers of every request.
     pub headers: &'a [(&'static str, String)],
     pub credentials: &'a Credentials,
     pub now: Utc,
@@ -93,7 +93,7 @@ impl<'a> Request<'a> {
         self.extra_query.push((extra, name, value));
         self
     }
-    /// The SHA-256 of the body, in the words of AWS's SDKs.
+    /// The SHA-256 of the body, in the headers of the AWS SDKs.
     pub fn checksum(self, extra: Extra) -> Self {
         let sum = self.sha256.base64();
         self.extra_header(extra, "x-amz-checksum-sha256", sum).extra_header(
@@ -107,19 +107,19 @@ impl<'a> Request<'a> {
         self.method == "PUT"
     }
 
-    /// Of these, what this request carries.
+    /// Those of `extras` that this request has.
     pub fn carried(&self, extras: Extras) -> Extras {
         let headers = self.extra_headers.iter().map(|(extra, ..)| *extra);
         let all = headers.chain(self.extra_query.iter().map(|(extra, ..)| *extra));
         all.filter(|extra| extras.has(*extra)).fold(Extras::NONE, Extras::with)
     }
-    /// `sha256` must be `body`'s.
+    /// `sha256` must be that of `body`.
     pub fn body(mut self, body: &'a [u8], sha256: Sha256) -> Self {
         (self.body, self.sha256) = (body, sha256);
         self
     }
 
-    /// Who is told of the body's bytes as they are sent.
+    /// Called with the number of bytes of the body as they are sent.
     pub fn meter(mut self, meter: Meter<'a>) -> Self {
         self.meter = Some(meter);
         self
@@ -131,12 +131,12 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Is the reply's body an object's, whatever that begins with?
+    /// Is the body of the reply an object, whatever it begins with?
     pub fn is_object(&self) -> bool {
         self.method == "GET" && !self.key.is_empty() && self.query.is_empty()
     }
 
-    /// For messages: `PUT key part 1`, without what changes from try to try.
+    /// For messages: `PUT key part 1`, without what differs between attempts.
     pub fn describe(&self) -> String {
         let part = self.query.iter().find(|(name, _)| *name == "partNumber");
         let part = part.map(|(_, number)| format!(" part {number}")).unwrap_or_default();
@@ -174,8 +174,8 @@ impl<'a> Request<'a> {
         .join("\n"))
     }
 
-    /// What a proxy may take for itself or change is not signed: `Expect`, `Range`. S3 asks for Host, Content-Type and all that
-    /// begins with x-amz-.
+    /// Headers that a proxy may consume or change are not signed: `Expect`, `Range`. S3 requires Host,
+    /// Content-Type and everything that begins with x-amz-.
     pub fn sign(&self, with: &Signing) -> Result<Signed, String> {
         let Signing { bucket_url, region, extras, headers: for_all, credentials, now } = *with;
         let url = self.url(bucket_url, extras)?;
@@ -227,7 +227,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Sorted by name. The library sorts whole lines, which puts `a-b:` before `a:`.
+/// Sorts by name. The library sorts whole lines, which puts `a-b:` before `a:`.
 fn canonical_headers(headers: &HeaderMap) -> Result<String, rust_s3::error::S3Error> {
     let mut lines = Vec::new();
     for (name, value) in headers {
@@ -280,7 +280,7 @@ mod tests {
         signed_with(request, "https://examplebucket.s3.amazonaws.com", extras, &credentials(token)).unwrap()
     }
 
-    /// The examples of the page named on top of this file.
+    /// The examples of the page that is named at the top of this file.
     #[test]
     fn aws_own_examples() {
         for (request, signature) in [

@@ -1,4 +1,5 @@
-//! Bodies on their way out: counted for the progress line, and kept below ZFS2S3_BWLIMIT, all threads together.
+//! The body of a request as it is sent: counted for the progress line, and limited by ZFS2S3_BWLIMIT for all
+//! threads together.
 
 use std::io::{self, Read};
 use std::sync::Mutex;
@@ -6,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::os::mutex::lock;
 
-/// Bytes handed out at a time.
+/// Bytes that are sent at a time.
 const STEP: usize = 16 << 10;
 
 /// Bytes a second, for all threads that share it.
 pub struct Limiter {
     rate: u64,
-    /// When what was handed out so far will have been used up.
+    /// When the bytes sent so far will be within the limit.
     paid_until: Mutex<Instant>,
 }
 
@@ -26,7 +27,7 @@ impl Limiter {
         let wait = {
             let mut paid = lock(&self.paid_until);
             let now = Instant::now();
-            // what was not used while nothing was sent is not saved up
+            // idle time is not saved up
             let start = (*paid).max(now);
             *paid = start + cost;
             start - now
@@ -35,7 +36,7 @@ impl Limiter {
     }
 }
 
-/// A body on its way: read no faster than the limiter allows, and counted as it goes.
+/// A body that is read no faster than the limiter allows, and counted.
 pub struct RequestBody<'a> {
     rest: &'a [u8],
     limiter: Option<&'a Limiter>,
@@ -44,14 +45,14 @@ pub struct RequestBody<'a> {
     pub sent: u64,
 }
 
-/// Is told of bytes as they are sent, and of fewer than none when a try has failed.
+/// Called with the number of bytes as they are sent, and with a negative one when an attempt has failed.
 pub type Meter<'a> = &'a (dyn Fn(i64) + Sync);
 
 impl<'a> RequestBody<'a> {
     pub fn new(body: &'a [u8], limiter: Option<&'a Limiter>, meter: Option<Meter<'a>>) -> Self {
         RequestBody { rest: body, limiter, meter, sent: 0 }
     }
-    /// What was sent has not arrived.
+    /// The bytes that were sent have not arrived.
     pub fn undo(&self) {
         if let Some(meter) = self.meter {
             meter(-(self.sent as i64));
@@ -91,7 +92,7 @@ mod tests {
                 });
             }
         });
-        // 256 KiB at 1 MiB/s, less the last step, which is not waited for
+        // 256 KiB at 1 MiB/s, without the last step, which is not waited for
         assert!(begun.elapsed() >= Duration::from_millis(230), "{:?}", begun.elapsed());
     }
 }

@@ -1,4 +1,4 @@
-//! How long a failing request is tried again, and how long it is waited between two tries.
+//! How long a failing request is retried, and the pauses in between.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,20 +9,20 @@ use crate::ui::Ui;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often a pause looks up whether the request is still wanted.
+/// How often a pause checks whether the request is still needed.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
-/// For what nobody stops.
+/// For requests that are never stopped.
 pub static GO_ON: AtomicBool = AtomicBool::new(false);
 
-/// How long to go on with one request: pauses that double, with jitter, or as long as S3 asks for.
+/// The patience with one request: pauses that double, with jitter, or are as long as S3 asks for.
 pub struct Patience<'a> {
     ui: &'a Ui,
     limit: Duration,
-    /// Set by the first failure: how long a try takes does not count, for a large part may take an hour.
+    /// Set by the first failure. The duration of an attempt does not count: a large part may take an hour.
     until: Option<Instant>,
     next: Duration,
-    /// Set when the request is not wanted any more.
+    /// Set when the request is no longer needed.
     stop: &'a AtomicBool,
 }
 
@@ -31,12 +31,12 @@ impl<'a> Patience<'a> {
         Patience { ui, limit, until: None, next: FIRST_PAUSE, stop }
     }
 
-    /// Returns after a pause, or gives the failure back where no further try would help.
+    /// Returns after a pause, or returns the failure if another attempt would not help.
     pub fn pause_after(&mut self, failure: Failure) -> std::result::Result<(), Failure> {
         if failure.kind != FailureKind::Transient {
             return Err(failure);
         }
-        // 50 to 100 %, so that many threads do not come back together
+        // 50 to 100 %, so that threads do not retry all at once
         let jitter = 0.5 + random::fraction() / 2.0;
         let pause = match failure.retry_after {
             Some(asked) => asked + self.next.mul_f64(jitter),

@@ -1,11 +1,12 @@
-//! Files that survive a power failure: written beside, fsynced, renamed, and the folder fsynced.
+//! Files that survive a power failure: a temporary file is written, fsynced and renamed, and the folder is
+//! fsynced.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-/// After an error the old file is still whole; after success the new one is on the disk.
+/// After an error the old file is unchanged; after success the new one is on disk.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let written = write_new(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
@@ -21,7 +22,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Removes a file for good; one that is not there is fine.
+/// Removes a file durably. A missing file is not an error.
 pub fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Ok(()) => sync_folder_of(path),
@@ -30,14 +31,14 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A file that only its owner may read (mode 0600 when made).
+/// A file that only its owner may read (created with mode 0600).
 pub fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options
 }
 
-/// Makes a folder, and those above it, for its owner alone (mode 0700 when made).
+/// Creates a folder and its parents, for their owner alone (mode 0700).
 pub fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

@@ -1,5 +1,5 @@
-//! One changing command at a time: an flock on the file `lock` beside the store, which says who holds it. The
-//! kernel lets it go with the process, however that ends.
+//! One changing command at a time: an flock on the file `lock` beside the store, whose contents name the
+//! holder. The kernel releases it when the process ends, in whatever way.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -14,7 +14,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// `who` is what a second one is told: the command.
+    /// `who`: the command, which is shown to a second one.
     pub fn take(folder: &Folder, who: &str) -> Result<Lock> {
         folder.make()?;
         let path = folder.lock();
@@ -39,7 +39,7 @@ impl Lock {
             }
         }
         let note = format!("process {}: {who}\n", std::process::id());
-        // for people only: on a full disk the way out must not be shut
+        // only for people: on a full disk, commands that free space must still run
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(note.as_bytes()));
         Ok(Lock { _file: file })
     }

@@ -1,4 +1,5 @@
-//! What is kept on this host, in the data folder: the store, the journal of the pending upload, the lock; and durable writing.
+//! The files of this host, in the data folder: the store, the journal of the pending upload, the lock; and
+//! how they are written durably.
 
 pub mod durable;
 pub mod journal;

@@ -1,7 +1,8 @@
 //! The checksum of ZFS streams, fletcher-4: four running sums over 32-bit words, modulo 2^64. Pure.
 //!
-//! OpenZFS module/zcommon/zfs_fletcher.c. For each word w: a += w, b += a, c += b, d += c. The sums over a span, begun at
-//! zero, can be put behind any sums that came before (see [`Sums::then`]), so one pass over a payload serves two streams.
+//! OpenZFS module/zcommon/zfs_fletcher.c. For each word w: a += w, b += a, c += b, d += c. The sums over a
+//! span, starting at zero, can be appended to any earlier sums (see [`Sums::then`]), so one pass over a
+//! payload serves two streams.
 
 pub const SUMS: usize = 32;
 
@@ -9,17 +10,17 @@ pub const SUMS: usize = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums([u64; 4]);
 
-/// The sums over some bytes that pass by in pieces, begun at zero.
+/// The sums over some bytes that arrive in slices, starting at zero.
 #[derive(Default)]
 pub struct Span {
     sums: [u64; 4],
     words: u64,
-    /// The beginning of a word whose rest comes with the next piece.
+    /// The beginning of a word that the next slice completes.
     begun: Vec<u8>,
 }
 
 impl Span {
-    /// A number of bytes that is divisible by 4, in the end.
+    /// The total must be a multiple of 4 bytes.
     pub fn push(&mut self, mut bytes: &[u8]) {
         if !self.begun.is_empty() {
             let (head, rest) = bytes.split_at(bytes.len().min(4 - self.begun.len()));
@@ -53,11 +54,11 @@ impl Span {
 }
 
 impl Sums {
-    /// The sums after `span`, which follows on what these are of.
+    /// The sums after `span` is appended.
     pub fn then(self, span: &Span) -> Self {
         let [a, b, c, d] = self.0;
         let [sa, sb, sc, sd] = span.sums;
-        // each sum also grows by what stood in those before it, once a word: n, n(n+1)/2, n(n+1)(n+2)/6 times
+        // each sum also grows by the earlier values of those before it: n, n(n+1)/2, n(n+1)(n+2)/6 times
         let n = u128::from(span.words);
         let [once, twice, thrice] =
             [n, n * (n + 1) / 2, n * (n + 1) / 2 * (n + 2) / 3].map(|times| times as u64);
@@ -70,7 +71,7 @@ impl Sums {
             sum(&[d, times(once, c), times(twice, b), times(thrice, a), sd]),
         ])
     }
-    /// As they stand in a record of a little-endian host.
+    /// As in a record of a little-endian host.
     pub fn bytes(self) -> [u8; SUMS] {
         let mut bytes = [0; SUMS];
         bytes.chunks_exact_mut(8).zip(self.0).for_each(|(to, sum)| to.copy_from_slice(&sum.to_le_bytes()));

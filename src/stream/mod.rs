@@ -1,7 +1,8 @@
 //! What a `zfs send` stream must begin and end with. Pure.
 //!
-//! A stream is a row of records (see [`record`]), some followed by data, in the sender's byte order. The first is BEGIN and
-//! says which snapshot this is; the last is END, and is only there if the sender came to the end.
+//! A stream is a sequence of records (see [`record`]), some followed by data, in the byte order of the
+//! sender. The first is BEGIN and identifies the snapshot; the last is END, and is missing if the sender was
+//! interrupted.
 //!
 //! ```text
 //! BEGIN  0 type=0 u32   8 magic u64   16 versioninfo u64 (low 2 bits: 1 = one snapshot)   36 flags u32   40 toguid   48 fromguid
@@ -40,7 +41,7 @@ pub enum StreamError {
     BigEndian,
     UnknownRecord,
     Checksum,
-    /// Some of this object's attributes.
+    /// `zfs receive` would lose attributes of this object.
     Loses(u64),
 }
 
@@ -72,7 +73,7 @@ fn require(record: &Record, field: &'static str, at: usize, expected: u64) -> Re
     }
 }
 
-/// The BEGIN record at the start of `bytes`, in the sender's byte order.
+/// The BEGIN record at the start of `bytes`, in the byte order of the sender.
 pub fn begin_of(bytes: &[u8]) -> Result<Record<'_>, StreamError> {
     let record: &[u8; RECORD] = bytes.first_chunk().ok_or(StreamError::TooShort(bytes.len()))?;
     let orders = [false, true].map(|swapped| Record { bytes: record, swapped });
@@ -80,7 +81,7 @@ pub fn begin_of(bytes: &[u8]) -> Result<Record<'_>, StreamError> {
     record.filter(|record| record.u32(0) == DRR_BEGIN).ok_or(StreamError::NotAStream)
 }
 
-/// Checks the BEGIN record at the start of `bytes`: a stream of one snapshot, just the one that `link` names.
+/// Checks the BEGIN record at the start of `bytes`: the stream must be of one snapshot, the one of `link`.
 pub fn check_begin(bytes: &[u8], link: Link) -> Result<(), StreamError> {
     let record = begin_of(bytes)?;
     if record.u64(16) & 3 != DMU_SUBSTREAM {
@@ -90,12 +91,12 @@ pub fn check_begin(bytes: &[u8], link: Link) -> Result<(), StreamError> {
     require(&record, "fromguid", 48, link.base.map_or(0, Guid::number))
 }
 
-/// Does this BEGIN record say that the stream makes a clone of the snapshot that it starts from (`DRR_FLAG_CLONE`)?
+/// Does the stream with this BEGIN record create a clone of its base (`DRR_FLAG_CLONE`)?
 pub fn begins_clone(bytes: &[u8]) -> bool {
     begin_of(bytes).is_ok_and(|begin| begin.u32(36) & 1 != 0)
 }
 
-/// Keeps the last record's worth of a stream that passes by in pieces.
+/// Keeps the last bytes, as many as a record has, of a stream that arrives in slices.
 pub struct Tail {
     last: Vec<u8>,
 }
@@ -109,7 +110,7 @@ impl Tail {
         let surplus = self.last.len().saturating_sub(RECORD);
         self.last.drain(..surplus);
     }
-    /// Is what passed by last the END record of `link`'s stream?
+    /// Are the last bytes the END record of the stream of `link`?
     pub fn check_end(&self, link: Link) -> Result<(), StreamError> {
         let record: &[u8; RECORD] = self.last.first_chunk().ok_or(StreamError::TooShort(self.last.len()))?;
         let matches = |swapped| {

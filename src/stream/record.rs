@@ -1,16 +1,16 @@
 //! The records that a stream is made of. Pure.
 //!
-//! `dmu_replay_record` in OpenZFS include/sys/zfs_ioctl.h: 312 bytes, of which the first 4 are the type, and in all but BEGIN
-//! the last 32 the checksum of all before them, in the sender's byte order. Behind a record comes its payload, as long as
-//! the record says in a way that depends on the type.
+//! `dmu_replay_record` in OpenZFS include/sys/zfs_ioctl.h: 312 bytes in the byte order of the sender. The
+//! first 4 are the type; in all records but BEGIN, the last 32 are the checksum of everything before them.
+//! The payload follows the record; which field has its length depends on the type.
 
 use super::fletcher::{SUMS, Sums};
 
 /// Bytes of a record without its payload.
 pub const RECORD: usize = 312;
-/// Where the checksum of all before it stands.
+/// The offset of the checksum of everything before it.
 pub const CHECKSUM: usize = RECORD - SUMS;
-/// No payload is longer (SPA_MAXBLOCKSIZE).
+/// The maximum payload, in bytes (SPA_MAXBLOCKSIZE).
 const MAX_PAYLOAD: u64 = 16 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,8 @@ pub enum RecordKind {
     Redact,
 }
 
-/// Objects share a block of metadata, and in a raw stream its encryption parameters (DNODES_PER_BLOCK).
+/// So many objects share a block of metadata and, in a raw stream, its encryption parameters
+/// (DNODES_PER_BLOCK).
 pub const OBJECTS_PER_RANGE: u64 = 32;
 
 /// What a record is about.
@@ -38,7 +39,7 @@ pub struct StreamPosition {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectPart {
-    /// The encryption parameters of a block of objects, the first of which is the place's.
+    /// The encryption parameters of the block of objects that begins with this one.
     Range,
     /// The object itself.
     Object,
@@ -46,20 +47,21 @@ pub enum ObjectPart {
     Data(u64),
 }
 
-/// What a record says of itself.
+/// What a record says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     pub kind: RecordKind,
     pub toguid: u64,
     /// Bytes.
     pub payload: usize,
-    /// None for records of which several kinds of places may come before and after.
+    /// None for records that are not in this order.
     pub place: Option<StreamPosition>,
 }
 
 impl StreamPosition {
-    /// In the order of a stream: OpenZFS 2.0 and later has the data of each object behind it; before that, the objects of a block
-    /// (see [`OBJECTS_PER_RANGE`]) came first, and the data of all of them then.
+    /// A key to sort by in the order of a stream. OpenZFS 2.0 and later sends the data of each object right
+    /// after it; before that, all objects of a block (see [`OBJECTS_PER_RANGE`]) came first, and then their
+    /// data.
     pub fn order(self, order: Order) -> (u64, u8, u64, u64) {
         let (rank, offset) = match self.part {
             ObjectPart::Range => (0, 0),
@@ -79,7 +81,7 @@ pub enum Order {
     ByBlock,
 }
 
-/// Reads a record's numbers in the sender's byte order.
+/// Reads the numbers of a record in the byte order of the sender.
 pub struct Record<'a> {
     pub bytes: &'a [u8; RECORD],
     /// From a big-endian host.
@@ -104,7 +106,7 @@ impl Record<'_> {
         Sums::from(raw)
     }
 
-    /// None: it is BEGIN, or no record at all, or one that this version does not know.
+    /// None: it is BEGIN, not a record, or one that this version does not know.
     pub fn facts(&self) -> Option<Facts> {
         let byte = |at: usize| self.bytes[at];
         let rounded = |length: u32| u64::from(length).next_multiple_of(8);
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
     use RecordKind::*;
 
-    /// Each record's kind and place.
+    /// The kind and position of each record.
     fn walk(stream: &[u8]) -> Vec<(RecordKind, Option<StreamPosition>)> {
         let begin = Record { bytes: stream.first_chunk().unwrap(), swapped: false };
         let mut at = RECORD + begin.u32(4) as usize;

@@ -1,12 +1,12 @@
-//! A stream made out of another of the same data: one that continues where a receive was interrupted, or one of a snapshot that has
-//! another name now. Pure.
+//! Turns a stream into another one with the same data: one that resumes an interrupted receive, or one with
+//! another name of the snapshot. Pure.
 //!
-//! What `zfs send -t` gives differs from the whole stream in its BEGIN record, which has the feature RESUMING and an nvlist
-//! with `resume_object` and `resume_offset`; in what is left out; and so in the checksums, each of which is over all before it
-//! (OpenZFS module/zfs/dmu_send.c: dmu_send_impl, dump_record). After a rename only the name in BEGIN differs, and again all
-//! checksums. Those of the stream that is taken are checked on the way, from the second record on after each place where
-//! something was left out: they prove that the bytes were taken for the records that they are. That they are the right bytes is
-//! for the caller to know.
+//! The output of `zfs send -t` differs from the whole stream in its BEGIN record, which has the feature
+//! RESUMING and an nvlist with `resume_object` and `resume_offset`; in the records that it skips; and so in
+//! the checksums, each of which covers everything before it (OpenZFS module/zfs/dmu_send.c: dmu_send_impl,
+//! dump_record). After a rename only the name in BEGIN and again all checksums differ. The checksums of the
+//! input are verified, from the second record after each skip: they prove that the input was parsed
+//! correctly. The caller is responsible for passing the right bytes.
 
 use super::fletcher::{SUMS, Span, Sums};
 use super::record::{CHECKSUM, RECORD, Record, RecordKind};
@@ -15,15 +15,16 @@ use super::{MAGIC, StreamError};
 
 /// `drr_toname`: up to the end of the record, with a NUL.
 const NAME: usize = 56;
-/// `DMU_BACKUP_FEATURE_RESUMING` where `drr_versioninfo` has it: 2 bits up.
+/// `DMU_BACKUP_FEATURE_RESUMING` in `drr_versioninfo`, where features are shifted by 2 bits.
 const RESUMING: u64 = 1 << 22;
-/// The start of a packed nvlist (OpenZFS module/nvpair/nvpair.c): native encoding, little-endian, version 0, unique names.
+/// The start of a packed nvlist (OpenZFS module/nvpair/nvpair.c): native encoding, little-endian, version 0,
+/// unique names.
 const NVLIST: [u8; 12] = [0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
 const NVLIST_END: [u8; 4] = [0; 4];
-/// The payload of BEGIN is no longer: encryption parameters have 1,028 bytes.
+/// The maximum payload of BEGIN; encryption parameters have 1,028 bytes.
 const MAX_BEGIN_PAYLOAD: u32 = 1 << 20;
 
-/// Bytes of a BEGIN record's payload.
+/// The length of the payload of a BEGIN record.
 pub fn begin_payload(begin: &[u8; RECORD]) -> Result<usize, StreamError> {
     let record = Record { bytes: begin, swapped: false };
     match record.u32(4) {
@@ -33,12 +34,12 @@ pub fn begin_payload(begin: &[u8; RECORD]) -> Result<usize, StreamError> {
     }
 }
 
-/// Makes the other stream: first its BEGIN, then what [`Rewriting::push`] is given.
+/// Makes the other stream: first its BEGIN, then the bytes passed to [`Rewriting::push`].
 pub struct Rewriting {
     toguid: u64,
-    /// Over all that was given out.
+    /// Over the output so far.
     given: Sums,
-    /// As the whole stream has them; not known where something was left out, until the next record.
+    /// Over the input so far; unknown after a skip, until the next record.
     taken: Option<Sums>,
     split: RecordSplitter,
     payload: Span,
@@ -46,8 +47,8 @@ pub struct Rewriting {
 }
 
 impl Rewriting {
-    /// Of a stream with this BEGIN record and payload, the same with another name of the snapshot. Also gives its BEGIN record and
-    /// payload.
+    /// The stream with this BEGIN record and payload, but with another name of the snapshot. Also returns its
+    /// BEGIN record and payload.
     pub fn with_name(
         begin: &[u8; RECORD],
         payload: &[u8],
@@ -63,8 +64,8 @@ impl Rewriting {
         Ok((Self::of(begin, payload, &bytes), bytes))
     }
 
-    /// Of the whole stream with this BEGIN record and payload, the one that continues at the object and offset of a token. Also gives
-    /// its BEGIN record and payload.
+    /// The stream that resumes the one with this BEGIN record and payload at the object and offset of a
+    /// token. Also returns its BEGIN record and payload.
     pub fn resumed_at(
         begin: &[u8; RECORD],
         payload: &[u8],
@@ -99,12 +100,12 @@ impl Rewriting {
         }
     }
 
-    /// What is pushed next does not follow on what was pushed before. Both are whole records.
+    /// Bytes are skipped between the last and the next push. Both end and begin at a record.
     pub fn skip(&mut self) {
         self.taken = None;
     }
 
-    /// Takes some more bytes of the whole stream, and hands on what they become.
+    /// Takes more bytes of the whole stream, and passes on the rewritten ones.
     pub fn push<E: From<StreamError>>(
         &mut self,
         mut bytes: &[u8],
@@ -127,7 +128,7 @@ impl Rewriting {
         Ok(())
     }
 
-    /// Has the END record come?
+    /// Was the last record END?
     pub fn check_ended(&self) -> Result<(), StreamError> {
         if self.ended { Ok(()) } else { Err(StreamError::NoEnd) }
     }
@@ -160,7 +161,8 @@ impl Rewriting {
     }
 }
 
-/// A packed pair of the type uint64: its size, the length of its name, one value, the type; name and value, each padded to 8 bytes.
+/// A packed pair of the type uint64: its size, the length of its name, one value, the type; name and value,
+/// each padded to 8 bytes.
 fn nvpair(name: &str, value: u64) -> Vec<u8> {
     const UINT64: u32 = 8;
     let name_length = name.len() + 1;
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn byte_for_byte_what_zfs_send_t_gives() {
-        // tests/streams/README.md tells how that stream was made; it has 966,224 bytes
+        // tests/streams/README.md describes how that stream was made; it has 966,224 bytes
         let expected = "04af56124b14dc23ad886bc7cb66820f2bf102636467bfaea4e90b23feebc22f";
         for pieces in [1, 313, 65536, FULL.len()] {
             let stream = resumed(FULL, pieces).unwrap();

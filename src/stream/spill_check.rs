@@ -1,8 +1,9 @@
 //! Finds what `zfs receive` would lose of a stream as it passes by. Pure.
 //!
-//! OpenZFS since 2.2.7 writes a spill block (the attributes of a file that do not fit in its dnode: extended attributes, ACLs, a
-//! long symbolic link) as WRITE_EMBEDDED if it can be compressed to 112 bytes and embedded data are sent (`-e`, `--raw`).
-//! `zfs receive` takes it for data at the offset DMU_SPILL_BLKID x block size, reports nothing, and the attributes are lost:
+//! OpenZFS since 2.2.7 writes a spill block (the attributes of a file that do not fit in its dnode: extended
+//! attributes, ACLs, a long symbolic link) as WRITE_EMBEDDED if it can be compressed to 112 bytes and
+//! embedded data are sent (`-e`, `--raw`). `zfs receive` takes it for data at the offset DMU_SPILL_BLKID x
+//! block size, reports nothing, and the attributes are lost:
 //! <https://github.com/openzfs/zfs/issues/18239>, <https://github.com/openzfs/zfs/pull/19091>.
 
 use super::MAGIC;

@@ -1,26 +1,27 @@
-//! Cuts a stream that passes by in pieces of any size into its records and their payloads. Pure.
+//! Splits a stream that arrives in slices of any size into records and payloads. Pure.
 
 use super::record::RECORD;
 
 #[derive(Default)]
 pub struct RecordSplitter {
-    /// A record of which not all bytes have come.
+    /// A record that has not fully arrived.
     record: Vec<u8>,
     /// Bytes of the payload that are still to come.
     left: usize,
 }
 
-// it is looked at and gone: a box for each record would cost more
+// it lives only briefly: a box for each record would cost more
 #[allow(clippy::large_enum_variant)]
 pub enum StreamSlice<'a> {
-    /// Behind it comes as much payload as [`RecordSplitter::payload_follows`] is told now.
+    /// The caller now passes the length of its payload to [`RecordSplitter::payload_follows`].
     Record([u8; RECORD]),
     /// Some of the payload.
     Payload(&'a [u8]),
 }
 
 impl RecordSplitter {
-    /// Takes the next piece off the front of `bytes`. None: nothing is left of them, but perhaps the beginning of a record.
+    /// Takes the next slice off the front of `bytes`. None: `bytes` is used up, perhaps by the beginning of a
+    /// record.
     pub fn take<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<StreamSlice<'a>> {
         if bytes.is_empty() {
             return None;
@@ -39,7 +40,7 @@ impl RecordSplitter {
         Some(StreamSlice::Record(record))
     }
 
-    /// So many bytes of payload follow on the record that was taken last.
+    /// The record that was taken last has a payload of this many bytes.
     pub fn payload_follows(&mut self, payload: usize) {
         self.left = payload;
     }

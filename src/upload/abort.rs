@@ -1,5 +1,5 @@
-//! Aborts a pending upload: ends its unfinished multipart uploads, and deletes what it has made. Where its manifest is in the
-//! bucket already, other hosts may have built on it, so that is a removal like any other.
+//! Aborts a pending upload: aborts its multipart uploads, and deletes its objects. If its manifest is in the
+//! bucket already, backups of other hosts may depend on it, so this is a removal like any other.
 
 use super::Upload;
 use super::finish::ExpectedObject;
@@ -23,7 +23,7 @@ impl Upload {
         let copy = intent.copy();
         if self.is_stored(intent) {
             if self.is_whole_in_bucket(&copy)? {
-                // the run before ended between the store and the journal file
+                // the last run ended after the store was written
                 self.ui.note(&format!("{} was stored already, and stays so", intent.backup().describe()));
                 self.abort_strays(intent, &[]);
                 return self.close(journal, intent);
@@ -36,14 +36,14 @@ impl Upload {
             None => self.delete_older(intent, &overview),
         };
         match deleted {
-            // whoever may not delete cannot abort; but the upload must end
+            // without the permission to delete nothing can be rolled back; but the upload must end
             Err(error) if error.status == Status::Failed && self.may_not_delete(intent)? => {
                 self.abort_uploads(intent, &overview)?;
                 self.close(journal, intent)?;
                 let error =
                     error.hint("the upload is not pending any more, but what it has stored is still there");
                 let manifest = keys::manifest(&intent.prefix, &copy);
-                // other hosts may build on it from now on
+                // backups of other hosts may depend on it from now on
                 Err(match self.client.head_if_allowed(&manifest)? {
                     Some(_) => error.hint(
                         "it is a complete backup: 'zfs2s3 recover -m' adds it to the store; with credentials that may \
@@ -63,7 +63,7 @@ impl Upload {
         }
     }
 
-    /// Asked of a key of this upload's own under which nothing is ever stored.
+    /// Asks S3 to delete an object that never exists, with a key of this upload.
     fn may_not_delete(&self, intent: &Intent) -> Result<bool> {
         let key = keys::announcement(&intent.prefix, &intent.copy(), random::id());
         match self.client.delete(&key) {
@@ -101,7 +101,7 @@ impl Upload {
         Ok(())
     }
 
-    /// The base is lost, so the manifest must not stay; the data do, until the upload is aborted or resumed.
+    /// Removes the manifest, because the base is lost. The data stay until the upload is resumed or aborted.
     pub(super) fn withdraw_manifest(&self, journal: &Journal, intent: &Intent) -> Result<()> {
         let copy = intent.copy();
         let overview = journal::overview(&self.folder)?.unwrap_or_else(|| Overview::new(intent.clone()));
@@ -111,7 +111,7 @@ impl Upload {
         })
     }
 
-    /// Announces the removal, lets `decide` say which objects go, and deletes them.
+    /// Announces the removal, and deletes the objects that `decide` returns.
     fn remove(
         &self,
         journal: &Journal,
@@ -162,7 +162,7 @@ impl Upload {
         Ok(())
     }
 
-    /// A server that cannot end uploads keeps what was sent; but this upload is not to be stuck for that.
+    /// A server that cannot abort multipart uploads keeps the parts, but that must not block this upload.
     pub(super) fn abort_upload(&self, key: &str, upload_id: &str) -> Result<()> {
         match self.client.abort_multipart_upload(key, upload_id) {
             Err(failure) if failure.is_no_call_of_the_server() => {
@@ -173,8 +173,8 @@ impl Upload {
         }
     }
 
-    /// Under keys of the version before, what is there may be another host's. So only an object that is just what this upload made is
-    /// deleted, and only while there is no manifest.
+    /// With keys of version 1, the objects may belong to another host. So an object is deleted only if it is
+    /// exactly the one that this upload made, and only if there is no manifest.
     fn delete_older(&self, intent: &Intent, overview: &Overview) -> Result<()> {
         let copy = intent.copy();
         let manifest = keys::manifest(&intent.prefix, &copy);
@@ -217,7 +217,7 @@ impl Upload {
             let was_open = match self.client.list_parts(open) {
                 Ok(Parts::NoSuchUpload) => false,
                 Err(failure) if failure.kind == FailureKind::Transient => return Err(failure.into()),
-                // or not known: what is under the key stays
+                // or unknown: the object stays
                 _ => true,
             };
             self.abort_upload(&key, &state.upload_id)?;

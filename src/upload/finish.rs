@@ -1,5 +1,6 @@
-//! Parts into objects, then the manifest, then the look that decides, then the store. Each step may be repeated: after a crash
-//! the next run finds what is there already. All keys are this upload's own, so whatever is there was made by it.
+//! Completes the objects, writes the manifest, decides by a listing, then writes the store. Each step may be
+//! repeated: after a crash the next run finds what was done. No other upload has these keys, so whatever they
+//! name was made by this one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -20,12 +21,12 @@ use crate::state::journal::record::{Completed, End, Intent, PartStored, Record, 
 use crate::state::journal::{self, Journal};
 use crate::state::store::format::{Entry, State};
 
-/// How long a removal by another host is waited for. One takes seconds, if it was not interrupted.
+/// How long to wait for a removal by another host. It takes seconds, unless it was interrupted.
 const WAIT_FOR_REMOVAL: Duration = Duration::from_secs(60);
-/// Where a server shows what was written only after a moment.
+/// For servers that list an object only after a moment.
 const WAIT_FOR_LISTING: Duration = Duration::from_secs(10);
 
-/// What a segment's object must be, by the recorded parts.
+/// The object of a segment, as the recorded parts make it.
 pub struct ExpectedObject {
     pub size: u64,
     parts: usize,
@@ -45,7 +46,7 @@ impl ExpectedObject {
         head.size == self.size && self.agrees(&head.etag, head.checksum.as_deref())
     }
 
-    /// By its composite SHA-256; where the server keeps none, by the number of parts in its ETag.
+    /// Compares the composite SHA-256 or, if the server keeps none, the number of parts in the ETag.
     fn agrees(&self, etag: &str, checksum: Option<&str>) -> bool {
         match checksum {
             Some(sum) => sum == self.composite.s3() || sum == self.composite.sha256().base64(),
@@ -80,7 +81,7 @@ impl Upload {
         drop(text); // it may be large
         let has_readme = self.settle(&journal, intent, &manifest.stream.segments)?;
         let is_first = self.store.contents.entries.iter().all(|entry| entry.stream.is_none());
-        // no backup fails for want of it
+        // a backup does not fail without it
         if is_first
             && !has_readme
             && let Err(error) = self.put_readme(&intent.bucket, &intent.prefix)
@@ -88,7 +89,7 @@ impl Upload {
             self.ui.warning(&format!("no README in the bucket: {error}"));
         }
         let entries = &mut self.store.contents.entries;
-        // an entry for another copy, whose objects may be gone
+        // the entry of another copy, whose objects may be gone
         entries.retain(|entry| entry.link() != backup.link() || entry.state == State::Removing);
         entries.push(Entry {
             snapshot: backup.snapshot.clone(),
@@ -154,7 +155,7 @@ impl Upload {
         Ok((segments, composite.sha256()))
     }
 
-    /// Completes one segment. The reply may be lost after S3 has done it: then the object is there.
+    /// Completes one segment. If the reply is lost after S3 has completed it, the object exists.
     fn complete(
         &self,
         intent: &Intent,
@@ -168,7 +169,7 @@ impl Upload {
         let pieces: Vec<CompletedPart> =
             parts.values().map(|p| (p.part, p.etag.as_str(), p.sha256)).collect();
         let by_head = |head: Head| Completed { segment, etag: head.etag, checksum: head.checksum };
-        // a key of the version before may be another host's, too
+        // another host may have the same key of version 1
         if intent.id.is_none()
             && let Some(head) = self.client.head_if_allowed(key)?
         {
@@ -195,7 +196,7 @@ impl Upload {
         }
     }
 
-    /// Is there no more in it than its parts?
+    /// Does the object have no more than its parts?
     fn check_size(&self, key: &str, expected: &ExpectedObject) -> Result<()> {
         match self.client.head_if_allowed(key)? {
             Some(head) if head.size != expected.size => Err(Error::failed(format!(
@@ -206,7 +207,7 @@ impl Upload {
         }
     }
 
-    /// The reply says what the object is; where it does not say all, HEAD does.
+    /// The reply describes the object; if it is incomplete, HEAD does.
     fn completed(
         &self,
         segment: u32,
@@ -230,7 +231,8 @@ impl Upload {
         Ok(Completed { segment, etag, checksum })
     }
 
-    /// The manifest's text, and how many parts there are. Read from the record segment by segment: of a long stream there are many.
+    /// The text of the manifest, and the number of parts. They are read from the journal one segment at a
+    /// time, since there may be many.
     fn manifest_text(
         &self,
         intent: &Intent,
@@ -250,7 +252,7 @@ impl Upload {
         Ok((text, count))
     }
 
-    /// Gives back the manifest that is there: this one, or under a key of the version before an equal one.
+    /// Returns the manifest in the bucket: this one, or an equal one with a key of version 1.
     fn put_manifest(&self, intent: &Intent, manifest: Manifest, text: &str) -> Result<Manifest> {
         let key = keys::manifest(&intent.prefix, &intent.copy());
         if intent.id.is_none() && self.client.head_if_allowed(&key)?.is_some() {
@@ -265,7 +267,8 @@ impl Upload {
         Ok(manifest)
     }
 
-    /// Decides, by a listing after the manifest was written, whether this is stored. Then: is there a README?
+    /// Decides, by a listing after the manifest was written, whether this backup is stored. Returns whether
+    /// there is a README.
     fn settle(&self, journal: &Journal, intent: &Intent, segments: &[Segment]) -> Result<bool> {
         if self.client.lacks("second look") {
             return Ok(true);
@@ -310,14 +313,14 @@ impl Upload {
         }
     }
 
-    /// The words for whoever finds the bucket without this host.
+    /// The README for someone who has only the bucket.
     pub fn put_readme(&self, bucket: &str, prefix: &str) -> Result<()> {
         let text = readme::text(&self.endpoint, &self.region, bucket, prefix);
         Ok(self.client.put(&readme::key(prefix), text.as_bytes())?)
     }
 
-    /// Ends uploads of this copy's keys that are not in `keep`: a Create whose reply was lost leaves one. Under keys of the
-    /// version before, one that has parts may be another host's.
+    /// Aborts multipart uploads of this copy that are not in `keep`: a Create whose reply was lost leaves
+    /// one. With keys of version 1, one that has parts may belong to another host.
     pub(super) fn abort_strays(&self, intent: &Intent, keep: &[&str]) {
         let stem = keys::stem(&intent.prefix, &intent.copy());
         let found = match self.client.list_uploads(&stem) {
@@ -345,7 +348,7 @@ impl Upload {
     }
 }
 
-/// What this upload has made was there, and is not any more.
+/// The objects of this upload existed, and are gone.
 pub(super) fn removed_meanwhile(intent: &Intent) -> Error {
     Error::new(
         Status::Refused,

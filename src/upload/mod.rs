@@ -1,12 +1,12 @@
 //! One backup on its way to the bucket, from the intent to the store. In order:
 //!
 //! - `plan`: what is checked before it begins;
-//! - `snapshots`: the snapshots held, and found again under other names;
+//! - `snapshots`: holds the snapshots, and finds renamed ones;
 //! - `source`: the stream of `zfs send`, checked;
-//! - `transfer`: the stream into parts, each recorded when S3 has it;
-//! - `finish`: parts into objects, the manifest, the store;
-//! - `reconcile`: what of an interrupted upload S3 really has;
-//! - `abort`: rolling all of it back.
+//! - `transfer`: uploads the parts, and records each when S3 has it;
+//! - `finish`: completes the objects, writes the manifest and the store;
+//! - `reconcile`: finds what S3 really has of an interrupted upload;
+//! - `abort`: rolls everything back.
 
 mod abort;
 mod finish;
@@ -33,24 +33,26 @@ use crate::state::store::{Folder, Store};
 use crate::ui::Ui;
 use crate::zfs::Zfs;
 
-/// All that the steps of an upload work with.
+/// Everything that the steps of an upload use.
 pub struct Upload {
     pub folder: Folder,
     pub store: Store,
-    /// The server's URL.
+    /// The URL of the server.
     pub endpoint: String,
     pub region: String,
     pub client: Client,
     pub zfs: Zfs,
     pub ui: Arc<Ui>,
-    /// A multipart upload may have been begun whose ID is not known.
+    /// There may be a multipart upload whose ID is unknown.
     pub strays: AtomicBool,
 }
 
 impl Upload {
-    /// Stores a backup that the chain rule allows. After an error the upload is pending, unless it had stored nothing.
+    /// Stores a backup that the chain rule allows. After an error the upload is pending, unless nothing was
+    /// stored yet.
     pub fn begin(mut self, intent: Intent) -> Result<()> {
-        // the intent first: whatever comes after it, a crash leaves something that resume and abort know of
+        // the intent first: a crash at any later point leaves a pending upload, which can be resumed and
+        // aborted
         let journal = Journal::create(&self.folder, &intent)?;
         let backup = intent.backup();
         self.hold(&intent, &backup);
@@ -73,11 +75,11 @@ impl Upload {
         }
     }
 
-    /// Resumes the pending upload. `parts`: how many a segment may have, where the user says that.
+    /// Resumes the pending upload. `parts`: how many parts a segment may have, if the user sets that.
     pub fn resume(mut self, overview: Overview, parts: Option<u16>) -> Result<()> {
         let intent = overview.intent.clone();
         if self.is_stored(&intent) && self.is_whole_in_bucket(&intent.copy())? {
-            // the run before ended between the store and the journal
+            // the last run ended after the store was written
             let journal = Journal::open(&self.folder)?;
             self.abort_strays(&intent, &[]);
             self.close(journal, &intent)?;
@@ -85,7 +87,7 @@ impl Upload {
             return Ok(());
         }
         if let Some(nonce) = overview.removal {
-            // an abort was cut short
+            // an abort was interrupted
             self.withdraw(&intent, nonce).map_err(pending)?;
         }
         self.check_base(&intent).map_err(pending)?;
@@ -98,7 +100,7 @@ impl Upload {
         // it may be large
         drop(known);
         match self.finish(journal, &intent, &end) {
-            // the server may not put so many parts together
+            // the server may not be able to complete so many parts
             Err(error) if error.status == Status::Failed && chunking.is_some() => {
                 let again = journal::overview(&self.folder)?.filter(|again| !again.is_complete());
                 let Some(again) = again else { return Err(pending(error)) };
@@ -118,7 +120,7 @@ impl Upload {
         known: transfer::RecordedChunks,
         chunking: Option<Chunking>,
     ) -> Result<()> {
-        // nothing is forgotten before the source is known to be there
+        // nothing is dropped before the source is known to exist
         let backup = self.find_source(&overview.intent, known.begins())?;
         self.hold(&overview.intent, &backup);
         let (overview, known) = match chunking {
@@ -130,7 +132,7 @@ impl Upload {
         self.finish(journal, &intent, &end)
     }
 
-    /// A server that takes fewer parts an upload than was thought gets no more than these in a segment from now on.
+    /// From now on, segments have no more than these parts, because the server allows fewer than assumed.
     fn with_fewer_parts(&self, overview: &Overview, parts: Option<u16>) -> Option<Chunking> {
         let chunking = overview.intent.chunking;
         let parts_per_segment = parts.filter(|parts| *parts < chunking.parts_per_segment)?;
@@ -144,7 +146,8 @@ impl Upload {
         Some(Chunking { parts_per_segment, ..chunking })
     }
 
-    /// Parts that are beyond the first segment now are sent again. What was recorded of them still proves that the stream is the same.
+    /// Parts that are no longer in the first segment are sent again. Their recorded hashes still prove that
+    /// the stream is the same.
     fn apply_chunking(
         &self,
         journal: &Journal,
@@ -170,7 +173,7 @@ impl Upload {
         self.roll_back(intent)
     }
 
-    /// `backup`: what is sent, as it is called now.
+    /// `backup`: with its current names.
     fn transfer(
         &self,
         journal: &Journal,
@@ -201,7 +204,7 @@ impl Upload {
         self.store.contents.entries.iter().any(|entry| entry.copy() == intent.copy())
     }
 
-    /// Where listing is forbidden, what the store says.
+    /// If listing is forbidden, the store decides.
     fn is_whole_in_bucket(&self, copy: &CopyName) -> Result<bool> {
         let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
         Ok(inventory.is_whole(copy))
@@ -211,7 +214,7 @@ impl Upload {
         journal::parts_of(&self.folder, 1).is_ok_and(|parts| parts.is_empty())
     }
 
-    /// The last step, of a finished upload as of an aborted one.
+    /// The last step of a finished or aborted upload.
     fn close(&self, journal: Journal, intent: &Intent) -> Result<()> {
         self.release(intent);
         journal.remove()

@@ -1,4 +1,5 @@
-//! What is checked before an upload begins: everything that can be, since from then on a crash leaves a pending upload.
+//! What is checked before an upload begins: everything that can be, since from then on a crash leaves a
+//! pending upload.
 
 use super::Upload;
 use crate::config::UploadSettings;
@@ -78,7 +79,8 @@ impl Upload {
         Ok(())
     }
 
-    /// Without the permission to read, S3 would refuse only after everything is sent, and could not be asked what was stored.
+    /// Without the permission to read, S3 would refuse only after everything is sent, and could not be asked
+    /// what was stored.
     fn check_may_read(&self, intent: &Intent, listing: &Listing, dry_run: bool) -> Result<()> {
         let readme = readme::key(&intent.prefix);
         let existing = if listing.has_readme {

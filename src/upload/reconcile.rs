@@ -1,4 +1,5 @@
-//! What of an interrupted upload S3 really has. S3 is the truth; the record says what the stream was.
+//! Finds what S3 really has of an interrupted upload. S3 is authoritative about parts, the journal about the
+//! stream.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::state::journal::record::{Completed, Intent, Overview, PartStored, Rec
 use crate::state::journal::{self, Journal};
 
 impl Upload {
-    /// Drops from the overview the segments that must begin again.
+    /// Drops the segments that must begin again from the overview.
     pub(super) fn reconcile(
         &self,
         journal: &Journal,
@@ -28,7 +29,8 @@ impl Upload {
         for (segment, state) in &overview.segments {
             let parts = journal::parts_of(&self.folder, *segment)?;
             match self.parts_in_s3(journal, &intent, *segment, state, &parts)? {
-                // all of it was there: it is not made again under keys that another host removes at this moment
+                // the object existed: it is not made again, since another host may be removing it at this
+                // moment
                 None if state.completed.is_some() => return Err(removed_meanwhile(&intent)),
                 None => lost.push(*segment),
                 Some(stored) => add(&mut known, &intent, *segment, &parts, &stored),
@@ -68,7 +70,7 @@ impl Upload {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        // completed, perhaps by a run that did not live to write that down
+        // completed, perhaps by a run that was killed before recording it
         match self.client.head_if_allowed(&key)? {
             Some(head) if !parts.is_empty() && ExpectedObject::of(parts).matches(&head) => {
                 if state.completed.is_none() {

@@ -1,4 +1,4 @@
-//! The snapshots of an upload: held until it has ended, and found again where they were renamed meanwhile.
+//! The snapshots of an upload: held until it ends, and found again if they are renamed meanwhile.
 
 use super::{ABORT, Upload};
 use crate::error::{Error, Result};
@@ -8,7 +8,8 @@ use crate::state::journal::record::Intent;
 use crate::zfs::Flags;
 
 impl Upload {
-    /// The snapshot and base of the pending upload as they are called now. `begun`: is the beginning of the stream recorded?
+    /// The snapshot and base of the pending upload, with their current names. `begun`: is the beginning of
+    /// the stream recorded?
     pub(super) fn find_source(&self, intent: &Intent, begun: bool) -> Result<Backup> {
         let snapshot = self.current_name(&intent.snapshot, intent, None).map_err(|e| e.hint(ABORT))?;
         let base = intent.base.as_ref().map(|base| self.current_name(base, intent, Some(&snapshot)));
@@ -17,8 +18,9 @@ impl Upload {
         Ok(Backup { snapshot, base })
     }
 
-    /// By its name; where that is gone, or another snapshot's, by its guid. A received copy has the same guid, and other
-    /// properties: so it must be the snapshot that this upload holds, or a bookmark beside it.
+    /// By its name; if that is gone, or another snapshot has it, by its guid. A received copy has the same
+    /// guid, but other properties: so it must be the snapshot that this upload holds, or a bookmark of the
+    /// same dataset.
     fn current_name(&self, point: &Point, intent: &Intent, snapshot: Option<&Point>) -> Result<Point> {
         let missing = match self.zfs.find(&point.name) {
             Ok(found) if found.point.guid == point.guid => return Ok(point.clone()),
@@ -43,8 +45,9 @@ impl Upload {
         Ok(Point { name, guid: point.guid })
     }
 
-    /// A dataset that is not what it was, such as a copy without encryption under the old name, would be sent in another way than
-    /// what is recorded: an encrypted one never as plain text, and none of which no chunk can prove that it is the same stream.
+    /// Another dataset with the old name, such as an unencrypted copy, would be sent with other flags than
+    /// recorded. Refused, unless a recorded chunk can prove that the stream is the same; an encrypted dataset
+    /// is never sent as plain text.
     fn check_flags(&self, snapshot: &Point, intent: &Intent, begun: bool) -> Result<()> {
         let now = self.zfs.send_flags(&snapshot.name)?;
         if now.words() == intent.send_args || (begun && now != Flags::Raw) {
@@ -68,7 +71,7 @@ impl Upload {
         }
     }
 
-    /// Also under the name that a snapshot may have been given since.
+    /// Also if a snapshot was renamed meanwhile.
     pub(super) fn release(&self, intent: &Intent) {
         let tag = intent.hold_tag();
         let failed = |name: &str, e: Error| self.ui.warning(&format!("the hold on {name} stays: {e}"));
@@ -94,7 +97,7 @@ impl Upload {
     }
 }
 
-/// Of a bookmark there is nothing to hold.
+/// Bookmarks need no hold.
 fn points_to_hold(backup: &Backup) -> impl Iterator<Item = &Point> {
     std::iter::once(&backup.snapshot).chain(&backup.base).filter(|point| point.name.contains('@'))
 }

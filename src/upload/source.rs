@@ -1,6 +1,6 @@
-//! The stream of one backup, as `zfs send` gives it, read only as far as it is right: it begins with the BEGIN record of that
-//! backup, and it ends only if it is whole. A stream that breaks off reads as an error, never as an end, so a chunk that
-//! is short because of that is never taken for the last one.
+//! The stream of one backup from `zfs send`, checked as it is read: it begins with the BEGIN record of that
+//! backup, and it ends only if it is complete. An interrupted stream reads as an error, never as an end, so a
+//! chunk that is short for this reason is never mistaken for the last one.
 
 use std::io::{self, Read};
 
@@ -16,22 +16,22 @@ use crate::zfs::{Send, Zfs};
 pub struct Source {
     name: String,
     link: Link,
-    /// What was read already, and not yet handed on.
+    /// Bytes that were read, but not yet passed on.
     ready: Vec<u8>,
-    /// None: it came to its end, and that was a good one.
+    /// None: it has exited successfully.
     send: Option<Send>,
-    /// What makes it the stream that was begun under another name.
+    /// Turns it into the stream of the old name, if the snapshot was renamed.
     renamed: Option<Rewriting>,
     tail: Tail,
     spill_check: SpillCheck,
 }
 
-/// Bytes that are rewritten at once.
+/// How many bytes are rewritten at once.
 const PIECE: usize = 256 << 10;
 
 impl Source {
-    /// `stored_as`: as it was called when the upload began. The name is in the stream, and so is whether it makes a clone, which
-    /// ZFS tells by the names.
+    /// `stored_as`: with the names that it had when the upload began. The stream contains the name, and
+    /// whether it creates a clone, which ZFS judges by the names.
     pub fn open(zfs: &Zfs, backup: &Backup, flags: &[String], stored_as: &Backup) -> Result<Self> {
         let name = stored_as.snapshot.name.as_str();
         let mut source = Source {
@@ -49,7 +49,7 @@ impl Source {
         };
         let length = fill(&mut send, &mut source.ready).map_err(cannot_read)?;
         if length < RECORD {
-            // zfs's own words tell more
+            // the message of zfs is more useful
             send.finish().map_err(Error::for_now)?;
             return Err(Error::failed(source.wrong(&StreamError::TooShort(length))));
         }
@@ -119,7 +119,7 @@ impl Source {
         }
     }
 
-    /// `zfs send` must have ended well, and its last record been END.
+    /// `zfs send` must have exited successfully, and its last record must be END.
     fn check_end(&mut self) -> Result<()> {
         if let Some(send) = self.send.take() {
             send.finish().map_err(Error::for_now)?;

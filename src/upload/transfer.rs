@@ -1,4 +1,5 @@
-//! `zfs send` into parts: each chunk is hashed once, compared with what is recorded, and stored if S3 has it not yet.
+//! Uploads the stream in parts: each chunk is hashed once, compared with its recorded hash, and uploaded if
+//! S3 does not have it yet.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -18,7 +19,7 @@ use crate::s3::failure::Failure;
 use crate::state::journal::record::{Overview, PartStored, Record, SegmentBegun, SegmentState};
 use crate::state::journal::{self, Journal};
 
-/// What an interrupted upload has recorded of each chunk, by index.
+/// The chunks that an interrupted upload has recorded, by index.
 #[derive(Default)]
 pub struct RecordedChunks(pub Vec<Option<RecordedChunk>>);
 
@@ -33,11 +34,11 @@ impl RecordedChunks {
     pub fn all_stored(&self) -> bool {
         self.0.iter().all(|chunk| chunk.is_some_and(|chunk| chunk.stored))
     }
-    /// Is the beginning of the stream known?
+    /// Is the first chunk recorded?
     pub fn begins(&self) -> bool {
         self.get(0).is_some()
     }
-    /// The chunks from this index on must be sent again.
+    /// The chunks from this index must be sent again.
     pub fn forget_stored_from(&mut self, index: usize) {
         self.0.iter_mut().skip(index).flatten().for_each(|chunk| chunk.stored = false);
     }
@@ -49,11 +50,11 @@ impl RecordedChunks {
 pub struct Transfer<'a> {
     upload: &'a Upload,
     journal: &'a Journal,
-    /// As it is called now.
+    /// With its current names.
     backup: &'a Backup,
     overview: Overview,
     known: RecordedChunks,
-    /// Those begun so far.
+    /// The segments begun so far.
     segments: Mutex<BTreeMap<u32, SegmentState>>,
 }
 
@@ -77,7 +78,7 @@ impl<'a> Transfer<'a> {
         self.overview.intent.estimate
     }
 
-    /// The stream's size, if all of it is stored and it is known to be whole.
+    /// Returns the size of the stream, once it is complete and all of it is stored.
     pub fn run(&self) -> Result<u64> {
         self.open_segment(1)?;
         let intent = &self.overview.intent;
@@ -91,7 +92,7 @@ impl<'a> Transfer<'a> {
         Ok(size)
     }
 
-    /// Makes sure that S3 has an upload for the segment.
+    /// Ensures that S3 has a multipart upload for the segment.
     fn open_segment(&self, segment: u32) -> Result<()> {
         let mut segments = lock(&self.segments);
         if segments.contains_key(&segment) {
@@ -118,7 +119,7 @@ impl<'a> Transfer<'a> {
         Ok((state.upload_id.clone(), state.checksums))
     }
 
-    /// The server takes fewer parts an upload than AWS.
+    /// The server allows fewer parts an upload than AWS.
     fn too_many_parts(&self, position: PartPosition, failure: Failure) -> Error {
         let stored = journal::parts_of(&self.upload.folder, position.segment).map_or(0, |parts| parts.len());
         let numbers = failure.message.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());

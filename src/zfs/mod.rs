@@ -1,4 +1,5 @@
-//! Runs `zfs`: asks for guids, holds and releases, and reads `zfs send`. Nothing here destroys or changes a dataset.
+//! Runs `zfs`: queries properties, holds and releases, sends and receives. Nothing here destroys or rolls
+//! back a dataset.
 
 mod send_flags;
 
@@ -15,11 +16,11 @@ use crate::os::process::{self, Collected, Output};
 pub use send_flags::Flags;
 use send_flags::flags;
 
-/// How much of zfs's stderr is kept: its end.
+/// How many bytes at the end of the stderr of zfs are kept.
 const STDERR_KEPT: usize = 4096;
-/// What to do about a receive that has kept its part.
+/// The hint for an interrupted receive.
 pub const RESUME_HINT: &str = "the same command resumes where this one has ended";
-/// What zfs says of a receive that failed, and what to do then.
+/// Messages of a failed receive, and the hint for each.
 const HINTS: [(&str, &str); 2] = [
     ("has been modified", "'zfs rollback' to its latest snapshot drops what was changed there since"),
     ("Partially received snapshot is saved", RESUME_HINT),
@@ -29,10 +30,10 @@ pub struct Zfs {
     words: Vec<String>,
 }
 
-/// What `zfs get` says of a snapshot or bookmark.
+/// The identity of a snapshot or bookmark.
 pub struct SnapshotInfo {
     pub point: Point,
-    /// The transaction group that made it: the older, the smaller.
+    /// The transaction group that created it: older ones have smaller numbers.
     pub createtxg: u64,
 }
 
@@ -45,7 +46,7 @@ impl Zfs {
     pub fn send_flags(&self, snapshot: &str) -> Result<Flags> {
         match self.run(&["get", "-Hp", "-o", "value", "encryption", snapshot]) {
             Ok(encryption) => Ok(flags(encryption.trim())),
-            // before OpenZFS 0.8 nothing is encrypted
+            // OpenZFS before 0.8 has no encryption
             Err(e) if e.message.contains("invalid property") => Ok(Flags::WithoutEmbedded),
             Err(e) => Err(e),
         }
@@ -67,8 +68,8 @@ impl Zfs {
         }
     }
 
-    /// All snapshots and bookmarks with this guid, in all pools: a snapshot keeps it when it is renamed, and when it is received
-    /// elsewhere.
+    /// All snapshots and bookmarks with this guid, in all pools: a snapshot keeps its guid when it is renamed
+    /// or received elsewhere.
     pub fn names_of(&self, guid: Guid) -> Result<Vec<String>> {
         let text = self.run(&["list", "-Hp", "-t", "snapshot,bookmark", "-o", "name,guid"])?;
         let points = text.lines().filter_map(|line| line.split_once('\t'));
@@ -83,20 +84,20 @@ impl Zfs {
         Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
     }
 
-    /// Was nothing written to the dataset since this snapshot of it?
+    /// Is the dataset unchanged since this snapshot of it?
     pub fn is_unchanged_since(&self, snapshot: &str) -> Result<bool> {
         let (dataset, short) = snapshot.split_once('@').unwrap_or((snapshot, ""));
         let property = format!("written@{short}");
         Ok(self.run(&["get", "-Hp", "-o", "value", &property, dataset])?.trim() == "0")
     }
 
-    /// Has the snapshot a hold with this tag?
+    /// Does the snapshot have a hold with this tag?
     pub fn is_held(&self, tag: &str, snapshot: &str) -> Result<bool> {
         let text = self.run(&["holds", "-H", snapshot])?;
         Ok(text.lines().any(|line| line.split('\t').nth(1) == Some(tag)))
     }
 
-    /// The size of a stream in bytes, as `zfs send -nP` guesses it.
+    /// The size of a stream in bytes, as estimated by `zfs send -nP`.
     pub fn estimate(&self, backup: &Backup, flags: &[String]) -> Result<u64> {
         let mut args = send_command(backup, flags);
         args.insert(1, "-nP".to_string());
@@ -123,7 +124,7 @@ impl Zfs {
             .ok_or_else(|| Error::failed(format!("'zfs list' of {dataset} is not as it should be")))
     }
 
-    /// The resume token, where the dataset holds a part of a stream whose receiving was interrupted.
+    /// The resume token, if the dataset has a part of a stream from an interrupted receive.
     pub fn resume_token(&self, dataset: &str) -> Result<Option<String>> {
         let text = self.run(&["get", "-Hp", "-o", "value", "receive_resume_token", dataset])?;
         let token = text.trim();
@@ -135,8 +136,8 @@ impl Zfs {
         Ok(self.run(&["get", "-Hp", "-o", "value", "inconsistent", dataset])?.trim() == "1")
     }
 
-    /// What a resume token says, in `zfs send`'s words. It says so even if it then fails, for want of the snapshot; the second is
-    /// its failure.
+    /// The contents of a resume token, as printed by `zfs send`. It prints them even if it then fails,
+    /// because the snapshot is missing; the second value is that failure.
     pub fn explain_token(&self, token: &str) -> Result<(String, Option<Error>)> {
         let args = ["send", "-nvP", "-t", token];
         let output = self.output(&args)?;
@@ -147,13 +148,13 @@ impl Zfs {
         Ok((stdout + &stderr, failed))
     }
 
-    /// Drops such a part.
+    /// Discards the part of a stream that an interrupted receive has kept.
     pub fn discard_partial_receive(&self, dataset: &str) -> Result<()> {
         self.run(&["receive", "-A", dataset]).map(|_| ())
     }
 
-    /// `zfs receive`, unmounted, keeping what it has if it is interrupted. Nothing is rolled back: no -F. `properties`: such as
-    /// `encryption=off`.
+    /// `zfs receive`, without mounting, and resumable. Without -F, so nothing is rolled back. `properties`:
+    /// such as `encryption=off`.
     pub fn receive(&self, dataset: &str, properties: &[String]) -> Result<Receive> {
         let mut args = vec!["receive", "-s", "-u"];
         properties.iter().for_each(|property| args.extend(["-o", property]));
@@ -163,7 +164,7 @@ impl Zfs {
         Ok(Receive { process, stdin })
     }
 
-    /// A hold that is there already is fine.
+    /// An existing hold is not an error.
     pub fn hold(&self, tag: &str, snapshot: &str) -> Result<()> {
         match self.run(&["hold", tag, snapshot]) {
             Err(e) if e.message.contains("already exists") => Ok(()),
@@ -171,7 +172,7 @@ impl Zfs {
         }
     }
 
-    /// Was there such a hold? A hold or a snapshot that is not there is fine.
+    /// Returns whether there was such a hold. A missing hold or snapshot is not an error.
     pub fn release(&self, tag: &str, snapshot: &str) -> Result<bool> {
         match self.run(&["release", tag, snapshot]) {
             Err(e) if e.message.contains("no such tag") || e.message.contains("not exist") => Ok(false),
@@ -229,8 +230,8 @@ impl Zfs {
     }
 }
 
-/// How many shells read the arguments: each ssh hands its words to one on the other side. A word is the program ssh if a host and
-/// a command can follow it, so `docker exec ssh zfs` has none.
+/// How many shells interpret the arguments: each ssh passes its words to one on the other host. A word is the
+/// program ssh if a host and a command can follow it, so `docker exec ssh zfs` has none.
 fn shells_between(words: &[String]) -> usize {
     let is_ssh = |word: &String| word.rsplit('/').next() == Some("ssh");
     words.iter().enumerate().filter(|(n, word)| is_ssh(word) && n + 2 < words.len()).count()
@@ -246,7 +247,7 @@ fn send_command(backup: &Backup, flags: &[String]) -> Vec<String> {
     args
 }
 
-/// zfs's own words are the message; the command line says what was tried.
+/// The message quotes zfs, and the command line.
 fn failure(line: &str, status: &str, said: &str) -> Error {
     match said.trim() {
         "" => Error::failed(format!("'{line}' failed ({status})")),
@@ -258,7 +259,7 @@ fn failure(line: &str, status: &str, said: &str) -> Error {
     }
 }
 
-/// A running command, of which the end of stderr is kept.
+/// A running command; the end of its stderr is kept.
 struct Process {
     child: Child,
     stderr: Option<Collected>,
@@ -266,7 +267,7 @@ struct Process {
 }
 
 impl Process {
-    /// Waits for its end; where that is not a good one, its own words are the error.
+    /// Waits for its exit. If it fails, its own message is the error.
     fn finish(&mut self) -> Result<()> {
         let status = self.child.wait().map_err(|e| Error::failed(format!("'{}': {e}", self.line)))?;
         if status.success() {
@@ -277,14 +278,14 @@ impl Process {
     }
 }
 
-/// A running `zfs send`. Dropping it ends the process.
+/// A running `zfs send`. Dropping it kills the process.
 pub struct Send {
     process: Process,
     stdout: Option<ChildStdout>,
 }
 
 impl Send {
-    /// Waits for its end, which must be a good one.
+    /// Waits for its exit, which must be successful.
     pub fn finish(mut self) -> Result<()> {
         drop(self.stdout.take());
         self.process.finish()
@@ -303,20 +304,20 @@ impl Read for Send {
 impl Drop for Send {
     fn drop(&mut self) {
         drop(self.stdout.take());
-        // it may have ended by itself; and one that hangs in the kernel is not waited for
+        // it may have exited already; one that hangs in the kernel is not waited for
         let _ = self.process.child.kill();
         let _ = self.process.child.try_wait();
     }
 }
 
-/// A running `zfs receive`. Dropping it ends its input, which it takes for an interruption.
+/// A running `zfs receive`. Dropping it closes its input, which it treats as an interruption.
 pub struct Receive {
     process: Process,
     stdin: Option<ChildStdin>,
 }
 
 impl Receive {
-    /// Waits for its end, which must be a good one.
+    /// Waits for its exit, which must be successful.
     pub fn finish(mut self) -> Result<()> {
         drop(self.stdin.take());
         self.process.finish()
@@ -338,7 +339,7 @@ impl Write for Receive {
 impl Drop for Receive {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        // it writes down how far it has come
+        // it saves what it has received
         let _ = self.process.child.wait();
     }
 }

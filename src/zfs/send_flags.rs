@@ -1,16 +1,17 @@
-//! With which flags `zfs send` is run. Pure.
+//! The flags of `zfs send`. Pure.
 //!
-//! An encrypted dataset is sent raw, so that it stays encrypted and needs no key. Of one without encryption, raw would mean large
-//! blocks, compressed and embedded data (`-Lec`), and embedded data are not asked for:
+//! An encrypted dataset is sent raw, so that it stays encrypted and needs no key. For an unencrypted one, raw
+//! would mean large blocks, compressed and embedded data (`-Lec`), but embedded data are not requested:
 //!
-//! - since OpenZFS 2.2.7 they lose data (see [`crate::stream::watch`]);
-//! - before 2.1.8 two sends of the same snapshot may differ in them: <https://github.com/openzfs/zfs/issues/13778>;
+//! - since OpenZFS 2.2.7 they lose data (see [`crate::stream::spill_check`]);
+//! - before 2.1.8 they may differ between two sends of the same snapshot:
+//!   <https://github.com/openzfs/zfs/issues/13778>;
 //! - a stream with embedded data cannot be received below an encrypted dataset.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flags {
     Raw,
-    /// Not for an encrypted dataset, of which it would send the plain text.
+    /// Not for an encrypted dataset: this would send its plain text.
     WithoutEmbedded,
 }
 
@@ -24,7 +25,7 @@ impl Flags {
     }
 }
 
-/// By the property `encryption`; what cannot be told is sent raw.
+/// By the property `encryption`; if it is unknown, raw.
 pub fn flags(encryption: &str) -> Flags {
     match encryption {
         "off" => Flags::WithoutEmbedded,

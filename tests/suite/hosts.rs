@@ -1,5 +1,6 @@
-//! Two hosts on one bucket: the real binary, under every schedule of two commands with at most two preemptions, under random ones
-//! beyond that, and with kills. What holds afterwards is checked from the bucket and the stores alone.
+//! Two hosts on one bucket: the real binary, under every schedule of two commands with at most two
+//! preemptions, under random ones beyond that, and with kills. What holds afterwards is checked from the
+//! bucket and the stores alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -97,8 +98,8 @@ impl Pair {
         ended(line, self.spawn(n, line))
     }
 
-    /// Runs both commands by the schedule. `kill`: that host, where it first would go on after its turn; its last request
-    /// is done, or never arrives. Gives how many requests each has made.
+    /// Runs both commands by the schedule. `kill`: that host, where it first would go on after its turn; its
+    /// last request is done, or never arrives. Gives how many requests each has made.
     fn race(
         &self,
         lines: [&str; 2],
@@ -260,7 +261,8 @@ impl Pair {
         ))
     }
 
-    /// All schedules of at most two preemptions, some random ones, and kills. Gives how many, or the first that went wrong.
+    /// All schedules of at most two preemptions, some random ones, and kills. Gives how many, or the first
+    /// that went wrong.
     fn explore(&self, lines: [&str; 2], resume: &str) -> Result<usize, String> {
         let steps = [
             self.check(lines, vec![(0, TO_THE_END), (1, TO_THE_END)], None, resume)?,

@@ -1,4 +1,5 @@
-//! What version 0.1.0 has left in a bucket and on a host (tests/legacy/0.1.0, made by that program) is used as it is.
+//! What version 0.1.0 has left in a bucket and on a host (tests/legacy/0.1.0, made by that program) is used
+//! as it is.
 
 use crate::support::s3::{Object, Upload};
 use crate::support::{Fault, Host, S1, S2, key, made_stream, real};

@@ -123,7 +123,8 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
     );
     assert_eq!(host.store_text(), without);
     host.s3.state().objects.insert(data.0, data.1);
-    // in the store, and not in the bucket, or not the same: what the bucket has is taken, and nothing is taken away
+    // in the store, and not in the bucket, or not the same: what the bucket has is taken, and nothing is
+    // taken away
     host.s3.state().take(&manifest(3, Some(2)));
     let text = host.store_text();
     let good = text.lines().find(|line| line.contains("\"tank/b@9\"")).unwrap();
@@ -142,7 +143,8 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
     assert_eq!(host.store_text(), text);
 }
 
-/// Under keys of the version before: another host, which has recovered the same store, has removed a backup and stored it again.
+/// Under keys of the version before: another host, which has recovered the same store, has removed a backup
+/// and stored it again.
 #[test]
 fn a_backup_that_was_stored_again_elsewhere_is_taken_up_before_it_may_go() {
     let host = chain();
@@ -393,7 +395,8 @@ fn the_readme_is_written_with_the_first_backup_and_never_again() {
     assert!(host.ok("upload tank/a@1").stderr.contains("warning: no README in the bucket"));
 }
 
-/// Run by a shell, where `aws s3 cp s3://BUCKET/KEY -` gives the object, and `zfs receive` keeps what it is given.
+/// Run by a shell, where `aws s3 cp s3://BUCKET/KEY -` gives the object, and `zfs receive` keeps what it is
+/// given.
 #[test]
 fn the_readmes_own_lines_give_the_streams_back() {
     let mut host = Host::with_real_streams();

@@ -295,8 +295,9 @@ fn an_interrupted_receive_goes_on_as_zfs_send_t_would() {
         let got = received(&host, "tank/new");
         assert_eq!(sha256(&got[..966_224]), RESUMED);
         assert_eq!(got[966_224..], real("incr.zfs"));
-        // manifests: one of the first, two of the second; chunks: to find the place, the last 16 of 18, and 5. Here a record
-        // is longer than a chunk, so the search has more of them to look at, and jobs + 1 of them are kept meanwhile
+        // manifests: one of the first, two of the second; chunks: to find the place, the last 16 of 18, and
+        // 5. Here a record is longer than a chunk, so the search has more of them to look at, and jobs + 1 of
+        // them are kept meanwhile
         let requests = host.s3.state().count("GetObject");
         assert!(requests <= 3 + search + 16 + 5, "{requests} requests");
         assert!(!host.zfs_log().contains("receive -A"));
@@ -457,8 +458,8 @@ fn when_zfs_receive_has_ended_no_fetch_is_waited_for() {
     host.set("ZFS2S3_JOBS", "1");
     host.ok("upload tank/src@s1");
     host.zfs_file("dead_receive", "out of space");
-    // the manifest, twice, and the first two chunks come: a pipe that nobody reads holds one. The third, which is fetched
-    // meanwhile, does not, and is tried again for 30 seconds
+    // the manifest, twice, and the first two chunks come: a pipe that nobody reads holds one. The third,
+    // which is fetched meanwhile, does not, and is tried again for 30 seconds
     host.s3.fault("GetObject", 4, 100, Fault::Status(503, "SlowDown"));
     let begun = std::time::Instant::now();
     let said = host.fails(1, "restore tank/src@s1 tank/new");

@@ -29,7 +29,8 @@ fn only_the_missing_parts_are_sent() {
     assert!(host.fails(4, "abort_upload").contains("no upload is pending"));
 }
 
-/// The promise I4, at each request that an upload makes, before and after S3 has done it, and with both ways out.
+/// The promise I4, at each request that an upload makes, before and after S3 has done it, and with both ways
+/// out.
 #[test]
 fn killed_at_any_request_it_is_resumed_or_aborted_cleanly() {
     let prepare = || {
@@ -449,7 +450,8 @@ fn waiting_is_bounded_when_the_network_is_gone() {
     host.assert_clean();
 }
 
-/// A proxy in front of S3 that answers everything with a page of its own says nothing of what is in the bucket.
+/// A proxy in front of S3 that answers everything with a page of its own says nothing of what is in the
+/// bucket.
 #[test]
 fn a_page_that_is_not_s3s_is_a_failure_and_no_absence() {
     for way in ["abort_upload", "resume_upload"] {

@@ -479,8 +479,8 @@ fn each_error_names_what_to_do() {
     }
 }
 
-/// A proxy that answers each of its first connections with one of these statuses, and lets all others through to the server, which
-/// is asked for by this name.
+/// A proxy that answers each of its first connections with one of these statuses, and lets all others through
+/// to the server, which is asked for by this name.
 fn proxy(statuses: &'static [u16], s3: &str, asked_for: &str) -> String {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};

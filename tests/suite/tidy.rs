@@ -60,7 +60,8 @@ fn each_part_uses_only_those_below_it() {
     }
 }
 
-/// Pure modules know nothing of files, processes, the network, the environment, the clock, or the parts that do.
+/// Pure modules know nothing of files, processes, the network, the environment, the clock, or the parts that
+/// do.
 #[test]
 fn pure_modules_are_pure() {
     const PURE: &[&str] = &[

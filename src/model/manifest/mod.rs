@@ -1,7 +1,7 @@
-//! What is written down about a stored stream. Pure.
+//! The manifest: the description of a stored stream. Pure.
 //!
-//! The manifest lies beside the data in the bucket and describes them; a backup exists when its
-//! manifest does. The store (src/store) keeps the same without the list of chunks. `manifest/text.rs` writes and reads it.
+//! It is stored beside the data in the bucket; a backup exists when its manifest does. The store
+//! (`state/store`) has the same without the list of chunks. `text` writes and reads it.
 
 pub mod text;
 
@@ -14,7 +14,7 @@ use crate::model::digest::Sha256;
 use crate::model::storage_class::StorageClass;
 use crate::model::utc::Utc;
 
-/// What is written. Version 1 had no `host`, and keys without the ID of an upload.
+/// The version that is written. Version 1 had no `host`, and keys without the ID of an upload.
 pub const VERSION: u32 = 2;
 
 /// Can this program read it?
@@ -46,7 +46,7 @@ impl fmt::Display for ManifestError {
     }
 }
 
-/// No manifest of so many bytes of data is longer, even with chunks far smaller than S3 allows. Bytes.
+/// The maximum length, in bytes, of a manifest for `data` bytes, even with chunks far smaller than S3 allows.
 pub fn max_len(data: u64) -> u64 {
     (1 << 20) + data / 32
 }
@@ -55,7 +55,7 @@ pub fn max_len(data: u64) -> u64 {
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     pub version: u32,
-    /// Which program wrote it: `zfs2s3 0.1.0`.
+    /// The program that wrote it: `zfs2s3 0.1.0`.
     pub tool: String,
     /// The name of the host that wrote it, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,12 +73,12 @@ pub struct Stream {
     pub size: u64,
     /// SHA-256 of the SHA-256s of all chunks in order.
     pub composite_sha256: Sha256,
-    /// The arguments of `zfs send` but for the names.
+    /// The arguments of `zfs send` without the names.
     pub send_args: Vec<String>,
-    /// What was done to the stream between `zfs send` and the chunks, in order. Empty as yet: for later
-    /// versions (compression, encryption). A reader that finds one it does not know refuses.
+    /// Transformations between `zfs send` and the chunks, in order. Always empty in this version; later ones
+    /// may compress or encrypt. A reader refuses a stage that it does not know.
     pub stages: Vec<String>,
-    /// Bytes; each chunk is one part, and each but the stream's last has just this size.
+    /// Bytes. Each chunk is one part, and all but the last of the stream have exactly this size.
     pub chunk_size: u64,
     pub storage_class: StorageClass,
     pub stored: Utc,
@@ -91,7 +91,7 @@ pub struct Segment {
     pub key: String,
     pub size: u64,
     pub etag: String,
-    /// S3's composite SHA-256 of the parts (base64, `-`, their number), where the server keeps one.
+    /// S3's composite SHA-256 of the parts (base64, `-`, their number), if the server keeps one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
 }
@@ -108,7 +108,7 @@ impl Manifest {
         }
     }
 
-    /// Of the same snapshot and base, and the same bytes in the same objects.
+    /// Do both describe the same snapshot and base, and the same bytes in the same objects?
     pub fn is_of_the_same_data(&self, other: &Manifest) -> bool {
         let objects =
             |m: &Manifest| m.stream.segments.iter().map(|s| (s.key.clone(), s.size)).collect::<Vec<_>>();
@@ -119,7 +119,7 @@ impl Manifest {
 }
 
 impl Stream {
-    /// Refuses what this version cannot turn back into what `zfs send` gave.
+    /// Refuses a stream that this version cannot turn back into the output of `zfs send`.
     pub fn check_stages(&self) -> Result<(), String> {
         match self.stages.first() {
             None => Ok(()),

@@ -1,8 +1,9 @@
 //! The manifest as text: YAML, written and read without ever holding more than one form of it. Pure.
 //!
-//! The list of chunks is most of it (71 bytes a chunk: 28 MB for 6 TiB), so it is read line by line as it arrives, and each
-//! SHA-256 is handled at once. What is left, some lines a segment, is parsed as YAML, but only if it has no more structure than a
-//! manifest needs: whoever may write to the bucket must not be able to make a reader spend minutes or gigabytes.
+//! The list of chunks is most of it (71 bytes a chunk: 28 MB for 6 TiB), so it is read line by line as it
+//! arrives, and each SHA-256 is handled at once. The rest, a few lines a segment, is parsed as YAML, but only
+//! if it has no more structure than a manifest needs: nobody who can write to the bucket may make a reader
+//! spend minutes or gigabytes.
 
 use serde::Deserialize;
 
@@ -15,20 +16,21 @@ use crate::model::yaml;
 const CHUNKS: &str = "chunks: |";
 /// Bytes. An object key has at most 1,024.
 const MAX_LINE: usize = 16 << 10;
-/// Beside the chunks. A segment has five lines and 25 GiB at least.
+/// Without the chunks. A segment has five lines, and at least 25 GiB of data.
 const MAX_LINES: usize = 20_000;
 const MAX_TEXT: usize = 4 << 20;
-/// `[`, `{` and `,`. Nested brackets cost a YAML parser the square of their number, and each item costs memory.
+/// Of `[`, `{` and `,`. A YAML parser needs time proportional to the square of the nesting, and memory for
+/// each item.
 const MAX_BRACKETS: usize = 10_000;
 
 const TOO_MUCH: &str = "it has more structure than a manifest can need";
 
-/// Room for the text of a manifest. Bytes.
+/// The approximate length of a manifest, in bytes.
 pub fn estimated_len(chunks: u64, segments: u64) -> usize {
     (4096 + 71 * chunks + 4096 * segments) as usize
 }
 
-/// Appends one segment with its chunks. What comes before the first one is for [`insert_head`].
+/// Appends one segment with its chunks. [`insert_head`] adds what precedes the first one.
 pub fn push_segment<'a>(
     text: &mut String,
     segment: &Segment,
@@ -45,7 +47,7 @@ pub fn push_segment<'a>(
     Ok(())
 }
 
-/// Completes the text of all segments. `manifest` has none of them.
+/// Puts the head before the text of all segments. `manifest` has no segments.
 pub fn insert_head(text: &mut String, manifest: &Manifest) -> Result<(), String> {
     let head = yaml::to_string(manifest)?;
     let head = head.strip_suffix(" []\n").ok_or("its segments are in it already")?;
@@ -53,12 +55,12 @@ pub fn insert_head(text: &mut String, manifest: &Manifest) -> Result<(), String>
     Ok(())
 }
 
-/// A manifest that agrees with itself: this version can read the stream, and the chunks are as many as each segment has, and
-/// the ones that its composite SHA-256 is of.
+/// A consistent manifest: this version can read the stream, each segment has the right number of chunks, and
+/// their SHA-256s make up the composite one.
 #[derive(Debug, PartialEq)]
 pub struct CheckedManifest {
     pub manifest: Manifest,
-    /// The SHA-256 of each chunk of each segment, where they were asked for.
+    /// The SHA-256 of each chunk of each segment, if they are kept.
     pub chunks: Vec<Vec<Sha256>>,
 }
 
@@ -66,11 +68,11 @@ pub struct CheckedManifest {
 #[derive(Default)]
 pub struct ManifestReader {
     keep_chunks: bool,
-    /// All but the chunks.
+    /// Everything except the chunks.
     text: String,
     lines: usize,
     brackets: usize,
-    /// What has arrived of the current line.
+    /// The current line, as far as it has arrived.
     line: Vec<u8>,
     /// The indentation of `chunks:` while its lines are being read.
     in_chunks: Option<usize>,
@@ -149,7 +151,7 @@ impl ManifestReader {
         Ok(())
     }
 
-    /// At the end of the bytes.
+    /// To be called at the end.
     pub fn finish(mut self) -> Result<CheckedManifest, ManifestError> {
         if !self.line.is_empty() {
             self.end_line()?;
@@ -188,8 +190,9 @@ impl ManifestReader {
     }
 }
 
-/// Only `key: value`, `key:`, and either in a list. No flow collections but a list on one line, no anchors, aliases, tags or
-/// block scalars, and no list in a list on one line: each of them is a way to make much of little.
+/// Allows only `key: value`, `key:`, and either of them in a list. No flow collections except a list on one
+/// line, no anchors, aliases, tags or block scalars, and no nested list on one line: each of them makes a
+/// short text expensive to parse.
 fn check_line(rest: &str) -> Result<(), String> {
     let item = rest.strip_prefix("- ").unwrap_or(rest);
     let value = item.split_once(": ").map_or(item, |(_, value)| value);
@@ -212,7 +215,7 @@ fn check_line(rest: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A newer version has other fields, so the version is asked for first where the whole does not parse.
+/// A newer version has other fields, so if the text does not parse, its version decides the message.
 pub fn newer_version(text: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct JustVersion {
@@ -378,7 +381,7 @@ stream:
         assert!(refused && reader.counts.len() <= MAX_LINES);
     }
 
-    /// A mebibyte of each, as whoever may write to the bucket could put it there.
+    /// A mebibyte of each, as an attacker with access to the bucket could store it.
     #[test]
     fn hostile_yaml_is_refused_at_little_cost() {
         let repeat = |start: &str, unit: &str| start.to_string() + &unit.repeat((1 << 20) / unit.len());

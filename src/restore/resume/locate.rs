@@ -1,7 +1,7 @@
 //! Finds where an interrupted `zfs receive` continues in the stored stream. Pure.
 //!
-//! A token names an object and an offset, and how many bytes were read by then: at least as many as lie before the end of the wanted
-//! record, and more for each time that the receive was resumed before.
+//! A token names an object and an offset, and how many bytes were read by then: at least as many as lie
+//! before the end of the wanted record, and more for each time that the receive was resumed before.
 
 use super::partial::{Features, PartialReceive};
 use super::search::StreamChunks;
@@ -179,9 +179,9 @@ mod tests {
         }
     }
 
-    /// What `zfs send -t` would send, by walking through all records of the stream: the encryption parameters, the
-    /// object, and all from its data on; compared with what was found in chunks of these sizes, and by tokens that
-    /// count so many more bytes than they need.
+    /// What `zfs send -t` would send, by walking through all records of the stream: the encryption
+    /// parameters, the object, and all from its data on; compared with what was found in chunks of these
+    /// sizes, and by tokens that count so many more bytes than they need.
     fn check_from_every_write_record(
         stream: (&[u8], u64, Option<u64>),
         of: impl Fn(u64) -> bool,

@@ -1,7 +1,8 @@
 //! What an interrupted `zfs receive -s` has kept: the contents of its resume token. Pure.
 //!
-//! `zfs send -nvP -t TOKEN` prints them (OpenZFS lib/libzfs/libzfs_sendrecv.c, zfs_send_resume_impl), also on a host that does
-//! not have the snapshot. A line is a tab, a name, ` = `, and a value; numbers are hexadecimal.
+//! `zfs send -nvP -t TOKEN` prints them (OpenZFS lib/libzfs/libzfs_sendrecv.c, zfs_send_resume_impl), also on
+//! a host that does not have the snapshot. A line is a tab, a name, ` = `, and a value; numbers are
+//! hexadecimal.
 
 use crate::model::backup::Link;
 use crate::model::names::Guid;
@@ -85,7 +86,8 @@ impl PartialReceive {
 }
 
 impl Features {
-    /// Of a stream that begins with this BEGIN record: `DMU_BACKUP_FEATURE_*`, as `drr_versioninfo` has them, 2 bits up.
+    /// Of a stream that begins with this BEGIN record: `DMU_BACKUP_FEATURE_*`, as `drr_versioninfo` has them,
+    /// 2 bits up.
     pub fn of(begin: &Record) -> Self {
         let has = |feature: u32| begin.u64(16) & (1 << (feature + 2)) != 0;
         Features { large_blocks: has(19), embedded: has(16), compressed: has(22), raw: has(24) }

@@ -1,8 +1,9 @@
 //! Finds a record in a stream by reading few of its chunks. Pure.
 //!
-//! The records of a stream are in order (see [`StreamPosition`]), so a search goes back from where it must be in strides that double, and
-//! then halves what is left. A record is recognised by the snapshot's guid, which nothing in a snapshot can contain (it was drawn
-//! when the snapshot was made), and by its checksum, from which that of the next record must follow.
+//! The records of a stream are in order (see [`StreamPosition`]), so a search goes back from where it must be
+//! in strides that double, and then halves what is left. A record is recognised by the snapshot's guid, which
+//! nothing in a snapshot can contain (it was drawn when the snapshot was made), and by its checksum, from
+//! which that of the next record must follow.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -90,8 +91,8 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> StreamChunks<F> {
         Ok(sums(&bytes).then(&between) == sums(&after))
     }
 
-    /// The end of the records that describe an object without its data: the object itself, the range beyond its end (FREE), and its
-    /// spill block.
+    /// The end of the records that describe an object without its data: the object itself, the range beyond
+    /// its end (FREE), and its spill block.
     pub fn end_of_object(&mut self, position: u64, object: u64) -> Result<u64> {
         let mut end = position;
         for kind in [RecordKind::Object, RecordKind::Free, RecordKind::Spill] {
@@ -146,7 +147,8 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> StreamChunks<F> {
         }
     }
 
-    /// Is the first place in this chunk (or in the nearest chunk before it that has one) at or before this place?
+    /// Is the first place in this chunk (or in the nearest chunk before it that has one) at or before this
+    /// place?
     fn begins_before(
         &mut self,
         order: Order,
@@ -215,7 +217,8 @@ impl<F: FnMut(u64) -> Result<Vec<u8>>> StreamChunks<F> {
     }
 }
 
-/// The next position at or after `from` that looks like a record of this snapshot. `bytes` begin at `start` of the stream.
+/// The next position at or after `from` that looks like a record of this snapshot. `bytes` begin at `start`
+/// of the stream.
 fn next_record(
     bytes: &[u8],
     start: u64,

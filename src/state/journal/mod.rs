@@ -1,7 +1,8 @@
-//! The journal file: the one pending upload, on the disk. Append-only, each record fsynced before the caller goes on.
+//! The journal file: the one pending upload, on disk. It is append-only, and each record is fsynced before
+//! the caller continues.
 //!
-//! A last record that a crash tore is dropped when the file is opened; damage anywhere else is an error. The file's being there
-//! is what "an upload is pending" means.
+//! A last record that a crash truncated is dropped when the file is opened; damage anywhere else is an error.
+//! An upload is pending if and only if the file exists.
 
 pub mod record;
 
@@ -18,18 +19,18 @@ use crate::state::store::{Folder, io_error, read_text};
 use record::{Intent, Overview, PartStored, Record, VERSION};
 
 const PYTHON_TAG: &[u8] = b"!S3UploadProgressDto";
-/// Far more than any record has.
+/// Far longer than any record.
 const LINE_LIMIT: u64 = 64 << 10;
 
 /// Open for adding records; used by all upload threads.
 pub struct Journal {
     folder: Folder,
-    /// None after a write that failed: what a torn record is followed by would never be read again.
+    /// None after a failed write: whatever follows a truncated record could never be read again.
     file: Mutex<Option<File>>,
 }
 
 impl Journal {
-    /// Begins a pending upload: when this returns, it is on the disk.
+    /// Begins a pending upload. When this returns, the intent is on disk.
     pub fn create(folder: &Folder, intent: &Intent) -> Result<Journal> {
         let path = folder.journal();
         let line = Record::Intent(Box::new(intent.clone())).to_line().map_err(Error::failed)?;
@@ -37,7 +38,7 @@ impl Journal {
         Journal::append_to(folder)
     }
 
-    /// Opens the pending upload to go on with it, dropping a torn last record.
+    /// Opens the journal of the pending upload, and drops a truncated last record.
     pub fn open(folder: &Folder) -> Result<Journal> {
         let path = folder.journal();
         let whole = scan(folder, |_| Ok(()))?;
@@ -56,7 +57,7 @@ impl Journal {
         Ok(Journal { folder: folder.clone(), file: Mutex::new(Some(file)) })
     }
 
-    /// When this returns, the record is on the disk.
+    /// When this returns, the record is on disk.
     pub fn add(&self, record: &Record) -> Result<()> {
         let path = self.folder.journal();
         let line = record.to_line().map_err(Error::failed)?;
@@ -117,7 +118,7 @@ pub fn parts_of(folder: &Folder, segment: u32) -> Result<BTreeMap<u16, PartStore
     Ok(parts)
 }
 
-/// Calls `visit` with each record, and returns the length of the whole ones.
+/// Calls `visit` with each record, and returns the length of the complete ones.
 fn scan(folder: &Folder, mut visit: impl FnMut(Record) -> Result<(), String>) -> Result<u64> {
     let path = folder.journal();
     let cannot = |e: std::io::Error| io_error("cannot read", &path, &e);
@@ -143,7 +144,7 @@ fn scan(folder: &Folder, mut visit: impl FnMut(Record) -> Result<(), String>) ->
                 visit(record).map_err(|why| damaged(folder, &why))?;
                 whole += length as u64;
             }
-            // only the last one may be so
+            // only the last one may be truncated
             Err(why) if whole > 0 => torn = Some(format!("the record at byte {whole}: {why}")),
             Err(why) => return Err(damaged(folder, &why)),
         }
@@ -158,7 +159,7 @@ fn damaged(folder: &Folder, why: &str) -> Error {
     )
 }
 
-/// Is the file, if there, the Python tool's of the same name?
+/// Does the file exist, and did the Python tool write it, which used the same name?
 fn python_progress(folder: &Folder) -> Result<bool> {
     let path = folder.journal();
     let mut start = Vec::new();
@@ -169,7 +170,7 @@ fn python_progress(folder: &Folder) -> Result<bool> {
     }
 }
 
-/// An upload of the older Python tool is not carried on, but it must not be forgotten either.
+/// An upload of the older Python tool cannot be resumed, but it must not be forgotten either.
 pub fn refuse_python_upload(folder: &Folder, bucket: &str) -> Result<()> {
     let (schedule, journal) = (folder.python_schedule(), folder.journal());
     let python_progress = python_progress(folder)?;
@@ -189,7 +190,7 @@ pub fn refuse_python_upload(folder: &Folder, bucket: &str) -> Result<()> {
     Err(error.hint(format!("rm {}", files.collect::<Vec<_>>().join(" "))))
 }
 
-/// The key and upload ID in the Python tool's two files, as far as they can be read.
+/// The key and upload ID in the two files of the Python tool, as far as they are readable.
 fn python_upload(schedule: &str, journal: &str) -> (String, Option<String>) {
     #[derive(serde::Deserialize)]
     struct Schedule {

@@ -1,7 +1,7 @@
-//! The records of upload_progress.yml: what the pending upload is, then one record a step. Pure.
+//! The records of upload_progress.yml: first the intent of the pending upload, then one record a step. Pure.
 //!
-//! Each record is one line, `- {"part":{…}}`: the file is a YAML list, and a line alone is enough to read it. Later
-//! records win: a segment begun again forgets its parts, and the stream's end with them.
+//! Each record is one line, `- {"part":{…}}`: the file is a YAML list, and each line can be read on its own.
+//! Later records override earlier ones: beginning a segment again drops its parts and the end of the stream.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::model::digest::Sha256;
 use crate::model::storage_class::StorageClass;
 use crate::model::utc::Utc;
 
-/// What is written. Version 1 had no `id` and no `host`.
+/// The version that is written. Version 1 had no `id` and no `host`.
 pub const VERSION: u32 = 2;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -23,7 +23,8 @@ pub enum Record {
     Intent(Box<Intent>),
     Segment(SegmentBegun),
     Part(PartStored),
-    /// The server takes fewer parts an upload than was thought. Parts beyond that number, and later segments, are forgotten.
+    /// The server allows fewer parts an upload than assumed. Parts beyond that number, and later segments,
+    /// are dropped.
     #[serde(rename = "cut")]
     Chunking(Chunking),
     End(End),
@@ -31,7 +32,7 @@ pub enum Record {
     Removal(Removal),
 }
 
-/// What is to be stored, where and how: all that a resume needs. Written before anything is done.
+/// What is to be stored, where and how: everything that a resume needs. Written before anything else is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intent {
@@ -43,7 +44,7 @@ pub struct Intent {
     pub snapshot: Point,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Point>,
-    /// Of this upload: it is in the keys, and in the tag of the holds.
+    /// The ID of this upload, which is in the keys and in the tag of the holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
     /// The name of the host, for people.
@@ -53,7 +54,7 @@ pub struct Intent {
     pub chunking: Chunking,
     pub storage_class: StorageClass,
     pub send_args: Vec<String>,
-    /// Bytes, by `zfs send -nP`; for the display only.
+    /// Bytes, by `zfs send -nP`; only for the progress line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate: Option<u64>,
     pub begun: Utc,
@@ -65,11 +66,11 @@ pub struct Intent {
 pub struct SegmentBegun {
     pub segment: u32,
     pub upload_id: String,
-    /// The server keeps the parts' SHA-256.
+    /// The server keeps the SHA-256 of each part.
     pub checksums: bool,
 }
 
-/// S3 has answered for a part.
+/// S3 has confirmed a part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartStored {
@@ -81,17 +82,18 @@ pub struct PartStored {
     pub sha256: Sha256,
 }
 
-/// The stream is known to be whole (`zfs send` ended well, END was there) and all its parts are stored.
+/// The stream is complete (`zfs send` exited successfully, its last record was END), and all its parts are
+/// stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct End {
     /// Bytes.
     pub size: u64,
-    /// The time that the manifest will bear, so that writing it again gives the same bytes.
+    /// The time in the manifest, recorded so that writing the manifest again results in the same bytes.
     pub stored: Utc,
 }
 
-/// The segment's object is there and was looked at.
+/// The object of the segment exists, and was checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Completed {
@@ -101,8 +103,8 @@ pub struct Completed {
     pub checksum: Option<String>,
 }
 
-/// The removal of what this upload has made is about to be announced. The announcement is taken back before the upload
-/// is resumed.
+/// The removal of this upload is about to be announced. The announcement is withdrawn before the upload is
+/// resumed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Removal {
@@ -116,7 +118,7 @@ impl Intent {
     pub fn copy(&self) -> CopyName {
         CopyName { name: self.snapshot.name.clone(), link: self.backup().link(), id: self.id }
     }
-    /// No two uploads share one, so none ends the holds that another relies on. The version before had one for all.
+    /// Each upload has its own tag, so none releases the holds of another. Version 1 had one tag for all.
     pub fn hold_tag(&self) -> String {
         self.id.map_or("zfs2s3".to_string(), |id| format!("zfs2s3-{id}"))
     }
@@ -126,22 +128,22 @@ impl Record {
     pub fn to_line(&self) -> Result<String, String> {
         Ok(format!("- {}\n", serde_json::to_string(self).map_err(|e| e.to_string())?))
     }
-    /// `line` without its line feed.
+    /// `line`: without its line feed.
     pub fn parse(line: &str) -> Result<Record, String> {
         let json = line.strip_prefix("- ").ok_or("not a list item")?;
         serde_json::from_str(json).map_err(|e| e.to_string())
     }
 }
 
-/// What the records add up to, without the parts themselves: they may be many.
+/// The sum of the records, without the parts, of which there may be many.
 #[derive(Debug, PartialEq)]
 pub struct Overview {
     pub intent: Intent,
     pub segments: BTreeMap<u32, SegmentState>,
     pub end: Option<End>,
-    /// Of this host's announcement, if one may be in the bucket.
+    /// The nonce of this host's announcement, if one may be in the bucket.
     pub removal: Option<Id>,
-    /// Uploads of its segments may hold parts that do not belong to them any more.
+    /// The multipart uploads may have parts that no longer belong to their segments.
     pub rechunked: bool,
 }
 
@@ -157,7 +159,7 @@ impl Overview {
         Overview { intent, segments: BTreeMap::new(), end: None, removal: None, rechunked: false }
     }
 
-    /// Is each segment's object there?
+    /// Does the object of each segment exist?
     pub fn is_complete(&self) -> bool {
         self.segments.values().all(|state| state.completed.is_some())
     }

@@ -1,4 +1,5 @@
-//! What stored_snapshots.yml says, and what must be true of it before anything is decided by it. Pure.
+//! The contents of stored_snapshots.yml, and the checks that they must pass before anything is decided by
+//! them. Pure.
 
 use std::collections::HashSet;
 
@@ -11,7 +12,7 @@ use crate::model::manifest::text::newer_version;
 use crate::model::manifest::{Stream, VERSION, check_version};
 use crate::model::yaml;
 
-/// The file as it was read: nothing in it is believed yet.
+/// The file as it was read: nothing in it is trusted yet.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Unchecked {
@@ -20,7 +21,7 @@ struct Unchecked {
     bucket: String,
     prefix: String,
     backups: Vec<Entry>,
-    /// Of the backups: the end of the file, so that one that was cut short is told apart.
+    /// The number of backups, at the end of the file: a truncated file is recognized.
     count: usize,
 }
 
@@ -36,10 +37,10 @@ struct Header {
 
 const LIST: &str = "backups:\n";
 
-/// A checked list of what is stored in one bucket of one server, under one prefix.
+/// A checked list of the backups in one bucket of one server, under one prefix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contents {
-    /// The server's URL: a bucket of the same name elsewhere is another one.
+    /// The URL of the server: a bucket of the same name elsewhere is another one.
     pub endpoint: String,
     pub bucket: String,
     pub prefix: String,
@@ -57,10 +58,10 @@ pub struct Entry {
     pub id: Option<Id>,
     #[serde(default, skip_serializing_if = "State::is_stored")]
     pub state: State,
-    /// While it is being removed: which announcement of that in the bucket is this host's.
+    /// During a removal: the nonce of this host's announcement in the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removal: Option<Id>,
-    /// None for the older Python tool, whose list has only the names.
+    /// None for a backup of the older Python tool, whose list has only names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Stream>,
 }
@@ -70,7 +71,7 @@ pub struct Entry {
 pub enum State {
     #[default]
     Stored,
-    /// Its removal has been decided and begun; `remove` goes on with it.
+    /// Its removal has begun; `remove` continues it.
     Removing,
 }
 
@@ -138,9 +139,9 @@ impl Contents {
         Ok(contents)
     }
 
-    /// One line a backup, in YAML's flow style, which is JSON: for grep, and to be read quickly.
+    /// One line a backup, in the flow style of YAML, which is JSON: for grep, and fast to read.
     pub fn to_yaml(&self) -> Result<String, String> {
-        // what could not be read again is not written
+        // nothing is written that could not be read again
         self.check()?;
         let header = Header {
             version: VERSION,
@@ -158,8 +159,8 @@ impl Contents {
         Ok(text)
     }
 
-    /// One stored copy of each backup, and its keys just those that its names and guids make: a removal must never be led to
-    /// another object by what stands in a file.
+    /// Each backup may have one stored copy, whose keys must follow from its names and guids: an edited file
+    /// must never lead a removal to another object.
     fn check(&self) -> Result<(), String> {
         let mut copies = HashSet::new();
         let mut stored = HashSet::new();
@@ -197,7 +198,8 @@ fn check_points(backup: &Backup) -> Result<(), String> {
     backup.base.as_ref().map_or(Ok(()), |base| check(base, "@#"))
 }
 
-/// Reads the file as it was written, ten times as fast as YAML can be. None: somebody has edited it, or it is damaged.
+/// Reads the file in the form in which it is written, ten times as fast as a YAML parser. None: it was
+/// edited, or is damaged.
 fn parse_lines(text: &str) -> Option<Unchecked> {
     let (header, list) = text.split_once(LIST)?;
     let header: Header = yaml::from_str(header).ok()?;

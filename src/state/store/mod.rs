@@ -1,7 +1,8 @@
-//! The store: ~/.local/share/zfs2s3/stored_snapshots.yml, the list of what is stored, and where it lies.
+//! The store: ~/.local/share/zfs2s3/stored_snapshots.yml, the list of stored backups; and the folder that it
+//! is in.
 //!
-//! It is read whole and written whole, and on the disk before a caller goes on. It belongs to one
-//! server, bucket and prefix.
+//! It is read and written as a whole, and is on disk before a caller continues. It belongs to one server,
+//! bucket and prefix.
 
 pub mod format;
 pub mod python;
@@ -28,14 +29,14 @@ impl Folder {
     pub fn store(&self) -> PathBuf {
         self.0.join("stored_snapshots.yml")
     }
-    /// Where a list of the Python tool is kept aside.
+    /// Where a list of the Python tool is kept.
     pub fn store_original(&self) -> PathBuf {
         self.0.join("stored_snapshots.yml.orig")
     }
     pub fn journal(&self) -> PathBuf {
         self.0.join("upload_progress.yml")
     }
-    /// The Python tool's note of a pending upload.
+    /// Where the Python tool noted a pending upload.
     pub fn python_schedule(&self) -> PathBuf {
         self.0.join("upload_schedule.yml")
     }
@@ -47,12 +48,13 @@ impl Folder {
 pub struct Store {
     folder: Folder,
     pub contents: Contents,
-    /// The file is still in the Python tool's form, to be kept aside before it is replaced.
+    /// The file still has the format of the Python tool, and is kept aside before it is replaced.
     from_python: bool,
 }
 
 impl Store {
-    /// No file is an empty store; a file that cannot be read or understood is an error. To look at it no `endpoint` is needed.
+    /// A missing file is an empty store; an unreadable or invalid file is an error. `endpoint`: none if the
+    /// bucket is not used.
     pub fn open(folder: &Folder, bucket: &str, prefix: &str, endpoint: Option<&str>) -> Result<Store> {
         let empty = Contents::empty(endpoint.unwrap_or_default(), bucket, prefix);
         let path = folder.store();
@@ -121,7 +123,7 @@ impl Store {
         }
     }
 
-    /// When this returns, the new list is on the disk.
+    /// When this returns, the new list is on disk.
     pub fn save(&mut self) -> Result<()> {
         let path = self.folder.store();
         if self.from_python {
@@ -137,7 +139,7 @@ impl Store {
     fn keep_original_aside(&self) -> Result<()> {
         let (path, aside) = (self.folder.store(), self.folder.store_original());
         let linked = match std::fs::hard_link(&path, &aside) {
-            // kept by an earlier run that was cut short here
+            // an earlier run was interrupted after this
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
             linked => linked,
         };

@@ -1,6 +1,6 @@
-//! Reads the list that the older, Python zfs2s3 kept in the same place. Pure.
+//! Reads the list of the older, Python zfs2s3, which had the same file name. Pure.
 //!
-//! Its YAML carries type tags (`!S3BackupStructureDto`) and writes a base that it has named before as an alias (`*id001`).
+//! Its YAML has type tags (`!S3BackupStructureDto`), and aliases (`*id001`) for a base that was named before.
 
 use serde::Deserialize;
 

@@ -103,7 +103,8 @@ impl<'a> BackupSelector<'a> {
         Ok(BackupSelector { snapshot, base, command })
     }
 
-    /// The place in the store of the one backup that is selected: a stored copy before one that is being removed.
+    /// The place in the store of the one backup that is selected: a stored copy before one that is being
+    /// removed.
     pub fn find(&self, contents: &Contents) -> Result<usize> {
         self.find_first(contents, State::Stored)
     }

@@ -1,5 +1,5 @@
-//! Holds each request of two hosts until a schedule lets it pass, so that every order of their steps can be had.
-//! The hosts are told apart by the last letter of their access keys.
+//! Holds each request of two hosts until a schedule lets it pass, so that every order of their steps can be
+//! had. The hosts are told apart by the last letter of their access keys.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;

@@ -183,7 +183,8 @@ impl Host {
         child
     }
 
-    /// Runs an upload, and leaves it as if the program had been killed between the store and its record of the upload.
+    /// Runs an upload, and leaves it as if the program had been killed between the store and its record of
+    /// the upload.
     pub fn stored_but_for_the_end(&self, line: &str) {
         self.s3.fault("PutObject", 0, 1, Fault::Delay(std::time::Duration::from_millis(400)));
         let child = self.spawn(line);
@@ -198,7 +199,8 @@ impl Host {
         self.zfs_file("holds", &holds);
     }
 
-    /// Runs it until `call` was made `skip` times; at the next one it is killed, before or after that is done.
+    /// Runs it until `call` was made `skip` times; at the next one it is killed, before or after that is
+    /// done.
     #[track_caller]
     pub fn killed(&self, line: &str, call: &'static str, skip: usize, fault: Fault) {
         self.s3.fault(call, skip, 1, fault);
@@ -254,8 +256,8 @@ impl Host {
         ran.stdout.lines().map(row).collect()
     }
 
-    /// The promises that hold between commands when nothing is pending: what is listed is in the bucket whole, with its
-    /// manifest; nothing else is there; no upload is open; no hold is left.
+    /// The promises that hold between commands when nothing is pending: what is listed is in the bucket
+    /// whole, with its manifest; nothing else is there; no upload is open; no hold is left.
     pub fn assert_clean(&self) {
         let state = self.s3.state();
         assert!(

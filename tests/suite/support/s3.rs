@@ -1,5 +1,5 @@
-//! An S3 server of the tests' own, on loopback. It keeps objects and uploads in memory, checks every signature and body hash,
-//! counts the requests, and fails on script: see [`Fault`].
+//! An S3 server of the tests' own, on loopback. It keeps objects and uploads in memory, checks every
+//! signature and body hash, counts the requests, and fails on script: see [`Fault`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};

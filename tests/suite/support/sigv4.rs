@@ -1,5 +1,5 @@
-//! Checks AWS Signature Version 4 as S3 does, from the raw request. Written from the specification, with no code of the
-//! program's: <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
+//! Checks AWS Signature Version 4 as S3 does, from the raw request. Written from the specification, with no
+//! code of the program's: <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
 
 use sha2::{Digest, Sha256};
 
