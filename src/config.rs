@@ -159,7 +159,9 @@ impl RemoteSettings {
         };
         let bandwidth = match env.get("ZFS2S3_BWLIMIT").map(parse_size) {
             None => None,
-            Some(Ok(0)) => return Err(Error::setting("ZFS2S3_BWLIMIT", "0 bytes a second would never end")),
+            Some(Ok(0)) => {
+                return Err(Error::setting("ZFS2S3_BWLIMIT", "with 0 bytes a second no transfer would end"));
+            }
             Some(Ok(rate)) => Some(rate),
             Some(Err(why)) => return Err(Error::setting("ZFS2S3_BWLIMIT", why)),
         };
@@ -207,7 +209,7 @@ fn check_bucket(bucket: &str) -> Result<(), String> {
     }
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     if bucket.len() > 255 || bucket.starts_with('.') || bucket.contains("..") || !bucket.bytes().all(fine) {
-        return Err(format!("'{bucket}' cannot be a bucket's name"));
+        return Err(format!("'{bucket}' cannot be the name of a bucket"));
     }
     Ok(())
 }
@@ -218,7 +220,7 @@ fn check_prefix(prefix: &str) -> Result<(), String> {
         return Err("longer than 512 bytes".to_string());
     }
     if prefix.chars().any(char::is_control) {
-        return Err("a control character is in it".to_string());
+        return Err("it has a control character".to_string());
     }
     if prefix.starts_with('/') || prefix.contains("//") || prefix.split('/').any(|s| s == "." || s == "..") {
         return Err(format!("'{prefix}' has an empty, '.' or '..' segment, which some servers drop"));

@@ -84,7 +84,7 @@ impl Ui {
         }
         state.last_retry = Some(Instant::now());
         drop(state);
-        self.line(&format!("warning: {why}; trying again in {:.1} s", pause.as_secs_f64()));
+        self.line(&format!("warning: {why}; retrying in {:.1} s", pause.as_secs_f64()));
     }
 
     /// Data, to stdout. A closed pipe (`zfs2s3 list | head`) is not an error.

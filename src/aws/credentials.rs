@@ -122,7 +122,7 @@ fn run(command: &mut Command, name: &str, limit: Duration) -> Result<Credentials
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{name} failed ({}): {}", output.status, what_went_wrong(&said)));
     }
-    parse(&output.stdout).map_err(|why| format!("{name} gave no credentials: {why}"))
+    parse(&output.stdout).map_err(|why| format!("{name} returned no credentials: {why}"))
 }
 
 /// The line with the error, or else the last one. An `aws` that does not know the command prints a table of
@@ -144,7 +144,7 @@ fn parse(json: &[u8]) -> Result<Credentials, String> {
         expiration: Option<String>,
     }
     let reply: Reply = serde_json::from_slice(json)
-        .map_err(|e| format!("line {}, column {} is not the JSON it should be", e.line(), e.column()))?;
+        .map_err(|e| format!("line {}, column {} is not valid JSON for credentials", e.line(), e.column()))?;
     if reply.version != 1 {
         return Err(format!("its Version is {}, not 1", reply.version));
     }
@@ -156,7 +156,7 @@ fn parse(json: &[u8]) -> Result<Credentials, String> {
             .expiration
             .map(|text| Utc::lenient(&text))
             .transpose()
-            .map_err(|_| "its Expiration is no time".to_string())?,
+            .map_err(|_| "its Expiration is not a time".to_string())?,
     })
 }
 

@@ -52,7 +52,7 @@ impl Profile {
         let services = match found.get("services") {
             Some(name) => config.section(&["services", name])?.ok_or_else(|| {
                 Error::usage(format!(
-                    "the AWS profile '{profile}' names services '{name}', which are not there"
+                    "the AWS profile '{profile}' names the services '{name}', which the config file does not have"
                 ))
             })?,
             None => Settings::new(),

@@ -48,7 +48,7 @@ pub fn headers(env: &Env) -> Result<Headers> {
         if !owner.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(Error::setting(
                 "ZFS2S3_EXPECTED_BUCKET_OWNER",
-                format!("'{owner}' is not an account's ID"),
+                format!("'{owner}' is not the ID of an account"),
             ));
         }
         headers.push(("x-amz-expected-bucket-owner", owner.to_string()));
@@ -74,7 +74,10 @@ pub fn encryption(env: &Env) -> Result<Headers> {
     headers.push(("x-amz-server-side-encryption", kind.to_string()));
     if let Some(key) = key {
         if kind == "AES256" {
-            return Err(Error::setting("ZFS2S3_SSE_KMS_KEY_ID", "a key of KMS is not for ZFS2S3_SSE=AES256"));
+            return Err(Error::setting(
+                "ZFS2S3_SSE_KMS_KEY_ID",
+                "a KMS key cannot be used with ZFS2S3_SSE=AES256",
+            ));
         }
         if !key.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Error::setting(

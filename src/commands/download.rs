@@ -11,9 +11,8 @@ use crate::state::store::selector::BackupSelector;
 pub fn run(context: &Context, args: &cli::DownloadArgs) -> Result<()> {
     let selector = BackupSelector::parse("download", &args.snapshot, args.base.as_deref())?;
     if io::stdout().is_terminal() {
-        return Err(
-            Error::usage("a stream is not for a terminal").hint("pipe it into 'zfs receive', or into a file")
-        );
+        return Err(Error::usage("a stream cannot be written to a terminal")
+            .hint("pipe it into 'zfs receive', or into a file"));
     }
     let (store, client) = context.store_and_client()?;
     let contents = &store.contents;

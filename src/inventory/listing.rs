@@ -56,7 +56,7 @@ impl Listing {
             }
             Err(failure) if failure.says_forbidden() => {
                 ui.warning_once(&format!(
-                    "may not list the bucket ({}): the store alone decides what is stored",
+                    "cannot list the bucket ({}): the store alone decides what is stored",
                     failure.describe()
                 ));
                 Ok(None)

@@ -164,7 +164,7 @@ impl<'a> Inventory<'a> {
             self.copies.iter().find(|h| h.name.link == link && h.in_store == Some(State::Removing))
         {
             return Err(Error::refused(format!("'{}' is being removed", copy.shown)).hint(format!(
-                "'zfs2s3 remove {0}' continues the removal; 'zfs2s3 recover -m' takes it back, if it is still whole",
+                "'zfs2s3 remove {0}' continues the removal; 'zfs2s3 recover -m' cancels it, if the backup is still whole",
                 copy.shown
             )));
         }
@@ -191,7 +191,7 @@ impl<'a> Inventory<'a> {
                 Some(format!("the store has '{}', but {lost}: it is stored again", copy.shown))
             }
             (None, None) => Some(format!(
-                "the bucket has it already, as '{}', which this store does not know",
+                "the bucket has this backup already, as '{}', which is not in this host's store",
                 copy.name.name
             )),
             _ => None,

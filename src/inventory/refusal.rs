@@ -9,22 +9,22 @@ use crate::model::copy::{CopyName, Id};
 use crate::model::keys;
 use crate::model::names::Guid;
 
-const RECOVER: &str = "'zfs2s3 recover -m' adds to the store what is in the bucket";
+const RECOVER: &str = "'zfs2s3 recover -m' adds backups in the bucket to the store";
 
 pub const WHEN_IT_HAS_ENDED: &str = "run the same command again when that removal has ended";
-pub const IF_IT_DIED: &str = "if it was interrupted, the same command on that host continues it, or 'resume_upload' there; if that host is gone, \
-                              'zfs2s3 recover -r HOST' takes its removals back";
+pub const IF_IT_DIED: &str = "if it was interrupted, the same command or 'resume_upload' on that host continues it; if that host is gone, \
+                              'zfs2s3 recover -r HOST' cancels its removals";
 
 impl Inventory<'_> {
     pub(super) fn already_stored(&self, backup: &Backup, copy: &CopyState) -> Error {
         match copy.in_store {
             Some(_) if copy.shown != backup.to_string() => Error::refused(format!(
-                "'{backup}' is stored already, as '{}': the guids are the same",
+                "'{backup}' is stored already, as '{}': with the same guids",
                 copy.shown
             )),
             Some(_) => Error::refused(format!("'{backup}' is stored already")),
             None => Error::refused(format!(
-                "'{backup}' is in the bucket already, though not in the store: another host may have stored it"
+                "'{backup}' is in the bucket already, but not in the store: another host may have stored it"
             ))
             .hint(RECOVER),
         }
@@ -42,7 +42,7 @@ impl Inventory<'_> {
             Some(CopyState { shown, lost, .. }) => {
                 error.hint(format!("'{shown}' is in the store, but {}", lost.as_deref().unwrap_or_default()))
             }
-            None => error.hint(format!("upload {base} first, or leave out -i for a full backup")),
+            None => error.hint(format!("upload {base} first, or omit -i for a full backup")),
         }
     }
 
@@ -71,7 +71,7 @@ impl Inventory<'_> {
             let key = keys::announcement(self.prefix, &copy.name, *nonce);
             match self.client.get(&key, announcement::MAX_LEN) {
                 Ok(said) => Announcement::describe(&said),
-                Err(failure) if failure.is_missing() => "a host that has ended it since".to_string(),
+                Err(failure) if failure.is_missing() => "a host that has meanwhile completed it".to_string(),
                 Err(_) => Announcement::describe(b""),
             }
         };

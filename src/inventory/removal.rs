@@ -50,14 +50,14 @@ impl Inventory<'_> {
             return Ok(());
         }
         let mut message = format!(
-            "'{}' is needed to restore other backups, which would have to go first, in this order:",
+            "'{}' is needed to restore other backups, which must be removed first, in this order:",
             self.copies[place].shown
         );
         for copy in needed.iter().map(|n| &self.copies[*n]) {
             let note = match copy.in_store {
                 _ if copy.only_open => {
-                    "  (an upload that is not finished; if no host is working on it, 'zfs2s3 recover -n' shows the \
-                     command that ends it)"
+                    "  (an unfinished upload; if no host is working on it, 'zfs2s3 recover -n' shows the \
+                     command that aborts it)"
                         .to_string()
                 }
                 _ if !copy.announcements.is_empty() => {

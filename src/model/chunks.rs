@@ -36,7 +36,7 @@ impl Chunking {
         if !(MIN_CHUNK..=MAX_CHUNK).contains(&chunk_size) {
             let (min, max) = (human_size(MIN_CHUNK), human_size(MAX_CHUNK));
             return Err(format!(
-                "a chunk of {chunk_size} bytes is out of S3's limits for a part, {min} to {max}"
+                "a chunk of {chunk_size} bytes is outside S3's limits for a part, {min} to {max}"
             ));
         }
         Ok(())

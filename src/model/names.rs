@@ -154,7 +154,7 @@ pub fn check_point_name(name: &str, separators: &str) -> Result<(), String> {
         return Err(format!("longer than {} bytes", NAME_LIMIT - 1));
     }
     let Some(at) = name.find(['@', '#']) else {
-        return Err(format!("no '{}' in it", separators.chars().next().unwrap_or('@')));
+        return Err(format!("it has no '{}'", separators.chars().next().unwrap_or('@')));
     };
     if !separators.contains(&name[at..=at]) {
         return Err("a bookmark cannot be sent".to_string());
@@ -168,7 +168,7 @@ fn check_component(component: &str) -> Result<(), String> {
         "" => Err("an empty component".to_string()),
         "." | ".." => Err(format!("'{component}' is not allowed as a component")),
         _ => match component.chars().find(|c| !is_name_char(*c)) {
-            Some(bad) => Err(format!("{bad:?} is not allowed in it")),
+            Some(bad) => Err(format!("it has {bad:?}, which is not allowed")),
             None => Ok(()),
         },
     }

@@ -86,7 +86,7 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<ExitStatus> {
         if Instant::now() > end {
             let _ = child.kill();
             let _ = child.wait();
-            let why = format!("it did not end within {:.0} s", limit.as_secs_f64().max(1.0));
+            let why = format!("it did not exit within {:.0} s", limit.as_secs_f64().max(1.0));
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
         std::thread::sleep(POLL);

@@ -132,7 +132,7 @@ impl StoredCopy<'_> {
         match removal.delete(&objects, &announcements) {
             Ok(()) => Ok(()),
             Err(Interrupted { error, refused_at_once: true }) if removal.all_exist(&keys)? => {
-                let error = error.hint(format!("nothing was removed: '{}' stays stored", entry.backup()));
+                let error = error.hint(format!("nothing was removed: '{}' is still stored", entry.backup()));
                 Err(Stop::BackOff { error, is_whole: true })
             }
             Err(Interrupted { error, .. }) => Err(error.into()),

@@ -42,7 +42,7 @@ fn first_byte(key: &str) -> Request<'_> {
 
 fn may_not_read(mut failure: Failure) -> Failure {
     failure.message = format!("these credentials may not read objects: {}", failure.message);
-    failure.hints = vec!["allow s3:GetObject: what is stored is checked, and restored, by it".to_string()];
+    failure.hints = vec!["allow s3:GetObject: checking and restoring backups needs it".to_string()];
     failure
 }
 
@@ -187,7 +187,7 @@ impl Client {
                 return Err(unexpected_reply(
                     call,
                     key,
-                    "the server gives the same page again and again".to_string(),
+                    "the server returns the same page again and again".to_string(),
                 ));
             }
             if empty >= MAX_EMPTY_PAGES || asked.len() >= MAX_PAGES {
@@ -343,14 +343,12 @@ impl Client {
         };
         let algorithm = reply.header("x-amz-checksum-algorithm");
         let checksums = algorithm.is_some_and(|algorithm| algorithm.eq_ignore_ascii_case("SHA256"));
-        match reply::upload_id(&reply.body)
-            .map_err(|why| unexpected_reply("create an upload of", key, why))?
-        {
+        match reply::upload_id(&reply.body).map_err(|why| unexpected_reply("begin an upload of", key, why))? {
             (id, None) => Ok((id, checksums)),
             (id, Some(unusable)) => {
                 // it could not be aborted later
                 let _ = self.abort_multipart_upload(key, &id);
-                Err(unexpected_reply("create an upload of", key, unusable))
+                Err(unexpected_reply("begin an upload of", key, unusable))
             }
         }
     }

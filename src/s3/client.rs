@@ -211,7 +211,7 @@ impl Client {
         let broke_off = |e: std::io::Error| {
             Failure::transport(
                 request.describe(),
-                format!("the reply broke off: {e}"),
+                format!("the reply was interrupted: {e}"),
                 FailureKind::Transient,
             )
         };
@@ -221,7 +221,7 @@ impl Client {
         for piece in buffer.chunks_mut(READ_AT_ONCE) {
             reader.read_exact(piece).map_err(broke_off)?;
             if stop.load(Ordering::SeqCst) {
-                let why = "it is not wanted any more".to_string();
+                let why = "it is no longer needed".to_string();
                 return Err(Failure::transport(request.describe(), why, FailureKind::Final));
             }
         }
@@ -296,7 +296,7 @@ impl Client {
         let not_there = request.key.is_empty() && failure.status == Some(404);
         if let Some(without) = self.endpoint.without_bucket().filter(|_| not_there) {
             failure.hints.push(format!(
-                "AWS_ENDPOINT_URL seems to name the bucket, which ZFS2S3_BUCKET alone does: try {without}"
+                "AWS_ENDPOINT_URL seems to contain the bucket, which belongs into ZFS2S3_BUCKET only: try {without}"
             ));
         }
         failure
@@ -332,7 +332,7 @@ impl Client {
         loop {
             let length = reader
                 .read(&mut buffer)
-                .map_err(|e| failed(format!("the reply broke off: {e}"), FailureKind::Transient))?;
+                .map_err(|e| failed(format!("the reply was interrupted: {e}"), FailureKind::Transient))?;
             if length == 0 {
                 return Ok((parts.status, parts.headers));
             }

@@ -21,18 +21,16 @@ pub fn of_reply(refused: &Refused) -> Option<String> {
     let message = said.message.to_lowercase();
     let hint = match said.code.as_str() {
         "SignatureDoesNotMatch" => {
-            "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY or the AWS profile"
+            "the secret key does not match the access key: check AWS_SECRET_ACCESS_KEY or the AWS profile"
         }
         "InvalidAccessKeyId" => UNKNOWN_KEY,
         // Garage
         "AccessDenied" if message.contains("no such key") => UNKNOWN_KEY,
-        "ExpiredToken" | "ExpiredTokenException" => {
-            "get new credentials; AWS_SESSION_TOKEN may be an old one"
-        }
+        "ExpiredToken" | "ExpiredTokenException" => "get new credentials; AWS_SESSION_TOKEN may have expired",
         "NoSuchBucket" => "create the bucket first ('aws s3 mb'), or set ZFS2S3_BUCKET",
         "RequestTimeTooSkewed" => "the clock of this host is wrong",
         "InvalidObjectState" => {
-            "it is in an archive storage class: 'aws s3api restore-object' makes a copy to read"
+            "it is in an archive storage class: 'aws s3api restore-object' makes a readable copy"
         }
         "InvalidStorageClass" => STORAGE_CLASS,
         // Alibaba Cloud OSS
@@ -45,24 +43,25 @@ pub fn of_reply(refused: &Refused) -> Option<String> {
         _ if message.contains("http request to an https server")
             || message.contains("plain http request was sent to https port") =>
         {
-            "the server speaks https there: write https:// in AWS_ENDPOINT_URL"
+            "the server expects https: write https:// in AWS_ENDPOINT_URL"
         }
         "" if *status == 404 && !refused.is_bare_404 => {
             "this is not an answer from S3: check AWS_ENDPOINT_URL, and any proxy in between"
         }
         "AccessDenied" if message.contains("explicit deny") => {
-            "a policy forbids this request; where it demands encryption, set ZFS2S3_SSE"
+            "a policy forbids this request; if it requires encryption, set ZFS2S3_SSE"
         }
-        _ if *status == 403 => "the SECURITY section of the man page lists the permissions that are needed",
+        _ if *status == 403 => "the SECURITY section of the man page lists the required permissions",
         _ => return None,
     };
     Some(hint.to_string())
 }
 
 pub const STORAGE_CLASS: &str =
-    "check ZFS2S3_STORAGE_CLASS: the server may not know this storage class, or not by this name";
-pub const NO_HTTPS: &str = "the server may not speak https there: write http:// in AWS_ENDPOINT_URL";
-pub const PROXY_PASSWORD: &str = "the proxy wants a name and a password: http://NAME:PASSWORD@HOST:PORT";
+    "check ZFS2S3_STORAGE_CLASS: the server may not have this storage class, or have another name for it";
+pub const NO_HTTPS: &str = "the server may not support https: write http:// in AWS_ENDPOINT_URL";
+pub const PROXY_PASSWORD: &str =
+    "the proxy requires a user name and a password: http://NAME:PASSWORD@HOST:PORT";
 const UNKNOWN_KEY: &str =
     "the server does not know the access key: check AWS_ACCESS_KEY_ID, AWS_PROFILE and AWS_ENDPOINT_URL";
 
@@ -95,7 +94,7 @@ pub fn of_tls(said: &str, host: &str) -> String {
         );
     }
     let hint = if said.contains("UnknownIssuer") {
-        "AWS_CA_BUNDLE names the authorities to trust, or the server's own certificate"
+        "AWS_CA_BUNDLE must name the authorities to trust, or the server's own certificate"
     } else if said.contains("xpired") || said.contains("not valid yet") || said.contains("NotValidYet") {
         "renew the server's certificate, or check the clock of this host"
     } else if said.contains("not valid for name") || said.contains("NotValidForName") {

@@ -41,8 +41,7 @@ impl Destination<'_> {
             }
             Protocol(_) if !self.has_answered => {
                 let other = if is_https { "http" } else { "https" };
-                let hint =
-                    format!("the answer is not HTTP: check AWS_ENDPOINT_URL, whether it is to be {other}://");
+                let hint = format!("the answer is not HTTP: check whether AWS_ENDPOINT_URL needs {other}://");
                 (FailureKind::Final, Some(hint))
             }
             Io(e) if e.kind() == ErrorKind::UnexpectedEof && is_https && !self.has_answered => {
@@ -90,12 +89,12 @@ mod tests {
         for (error, kind, words) in [
             (ureq::Error::HostNotFound, FailureKind::Transient, ""),
             (io(ErrorKind::ConnectionRefused), FailureKind::Transient, ""),
-            (io(ErrorKind::UnexpectedEof), FailureKind::Transient, "may not speak https"),
+            (io(ErrorKind::UnexpectedEof), FailureKind::Transient, "may not support https"),
             (io(ErrorKind::InvalidData), FailureKind::Final, "AWS_CA_BUNDLE"),
             (proxy(503), FailureKind::Transient, ""),
             (proxy(429), FailureKind::Transient, ""),
             (proxy(403), FailureKind::Final, ""),
-            (proxy(407), FailureKind::Final, "a name and a password"),
+            (proxy(407), FailureKind::Final, "a user name and a password"),
             (
                 ureq::Error::ConnectProxyFailed("proxy server did not respond".to_string()),
                 FailureKind::Transient,

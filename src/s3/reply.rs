@@ -59,7 +59,7 @@ fn text(body: &[u8]) -> Result<&str, String> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
-    from_str(text(body)?).map_err(|e| format!("the reply is not as S3 documents it: {e}"))
+    from_str(text(body)?).map_err(|e| format!("the reply is not the one that S3 documents: {e}"))
 }
 
 /// Parses an element whose children are all optional, so that an element with another name must be refused.
@@ -67,7 +67,10 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
 fn parse_named<'a, T: Deserialize<'a>>(body: &'a [u8], name: &str) -> Result<T, String> {
     match root(text(body)?) {
         Some(found) if found.starts_with(name) => parse(body),
-        found => Err(format!("the reply is not as S3 documents it: {} is not {name}", found.unwrap_or("it"))),
+        found => Err(format!(
+            "the reply is not the one that S3 documents: {} is not {name}",
+            found.unwrap_or("it")
+        )),
     }
 }
 
@@ -99,7 +102,7 @@ pub fn upload_id(body: &[u8]) -> Result<(String, Option<String>), String> {
     let unusable = match id.len() {
         0 => Some("the upload ID is empty".to_string()),
         len if len > MAX_UPLOAD_ID => {
-            Some(format!("the upload ID has {len} bytes, and {MAX_UPLOAD_ID} are the maximum"))
+            Some(format!("the upload ID has {len} bytes, more than the maximum of {MAX_UPLOAD_ID}"))
         }
         _ => None,
     };
@@ -136,7 +139,7 @@ pub fn objects(body: &[u8], prefix: &str) -> Result<Page<Object>, String> {
         // a server that knows only the first version of this call
         (true, None, Some(last)) => Some(vec![("marker", last.clone()), ("start-after", last)]),
         (true, None, None) => {
-            return Err("the listing is cut short and does not say how to go on".to_string());
+            return Err("the listing is truncated, but has no marker for the next page".to_string());
         }
     };
     let object = |o: Contents| Object {
@@ -186,7 +189,7 @@ pub fn parts(body: &[u8]) -> Result<Page<ListedPart>, String> {
         (false, _) => None,
         (true, Some(marker)) => Some(vec![("part-number-marker", marker)]),
         (true, None) => {
-            return Err("the list of parts is cut short and does not say how to go on".to_string());
+            return Err("the list of parts is truncated, but has no marker for the next page".to_string());
         }
     };
     Ok(Page { items: read.parts, next })
@@ -222,7 +225,7 @@ pub fn uploads(body: &[u8], prefix: &str) -> Result<Page<ListedUpload>, String> 
             Some(std::iter::once(("key-marker", key)).chain(id).collect())
         }
         (true, None) => {
-            return Err("the list of uploads is cut short and does not say how to go on".to_string());
+            return Err("the list of uploads is truncated, but has no marker for the next page".to_string());
         }
     };
     Ok(Page { items: read.uploads, next })
@@ -348,7 +351,7 @@ mod tests {
     #[test]
     fn a_cut_listing_that_cannot_go_on_is_an_error_not_a_short_listing() {
         let body = b"<ListBucketResult><Name>b</Name><IsTruncated>true</IsTruncated></ListBucketResult>";
-        assert!(objects(body, "").unwrap_err().contains("cut short"));
+        assert!(objects(body, "").unwrap_err().contains("truncated"));
         assert!(objects(b"", "").is_err());
         assert!(objects(b"<html></html>", "").is_err());
         assert!(completed(b"").is_err());

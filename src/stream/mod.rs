@@ -48,20 +48,20 @@ pub enum StreamError {
 impl fmt::Display for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StreamError::TooShort(length) => write!(f, "its {length} bytes are too few for a stream"),
+            StreamError::TooShort(length) => write!(f, "it has only {length} bytes, too few for a stream"),
             StreamError::NotAStream => f.write_str("it does not begin as a ZFS stream"),
             StreamError::Compound => f.write_str("it is a package of several streams"),
             StreamError::Other { field, expected, found } => {
-                write!(f, "its {field} is {found}, not {expected}: it is another snapshot's stream")
+                write!(f, "its {field} is {found}, not {expected}: it is the stream of another snapshot")
             }
-            StreamError::NoEnd => f.write_str("it ends without an END record: it is not complete"),
+            StreamError::NoEnd => f.write_str("it is incomplete: it has no END record"),
             StreamError::BigEndian => f.write_str("it is from a big-endian host"),
-            StreamError::UnknownRecord => f.write_str("it has a record that is not known"),
+            StreamError::UnknownRecord => f.write_str("it has a record that this version does not know"),
             StreamError::Loses(object) => write!(
                 f,
                 "'zfs receive' would lose extended attributes, or the target of a long symbolic link, of the object {object}"
             ),
-            StreamError::Checksum => f.write_str("a checksum in it is wrong"),
+            StreamError::Checksum => f.write_str("it has a wrong checksum"),
         }
     }
 }

@@ -24,7 +24,8 @@ impl Upload {
         if self.is_stored(intent) {
             if self.is_whole_in_bucket(&copy)? {
                 // the last run ended after the store was written
-                self.ui.note(&format!("{} was stored already, and stays so", intent.backup().describe()));
+                self.ui
+                    .note(&format!("{} was stored already, and is still stored", intent.backup().describe()));
                 self.abort_strays(intent, &[]);
                 return self.close(journal, intent);
             }
@@ -41,13 +42,13 @@ impl Upload {
                 self.abort_uploads(intent, &overview)?;
                 self.close(journal, intent)?;
                 let error =
-                    error.hint("the upload is not pending any more, but what it has stored is still there");
+                    error.hint("the upload is no longer pending, but its objects are still in the bucket");
                 let manifest = keys::manifest(&intent.prefix, &copy);
                 // backups of other hosts may depend on it from now on
                 Err(match self.client.head_if_allowed(&manifest)? {
                     Some(_) => error.hint(
                         "it is a complete backup: 'zfs2s3 recover -m' adds it to the store; with credentials that may \
-                         delete, 'zfs2s3 remove' removes it then",
+                         delete, 'zfs2s3 remove' then removes it",
                     ),
                     None => error.hint(format!(
                         "it is not complete, and may be deleted with other credentials: s3://{}/{}*",
@@ -136,7 +137,7 @@ impl Upload {
             Err(error) if error.status == Status::Refused => {
                 return Err(removal
                     .back_off(error)
-                    .hint("it stays pending: 'zfs2s3 resume_upload' looks again"));
+                    .hint("the upload is still pending: 'zfs2s3 resume_upload' checks again"));
             }
             decided => decided?,
         };
@@ -166,7 +167,8 @@ impl Upload {
     pub(super) fn abort_upload(&self, key: &str, upload_id: &str) -> Result<()> {
         match self.client.abort_multipart_upload(key, upload_id) {
             Err(failure) if failure.is_no_call_of_the_server() => {
-                self.ui.warning(&format!("an unfinished upload stays: {}", failure.describe()));
+                self.ui
+                    .warning(&format!("an unfinished upload is left in the bucket: {}", failure.describe()));
                 Ok(())
             }
             ended => Ok(ended?),
@@ -199,13 +201,12 @@ impl Upload {
         let stays = match read_manifest(&self.client, &manifest, data, Chunks::Checked)? {
             ManifestRead::Missing => false,
             ManifestRead::Unreadable { why, .. } => {
-                return Err(
-                    unusable(&manifest, why).hint("the upload stays pending; 'zfs2s3 recover -n' shows more")
-                );
+                return Err(unusable(&manifest, why)
+                    .hint("the upload is still pending; 'zfs2s3 recover -n' shows more"));
             }
             ManifestRead::Found(_) => {
                 self.ui.note(&format!(
-                    "{} is in the bucket, and stays: 'zfs2s3 recover -m' adds it to the store",
+                    "{} is in the bucket, and is not deleted: 'zfs2s3 recover -m' adds it to the store",
                     intent.backup().describe()
                 ));
                 true
@@ -227,7 +228,8 @@ impl Upload {
             if !was_open && !parts.is_empty() && ExpectedObject::of(&parts).matches(&head) {
                 self.client.delete(&key)?;
             } else {
-                self.ui.warning(&format!("the object '{key}' is not what this upload made, and stays"));
+                self.ui
+                    .warning(&format!("the object '{key}' was not made by this upload, and is not deleted"));
             }
         }
         self.abort_strays(intent, &[]);

@@ -122,13 +122,13 @@ impl Upload {
             let in_a_row =
                 parts.keys().copied().eq((1..=intent.chunking.parts_per_segment).take(wanted as usize));
             if *segment != number || !in_a_row {
-                return Err(incomplete(&format!("not all parts of segment {number} are in it")));
+                return Err(incomplete(&format!("it lacks parts of segment {number}")));
             }
             let expected = ExpectedObject::of(&parts);
             chunks_left -= wanted;
             bytes_left = bytes_left
                 .checked_sub(expected.size)
-                .ok_or_else(|| incomplete("its parts are more than the stream"))?;
+                .ok_or_else(|| incomplete("its parts are larger than the stream"))?;
             let key = keys::segment(&intent.prefix, &copy, *segment);
             let completed = match &state.completed {
                 Some(completed) => completed.clone(),
@@ -200,7 +200,7 @@ impl Upload {
     fn check_size(&self, key: &str, expected: &ExpectedObject) -> Result<()> {
         match self.client.head_if_allowed(key)? {
             Some(head) if head.size != expected.size => Err(Error::failed(format!(
-                "the object '{key}' has {} bytes, not {}: the server has put more into it than it was told to",
+                "the object '{key}' has {} bytes, not {}: the server has put more than the listed parts into it",
                 head.size, expected.size
             ))),
             _ => Ok(()),
@@ -222,7 +222,7 @@ impl Upload {
         }
         if !expected.agrees(&etag, checksum.as_deref()) {
             return Err(Error::try_again(format!(
-                "the object '{}' is not what its parts were: its ETag is {etag}, its checksum {}, not {}",
+                "the object '{}' does not match its parts: its ETag is {etag}, its checksum {}, not {}",
                 open.key,
                 checksum.as_deref().unwrap_or("unknown"),
                 expected.composite.s3()
@@ -289,7 +289,7 @@ impl Upload {
                 Settled::Undecided => {
                     let removers = inventory.removers_of(&copy);
                     let error = Error::try_again(format!(
-                        "{} cannot be called stored while a removal is announced: {removers}",
+                        "{} cannot become stored while a removal is announced: {removers}",
                         intent.backup().describe()
                     ));
                     (WAIT_FOR_REMOVAL, error.hint(WHEN_IT_HAS_ENDED).hint(IF_IT_DIED))
@@ -300,7 +300,7 @@ impl Upload {
                     self.withdraw_manifest(journal, intent)?;
                     let base = intent.base.as_ref().map(|base| base.name.as_str()).unwrap_or_default();
                     return Err(Error::refused(format!(
-                        "no stored chain of backups leads to the base {base} any more: another host has removed it"
+                        "the base {base} can no longer be restored: another host has removed it, or a backup that it depends on"
                     ))
                     .hint(ABORT));
                 }
@@ -342,7 +342,8 @@ impl Upload {
                 listed => listed.map(|_| ()),
             };
             if let Err(failure) = ended {
-                self.ui.warning(&format!("an unfinished upload stays: {}", failure.describe()));
+                self.ui
+                    .warning(&format!("an unfinished upload is left in the bucket: {}", failure.describe()));
             }
         }
     }
@@ -352,15 +353,15 @@ impl Upload {
 pub(super) fn removed_meanwhile(intent: &Intent) -> Error {
     Error::new(
         Status::Refused,
-        format!("what was stored of {} is gone: another host has removed it", intent.backup().describe()),
+        format!("the objects of {} are gone: another host has removed them", intent.backup().describe()),
     )
-    .hint("'zfs2s3 abort_upload', and upload it again")
+    .hint("run 'zfs2s3 abort_upload', and upload it again")
 }
 
 fn another_object(key: &str) -> Error {
-    Error::refused(format!("another object is at '{key}' already, and is left as it is"))
+    Error::refused(format!("another object has the key '{key}', and is left unchanged"))
 }
 
 fn incomplete(why: &str) -> Error {
-    Error::failed(format!("the record of the pending upload cannot be right: {why}"))
+    Error::failed(format!("the journal of the pending upload is inconsistent: {why}"))
 }

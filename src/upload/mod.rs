@@ -104,7 +104,8 @@ impl Upload {
             Err(error) if error.status == Status::Failed && chunking.is_some() => {
                 let again = journal::overview(&self.folder)?.filter(|again| !again.is_complete());
                 let Some(again) = again else { return Err(pending(error)) };
-                self.ui.warning(&format!("it is cut anew, into segments of fewer parts: {error}"));
+                self.ui
+                    .warning(&format!("the stream is divided again, into segments of fewer parts: {error}"));
                 let journal = Journal::open(&self.folder)?;
                 let (overview, known) = self.reconcile(&journal, again).map_err(pending)?;
                 self.resume_from_source(journal, overview, known, chunking).map_err(pending)

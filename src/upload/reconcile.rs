@@ -84,7 +84,7 @@ impl Upload {
                     (Some(failure), _) => return Err(failure.into()),
                     (None, Some(failure)) => {
                         self.ui.warning(&format!(
-                            "segment {segment} begins again, since its parts cannot be listed: {}",
+                            "segment {segment} begins again, because its parts cannot be listed: {}",
                             failure.describe()
                         ));
                         self.abort_upload(&key, &state.upload_id)?;

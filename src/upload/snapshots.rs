@@ -25,7 +25,7 @@ impl Upload {
         let missing = match self.zfs.find(&point.name) {
             Ok(found) if found.point.guid == point.guid => return Ok(point.clone()),
             Ok(found) => Error::refused(format!(
-                "{} is not the one whose upload is pending: its guid is {}, not {}",
+                "{} is not the snapshot whose upload is pending: its guid is {}, not {}",
                 point.name, found.point.guid, point.guid
             )),
             Err(error) => error,
@@ -66,7 +66,7 @@ impl Upload {
         for point in points_to_hold(backup) {
             let name = &point.name;
             if let Err(e) = self.zfs.hold(&intent.hold_tag(), name) {
-                self.ui.warning(&format!("no hold on {name}, so take care not to destroy it meanwhile: {e}"));
+                self.ui.warning(&format!("cannot hold {name}, so do not destroy it during the upload: {e}"));
             }
         }
     }
@@ -74,7 +74,8 @@ impl Upload {
     /// Also if a snapshot was renamed meanwhile.
     pub(super) fn release(&self, intent: &Intent) {
         let tag = intent.hold_tag();
-        let failed = |name: &str, e: Error| self.ui.warning(&format!("the hold on {name} stays: {e}"));
+        let failed =
+            |name: &str, e: Error| self.ui.warning(&format!("cannot release the hold on {name}: {e}"));
         for point in points_to_hold(&intent.backup()) {
             match self.zfs.release(&tag, &point.name) {
                 Ok(true) => continue,

@@ -60,11 +60,11 @@ impl Source {
                 source.name,
                 if stored_as.is_clone() { "no clone" } else { "a clone" }
             ))
-            .hint("'zfs promote' may be why; 'zfs2s3 abort_upload', and upload it again"));
+            .hint("'zfs promote' may be the reason; run 'zfs2s3 abort_upload', and upload it again"));
         }
         if source.name != name {
             let wrong = |e: StreamError| {
-                Error::refused(source.wrong(&e)).hint(format!("rename it back to {name}, and resume then"))
+                Error::refused(source.wrong(&e)).hint(format!("rename it back to {name}, then resume"))
             };
             let begin = source.ready.first_chunk().ok_or_else(|| wrong(StreamError::NotAStream))?;
             let mut payload = vec![0; begin_payload(begin).map_err(wrong)?];
@@ -114,7 +114,7 @@ impl Source {
         match self.spill_check.lost_object() {
             None => Ok(()),
             Some(object) => Err(Error::failed(self.wrong(&StreamError::Loses(object))).hint(
-                "this is a bug of this host's OpenZFS: see https://github.com/openzfs/zfs/issues/18239",
+                "this is a bug in the OpenZFS of this host: see https://github.com/openzfs/zfs/issues/18239",
             )),
         }
     }

@@ -126,7 +126,7 @@ impl<'a> Transfer<'a> {
         let named = numbers.filter(|n: &usize| (2..usize::from(position.part)).contains(n)).max();
         let parts = named.unwrap_or(stored.max(1));
         Error::from(failure).hint(format!(
-            "this server takes fewer parts an upload: 'ZFS2S3_PARTS={parts} zfs2s3 resume_upload' continues with further \
+            "this server allows fewer parts an upload: 'ZFS2S3_PARTS={parts} zfs2s3 resume_upload' continues with further \
              segments; set it for later uploads, too"
         ))
     }
@@ -134,7 +134,7 @@ impl<'a> Transfer<'a> {
     fn not_the_same(&self, why: &str) -> Error {
         let name = &self.overview.intent.snapshot.name;
         Error::refused(format!("'zfs send' of {name} does not give the same stream as before: {why}"))
-            .hint("a pool upgrade, another ZFS version, a changed property, key or name may be why")
+            .hint("possible reasons: a pool upgrade, another ZFS version, a changed property, key or name")
             .hint(ABORT)
     }
 }

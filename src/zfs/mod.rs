@@ -22,7 +22,7 @@ const STDERR_KEPT: usize = 4096;
 pub const RESUME_HINT: &str = "the same command resumes where this one has ended";
 /// Messages of a failed receive, and the hint for each.
 const HINTS: [(&str, &str); 2] = [
-    ("has been modified", "'zfs rollback' to its latest snapshot drops what was changed there since"),
+    ("has been modified", "'zfs rollback' to its latest snapshot discards the later changes"),
     ("Partially received snapshot is saved", RESUME_HINT),
 ];
 
@@ -64,7 +64,7 @@ impl Zfs {
             (Some(guid), Some(createtxg)) => {
                 Ok(SnapshotInfo { point: Point { name: name.to_string(), guid }, createtxg })
             }
-            _ => Err(Error::failed(format!("'zfs get' did not say the guid and createtxg of {name}"))),
+            _ => Err(Error::failed(format!("'zfs get' did not return the guid and createtxg of {name}"))),
         }
     }
 
@@ -103,7 +103,7 @@ impl Zfs {
         args.insert(1, "-nP".to_string());
         let text = self.run(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
         let size = text.lines().find_map(|line| line.strip_prefix("size")?.trim().parse().ok());
-        size.ok_or_else(|| Error::failed("'zfs send -nP' did not say a size"))
+        size.ok_or_else(|| Error::failed("'zfs send -nP' did not return a size"))
     }
 
     /// The snapshots of a dataset, oldest first; none: there is no such dataset.
@@ -121,7 +121,7 @@ impl Zfs {
         let points: Option<Vec<Point>> = text.lines().map(point).collect();
         points
             .map(Some)
-            .ok_or_else(|| Error::failed(format!("'zfs list' of {dataset} is not as it should be")))
+            .ok_or_else(|| Error::failed(format!("the output of 'zfs list' for {dataset} is invalid")))
     }
 
     /// The resume token, if the dataset has a part of a stream from an interrupted receive.

@@ -68,7 +68,7 @@ EXPLAINED = {
     0: [''],
     -9: [''],
     1: ['no full backup', 'no such incremental backup'],
-    3: ['is needed to restore other backups', 'is in the bucket already', 'no stored chain of backups leads', 'is being removed', 'another host has removed it'],
+    3: ['is needed to restore other backups', 'is in the bucket already', 'no stored chain of backups leads', 'is being removed', 'another host has removed'],
     4: ['no upload is pending'],
     75: ['while a removal is announced', 'is being removed'],
 }

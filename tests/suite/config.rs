@@ -44,7 +44,7 @@ fn wrong_keys_fail_with_a_hint_and_no_secret() {
     host.set("AWS_SECRET_ACCESS_KEY", "wr0ngS3cret");
     let said = host.fails(1, "upload tank/a@1");
     assert!(
-        said.contains("403 SignatureDoesNotMatch") && said.contains("hint: the secret key does not fit"),
+        said.contains("403 SignatureDoesNotMatch") && said.contains("hint: the secret key does not match"),
         "{said}"
     );
     assert!(!said.contains("wr0ngS3cret"), "{said}");
@@ -146,7 +146,7 @@ fn for_the_rest_the_aws_tool_is_asked() {
     assert!(said.contains("Error loading SSO Token"), "{said}");
     script(&host, "aws", "echo '{\"SecretAccessKey\": \"s3cret\"'\n");
     let said = host.fails(1, "remove tank/a@1");
-    assert!(said.contains("gave no credentials") && !said.contains("s3cret"), "{said}");
+    assert!(said.contains("returned no credentials") && !said.contains("s3cret"), "{said}");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_credential_helper_that_hangs_is_ended() {
     aws_file(&host, "config", "[default]\ncredential_process = exec sleep 60\n");
     let begun = std::time::Instant::now();
     let said = host.fails(1, "upload tank/a@1");
-    assert!(said.contains("credential_process hangs: it did not end within"), "{said}");
+    assert!(said.contains("credential_process hangs: it did not exit within"), "{said}");
     assert!(begun.elapsed().as_secs() < 30);
 }
 
@@ -235,7 +235,7 @@ fn a_helper_that_fails_when_the_old_credentials_have_expired_is_tried_again() {
     host.set("ZFS2S3_TEST_PATIENCE_MS", "1500");
     host.s3.fault("UploadPart", 3, 1000, crate::support::Fault::Status(400, "ExpiredToken"));
     let said = host.fails(75, "upload tank/src@s1");
-    assert!(said.contains("no network") && said.contains("trying again in"), "{said}");
+    assert!(said.contains("no network") && said.contains("retrying in"), "{said}");
     host.s3.no_more_faults();
     std::fs::remove_file(host.home().join("asked")).unwrap();
     host.ok("resume_upload");

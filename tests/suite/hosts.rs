@@ -350,6 +350,7 @@ fn unexplained(it: &Ended) -> Option<String> {
             "no stored chain of backups leads to the base",
             "is being removed",
             "another host has removed it",
+            "another host has removed them",
         ]),
         4 => any(&["no upload is pending", "an upload is pending"]),
         75 => any(&["while a removal is announced", "is being removed", "no longer knows the upload"]),

@@ -65,7 +65,7 @@ fn a_damaged_or_newer_store_is_an_error_for_every_command_and_stays_as_it_is() {
         (good[..good.len() - 40].to_string(), ""),
         (good.replace("version: 2", "version: 3"), "version 3"),
         (good.replace("- {", "- {\"later\":1,"), "later"),
-        (good.replace("tank/a@1/0", "tank/b@1/0"), "keys are not its own"),
+        (good.replace("tank/a@1/0", "tank/b@1/0"), "keys of its segments belong to another backup"),
     ] {
         host.write_data("stored_snapshots.yml", &text);
         for line in ["list", "upload tank/a@2", "remove tank/a@1"] {
@@ -83,7 +83,7 @@ fn a_store_belongs_to_one_bucket_and_prefix() {
     host.set("ZFS2S3_PREFIX", "x/");
     let said = host.fails(1, "list");
     assert!(
-        said.contains("is of bucket 'test-bucket', prefix '', not of bucket 'test-bucket', prefix 'x/'"),
+        said.contains("is for bucket 'test-bucket', prefix '', not for bucket 'test-bucket', prefix 'x/'"),
         "{said}"
     );
     host.fails(1, "upload tank/a@2");

@@ -153,16 +153,16 @@ fn what_may_be_another_hosts_is_left_alone() {
     let host = pending();
     host.s3.state().put_exactly(&data, b"another host's");
     let said = host.fails(3, "resume_upload");
-    assert!(said.contains("another object is at"), "{said}");
+    assert!(said.contains("another object has the key"), "{said}");
     let said = host.ok("abort_upload").stderr;
-    assert!(said.contains("is not what this upload made, and stays"), "{said}");
+    assert!(said.contains("was not made by this upload, and is not deleted"), "{said}");
     assert_eq!(host.s3.state().objects[&data].bytes, b"another host's");
     // a manifest that cannot be read
     let host = pending();
     host.s3.state().put_exactly(&data, b"another host's");
     host.s3.state().put_exactly(&data.replace(".zfs", ".yml"), b"later: 1\n");
     let said = host.fails(1, "abort_upload");
-    assert!(said.contains("the upload stays pending"), "{said}");
+    assert!(said.contains("the upload is still pending"), "{said}");
     assert!(host.data("upload_progress.yml").exists() && host.s3.state().uploads.len() == 1);
 }
 

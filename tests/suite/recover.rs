@@ -233,13 +233,13 @@ fn damaged_and_hostile_manifests_are_named_and_passed_over() {
             good.replace(&format!("key: {own}"), "key: tank/a@1/0000000000000001-full.zfs"),
             "has the key of another object",
         ),
-        (good.replace("size: 700", "size: 18446744073709551615"), "are not as many as the object has"),
+        (good.replace("size: 700", "size: 18446744073709551615"), "the wrong number of chunks"),
         (good.replace("size: 700", "size: 701"), "has 700 bytes, not 701"),
-        (good.replace("chunk_size: 65536", "chunk_size: 0"), "its chunks are of 0 bytes"),
-        (good.replace("chunk_size: 65536", "chunk_size: 10"), "are not as many as the object has"),
-        (good.replace(composite, &"0".repeat(64)), "its list of chunks is not the one"),
+        (good.replace("chunk_size: 65536", "chunk_size: 0"), "its chunks have 0 bytes"),
+        (good.replace("chunk_size: 65536", "chunk_size: 10"), "the wrong number of chunks"),
+        (good.replace(composite, &"0".repeat(64)), "its list of chunks does not match"),
         (good.clone() + "later: 1\n", "later"),
-        (good.clone() + &"#\n".repeat(1 << 19), "more structure than a manifest can need"),
+        (good.clone() + &"#\n".repeat(1 << 19), "more structure than a manifest needs"),
         (good.replace("name: tank/a@1\n", "name: ../x@a\n"), "its base '../x@a'"),
         (good.replace("storage_class: STANDARD", "storage_class: \"A\\tB\""), "storage class"),
         (good.replace("stored: 2", "stored: 9999-12-31T23:59:59-01:00 #"), "is not a time"),
@@ -596,7 +596,7 @@ fn manifests_of_large_backups_take_little_memory() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
-    assert_eq!(said.matches("are not as many as the object has").count(), 8, "{said}");
+    assert_eq!(said.matches("the wrong number of chunks").count(), 8, "{said}");
     assert!((1..24 << 10).contains(&peak), "{peak} KiB at the peak");
 }
 

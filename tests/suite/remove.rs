@@ -18,7 +18,7 @@ fn of_a_chain_the_last_one_first_and_a_refusal_says_in_which_order() {
     let said = host.fails(3, "remove tank/a@1");
     assert_eq!(
         said,
-        "zfs2s3: error: 'tank/a@1' is needed to restore other backups, which would have to go first, in this order:\n\
+        "zfs2s3: error: 'tank/a@1' is needed to restore other backups, which must be removed first, in this order:\n\
          zfs2s3:     -i tank/a@3 tank/a@4\n\
          zfs2s3:     -i tank/a@2 tank/a@3\n\
          zfs2s3:     -i tank/a@1 tank/a@2\n\
@@ -149,7 +149,7 @@ fn another_hosts_backup_that_depends_on_it_counts() {
     host.killed("upload -i @1 tank/a@2", "CompleteMultipartUpload", 0, Fault::KillBefore);
     let progress = std::fs::read(host.data("upload_progress.yml")).unwrap();
     std::fs::remove_file(host.data("upload_progress.yml")).unwrap();
-    assert!(host.fails(3, "remove tank/a@1").contains("-i tank/a@1 tank/a@2  (an upload that is not"));
+    assert!(host.fails(3, "remove tank/a@1").contains("-i tank/a@1 tank/a@2  (an unfinished upload"));
     std::fs::write(host.data("upload_progress.yml"), progress).unwrap();
     host.ok("resume_upload");
     host.write_data("stored_snapshots.yml", &before);
@@ -256,7 +256,7 @@ fn where_nothing_may_be_deleted_nothing_is_lost() {
     host.s3.state().capabilities.may_delete = false;
     let said = host.fails(1, "remove -i @3 tank/a@4");
     assert!(said.contains("403 AccessDenied nothing may be deleted"), "{said}");
-    assert!(said.contains("hint: nothing was removed: '-i tank/a@3 tank/a@4' stays stored"), "{said}");
+    assert!(said.contains("hint: nothing was removed: '-i tank/a@3 tank/a@4' is still stored"), "{said}");
     assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
     // also where listing is forbidden
     host.s3.state().capabilities.may_list = false;

@@ -87,7 +87,8 @@ fn an_upload_that_cannot_be_ended_keeps_nobody_from_resuming_or_aborting() {
         host.killed("upload tank/src@s1", "UploadPart", 7, Fault::KillBefore);
         let said = host.ok(way).stderr;
         assert!(
-            said.contains("an unfinished upload stays: ") && said.contains("405 MethodNotAllowed"),
+            said.contains("an unfinished upload is left in the bucket: ")
+                && said.contains("405 MethodNotAllowed"),
             "{said}"
         );
         assert_eq!(host.s3.state().uploads.len(), 1);
@@ -411,7 +412,7 @@ fn each_error_names_what_to_do() {
                 host.set("AWS_ENDPOINT_URL", &url);
             },
             &[
-                "hint: AWS_ENDPOINT_URL seems to name the bucket, which ZFS2S3_BUCKET alone does: try http://127.0.0.1:",
+                "hint: AWS_ENDPOINT_URL seems to contain the bucket, which belongs into ZFS2S3_BUCKET only: try http://127.0.0.1:",
             ],
         ),
         (
@@ -420,7 +421,7 @@ fn each_error_names_what_to_do() {
                 let url = host.s3.url().replace("http:", "https:");
                 host.set("AWS_ENDPOINT_URL", &url);
             },
-            &["hint: the server may not speak https there: write http:// in AWS_ENDPOINT_URL"],
+            &["hint: the server may not support https: write http:// in AWS_ENDPOINT_URL"],
         ),
         (
             "a storage class that the server does not know",
@@ -527,10 +528,10 @@ fn a_proxy_that_is_busy_is_tried_again_and_one_that_refuses_is_not() {
     let url = proxy(&[503, 429, 522], &host.s3.url(), &host.s3.url());
     host.set("HTTP_PROXY", &url);
     let said = host.ok("upload tank/a@1").stderr;
-    assert!(said.contains("proxy server responded 503") && said.contains("trying again in"), "{said}");
+    assert!(said.contains("proxy server responded 503") && said.contains("retrying in"), "{said}");
     assert!(!said.contains("s3cret"), "{said}");
     host.assert_clean();
-    for (status, hint) in [(407, "hint: the proxy wants a name and a password"), (403, "")] {
+    for (status, hint) in [(407, "hint: the proxy requires a user name and a password"), (403, "")] {
         let mut host = Host::with_snapshots(1);
         let statuses: &[u16] = if status == 407 { &[407, 407] } else { &[403, 403] };
         let url = proxy(statuses, &host.s3.url(), &host.s3.url());

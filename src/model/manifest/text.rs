@@ -23,7 +23,7 @@ const MAX_TEXT: usize = 4 << 20;
 /// each item.
 const MAX_BRACKETS: usize = 10_000;
 
-const TOO_MUCH: &str = "it has more structure than a manifest can need";
+const TOO_MUCH: &str = "it has more structure than a manifest needs";
 
 /// The approximate length of a manifest, in bytes.
 pub fn estimated_len(chunks: u64, segments: u64) -> usize {
@@ -171,12 +171,12 @@ impl ManifestReader {
         let stream = &manifest.stream;
         stream.check_stages()?;
         if !(1..=MAX_CHUNK).contains(&stream.chunk_size) {
-            return Err(format!("its chunks are of {} bytes", stream.chunk_size));
+            return Err(format!("its chunks have {} bytes", stream.chunk_size));
         }
         let mut size: u64 = 0;
         for (n, segment) in stream.segments.iter().enumerate() {
             if self.counts.get(n).copied().unwrap_or(0) != segment.size.div_ceil(stream.chunk_size) {
-                return Err(format!("its chunks of {} are not as many as the object has", segment.key));
+                return Err(format!("it has the wrong number of chunks for {}", segment.key));
             }
             size = size.checked_add(segment.size).ok_or("its sizes are too large")?;
         }
@@ -184,7 +184,7 @@ impl ManifestReader {
             return Err("its segments do not add up to the stream".to_string());
         }
         if self.composite.sha256() != stream.composite_sha256 {
-            return Err("its list of chunks is not the one that its composite SHA-256 is of".to_string());
+            return Err("its list of chunks does not match its composite SHA-256".to_string());
         }
         Ok(())
     }
@@ -210,7 +210,7 @@ fn check_line(rest: &str) -> Result<(), String> {
         || item.starts_with("- ")
         || (item.is_empty() && !rest.is_empty());
     if is_nested || is_odd(item) || is_odd(value) {
-        return Err("it has structure that no manifest has".to_string());
+        return Err("it has a structure that no manifest has".to_string());
     }
     Ok(())
 }
@@ -339,11 +339,11 @@ stream:
             ("version: 2", "version: 3\nlater: 1", "version 3"),
             ("tool:", "later: 1\ntool:", "later"),
             ("stages: []", "stages:\n  - zstd", "stage 'zstd'"),
-            ("size: 8", "size: 9", "not as many"),
+            ("size: 8", "size: 9", "wrong number"),
             ("size: 3", "size: 2", "do not add up"),
             ("7692c3", "7692c4", "composite"),
             ("7692c3", "7692C3", "not a SHA-256"),
-            ("chunk_size: 4", "chunk_size: 0", "of 0 bytes"),
+            ("chunk_size: 4", "chunk_size: 0", "have 0 bytes"),
             ("    chunks: |\n", "", ""),
         ] {
             assert!(good.contains(from), "{from}");

@@ -63,7 +63,7 @@ impl Journal {
         let line = record.to_line().map_err(Error::failed)?;
         let mut slot = lock(&self.file);
         let Some(file) = slot.as_mut() else {
-            return Err(Error::try_again(format!("{} could not be written before", path.display())));
+            return Err(Error::try_again(format!("an earlier write to {} failed", path.display())));
         };
         let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
         written.map_err(|e| {
@@ -90,14 +90,13 @@ pub fn overview(folder: &Folder) -> Result<Option<Overview>> {
             overview = Some(Overview::new(*intent));
             Ok(())
         }
-        (None, Record::Intent(intent)) => Err(format!(
-            "it is of version {}, and this program knows versions 1 to {VERSION}",
-            intent.version
-        )),
+        (None, Record::Intent(intent)) => {
+            Err(format!("it has version {}, and this program knows versions 1 to {VERSION}", intent.version))
+        }
         (None, _) => Err("it does not begin with an intent".to_string()),
         (Some(overview), record) => overview.add(record),
     })?;
-    overview.map(Some).ok_or_else(|| damaged(folder, "it has no whole record"))
+    overview.map(Some).ok_or_else(|| damaged(folder, "it has no complete record"))
 }
 
 /// The recorded parts of one segment, by number.
@@ -154,7 +153,7 @@ fn scan(folder: &Folder, mut visit: impl FnMut(Record) -> Result<(), String>) ->
 fn damaged(folder: &Folder, why: &str) -> Error {
     let path = folder.journal();
     Error::failed(format!("the pending upload {} cannot be used: {why}", path.display())).hint(
-        "put back a good copy of it; if there is none, move it away, and end the unfinished upload with \
+        "put back a good copy of it; if there is none, move it away, and abort the unfinished upload with \
          'aws s3api list-multipart-uploads' and 'abort-multipart-upload'",
     )
 }
@@ -183,7 +182,7 @@ pub fn refuse_python_upload(folder: &Folder, bucket: &str) -> Result<()> {
     let files = [(&schedule, schedule.exists()), (&journal, python_progress)];
     let files = files.iter().filter(|(_, there)| *there).map(|(path, _)| quoted(&path.display().to_string()));
     let mut error = Error::pending(format!("an upload of the older, Python zfs2s3 is pending: '{key}'"))
-        .hint("finish or abort it with that program; or end it by hand:");
+        .hint("finish or abort it with that program; or abort it by hand:");
     if let Some(id) = upload_id {
         error = error.hint(abort_multipart_upload(bucket, &key, &id));
     }

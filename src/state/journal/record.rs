@@ -174,7 +174,7 @@ impl Overview {
                 self.end = None;
             }
             Record::Part(part) if !self.segments.contains_key(&part.segment) => {
-                return Err(format!("a part of segment {}, which has not begun", part.segment));
+                return Err(format!("it has a part of segment {}, which has not begun", part.segment));
             }
             Record::Part(_) => {}
             Record::Chunking(chunking) => {
@@ -187,7 +187,7 @@ impl Overview {
             Record::Removal(removal) => self.removal = Some(removal.nonce),
             Record::Completed(completed) => match self.segments.get_mut(&completed.segment) {
                 Some(state) => state.completed = Some(completed),
-                None => return Err(format!("segment {} completed, but not begun", completed.segment)),
+                None => return Err(format!("segment {} is complete, but was not begun", completed.segment)),
             },
         }
         Ok(())

@@ -123,11 +123,7 @@ impl Contents {
         };
         check_version(read.version)?;
         if read.count != read.backups.len() {
-            return Err(format!(
-                "it has {} backups, and says that they are {}",
-                read.backups.len(),
-                read.count
-            ));
+            return Err(format!("it has {} backups, but a count of {}", read.backups.len(), read.count));
         }
         let contents = Contents {
             endpoint: read.endpoint,
@@ -168,7 +164,7 @@ impl Contents {
             let backup = entry.backup();
             let is_new = copies.insert((entry.link(), entry.id));
             if !is_new || (entry.state == State::Stored && !stored.insert(entry.link())) {
-                return Err(format!("the backup '{backup}' is in it twice"));
+                return Err(format!("it has the backup '{backup}' twice"));
             }
             check_points(&backup)?;
             let Some(stream) = &entry.stream else { continue };
@@ -182,7 +178,9 @@ impl Contents {
                     .map(|s| &s.key)
                     .eq(keys.take(stream.segments.len()).collect::<Vec<_>>().iter())
             {
-                return Err(format!("the backup '{backup}': its segments' keys are not its own"));
+                return Err(format!(
+                    "the backup '{backup}': the keys of its segments belong to another backup"
+                ));
             }
         }
         Ok(())
@@ -287,13 +285,16 @@ count: 2
         for end in 0..STORE.trim_end().len() {
             assert!(Contents::parse(&STORE[..end]).is_err(), "cut at byte {end}");
         }
-        assert!(with("count: 2", "count: 3").contains("says that they are 3"));
+        assert!(with("count: 2", "count: 3").contains("a count of 3"));
         assert!(with("version: 1", "version: 3").contains("version 3"));
         assert!(with("version: 1", "version: 3\nnew: x").contains("version 3"));
         assert!(with("bucket", "buckets").contains("buckets"));
         assert!(with("guid: '2'", "guid: 2.5e9").contains("guid"));
         assert!(with("guid: '2'", "guid: '0'").contains("guid"));
-        assert!(with("tank@b/0000000000000002", "tank@x/0000000000000002").contains("keys are not its own"));
+        assert!(
+            with("tank@b/0000000000000002", "tank@x/0000000000000002")
+                .contains("keys of its segments belong to another backup")
+        );
         assert!(with("stages: []", "stages: [zstd]").contains("zstd"));
         assert!(with("name: tank@a", "name: ../x@a").contains("not a name"));
         let twice = STORE
@@ -314,6 +315,8 @@ count: 2
         assert_eq!(keys[0], "tank@b/0000000000000002-from-0000000000000001-0000001f.yml");
         assert_eq!(Contents::parse(&contents.to_yaml().unwrap()), Ok(contents));
         let other = with_id.replace("id: 0000001f", "id: 0000002f");
-        assert!(Contents::parse(&other).unwrap_err().contains("keys are not its own"));
+        assert!(
+            Contents::parse(&other).unwrap_err().contains("keys of its segments belong to another backup")
+        );
     }
 }

@@ -24,7 +24,7 @@ impl Folder {
         Folder(path)
     }
     pub fn make(&self) -> Result<()> {
-        durable::make_folder(&self.0).map_err(|e| io_error("cannot make the folder", &self.0, &e))
+        durable::make_folder(&self.0).map_err(|e| io_error("cannot create the folder", &self.0, &e))
     }
     pub fn store(&self) -> PathBuf {
         self.0.join("stored_snapshots.yml")
@@ -103,18 +103,18 @@ impl Store {
         if own.bucket != bucket || own.prefix != prefix {
             let place = |bucket: &str, prefix: &str| format!("bucket '{bucket}', prefix '{prefix}'");
             return Err(Error::failed(format!(
-                "the store {} is of {}, not of {}",
+                "the store {} is for {}, not for {}",
                 path.display(),
                 place(&own.bucket, &own.prefix),
                 place(bucket, prefix)
             ))
             .hint(
-                "set ZFS2S3_BUCKET and ZFS2S3_PREFIX to the store's, or XDG_DATA_HOME to have another store",
+                "set ZFS2S3_BUCKET and ZFS2S3_PREFIX to the store's, or XDG_DATA_HOME to use another store",
             ));
         }
         match endpoint {
             Some(endpoint) if endpoint != own.endpoint => Err(Error::failed(format!(
-                "the store {} is of the server {}, not of {endpoint}",
+                "the store {} is for the server {}, not for {endpoint}",
                 path.display(),
                 own.endpoint
             ))
@@ -145,7 +145,7 @@ impl Store {
         };
         linked
             .and_then(|()| durable::sync_folder_of(&aside))
-            .map_err(|e| io_error("cannot keep the older store as", &aside, &e))
+            .map_err(|e| io_error("cannot keep the store of the Python tool as", &aside, &e))
     }
 }
 
