@@ -2,6 +2,8 @@
 //! of every backup by hand, on some ten thousand random histories.
 
 use super::*;
+use crate::model::backup::Link;
+use crate::model::names::Guid;
 
 /// Small, seeded, and the same everywhere, so that a failure can be reproduced.
 struct Random(u64);

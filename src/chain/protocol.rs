@@ -12,6 +12,8 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::*;
+use crate::model::backup::Link;
+use crate::model::names::Guid;
 
 /// The backups of the model: snapshot and base, 0 for none.
 const LINKS: [(u64, u64); 5] = [(1, 0), (2, 1), (2, 0), (3, 2), (3, 1)];

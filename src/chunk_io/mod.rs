@@ -2,4 +2,4 @@
 
 pub mod each;
 pub mod fetch;
-pub mod pipeline;
+pub mod send;

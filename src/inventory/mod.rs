@@ -7,10 +7,10 @@
 //!   its manifest was read, and never as the base of a new upload, since this host could not restore it.
 //! - Without the permission to list, the store alone decides.
 
+mod confirm;
 mod listing;
-pub mod manifest;
-mod refusal;
-mod removal;
+mod messages;
+pub mod read_manifest;
 
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ use crate::ui::Ui;
 use listing::{listed_copies, what_is_lost};
 
 pub use listing::{Listing, OpenUploads};
-pub use refusal::{IF_IT_DIED, WHEN_IT_HAS_ENDED};
+pub use messages::{IF_IT_DIED, WHEN_IT_HAS_ENDED};
 
 /// One copy of a backup, according to the store and the listing.
 struct CopyState {

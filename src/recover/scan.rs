@@ -6,7 +6,7 @@ use super::compare::{BucketScan, is_python_key};
 use super::leftovers::{self, BackupObject};
 use crate::chunk_io::each::for_each;
 use crate::error::Result;
-use crate::inventory::manifest::{Chunks, ManifestRead, Rejection, entry_for, read_manifest};
+use crate::inventory::read_manifest::{Chunks, ManifestRead, Rejection, entry_for, read_manifest};
 use crate::model::copy::CopyName;
 use crate::model::keys::ObjectKind;
 use crate::model::shell::quoted;

@@ -3,7 +3,7 @@
 //! upload is in the bucket already.
 //!
 //! S3 has no locks, but its objects and listings are strongly consistent. So of a removal and an upload whose
-//! base it removes, or of two removals, at least one sees the other, and backs off. See `chain/mod.rs` for
+//! base it removes, or of two removals, at least one sees the other, and backs off. See `chain/rule.rs` for
 //! the rule, `chain/protocol.rs` for the proof.
 
 pub mod spare;

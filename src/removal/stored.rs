@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Interrupted, Outcome, Removal, last_copy, withdraw};
 use crate::error::{Error, Result, Status};
-use crate::inventory::manifest::{Chunks, ManifestRead, read_manifest};
+use crate::inventory::read_manifest::{Chunks, ManifestRead, read_manifest};
 use crate::inventory::{Inventory, OpenUploads};
 use crate::model::copy::Id;
 use crate::model::keys;

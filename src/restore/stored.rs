@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::chunk_io::fetch;
 use crate::error::{Error, Result, Status};
-use crate::inventory::manifest::{Chunks, ManifestRead, read_manifest, unusable};
+use crate::inventory::read_manifest::{Chunks, ManifestRead, read_manifest, unusable};
 use crate::model::digest::Sha256;
 use crate::model::keys;
 use crate::model::manifest::Stream;

@@ -4,7 +4,7 @@
 use super::Upload;
 use super::finish::ExpectedObject;
 use crate::error::{Result, Status};
-use crate::inventory::manifest::{Chunks, ManifestRead, read_manifest, unusable};
+use crate::inventory::read_manifest::{Chunks, ManifestRead, read_manifest, unusable};
 use crate::inventory::{Inventory, OpenUploads};
 use crate::model::copy::Id;
 use crate::model::keys;

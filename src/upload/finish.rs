@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{ABORT, Upload};
 use crate::chain::Settled;
 use crate::error::{Error, Result, Status};
-use crate::inventory::manifest::{Chunks, ManifestRead, read_manifest};
+use crate::inventory::read_manifest::{Chunks, ManifestRead, read_manifest};
 use crate::inventory::{IF_IT_DIED, Inventory, OpenUploads, WHEN_IT_HAS_ENDED};
 use crate::model::digest::{Composite, Sha256};
 use crate::model::keys;

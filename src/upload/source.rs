@@ -4,7 +4,7 @@
 
 use std::io::{self, Read};
 
-use crate::chunk_io::pipeline::fill;
+use crate::chunk_io::send::fill;
 use crate::error::{Error, Result};
 use crate::model::backup::{Backup, Link};
 use crate::stream::record::RECORD;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::source::Source;
 use super::{ABORT, Upload};
-use crate::chunk_io::pipeline::{self, ChunkSink};
+use crate::chunk_io::send::{self, ChunkSink};
 use crate::error::{Error, Result};
 use crate::model::backup::Backup;
 use crate::model::chunks::PartPosition;
@@ -85,7 +85,7 @@ impl<'a> Transfer<'a> {
         let source = Source::open(&self.upload.zfs, self.backup, &intent.send_args, &intent.backup())?;
         let chunk_size = usize::try_from(intent.chunking.chunk_size)
             .map_err(|_| Error::usage("ZFS2S3_CHUNK_SIZE is too large for this machine"))?;
-        let size = pipeline::run(source, chunk_size, self.upload.client.jobs, self)?;
+        let size = send::run(source, chunk_size, self.upload.client.jobs, self)?;
         if (self.known.0.len() as u64) > intent.chunking.chunks_of(size) {
             return Err(self.not_the_same("it is shorter"));
         }

@@ -1,8 +1,9 @@
-//! May a copy be removed? The rule is in `chain`; this file reads the manifests on which its answer depends.
+//! May a copy be removed? The rule is in `chain`. This file confirms the copies on which its answer depends, by
+//! reading their manifests.
 
 use std::collections::HashMap;
 
-use super::manifest::{Chunks, ManifestRead, Rejection, entry_for, read_manifest};
+use super::read_manifest::{Chunks, ManifestRead, Rejection, entry_for, read_manifest};
 use super::{CopyState, Inventory};
 use crate::chain::{self, Member};
 use crate::error::{Error, Result};

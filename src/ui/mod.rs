@@ -1,0 +1,145 @@
+//! Messages and data. Only this module prints. `progress` makes the progress line.
+//!
+//! - stdout carries data only (`list`, `-n`), stderr all messages.
+//! - A message: `zfs2s3: `, lower case, no period. An error: `zfs2s3: error: …`, then `zfs2s3: hint: …` with
+//!   what to try next.
+//! - The progress line appears only if stderr is a terminal, and is always erased.
+
+mod progress;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result, one_line, without_os_error};
+use crate::os::mutex::lock;
+use progress::Progress;
+
+/// Several threads may have the same problem at the same time.
+const QUIET_AFTER_RETRY: Duration = Duration::from_secs(10);
+
+pub struct Ui {
+    terminal: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    progress: Option<Progress>,
+    /// A progress line is on the screen.
+    shown: bool,
+    last_retry: Option<Instant>,
+    /// Warnings that are shown only once.
+    given: Vec<String>,
+}
+
+impl Ui {
+    pub fn new() -> Self {
+        let knows_sequences = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        Ui { terminal: io::stderr().is_terminal() && knows_sequences, state: Mutex::default() }
+    }
+
+    pub fn error(&self, error: &Error) {
+        self.line(&format!("error: {error}"));
+        error.hints.iter().for_each(|hint| self.line(&format!("hint: {hint}")));
+    }
+    pub fn warning(&self, text: &str) {
+        self.line(&format!("warning: {text}"));
+    }
+    /// Only once, even if the cause occurs several times.
+    pub fn warning_once(&self, text: &str) {
+        let mut state = self.state();
+        if !state.given.iter().any(|given| given == text) {
+            state.given.push(text.to_string());
+            drop(state);
+            self.warning(text);
+        }
+    }
+    pub fn note(&self, text: &str) {
+        self.line(text);
+    }
+
+    /// Reports that a request is retried, but not for each of many.
+    pub fn retry(&self, why: &str, pause: Duration) {
+        let mut state = self.state();
+        if state.last_retry.is_some_and(|last| last.elapsed() < QUIET_AFTER_RETRY) {
+            return;
+        }
+        state.last_retry = Some(Instant::now());
+        drop(state);
+        self.line(&format!("warning: {why}; retrying in {:.1} s", pause.as_secs_f64()));
+    }
+
+    /// Data, to stdout. A closed pipe (`zfs2s3 list | head`) is not an error.
+    pub fn data(&self, text: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Error::failed(format!("cannot write to standard output: {e}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins the progress line.
+    pub fn transfer(&self, name: &str, estimate: Option<u64>) {
+        let mut state = self.state();
+        state.progress = Some(Progress::new(name, estimate));
+        self.draw(&mut state);
+    }
+
+    /// See [`Progress::sending`].
+    pub fn sending(&self, bytes: i64) {
+        let mut state = self.state();
+        if let Some(progress) = &mut state.progress {
+            progress.sending(bytes);
+        }
+        self.draw(&mut state);
+    }
+
+    /// See [`Progress::advance`].
+    pub fn advance(&self, bytes: u64, moved: bool) {
+        let mut state = self.state();
+        if let Some(progress) = &mut state.progress {
+            progress.advance(bytes, moved);
+        }
+        self.draw(&mut state);
+    }
+
+    fn draw(&self, state: &mut State) {
+        let Some(progress) = &mut state.progress else { return };
+        if self.terminal
+            && let Some(line) = progress.redraw()
+        {
+            // if the terminal is gone, nobody can see it
+            let _ = write!(io::stderr(), "{line}");
+            state.shown = true;
+        }
+    }
+
+    /// Erases the progress line.
+    pub fn transfer_done(&self) {
+        let mut state = self.state();
+        state.progress = None;
+        wipe(&mut state);
+    }
+
+    fn line(&self, text: &str) {
+        let mut state = self.state();
+        wipe(&mut state);
+        for line in text.lines() {
+            // there is nowhere to report that stderr is gone
+            let _ = writeln!(io::stderr(), "zfs2s3: {}", one_line(&without_os_error(line)));
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+fn wipe(state: &mut State) {
+    if std::mem::take(&mut state.shown) {
+        let _ = write!(io::stderr(), "{}", progress::ERASE_LINE);
+    }
+}
