@@ -1,14 +1,13 @@
 //! The listing of the bucket, and what it shows of each copy.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::error::Result;
-use crate::model::copy::{CopyName, Id};
-use crate::model::keys::{self, ObjectKind, Parsed};
+use crate::model::keys;
 use crate::model::readme;
 use crate::s3::client::Client;
 use crate::s3::reply::{ListedUpload, Object};
-use crate::state::store::format::{Contents, Entry};
+use crate::state::store::format::Contents;
 use crate::ui::Ui;
 
 /// The objects and uploads under the store's prefix.
@@ -64,73 +63,4 @@ impl Listing {
             Err(failure) => Err(failure.into()),
         }
     }
-}
-
-#[derive(Default)]
-pub(super) struct ListedCopy {
-    pub manifest: bool,
-    /// Sizes of its segments, by number.
-    pub segments: BTreeMap<u32, u64>,
-    pub announcements: Vec<Id>,
-}
-
-/// The first object of a backup that is missing, or has another size.
-pub(super) fn what_is_lost(entry: &Entry, prefix: &str, sizes: &HashMap<&str, u64>) -> Option<String> {
-    let expected = entry.stream.iter().flat_map(|stream| &stream.segments);
-    let expected: HashMap<&str, u64> = expected.map(|s| (s.key.as_str(), s.size)).collect();
-    entry.keys(prefix).into_iter().find_map(|key| {
-        match (sizes.get(key.as_str()), expected.get(key.as_str())) {
-            (None, _) => Some(format!("the bucket has no object '{key}'")),
-            (Some(there), Some(size)) if there != size => {
-                Some(format!("the object '{key}' has {there} bytes, not {size}"))
-            }
-            _ => None,
-        }
-    })
-}
-
-impl ListedCopy {
-    pub fn what_is_lost(&self) -> Option<String> {
-        match (self.manifest, self.segments.contains_key(&1)) {
-            (true, true) => None,
-            (false, _) => Some(
-                "its manifest is not in the bucket: another host may be storing or removing it".to_string(),
-            ),
-            (true, false) => Some("its data are not in the bucket".to_string()),
-        }
-    }
-}
-
-pub(super) fn listed_copies(
-    prefix: &str,
-    listing: &Listing,
-    python: &HashSet<CopyName>,
-) -> BTreeMap<CopyName, ListedCopy> {
-    let mut found: BTreeMap<CopyName, ListedCopy> = BTreeMap::new();
-    for object in &listing.objects {
-        let Some(Parsed { copy, kind }) = keys::parse(prefix, &object.key) else { continue };
-        let seen = found.entry(copy).or_default();
-        match kind {
-            ObjectKind::Manifest => seen.manifest = true,
-            ObjectKind::Segment(number) => {
-                seen.segments.insert(number, object.size);
-            }
-            // an empty announcement is withdrawn
-            ObjectKind::Removing(_) if object.size == 0 => {}
-            ObjectKind::Removing(nonce) => seen.announcements.push(nonce),
-        }
-    }
-    for upload in &listing.uploads {
-        if let Some(parsed) = keys::parse(prefix, &upload.key) {
-            found.entry(parsed.copy).or_default();
-        }
-    }
-    // an announcement without any other object means nothing
-    let open: HashSet<CopyName> =
-        listing.uploads.iter().filter_map(|u| Some(keys::parse(prefix, &u.key)?.copy)).collect();
-    let is_there = |copy: &CopyName, seen: &ListedCopy| {
-        seen.manifest || !seen.segments.is_empty() || open.contains(copy) || python.contains(copy)
-    };
-    found.retain(|copy, seen| is_there(copy, seen));
-    found
 }

@@ -8,6 +8,7 @@
 //! - Without the permission to list, the store alone decides.
 
 mod confirm;
+mod copies;
 mod listing;
 mod messages;
 pub mod read_manifest;
@@ -19,35 +20,13 @@ use crate::error::{Error, Result};
 use crate::model::backup::{Backup, Link};
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys::{self, ObjectKind};
-use crate::model::names::Guid;
 use crate::s3::client::Client;
-use crate::state::store::format::{Contents, Entry, State};
+use crate::state::store::format::{Contents, State};
 use crate::ui::Ui;
-use listing::{listed_copies, what_is_lost};
+use copies::{CopyState, copy_states};
 
 pub use listing::{Listing, OpenUploads};
 pub use messages::{IF_IT_DIED, WHEN_IT_HAS_ENDED};
-
-/// One copy of a backup, according to the store and the listing.
-struct CopyState {
-    name: CopyName,
-    /// As an argument of `remove`.
-    shown: String,
-    in_store: Option<State>,
-    /// Why it is not whole.
-    lost: Option<String>,
-    /// The listing shows its manifest and its data.
-    listed: bool,
-    /// There is only an open upload.
-    only_open: bool,
-    /// Its manifest was read, or the store has it.
-    confirmed: bool,
-    /// It is valid under another prefix, and only hosts with that prefix can restore it.
-    elsewhere: bool,
-    /// Its removal has begun, and nothing of it is left.
-    gone: bool,
-    announcements: Vec<Id>,
-}
 
 pub struct Inventory<'a> {
     client: &'a Client,
@@ -59,56 +38,7 @@ pub struct Inventory<'a> {
 impl<'a> Inventory<'a> {
     pub fn read(client: &'a Client, contents: &'a Contents, ui: &Ui, uploads: OpenUploads) -> Result<Self> {
         let listing = Listing::read(client, contents, ui, uploads)?;
-        let sizes: Option<HashMap<&str, u64>> =
-            listing.as_ref().map(|l| l.objects.iter().map(|o| (o.key.as_str(), o.size)).collect());
-        let python = contents.entries.iter().filter(|e| e.stream.is_none()).map(Entry::copy).collect();
-        let mut seen =
-            listed_copies(&contents.prefix, listing.as_ref().unwrap_or(&Listing::default()), &python);
-        let mut copies = Vec::new();
-        for entry in &contents.entries {
-            let name = entry.copy();
-            let seen = seen.remove(&name);
-            let lost = match &sizes {
-                Some(sizes) => what_is_lost(entry, &contents.prefix, sizes),
-                // it is unknown what the removal has left
-                None => (entry.state == State::Removing).then(|| "it is being removed".to_string()),
-            };
-            copies.push(CopyState {
-                gone: entry.state == State::Removing && seen.is_none() && lost.is_some(),
-                listed: lost.is_none(),
-                only_open: false,
-                shown: entry.backup().to_string(),
-                in_store: Some(entry.state),
-                lost,
-                confirmed: true,
-                elsewhere: false,
-                announcements: seen.unwrap_or_default().announcements,
-                name,
-            });
-        }
-        let mut names: HashMap<Guid, String> =
-            contents.entries.iter().map(|e| (e.snapshot.guid, e.snapshot.name.clone())).collect();
-        for name in seen.keys() {
-            names.entry(name.link.snapshot).or_insert_with(|| name.name.clone());
-        }
-        for (name, seen) in seen {
-            let base = name.link.base;
-            let base = base.map(|guid| names.get(&guid).cloned().unwrap_or_else(|| guid.to_string()));
-            let option = base.map(|base| format!("-i {base} ")).unwrap_or_default();
-            copies.push(CopyState {
-                shown: option + &name.name,
-                in_store: None,
-                listed: seen.what_is_lost().is_none(),
-                only_open: !seen.manifest && seen.segments.is_empty(),
-                lost: seen.what_is_lost(),
-                confirmed: false,
-                elsewhere: false,
-                gone: false,
-                announcements: seen.announcements,
-                name,
-            });
-        }
-        drop(sizes);
+        let copies = copy_states(contents, listing.as_ref());
         Ok(Inventory { client, prefix: &contents.prefix, listing, copies })
     }
 

@@ -171,6 +171,93 @@ pub fn is_python_key(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::store::history::{store, written};
+
+    /// The bucket's backups, and how the store differs: only what is not empty.
+    fn difference(in_store: &str, in_bucket: &str) -> String {
+        compared(in_store, BucketScan { entries: store(in_bucket).entries, ..BucketScan::default() })
+    }
+
+    fn compared(in_store: &str, scan: BucketScan) -> String {
+        let found = compare(&store(in_store), scan);
+        let names = |names: &[String]| names.join(", ").replace("tank/a@", "");
+        let replaced = found.to_replace.iter().map(|(_, there)| there);
+        let parts = [
+            ("add", written(&found.to_add)),
+            ("replace", written(replaced)),
+            ("revive", written(&found.to_revive)),
+            ("unrestorable", names(&found.unrestorable)),
+            ("lost", names(&found.lost)),
+            ("spare", written(&found.spare)),
+            ("announced", written(&found.announced)),
+        ];
+        let mut words: Vec<String> = parts
+            .iter()
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(what, text)| format!("{what} {text}"))
+            .collect();
+        words.extend((found.same > 0).then(|| format!("same {}", found.same)));
+        words.join("; ")
+    }
+
+    #[test]
+    fn the_same_in_both() {
+        assert_eq!(difference("A, B<A", "A, B<A"), "same 2");
+        assert_eq!(difference("", ""), "");
+    }
+
+    #[test]
+    fn what_the_store_lacks_is_added_if_it_can_be_restored() {
+        assert_eq!(difference("", "A, B<A, C<B"), "add A, B<A, C<B");
+        assert_eq!(difference("A", "A, B<A, C<B"), "add B<A, C<B; same 1");
+        assert_eq!(difference("", "B<A, C<B"), "unrestorable -i A B, -i B C");
+        assert_eq!(difference("A", "A, C<B"), "unrestorable -i B C; same 1");
+        assert_eq!(difference("", "B<A, A<B"), "unrestorable -i B A, -i A B", "a circle");
+    }
+
+    #[test]
+    fn what_the_bucket_lacks_is_lost_and_no_base() {
+        assert_eq!(difference("A, B<A", "A"), "lost -i A B; same 1");
+        assert_eq!(difference("A, B<A", "A, C<B"), "unrestorable -i B C; lost -i A B; same 1");
+    }
+
+    #[test]
+    fn what_differs_is_replaced() {
+        assert_eq!(difference("A:10", "A:11"), "replace A");
+        assert_eq!(difference("A", "A'"), "replace A'", "only another copy is left");
+        assert_eq!(difference("A, B<A", "A', B<A"), "replace A'; same 1");
+    }
+
+    #[test]
+    fn of_several_copies_the_store_has_one_and_the_others_are_spare() {
+        assert_eq!(difference("A", "A, A'"), "spare A'; same 1");
+        assert_eq!(difference("A'", "A, A'"), "spare A; same 1");
+        assert_eq!(difference("", "A', A"), "add A; spare A'", "the older one is taken");
+    }
+
+    #[test]
+    fn an_interrupted_removal_of_what_is_whole_can_be_revived() {
+        assert_eq!(difference("A, B<A!", "A, B<A"), "revive B<A; same 1");
+        assert_eq!(difference("A, B<A!", "A"), "same 1", "nothing is left of it");
+        assert_eq!(difference("A!, A', B<A", "A', B<A"), "same 2");
+    }
+
+    #[test]
+    fn what_another_host_is_removing_is_neither_added_nor_a_base() {
+        let scan = |in_bucket: &str, removed: &str| BucketScan {
+            entries: store(in_bucket).entries,
+            announced: store(removed).entries.iter().map(Entry::copy).collect(),
+            ..BucketScan::default()
+        };
+        assert_eq!(compared("", scan("A, B<A", "B<A")), "add A; announced B<A");
+        assert_eq!(compared("A", scan("A, B<A", "A")), "unrestorable -i A B; same 1");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_called_lost() {
+        let unreadable = store("A").entries.iter().map(Entry::copy).collect();
+        assert_eq!(compared("A", BucketScan { unreadable, ..BucketScan::default() }), "");
+    }
 
     #[test]
     fn python_keys() {

@@ -180,3 +180,114 @@ fn no_route(steps: &[Step], from_nothing: bool, wanted: &Point, target_name: &st
         _ => Error::failed(format!("no stored chain of backups leads to {name}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::restore::resume::partial::Features;
+    use crate::state::store::history::{guid, point, store, written};
+
+    /// `new`, `empty`, or the snapshots of tank/new, oldest first, with the base before a dot: `A B.C`.
+    fn target(text: &str) -> Target {
+        let (before, after) = text.split_once('.').unwrap_or((text, ""));
+        match text {
+            "new" => Target::New,
+            "empty" => Target::Has { snapshots: vec![], base: None },
+            _ => Target::Has {
+                snapshots: before
+                    .split(' ')
+                    .chain(after.split(' '))
+                    .filter(|letter| !letter.is_empty())
+                    .map(|letter| (format!("tank/new@{letter}"), guid(letter)))
+                    .collect(),
+                base: before.split(' ').next_back().map(guid),
+            },
+        }
+    }
+
+    /// The backups that are received, or the words of the refusal. `origins`: in the target's pool.
+    fn planned_with(origins: &str, history: &str, onto: &str, wanted: &str) -> String {
+        let contents = store(history);
+        let origins = origins.split(' ').filter(|letter| !letter.is_empty()).map(guid).collect();
+        let size = |_: usize, entry: &Entry| entry.size();
+        match plan(&contents, size, &point(wanted), "tank/new", &target(onto), &origins) {
+            Ok(steps) => written(steps.iter().map(|n| &contents.entries[*n])),
+            Err(error) => error.message,
+        }
+    }
+
+    fn planned(history: &str, onto: &str, wanted: &str) -> String {
+        planned_with("", history, onto, wanted)
+    }
+
+    #[test]
+    fn from_nothing_or_from_what_the_target_has() {
+        assert_eq!(planned("A, B<A, C<B", "new", "C"), "A, B<A, C<B");
+        assert_eq!(planned("A, B<A, C<B", "A", "C"), "B<A, C<B");
+        assert_eq!(planned("A, B<A, C<B", "A B", "C"), "C<B");
+        assert_eq!(planned("A, B<A, C<B", "A.x y", "C"), "B<A, C<B", "later snapshots do not matter");
+    }
+
+    #[test]
+    fn the_cheapest_chain() {
+        assert_eq!(planned("A:100, B<A:10, C<B:10, C<A:15", "new", "C"), "A, C<A");
+        assert_eq!(planned("A:100, B<A:10, C<B:10, C:90", "new", "C"), "C");
+        assert_eq!(planned("A:100, B<A:10, C<B:10, C:90", "A", "C"), "B<A, C<B");
+    }
+
+    #[test]
+    fn nothing_is_rolled_back_or_overwritten() {
+        let said = planned("A, B<A", "A B", "A");
+        assert_eq!(said, "the latest snapshot there, tank/new@B, is later than tank/a@A");
+        assert!(planned("A, B<A", "x", "B").contains("tank/new has diverged"));
+        assert!(planned("A", "empty", "A").contains("has no snapshot that a backup could be received onto"));
+        assert_eq!(planned("B<A", "new", "B"), "no stored chain of backups leads to tank/a@B");
+    }
+
+    #[test]
+    fn a_clone_needs_its_origin_in_the_pool_of_a_new_target() {
+        let history = "A, x/B<A, x/C<x/B";
+        assert_eq!(planned_with("A", history, "new", "x/C"), "x/B<A, x/C<x/B");
+        let said = planned(history, "new", "x/C");
+        assert_eq!(said, "tank/x@B is stored as a clone of tank/a@A, which is not in the pool tank");
+        assert!(planned_with("A", history, "A", "x/C").contains("which creates a new dataset"));
+        assert_eq!(planned_with("A", history, "B", "x/C"), "x/C<x/B", "a clone that exists is continued");
+    }
+
+    #[test]
+    fn two_snapshots_of_one_name_are_not_received() {
+        let mut contents = store("A, B<A");
+        contents.entries[1].snapshot.name = "tank/a@A".to_string();
+        let size = |_: usize, entry: &Entry| entry.size();
+        let made = plan(&contents, size, &point("B"), "tank/new", &Target::New, &HashSet::new());
+        assert!(made.unwrap_err().message.contains("two snapshots with the name A"));
+    }
+
+    #[test]
+    fn an_interrupted_receive_must_be_of_a_stored_backup_that_follows() {
+        let features = Features { large_blocks: false, embedded: false, compressed: false, raw: false };
+        let found = |history: &str, link: &str, onto: &str| {
+            let link = store(link).entries[0].link();
+            let partial = PartialReceive {
+                link,
+                name: "tank/a@?".to_string(),
+                object: 1,
+                offset: 0,
+                bytes: 0,
+                features,
+            };
+            match find_begun(&store(history), &partial, "tank/new", &target(onto)) {
+                Ok((n, Target::Has { base, .. })) => format!("{n}, then {}", base.unwrap().number()),
+                Ok((n, Target::New)) => format!("{n}, then nothing"),
+                Err(error) => error.message,
+            }
+        };
+        assert_eq!(found("A, B<A", "A", "new"), "0, then 65");
+        assert_eq!(found("A, B<A", "B<A", "A"), "1, then 66");
+        assert_eq!(found("A, x/B<A", "x/B<A", "new"), "1, then 66", "a clone");
+        assert!(found("A", "C", "new").contains("which is not stored"));
+        for (link, onto) in [("B<A", "new"), ("A", "B"), ("B<A", "B"), ("B<A", "empty")] {
+            assert!(found("A, B<A", link, onto).contains("does not follow"), "{link} onto {onto}");
+        }
+    }
+}

@@ -5,6 +5,8 @@
 //! bucket and prefix.
 
 pub mod format;
+#[cfg(test)]
+pub mod history;
 pub mod python;
 pub mod selector;
 

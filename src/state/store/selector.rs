@@ -194,3 +194,101 @@ impl<'a> BackupSelector<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::store::history::{guid, store};
+
+    /// The place of the selected backup, or the words of the error. `line`: `-i BASE SNAPSHOT`, where `@A` is
+    /// tank/a@A.
+    fn selected(history: &str, line: &str) -> String {
+        let find = |contents: &Contents| selector(line)?.find(contents);
+        outcome(find(&store(history)))
+    }
+
+    fn selector(line: &str) -> Result<BackupSelector<'static>> {
+        let full =
+            |word: &str| if word.starts_with('@') { format!("tank/a{word}") } else { word.to_string() };
+        match line.split(' ').collect::<Vec<_>>().as_slice() {
+            ["-i", base, snapshot] => BackupSelector::parse("remove", &full(snapshot), Some(&full(base))),
+            words => BackupSelector::parse("remove", &full(words[0]), None),
+        }
+    }
+
+    fn outcome(found: Result<usize>) -> String {
+        found.map_or_else(|error| error.message, |n| n.to_string())
+    }
+
+    #[test]
+    fn a_full_backup_by_its_snapshot_and_an_incremental_one_by_both() {
+        let history = "A, B<A, C<B, C<A, C";
+        assert_eq!(selected(history, "@A"), "0");
+        assert_eq!(selected(history, "-i @A @B"), "1");
+        assert_eq!(selected(history, "-i @B @C"), "2");
+        assert_eq!(selected(history, "-i @A @C"), "3");
+        assert_eq!(selected(history, "@C"), "4");
+        assert_eq!(selected(history, "@B"), "no full backup of tank/a@B is stored");
+        assert_eq!(selected(history, "-i @C @B"), "no such incremental backup of tank/a@B is stored");
+    }
+
+    #[test]
+    fn a_guid_may_stand_for_a_name() {
+        assert_eq!(selected("A, B<A", "65"), "0");
+        assert_eq!(selected("A, B<A", "-i 65 66"), "1");
+        assert_eq!(selected("A, B<A", "-i tank/a@A 66"), "1");
+        assert_eq!(selected("A, B<A", "-i @A 66"), "1");
+        assert!(BackupSelector::parse("remove", "66", Some("@A")).is_err(), "which dataset?");
+    }
+
+    #[test]
+    fn a_name_that_two_snapshots_have_is_ambiguous() {
+        let mut contents = store("A, B");
+        contents.entries[1].snapshot.name = "tank/a@A".to_string();
+        let by = |line: &str| outcome(selector(line).and_then(|selector| selector.find(&contents)));
+        assert!(by("@A").starts_with("several stored backups have these names"));
+        assert_eq!(by("66"), "1");
+    }
+
+    #[test]
+    fn a_base_has_its_name_of_then_or_that_of_the_stored_snapshot() {
+        let mut contents = store("A, B<A");
+        contents.entries[1].base.as_mut().unwrap().name = "tank/a#mark".to_string();
+        let by = |base: &str| {
+            let selector = BackupSelector::parse("remove", "tank/a@B", Some(base));
+            outcome(selector.and_then(|selector| selector.find(&contents)))
+        };
+        assert_eq!(by("tank/a#mark"), "1");
+        assert_eq!(by("@A"), "1");
+        assert!(by("#other").contains("no such incremental backup"));
+    }
+
+    #[test]
+    fn of_two_copies_a_removal_completes_the_one_that_it_began() {
+        let contents = store("A, A'!");
+        assert_eq!(selector("@A").unwrap().find(&contents).unwrap(), 0);
+        assert_eq!(selector("@A").unwrap().find_to_remove(&contents).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_copy_is_selected_by_its_id() {
+        let contents = store("A, A', B<A");
+        let by_id = |line: &str, id| selector(line).unwrap().find_copy(&contents, id);
+        assert_eq!(by_id("@A", Some(Id(2))), Some(1));
+        assert_eq!(by_id("@A", Some(Id(3))), None);
+        assert_eq!(by_id("-i @A @B", Some(Id(1))), Some(2));
+        let copies: Vec<CopyName> = contents.entries.iter().map(Entry::copy).collect();
+        let is_copy = |line: &str, n: usize| selector(line).unwrap().is_copy(&contents, &copies[n]);
+        assert!(is_copy("@A", 0) && is_copy("@A", 1) && !is_copy("@A", 2));
+        assert!(is_copy("-i @A @B", 2) && is_copy("-i 65 66", 2) && !is_copy("-i @B @B", 2));
+    }
+
+    #[test]
+    fn a_snapshot_whichever_backups_it_has() {
+        let contents = store("A, C<A, C");
+        let find = |text: &str| SnapshotSelector::parse(text).unwrap().find(&contents, "restore");
+        assert_eq!(find("tank/a@C").unwrap().guid, guid("C"));
+        assert_eq!(find("67").unwrap().name, "tank/a@C");
+        assert_eq!(find("tank/a@X").unwrap_err().message, "tank/a@X is not stored");
+    }
+}
