@@ -56,10 +56,10 @@ pub struct RemoveArgs {
     /// show what would be done, without doing it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
-    /// remove the incremental backup from this base (as for upload, or its guid), not the full one
+    /// remove the incremental backup with this base, instead of the full one: as for upload, or its guid
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
-    /// an additional copy of the backup, by the ID that 'recover' shows
+    /// remove only the copy with this ID, as shown by 'recover'
     #[argh(option, short = 'c', arg_name = "id")]
     pub copy: Option<String>,
     /// the snapshot: dataset@snap, or its guid
@@ -85,18 +85,18 @@ pub struct ListArgs {
     pub dataset: Option<String>,
 }
 
-/// restore a snapshot, with all backups that it needs
+/// restore a snapshot from its chain of backups
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "restore")]
 pub struct RestoreArgs {
     /// show what would be done, without doing it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
-    /// discard what an interrupted receive has left in the target, and receive that backup again
+    /// before restoring, discard what an interrupted receive has left in the target
     #[argh(switch, short = 'A')]
     pub discard: bool,
     /// a property of the new dataset, as for 'zfs receive': property=value
-    #[argh(option, short = 'o', long = "property", arg_name = "property")]
+    #[argh(option, short = 'o', long = "property", arg_name = "property=value")]
     pub properties: Vec<String>,
     /// the snapshot: dataset@snap, or its guid
     #[argh(positional)]
@@ -110,7 +110,7 @@ pub struct RestoreArgs {
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "download")]
 pub struct DownloadArgs {
-    /// the incremental backup from this base (as for upload, or its guid), not the full one
+    /// the incremental backup with this base, instead of the full one: as for upload, or its guid
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
     /// the snapshot: dataset@snap, or its guid
@@ -128,7 +128,7 @@ pub struct RecoverArgs {
     /// add to a store that has some backups already
     #[argh(switch, short = 'm')]
     pub merge: bool,
-    /// cancel the unfinished removals of this host; only if it is gone for good
+    /// cancel the unfinished removals of another host; only if that is gone for good
     #[argh(option, short = 'r', arg_name = "host")]
     pub revive: Option<String>,
 }
