@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_by_name() {
+    fn invalid_variables_are_named() {
         let home = ("HOME", "/h");
         for (name, value) in [
             ("ZFS2S3_BUCKET", "a/b"),

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_hidden_turned_or_endless() {
+    fn invisible_reversing_and_endless_text_is_made_harmless() {
         assert_eq!(one_line("a\u{202e}b\u{2066}c\u{200b}d\u{feff}"), "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}");
         assert_eq!(one_line(&"n".repeat(900_000)).chars().count(), 4_001);
     }

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_lines_the_one_that_tells() {
+    fn the_line_with_the_error_is_shown() {
         let old = "usage: aws [options] <command>\n\naws: error: argument subcommand: Invalid choice\n\nlist    | get\nset     | add-model\n";
         assert_eq!(what_went_wrong(old), "aws: error: argument subcommand: Invalid choice");
         assert_eq!(what_went_wrong("\nUnable to locate credentials\n"), "Unable to locate credentials");

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn no_url_at_all() {
+    fn invalid_urls() {
         for given in
             ["ftp://x", "https://", "http://user:secret@host", "https://h?x=1", "https://h#f", "https://a b"]
         {

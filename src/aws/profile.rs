@@ -192,7 +192,7 @@ aws_secret_access_key = a+b/c==;d#e
     }
 
     #[test]
-    fn one_section_and_its_values_to_the_letter() {
+    fn values_of_a_section_are_literal() {
         let nas = section(CONFIG, &["profile", "nas"]).unwrap();
         assert_eq!(nas["endpoint_url"], "https://s3.example.org");
         assert_eq!(nas["credential_process"], "/opt/bin/get \"a b\" C:\\x");
@@ -232,7 +232,7 @@ aws_secret_access_key = a+b/c==;d#e
     }
 
     #[test]
-    fn a_damaged_file_is_told_without_its_text() {
+    fn a_damaged_file_is_reported_without_its_contents() {
         let error = parse_section("[default]\nsecretsecret\n", &["default"]).unwrap_err();
         assert!(error.contains("line") && !error.contains("secret"), "{error}");
     }

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_used_is_an_error_without_its_password() {
+    fn an_unusable_proxy_is_an_error_without_its_password() {
         for given in ["socks5://me:secret@p:1", "nonsense://me:secret@x", "http://me:secret@", "me:secret@ x"]
         {
             let error = Proxy::of(&Env::of(&[("HTTPS_PROXY", given)]), "https://h").err().expect(given);

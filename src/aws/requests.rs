@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn who_pays_and_whose_bucket_it_is() {
+    fn requester_pays_and_the_expected_owner() {
         let made = |pairs: &[(&str, &str)]| headers(&Env::of(pairs));
         let both = [("ZFS2S3_REQUEST_PAYER", "requester"), ("ZFS2S3_EXPECTED_BUCKET_OWNER", "111122223333")];
         assert_eq!(made(&both).unwrap().len(), 2);

@@ -574,7 +574,7 @@ fn more_hosts_and_more_commands_lose_nothing() {
 }
 
 #[test]
-fn from_every_state_the_hosts_alone_come_to_rest() {
+fn from_every_state_the_hosts_can_finish_everything() {
     let commands = if std::env::var_os("ZFS2S3_WHOLE_MODEL").is_some() { 2 } else { 1 };
     for links in STARTS {
         let (stuck, states) = stuck(start(links, 2, commands, 1));

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_chain_only_the_last_may_go() {
+    fn only_the_last_backup_of_a_chain_may_be_removed() {
         let chain = "A, B<A, C<B, D<C";
         assert_eq!(remove(chain, "D<C"), Ok(()));
         assert_eq!(remove(chain, "C<B"), needed("D<C"));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_bypass_the_days_between_may_go_from_the_end() {
+    fn with_a_bypass_the_days_between_may_be_removed_from_the_end() {
         let month = "1, 2<1, 3<2, 4<3, 4<1, 5<4";
         assert_eq!(remove(month, "4<3"), Ok(()));
         assert_eq!(remove(month, "3<2"), needed("4<3"));
@@ -285,14 +285,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_bucket_lost_still_depends_on_its_base() {
+    fn a_lost_backup_still_depends_on_its_base() {
         assert_eq!(remove("A, B<A!", "A"), needed("B<A"));
         assert_eq!(remove("A, B<A!", "B<A"), Ok(()));
         assert_eq!(remove("A!, B<A", "A"), needed("B<A"), "its objects may be back tomorrow");
     }
 
     #[test]
-    fn of_several_copies_only_the_last_is_needed() {
+    fn only_the_last_of_several_copies_is_needed() {
         assert_eq!(remove("A, A, B<A", "A"), Ok(()));
         assert_eq!(remove("A, A!, B<A", "A"), needed("B<A"), "the other is not whole");
         assert_eq!(remove("A, A~, B<A", "A"), needed("B<A"), "the other may go at any moment");
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_announced_is_no_route_and_still_depends_on_its_base() {
+    fn an_announced_copy_is_not_a_route_but_depends_on_its_base() {
         assert_eq!(remove("A, B<A~", "A"), needed("B<A"));
         assert_eq!(remove("A, B<A, B~, C<B", "B<A"), needed("C<B"));
         let announced = Err(UploadConflict::BaseAnnounced(link("A").snapshot));
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_is_stored_only_with_a_chain_that_nobody_removes() {
+    fn an_upload_is_stored_only_with_a_chain_that_no_host_is_removing() {
         assert_eq!(settled("A"), Settled::Stored);
         assert_eq!(settled("A, B<A"), Settled::Stored);
         assert_eq!(settled("A, B<A!"), Settled::NotWhole);

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_them_in_order() {
+    fn chunks_are_delivered_in_order() {
         for jobs in [1, 2, 7, 200] {
             let mut got = Vec::new();
             run(100, 10, jobs, &fetch, |index, chunk| {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_the_buffers_are_fetched_ahead() {
+    fn at_most_jobs_and_one_chunks_are_fetched_ahead() {
         let begun = AtomicU64::new(0);
         let count = |index: u64, buffer: &mut [u8], stop: &AtomicBool| {
             begun.fetch_add(1, Ordering::SeqCst);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_damaged_chunk_ends_it_and_nothing_after_it_is_handed_on() {
+    fn nothing_after_the_first_damaged_chunk_is_delivered() {
         let broken = |index: u64, buffer: &mut [u8], stop: &AtomicBool| match index {
             5 => Err(Error::failed("damaged")),
             _ => fetch(index, buffer, stop),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_fetched_is_not_waited_for_when_it_is_not_wanted_any_more() {
+    fn a_fetch_that_is_no_longer_needed_is_not_waited_for() {
         let slow = |index: u64, buffer: &mut [u8], stop: &AtomicBool| {
             while index > 0 && !stop.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(1));

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_once_and_in_its_place_at_the_edges_of_a_chunk() {
+    fn every_byte_is_sent_once_at_the_edges_of_a_chunk() {
         let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
         for jobs in [1, 2, 5] {
             for length in [0, 1, 99, 100, 101, 200, 1000] {
@@ -190,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_an_error_cuts_short_is_not_handed_on() {
+    fn an_incomplete_chunk_is_dropped() {
         let sink = Collect::default();
         assert_eq!(run(Breaks(0), 100, 2, &sink).unwrap_err().message, "broke off");
         assert!(sink.stored.into_inner().unwrap().values().all(|chunk| chunk.len() == 100));
     }
 
     #[test]
-    fn as_many_at_once_as_there_are_jobs() {
+    fn chunks_are_sent_in_as_many_threads_as_there_are_jobs() {
         let sink = Collect::default();
         run(&[0; 5000][..], 100, 4, &sink).unwrap();
         assert_eq!(sink.most_at_once.into_inner(), 4);

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_that_has_deleted_everything_is_told_from_one_that_has_not() {
+    fn a_removal_that_has_deleted_everything_is_recognized() {
         assert_eq!(states("A!", Some(&Listing::default())), ["A removing lost gone"]);
         let mut data = listing("A");
         data.objects.retain(|object| object.key.ends_with(".zfs"));

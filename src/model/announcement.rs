@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_and_since_when() {
+    fn an_announcement_names_its_host_and_time() {
         let since = Utc::try_from("2026-01-02T03:04:05Z".to_string()).unwrap();
         let announcement =
             Announcement { version: 1, tool: "zfs2s3 0.1.0".into(), host: "nas1".into(), since };

@@ -98,7 +98,7 @@ mod tests {
     use crate::model::backup::Point;
 
     #[test]
-    fn keys_there_and_back() {
+    fn keys_are_parsed_as_they_are_made() {
         let guid = |number| Guid::new(number).unwrap();
         let full = CopyName {
             name: "tank/home@jan-02".to_string(),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn other_objects_are_not_ours() {
+    fn other_keys_are_not_those_of_backups() {
         let guid = "000000000000be3b";
         for key in [
             "tank/home@a",

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_key_is_no_backups_and_its_lines_name_the_bucket() {
+    fn its_key_is_not_that_of_a_backup_and_its_text_names_the_bucket() {
         assert_eq!(crate::model::keys::parse("nas/", &key("nas/")), None);
         let text = text("https://s3.example.org", "eu-x", "b", "nas/");
         assert!(text.contains(

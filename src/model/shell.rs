@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_reads_the_same_word() {
+    fn a_shell_reads_a_quoted_word_unchanged() {
         assert_eq!(quoted("tank/a@1"), "tank/a@1");
         assert_eq!(quoted("tank/a b@1"), "'tank/a b@1'");
         assert_eq!(quoted("a'b"), "'a'\\''b'");

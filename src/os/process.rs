@@ -117,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_stderr_the_end_is_kept() {
+    fn the_end_of_a_long_stderr_is_kept() {
         let text = format!("{}last words", "x".repeat(100_000));
         let kept = Collected::from(io::Cursor::new(text.into_bytes()), 4096).take();
         assert!(kept.len() == 4096 && kept.ends_with(b"last words"));
     }
 
     #[test]
-    fn one_that_hangs_is_ended() {
+    fn a_helper_that_hangs_is_killed() {
         let begun = Instant::now();
         let error = run(&mut shell("exec sleep 20"), Some(Duration::from_millis(100))).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_leaves_behind_is_not_waited_for() {
+    fn a_process_that_a_helper_leaves_behind_is_not_waited_for() {
         let begun = Instant::now();
         let output = run(&mut shell("echo out; sleep 20 & echo $!"), None).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(15));

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_copies_the_store_has_one_and_the_others_are_spare() {
+    fn all_copies_but_one_are_spare() {
         assert_eq!(difference("A", "A, A'"), "spare A'; same 1");
         assert_eq!(difference("A'", "A, A'"), "spare A; same 1");
         assert_eq!(difference("", "A', A"), "add A; spare A'", "the older one is taken");

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn two_snapshots_of_one_name_are_not_received() {
+    fn two_snapshots_with_one_name_are_not_received() {
         let mut contents = store("A, B<A");
         contents.entries[1].snapshot.name = "tank/a@A".to_string();
         let size = |_: usize, entry: &Entry| entry.size();

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_from_nothing_or_from_where_the_target_is() {
+    fn a_chain_starts_at_nothing_or_at_the_target() {
         let chain = "A:100, B<A:10, C<B:10";
         assert_eq!(route(chain, "", "C"), Some(vec![0, 1, 2]));
         assert_eq!(route(chain, "A", "C"), Some(vec![1, 2]));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_routes_the_cheapest() {
+    fn the_cheapest_of_several_routes() {
         assert_eq!(route("A:100, B<A:10, C<B:10, C<A:15", "", "C"), Some(vec![0, 3]));
         assert_eq!(route("A:100, B<A:10, C<B:10, C<A:25", "", "C"), Some(vec![0, 1, 2]));
         assert_eq!(route("A:100, B<A:10, C<B:10, C<A:20", "", "C"), Some(vec![0, 3]), "fewer backups");

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_refusal_leaves_out() {
+    fn what_is_omitted_after_a_refusal() {
         let all = Dialect::new(true, true).extras();
         let carried = Extras::NONE.with(Extra::Expect).with(Extra::ChecksumOfPart);
         assert_eq!(all.after(carried, true, &refusal(417, "", "")), Some(all.without(Extra::Expect)));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learned_is_kept() {
+    fn a_refusal_is_remembered() {
         let dialect = Dialect::new(true, true);
         let first = dialect.extras();
         dialect.learn(first, first.without(Extra::ChecksumMode).with(Extra::Md5));

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_worth_another_try() {
+    fn failures_that_are_retried() {
         for (status, code) in [
             (503, "SlowDown"),
             (500, "InternalError"),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_s3s_is_quoted_too() {
+    fn the_text_of_other_servers_is_quoted_too() {
         for (body, words) in [
             (
                 "<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>",
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn as_long_as_s3_asks_for_but_not_for_ever() {
+    fn retry_after_is_respected_up_to_a_limit() {
         let asked = |text: &str| {
             let header = |name: &str| (name == "retry-after").then(|| text.to_string());
             Failure::reply("GET k".to_string(), false, 503, header, b"").retry_after

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tls_says() {
+    fn hints_for_tls_errors() {
         let hint = |said: &str| of_tls(said, "nas.lan");
         assert!(hint("invalid peer certificate: UnknownIssuer").contains("AWS_CA_BUNDLE"));
         assert!(hint("invalid peer certificate: certificate expired: …").contains("clock"));

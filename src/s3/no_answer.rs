@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_tried_again() {
+    fn temporary_failures_are_retried() {
         let io = |kind: ErrorKind| ureq::Error::Io(kind.into());
         let proxy = |status: u16| {
             ureq::Error::ConnectProxyFailed(format!("proxy server responded {status}/{status}"))

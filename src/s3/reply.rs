@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_version_of_a_listing_goes_on_behind_its_last_key() {
+    fn a_listing_of_the_first_version_continues_after_its_last_key() {
         let body = b"<ListBucketResult><IsTruncated>true</IsTruncated><EncodingType>url</EncodingType>\
             <Contents><Key>k</Key><Size>1</Size></Contents><Contents><Key>l+m</Key><Size>1</Size></Contents></ListBucketResult>";
         let last = "l m".to_string();
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_listing_that_cannot_go_on_is_an_error_not_a_short_listing() {
+    fn a_truncated_listing_without_a_marker_is_an_error() {
         let body = b"<ListBucketResult><Name>b</Name><IsTruncated>true</IsTruncated></ListBucketResult>";
         assert!(objects(body, "").unwrap_err().contains("truncated"));
         assert!(objects(b"", "").is_err());
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_id_beyond_sense_is_not_used() {
+    fn an_upload_id_that_is_too_long_is_not_used() {
         let body = |id: &str| {
             format!(
                 "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_complete_says_of_the_object() {
+    fn the_reply_of_complete() {
         let body = b"<CompleteMultipartUploadResult><Key>k</Key><ETag>&quot;e-1&quot;</ETag><ChecksumSHA256>s-1</ChecksumSHA256></CompleteMultipartUploadResult>";
         let said = completed(body).unwrap();
         assert_eq!((said.etag.as_str(), said.checksum.as_deref()), ("\"e-1\"", Some("s-1")));

@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_proxy_may_change_is_sent_but_not_signed() {
+    fn headers_that_a_proxy_may_change_are_not_signed() {
         let request = Request::new("PUT", "k")
             .header("range", "bytes=0-9")
             .header("content-type", "application/xml")
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_does_not_understand_is_left_out() {
+    fn what_a_server_does_not_support_is_omitted() {
         let body = b"abc";
         let request = Request::new("PUT", "k")
             .body(body, Sha256::of(body))

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shared_by_threads_the_rate_holds() {
+    fn threads_share_the_rate() {
         let limiter = Limiter::new(1 << 20);
         let begun = Instant::now();
         std::thread::scope(|scope| {

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_put_behind_each_other_give_the_sums_of_the_whole() {
+    fn the_sums_of_appended_spans_are_those_of_the_whole() {
         let bytes: Vec<u8> = (0..40_000u32).flat_map(|n| n.wrapping_mul(0x9E37_79B9).to_be_bytes()).collect();
         for cut in [0, 4, 280, 312, 100_000, bytes.len() - 4, bytes.len()] {
             let (head, tail) = bytes.split_at(cut);

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn another_snapshots_stream_is_told_apart() {
+    fn the_stream_of_another_snapshot_is_recognized() {
         let other = |field, expected, found| Err(StreamError::Other { field, expected, found });
         assert_eq!(check_begin(FULL, link(S2, 0)), other("toguid", S2, S1));
         assert_eq!(check_begin(FULL, link(S1, S2)), other("fromguid", S2, 0));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_single_stream() {
+    fn what_is_not_a_single_stream() {
         assert_eq!(check_begin(PACKAGE, link(S2, S1)), Err(StreamError::Compound));
         assert_eq!(check_begin(&FULL[1..], link(S1, 0)), Err(StreamError::NotAStream));
         assert_eq!(check_begin(&FULL[..311], link(S1, 0)), Err(StreamError::TooShort(311)));

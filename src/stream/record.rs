@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record() {
+    fn what_is_not_a_record() {
         let facts = |bytes: &[u8; RECORD]| Record { bytes, swapped: false }.facts();
         let mut bytes = [0; RECORD];
         assert_eq!(facts(&bytes), None, "BEGIN");

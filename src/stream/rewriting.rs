@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_for_byte_what_zfs_send_t_gives() {
+    fn the_result_is_the_output_of_zfs_send_t() {
         // tests/streams/README.md describes how that stream was made; it has 966,224 bytes
         let expected = "04af56124b14dc23ad886bc7cb66820f2bf102636467bfaea4e90b23feebc22f";
         for pieces in [1, 313, 65536, FULL.len()] {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_not_what_it_should_be_is_not_handed_on() {
+    fn a_stream_of_another_snapshot_is_not_delivered() {
         for at in [WRITE + 400, FULL.len() - 1000, FULL.len() - 312 + 8, FULL.len() - 1] {
             let mut bad = FULL.to_vec();
             bad[at] ^= 1;
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn with_the_name_that_it_had_it_is_the_same_stream() {
+    fn with_its_old_name_it_is_the_same_stream() {
         let raw = include_bytes!("../../tests/streams/raw-encrypted-full.zfs");
         for stream in [FULL, &raw[..]] {
             let renamed = |stream: &[u8], name: &str| {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_nvlist_that_is_there_already_gets_the_two_pairs() {
+    fn an_existing_nvlist_gets_the_two_pairs() {
         let raw = include_bytes!("../../tests/streams/raw-encrypted-full.zfs");
         let begin = raw.first_chunk().unwrap();
         let length = begin_payload(begin).unwrap();

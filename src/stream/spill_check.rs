@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spill_block_that_was_embedded_is_found() {
+    fn an_embedded_spill_block_is_found() {
         // by `zfs send -w` of OpenZFS 2.3.2, of links of 150 and 1,000 bytes that are one character each
         let bad = include_bytes!("../../tests/streams/embedded-spill.zfs");
         for pieces in [1, 311, 4096, bad.len()] {

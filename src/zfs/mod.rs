@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_ssh_has_a_shell_behind_it() {
+    fn each_ssh_adds_a_shell() {
         for (words, shells) in [
             ("zfs", 0),
             ("sudo zfs", 0),

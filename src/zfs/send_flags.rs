@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_surely_not_encrypted_is_sent_otherwise_than_raw() {
+    fn everything_that_may_be_encrypted_is_sent_raw() {
         for encryption in ["aes-256-gcm", "on", "-", ""] {
             assert_eq!(flags(encryption), Flags::Raw);
         }

@@ -120,7 +120,7 @@ fn credentials_that_have_expired_when_they_come_are_an_error() {
 }
 
 #[test]
-fn keys_that_run_out_on_the_way_are_fetched_again() {
+fn credentials_that_expire_during_an_upload_are_renewed() {
     let host = without_keys();
     let command =
         script(&host, "keys", &format!("echo x >> \"$HOME/asked\"\n{}", reply("2999-01-01T00:00:00Z")));
@@ -132,7 +132,7 @@ fn keys_that_run_out_on_the_way_are_fetched_again() {
 }
 
 #[test]
-fn for_the_rest_the_aws_tool_is_asked() {
+fn other_credentials_come_from_the_aws_tool() {
     let host = without_keys();
     aws_file(&host, "config", "[default]\nsso_session = corp\nregion = us-east-1\n");
     let said = host.fails(1, "upload tank/a@1");
@@ -222,7 +222,7 @@ fn failing_helper(seconds: u32) -> Host {
 }
 
 #[test]
-fn a_helper_that_fails_while_the_old_credentials_are_good_ends_nothing() {
+fn a_helper_that_fails_while_the_credentials_are_valid_is_ignored() {
     // within the time in which new ones are looked for
     let host = failing_helper(200);
     host.ok("upload tank/src@s1");
@@ -230,7 +230,7 @@ fn a_helper_that_fails_while_the_old_credentials_are_good_ends_nothing() {
 }
 
 #[test]
-fn a_helper_that_fails_when_the_old_credentials_have_expired_is_tried_again() {
+fn a_helper_that_fails_after_the_credentials_expired_is_retried() {
     let mut host = failing_helper(200);
     host.set("ZFS2S3_TEST_PATIENCE_MS", "1500");
     host.s3.fault("UploadPart", 3, 1000, crate::support::Fault::Status(400, "ExpiredToken"));
@@ -278,7 +278,7 @@ fn names_with_blanks_pass_through_the_shell_of_ssh_whatever_stands_before_it() {
 }
 
 #[test]
-fn files_that_may_not_be_read_are_passed_over_where_the_environment_has_all() {
+fn unreadable_files_are_ignored_if_the_environment_has_everything() {
     let mut host = Host::with_snapshots(1);
     std::fs::create_dir_all(host.home().join(".aws/config")).unwrap();
     std::fs::create_dir_all(host.home().join(".aws/credentials")).unwrap();

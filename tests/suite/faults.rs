@@ -55,7 +55,7 @@ fn parts_that_fail_now_and_then() {
 }
 
 #[test]
-fn a_complete_whose_reply_is_lost_is_not_blindly_repeated() {
+fn complete_is_not_repeated_blindly_after_a_lost_reply() {
     let host = Host::with_real_streams();
     host.s3.fault("CompleteMultipartUpload", 0, 1, Fault::LoseReply);
     host.ok("upload tank/src@s1");
@@ -79,7 +79,7 @@ fn an_error_that_comes_as_200_is_an_error() {
 }
 
 #[test]
-fn an_object_that_is_not_what_its_parts_were_is_never_called_stored() {
+fn an_object_that_does_not_match_its_parts_is_never_stored() {
     let host = Host::with_real_streams();
     host.s3.state().capabilities.mangles = true;
     let said = host.fails(75, "upload tank/src@s1");

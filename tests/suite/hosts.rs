@@ -368,7 +368,7 @@ fn holds(setup: &[&str], lines: [&str; 2]) {
 }
 
 #[test]
-fn an_upload_on_a_base_that_is_being_removed() {
+fn an_upload_whose_base_is_being_removed() {
     holds(&["upload tank/a@1"], ["remove tank/a@1", "upload -i @1 tank/a@2"]);
 }
 
@@ -396,7 +396,7 @@ fn a_chain_removed_from_its_end_while_it_grows() {
 }
 
 #[test]
-fn a_backup_taken_up_by_recover_while_it_is_removed() {
+fn a_backup_is_recovered_while_it_is_removed() {
     let mut pair = Pair::new(&["upload tank/a@1", "upload -i @1 tank/a@2"]);
     std::fs::remove_file(pair.folder(1).join("stored_snapshots.yml")).unwrap();
     pair.keep();
@@ -407,7 +407,7 @@ fn a_backup_taken_up_by_recover_while_it_is_removed() {
 
 /// The first host was killed between its manifest and its store; the second has recovered what it has made.
 #[test]
-fn an_upload_aborted_while_another_builds_on_it() {
+fn an_upload_is_aborted_while_another_uses_it_as_its_base() {
     let mut pair = Pair::new(&["upload tank/a@1"]);
     let host = &pair.host;
     host.s3.fault("PutObject", 0, 1, Fault::KillAfter);
@@ -427,7 +427,7 @@ fn an_upload_aborted_while_another_builds_on_it() {
 
 /// The base is there only as a copy that the first host does not know.
 #[test]
-fn an_upload_aborted_whose_base_only_others_know() {
+fn an_upload_whose_base_is_in_another_store_is_aborted() {
     let pair = Pair::new(&["upload tank/a@1"]);
     let host = &pair.host;
     // a second copy of the base, for the second host alone

@@ -20,7 +20,7 @@ fn nothing_is_stored_yet() {
 }
 
 #[test]
-fn for_people_for_scripts_and_as_json() {
+fn a_table_fields_and_json() {
     let host = Host::with_snapshots(3);
     host.ok("upload tank/a@1");
     host.ok("upload -i @1 tank/a@2");
@@ -46,7 +46,7 @@ fn for_people_for_scripts_and_as_json() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_crash() {
+fn a_closed_pipe_is_not_a_crash() {
     let host = Host::with_snapshots(1);
     host.ok("upload tank/a@1");
     let mut child = host.spawn("list");
@@ -55,7 +55,7 @@ fn a_reader_that_goes_away_is_no_crash() {
 }
 
 #[test]
-fn a_damaged_or_newer_store_is_an_error_for_every_command_and_stays_as_it_is() {
+fn a_damaged_or_newer_store_is_an_error_and_is_not_changed() {
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     let good = host.store_text();
@@ -99,7 +99,7 @@ fn python_host() -> Host {
 }
 
 #[test]
-fn the_python_tools_store_is_read_and_carried_on() {
+fn the_store_of_the_python_tool_is_read_and_converted() {
     let host = python_host();
     assert_eq!(host.listed(), ["tank/src@s1 - - - stored", "tank/src@s2 tank/src@s1 - - stored"]);
     assert_eq!(host.store_text(), include_str!("../legacy/stored_snapshots.yml"), "list changes nothing");

@@ -25,7 +25,7 @@ fn older() -> Host {
 }
 
 #[test]
-fn its_backups_are_listed_restored_built_on_and_removed() {
+fn its_backups_are_listed_restored_extended_and_removed() {
     let host = older();
     assert_eq!(
         host.listed(),
@@ -141,7 +141,7 @@ fn its_pending_upload_is_aborted() {
 
 /// Under its keys, what is there may be another host's.
 #[test]
-fn what_may_be_another_hosts_is_left_alone() {
+fn objects_that_may_belong_to_another_host_are_not_touched() {
     // the same data in the same objects: nobody loses by taking it
     let host = pending();
     let data = key(S2.0, S2.1, Some(S1.1));
@@ -167,7 +167,7 @@ fn what_may_be_another_hosts_is_left_alone() {
 }
 
 #[test]
-fn a_newer_manifest_under_its_keys_is_another_hosts() {
+fn a_newer_manifest_with_the_same_key_belongs_to_another_host() {
     let host = older();
     let manifest = key(S2.0, S2.1, Some(S1.1)).replace(".zfs", ".yml");
     host.s3

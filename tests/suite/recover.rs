@@ -25,7 +25,7 @@ fn manifest(n: u64, from: Option<u64>) -> String {
 }
 
 #[test]
-fn a_lost_store_comes_back_equal() {
+fn a_lost_store_is_rebuilt_without_a_difference() {
     let host = chain();
     host.ok("remove -i @1 tank/a@4");
     let lost = lose_the_store(&host);
@@ -90,7 +90,7 @@ fn twenty_five_hundred_backups_under_a_prefix() {
 }
 
 #[test]
-fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
+fn an_existing_store_is_compared_and_merged_only_on_request() {
     let host = chain();
     let lost = lose_the_store(&host);
     host.snapshot(("tank/b@9", 9), 5);
@@ -146,7 +146,7 @@ fn with_a_store_present_it_says_what_differs_and_merges_when_told_to() {
 /// Under keys of the version before: another host, which has recovered the same store, has removed a backup
 /// and stored it again.
 #[test]
-fn a_backup_that_was_stored_again_elsewhere_is_taken_up_before_it_may_go() {
+fn a_backup_that_another_host_stored_again_must_be_recovered_before_it_is_removed() {
     let host = chain();
     host.make_older();
     let before = host.store_text();
@@ -169,7 +169,7 @@ fn a_backup_that_was_stored_again_elsewhere_is_taken_up_before_it_may_go() {
 }
 
 #[test]
-fn what_is_pending_in_another_place_is_not_shut_out() {
+fn recover_does_not_replace_the_store_of_an_upload_to_another_bucket() {
     let mut host = Host::with_snapshots(2);
     host.set("ZFS2S3_PREFIX", "b/");
     host.ok("upload tank/a@2");
@@ -188,7 +188,7 @@ fn what_is_pending_in_another_place_is_not_shut_out() {
 }
 
 #[test]
-fn what_the_python_tool_stored_is_looked_for_too() {
+fn backups_of_the_python_tool_are_checked_too() {
     let host = Host::with_real_streams();
     host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
     host.s3.state().put("tank/src@s1", &real("full.zfs"));
@@ -215,7 +215,7 @@ fn without_the_permission_to_list_parts_it_recovers_the_rest() {
 }
 
 #[test]
-fn damaged_and_hostile_manifests_are_named_and_passed_over() {
+fn damaged_and_hostile_manifests_are_reported_and_ignored() {
     let host = chain();
     let bypass = host.real_key(&manifest(4, Some(1)));
     let good = String::from_utf8(host.s3.state().bytes(&bypass).to_vec()).unwrap();
@@ -259,7 +259,7 @@ fn damaged_and_hostile_manifests_are_named_and_passed_over() {
 }
 
 #[test]
-fn what_no_chain_reaches_is_named_and_not_added() {
+fn a_backup_without_its_base_is_reported_and_not_added() {
     let host = chain();
     lose_the_store(&host);
     host.s3.state().take(&manifest(2, Some(1)));
@@ -282,7 +282,7 @@ fn what_no_chain_reaches_is_named_and_not_added() {
 }
 
 #[test]
-fn what_lies_under_another_prefix_is_told_with_it() {
+fn backups_under_another_prefix_are_reported_with_it() {
     let mut host = Host::with_snapshots(2);
     host.set("ZFS2S3_PREFIX", "nas 1/");
     host.ok("upload tank/a@1");
@@ -311,7 +311,7 @@ fn what_lies_under_another_prefix_is_told_with_it() {
 }
 
 #[test]
-fn leftovers_and_the_python_tools_objects_are_named() {
+fn leftovers_and_objects_of_the_python_tool_are_reported() {
     let host = chain();
     // data alone that nothing hangs on
     let alone = key("tank/z@9", 9, None);
@@ -398,7 +398,7 @@ fn the_readme_is_written_with_the_first_backup_and_never_again() {
 /// Run by a shell, where `aws s3 cp s3://BUCKET/KEY -` gives the object, and `zfs receive` keeps what it is
 /// given.
 #[test]
-fn the_readmes_own_lines_give_the_streams_back() {
+fn the_command_lines_of_the_readme_restore_the_streams() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_PREFIX", "my nas's/");
     // two segments of the first, one of the second
@@ -434,7 +434,7 @@ fn the_readmes_own_lines_give_the_streams_back() {
 }
 
 #[test]
-fn one_backup_under_two_names_is_taken_once() {
+fn one_backup_with_two_names_is_added_once() {
     let host = Host::with_snapshots(1);
     host.ok("upload tank/a@1");
     let lost = lose_the_store(&host);
@@ -487,7 +487,7 @@ fn what_is_being_removed_is_reported_as_such() {
 
 /// `remove` would delete what is whole.
 #[test]
-fn what_could_not_be_read_is_not_called_lost() {
+fn an_unreadable_backup_is_not_called_lost() {
     let host = chain();
     let before = host.store_text();
     host.s3.fault("GetObject", 0, 1000, Fault::Status(403, "AccessDenied"));
@@ -498,7 +498,7 @@ fn what_could_not_be_read_is_not_called_lost() {
 }
 
 #[test]
-fn names_that_look_like_objects_of_ours_mislead_nobody() {
+fn names_that_look_like_objects_do_no_harm() {
     let mut host = Host::new();
     host.set("ZFS2S3_PREFIX", "nas.zfs/");
     host.snapshot(("tank/vm.zfs@a.zfs.2", 7), 10);
@@ -510,7 +510,7 @@ fn names_that_look_like_objects_of_ours_mislead_nobody() {
 }
 
 #[test]
-fn what_is_stored_but_for_the_end_of_its_upload_is_stored() {
+fn an_upload_that_only_has_to_end_is_stored() {
     let host = Host::with_snapshots(2);
     host.stored_but_for_the_end("upload tank/a@1");
     assert!(host.data("upload_progress.yml").exists() && host.listed() == ["tank/a@1 - 700 STANDARD stored"]);
@@ -522,7 +522,7 @@ fn what_is_stored_but_for_the_end_of_its_upload_is_stored() {
 
 /// The way out must not lead in a circle.
 #[test]
-fn a_store_that_is_lost_while_an_upload_is_pending_comes_back_for_it() {
+fn a_store_that_is_lost_during_an_upload_is_rebuilt() {
     let host = Host::with_snapshots(3);
     host.ok("upload tank/a@1");
     host.ok("upload -i @1 tank/a@2");
@@ -552,7 +552,7 @@ fn a_listing_that_does_not_end_is_an_error() {
 
 /// It may be a proxy's, or a server's that is not S3.
 #[test]
-fn a_403_without_a_code_is_no_permission_to_decide_without_the_bucket() {
+fn a_403_without_a_code_does_not_mean_that_listing_is_forbidden() {
     let host = chain();
     host.s3.fault("ListObjectsV2", 0, 1000, Fault::Page(403));
     for line in ["upload -i @3 tank/a@4", "remove -i @1 tank/a@4"] {
@@ -601,7 +601,7 @@ fn manifests_of_large_backups_take_little_memory() {
 }
 
 #[test]
-fn a_range_that_is_not_the_one_that_was_asked_for_is_fetched_again() {
+fn a_wrong_range_is_fetched_again() {
     let host = Host::with_real_streams();
     host.ok("upload tank/src@s1");
     host.s3.fault("GetObject", 3, 2, Fault::OtherRange);

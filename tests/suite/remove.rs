@@ -12,7 +12,7 @@ fn month() -> Host {
 }
 
 #[test]
-fn of_a_chain_the_last_one_first_and_a_refusal_says_in_which_order() {
+fn a_chain_is_removed_from_its_end_and_a_refusal_shows_the_order() {
     let host = month();
     let before = host.store_text();
     let said = host.fails(3, "remove tank/a@1");
@@ -38,7 +38,7 @@ fn of_a_chain_the_last_one_first_and_a_refusal_says_in_which_order() {
 }
 
 #[test]
-fn with_a_bypass_the_ones_between_may_go() {
+fn with_a_bypass_the_backups_between_may_be_removed() {
     let host = month();
     host.ok("upload -i @1 tank/a@4");
     host.ok("upload -i @4 tank/a@5");
@@ -54,7 +54,7 @@ fn with_a_bypass_the_ones_between_may_go() {
 }
 
 #[test]
-fn a_bypass_whose_data_are_gone_is_none() {
+fn a_bypass_whose_data_are_lost_does_not_count() {
     let host = month();
     host.ok("upload -i @1 tank/a@4");
     host.ok("upload -i @4 tank/a@5");
@@ -64,7 +64,7 @@ fn a_bypass_whose_data_are_gone_is_none() {
 }
 
 #[test]
-fn by_name_by_guid_and_when_the_snapshot_is_long_gone() {
+fn a_backup_is_removed_by_name_or_guid_after_its_snapshot_is_gone() {
     let host = month();
     (1..=4).for_each(|n| host.destroy(&format!("tank/a@{n}")));
     assert!(host.zfs_log().contains("send"));
@@ -91,7 +91,7 @@ fn a_name_that_is_stored_twice_needs_a_guid() {
 }
 
 #[test]
-fn what_is_not_stored_fails_and_says_what_is() {
+fn a_backup_that_is_not_stored_is_an_error_that_names_the_stored_ones() {
     let host = month();
     assert!(host.fails(1, "remove tank/a@9").contains("backup of tank/a@9 is stored"));
     let said = host.fails(1, "remove tank/a@3");
@@ -117,7 +117,7 @@ fn a_base_stored_by_bookmark_is_found_by_either_name() {
 }
 
 #[test]
-fn dry_runs_say_which_objects_and_how_many_bytes() {
+fn a_dry_run_shows_the_objects_and_their_bytes() {
     let host = month();
     let said = host.ok("remove -n -i @3 tank/a@4").stdout;
     let data = host.real_key(&key("tank/a@4", 4, Some(3)));
@@ -134,7 +134,7 @@ fn dry_runs_say_which_objects_and_how_many_bytes() {
 }
 
 #[test]
-fn another_hosts_backup_that_depends_on_it_counts() {
+fn a_backup_of_another_host_that_depends_on_it_counts() {
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     let before = host.store_text();
@@ -159,7 +159,7 @@ fn another_hosts_backup_that_depends_on_it_counts() {
 }
 
 #[test]
-fn killed_at_any_request_the_same_command_continues() {
+fn a_removal_killed_at_any_request_is_continued() {
     for act in [Fault::KillBefore, Fault::KillAfter] {
         // a listing, the announcement, two listings, and three deletions
         for at in 0..7 {
@@ -225,7 +225,7 @@ fn a_damaged_store_with_a_circle_loses_nothing() {
 }
 
 #[test]
-fn an_interrupted_removal_is_asked_about_again() {
+fn an_interrupted_removal_is_decided_again() {
     let host = month();
     host.killed("remove -i @3 tank/a@4", "DeleteObject", 0, Fault::KillBefore);
     // another host, that sees its manifest, builds on it
@@ -251,7 +251,7 @@ fn two_python_backups_with_one_object() {
 
 /// Append-only credentials, or an Object Lock.
 #[test]
-fn where_nothing_may_be_deleted_nothing_is_lost() {
+fn without_the_permission_to_delete_nothing_is_lost() {
     let host = month();
     host.s3.state().capabilities.may_delete = false;
     let said = host.fails(1, "remove -i @3 tank/a@4");
@@ -278,7 +278,7 @@ fn where_nothing_may_be_deleted_nothing_is_lost() {
 
 /// A host that has announced a removal and died: nobody builds on it, and nobody is stuck.
 #[test]
-fn an_interrupted_removal_can_be_taken_back() {
+fn an_interrupted_removal_can_be_cancelled() {
     let killed = || {
         let host = month();
         host.killed("remove -i @3 tank/a@4", "DeleteObject", 0, Fault::KillBefore);
@@ -376,7 +376,7 @@ fn a_backup_is_lost_only_with_its_last_copy() {
 }
 
 #[test]
-fn another_prefix_with_a_chain_of_its_own_is_in_nobodys_way() {
+fn another_prefix_with_its_own_chain_prevents_nothing() {
     let mut host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     host.set("XDG_DATA_HOME", host.home().join("other").to_str().unwrap());
@@ -450,7 +450,7 @@ fn a_python_backup_whose_removal_was_interrupted_still_depends_on_its_base() {
 
 /// A profile with too few permissions.
 #[test]
-fn read_only_credentials_leave_everything_as_it_was() {
+fn read_only_credentials_change_nothing() {
     let host = month();
     host.s3.state().capabilities.may_delete = false;
     host.s3.fault("PutObject", 0, 1000, Fault::Status(403, "AccessDenied"));

@@ -76,7 +76,7 @@ fn every_range_may_fail_in_every_way_and_the_result_is_whole() {
 }
 
 #[test]
-fn a_damaged_chunk_is_named_and_nothing_of_it_is_handed_on() {
+fn a_damaged_chunk_is_named_and_not_delivered() {
     let full = real("full.zfs");
     let host = Host::with_real_streams();
     host.ok("upload tank/src@s1");
@@ -99,7 +99,7 @@ fn a_damaged_chunk_is_named_and_nothing_of_it_is_handed_on() {
 }
 
 #[test]
-fn a_manifest_that_is_not_the_stores_is_not_trusted() {
+fn a_manifest_that_differs_from_the_store_is_not_trusted() {
     let host = Host::with_real_streams();
     host.ok("upload tank/src@s1");
     let manifest = key(S1.0, S1.1, None).replace(".zfs", ".yml");
@@ -135,7 +135,7 @@ fn a_manifest_that_is_not_the_stores_is_not_trusted() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_crash() {
+fn a_closed_pipe_is_not_a_crash() {
     let host = Host::with_real_streams();
     host.ok("upload tank/src@s1");
     let mut child = host.spawn("download tank/src@s1");
@@ -147,7 +147,7 @@ fn a_reader_that_goes_away_is_no_crash() {
 }
 
 #[test]
-fn a_chain_comes_back_in_order_and_by_the_cheapest_route() {
+fn a_chain_is_restored_in_order_and_by_the_cheapest_route() {
     let host = month();
     let said = host.ok("restore tank/a@4 tank/new").stderr;
     assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1), (3, 2), (4, 3)]));
@@ -166,7 +166,7 @@ fn a_chain_comes_back_in_order_and_by_the_cheapest_route() {
 }
 
 #[test]
-fn dry_runs_say_which_backups_and_how_many_bytes() {
+fn a_dry_run_shows_the_backups_and_their_bytes() {
     let host = month();
     host.ok("restore tank/a@1 tank/new");
     let said = host.ok("restore -n tank/a@3 tank/new").stdout;
@@ -221,7 +221,7 @@ fn a_target_that_has_diverged_is_refused_untouched() {
 }
 
 #[test]
-fn killed_in_the_middle_the_same_command_goes_on() {
+fn a_restore_killed_in_the_middle_is_continued() {
     let host = month();
     // the second backup's manifest has been read; its data are on their way
     let before = host.s3.state().count("GetObject");
@@ -265,7 +265,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn an_interrupted_receive_goes_on_as_zfs_send_t_would() {
+fn an_interrupted_receive_resumes_as_with_zfs_send_t() {
     for (jobs, search) in [("1", 15), ("5", 6)] {
         let mut host = Host::with_real_streams();
         host.set("ZFS2S3_JOBS", jobs);
@@ -305,7 +305,7 @@ fn an_interrupted_receive_goes_on_as_zfs_send_t_would() {
 }
 
 #[test]
-fn a_part_of_an_incremental_stream_goes_on_too() {
+fn an_incremental_receive_is_resumed_too() {
     let host = Host::with_real_streams();
     host.ok("upload tank/src@s1");
     host.ok("upload -i @s1 tank/src@s2");
@@ -334,7 +334,7 @@ fn the_same_command_with_properties_resumes_too() {
 }
 
 #[test]
-fn a_damaged_chunk_ends_what_goes_on_too() {
+fn a_damaged_chunk_ends_a_resumed_restore_too() {
     let host = Host::with_real_streams();
     host.ok("upload tank/src@s1");
     host.snapshot(("tank/new", 0), 0);
@@ -349,7 +349,7 @@ fn a_damaged_chunk_ends_what_goes_on_too() {
 }
 
 #[test]
-fn a_part_that_cannot_be_gone_on_with_is_named() {
+fn a_receive_that_cannot_be_resumed_is_refused_with_the_reason() {
     let host = Host::with_real_streams();
     host.ok("upload tank/src@s1");
     host.ok("upload -i @s1 tank/src@s2");
@@ -406,7 +406,7 @@ fn a_part_that_cannot_be_gone_on_with_is_named() {
 }
 
 #[test]
-fn what_an_interrupted_receive_has_left_is_dropped_only_if_asked() {
+fn a_partial_receive_is_discarded_only_on_request() {
     let host = month();
     host.ok("restore tank/a@1 tank/new");
     interrupt(&host, ("tank/x@y", 5), 1, PLACE, "");
@@ -424,7 +424,7 @@ fn what_an_interrupted_receive_has_left_is_dropped_only_if_asked() {
 }
 
 #[test]
-fn the_words_of_zfs_receive_are_shown() {
+fn the_message_of_zfs_receive_is_shown() {
     let host = month();
     host.zfs_file("refuse_receive", "destination has been modified\nsince most recent snapshot");
     let said = host.fails(1, "restore tank/a@1 tank/new");
@@ -439,7 +439,7 @@ fn the_words_of_zfs_receive_are_shown() {
 }
 
 #[test]
-fn where_s3_fails_for_long_the_same_command_goes_on_later() {
+fn after_a_long_failure_of_s3_the_same_command_resumes() {
     let mut host = Host::with_real_streams();
     host.ok("upload tank/src@s1");
     host.set("ZFS2S3_TEST_PATIENCE_MS", "300");
@@ -468,7 +468,7 @@ fn when_zfs_receive_has_ended_no_fetch_is_waited_for() {
 }
 
 #[test]
-fn what_is_archived_is_said_before_anything_is_received() {
+fn archived_objects_are_reported_before_anything_is_received() {
     let mut host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     host.set("ZFS2S3_STORAGE_CLASS", "DEEP_ARCHIVE");
@@ -483,7 +483,7 @@ fn what_is_archived_is_said_before_anything_is_received() {
 }
 
 #[test]
-fn what_the_python_tool_stored_comes_back_too() {
+fn backups_of_the_python_tool_are_restored_too() {
     let host = Host::with_real_streams();
     host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
     host.s3.state().put("tank/src@s1", &real("full.zfs"));
@@ -533,7 +533,7 @@ fn names_that_are_not_stored_or_not_names() {
 }
 
 #[test]
-fn nothing_is_dropped_before_the_rest_is_known_to_be_possible() {
+fn nothing_is_discarded_before_the_restore_is_known_to_be_possible() {
     let host = month();
     host.ok("restore tank/a@1 tank/new");
     host.snapshot(("tank/new@mine", 99), 5000);
@@ -549,7 +549,7 @@ fn nothing_is_dropped_before_the_rest_is_known_to_be_possible() {
 }
 
 #[test]
-fn where_the_cheapest_route_cannot_be_read_another_one_is_taken() {
+fn if_the_cheapest_route_cannot_be_read_another_one_is_used() {
     let host = month();
     host.ok("upload -i @1 tank/a@4");
     host.s3.state().take(&key("tank/a@4", 4, Some(1)));
@@ -562,7 +562,7 @@ fn where_the_cheapest_route_cannot_be_read_another_one_is_taken() {
 }
 
 #[test]
-fn routes_that_zfs_receive_would_refuse_half_way_are_not_begun() {
+fn a_route_that_zfs_receive_would_refuse_is_not_begun() {
     // a snapshot made again under the same name, on the way
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
@@ -622,7 +622,7 @@ fn a_clone_is_received_as_a_clone_of_its_origin() {
 }
 
 #[test]
-fn where_the_origin_is_missing_the_two_steps_are_named() {
+fn if_the_origin_is_missing_both_commands_are_shown() {
     let host = month_with_clone();
     for command in ["restore -n", "restore"] {
         let said = host.fails(3, &format!("{command} tank/clone@6 other/new"));
@@ -664,7 +664,7 @@ fn a_clone_is_not_received_onto_the_dataset_of_its_origin() {
 }
 
 #[test]
-fn after_a_promote_the_names_have_changed_sides() {
+fn a_promote_exchanges_origin_and_clone() {
     let host = month();
     // tank/a@1 and @2 are tank/clone's now, and tank/a a clone of tank/clone@2
     for (name, guid) in [("tank/clone@1", 1), ("tank/clone@2", 2), ("tank/clone@5", 5)] {
@@ -684,7 +684,7 @@ fn after_a_promote_the_names_have_changed_sides() {
 }
 
 #[test]
-fn a_snapshot_taken_in_the_target_is_in_nobodys_way_if_nothing_was_written() {
+fn later_snapshots_of_the_target_do_no_harm_if_nothing_was_written() {
     let host = month();
     host.ok("restore tank/a@2 tank/new");
     host.snapshot(("tank/new@autosnap_hourly", 99), 5000);
@@ -743,7 +743,7 @@ fn embedded_data_below_an_encrypted_dataset_are_explained() {
 }
 
 #[test]
-fn all_that_cannot_be_read_is_named_before_anything_is_received() {
+fn every_unreadable_object_is_named_before_anything_is_received() {
     let mut host = Host::with_snapshots(3);
     host.set("ZFS2S3_STORAGE_CLASS", "GLACIER");
     host.ok("upload tank/a@1");

@@ -32,7 +32,7 @@ fn only_the_missing_parts_are_sent() {
 /// The promise I4, at each request that an upload makes, before and after S3 has done it, and with both ways
 /// out.
 #[test]
-fn killed_at_any_request_it_is_resumed_or_aborted_cleanly() {
+fn an_upload_killed_at_any_request_is_resumed_or_aborted_cleanly() {
     let prepare = || {
         let mut host = Host::with_real_streams();
         host.set("ZFS2S3_CHUNK_SIZE", "100K");
@@ -86,7 +86,7 @@ fn complete_but_for_the_store() -> Host {
 }
 
 #[test]
-fn complete_but_for_the_store_it_is_given_up_only_if_nothing_hangs_on_it() {
+fn an_upload_with_a_manifest_is_aborted_only_if_nothing_depends_on_it() {
     let host = complete_but_for_the_store();
     host.ok("abort_upload");
     assert_eq!(host.listed().len(), 1);
@@ -112,7 +112,7 @@ fn other_store(host: &Host, line: &str) -> std::process::Command {
 }
 
 #[test]
-fn what_another_store_has_stored_meanwhile_is_another_copy() {
+fn an_upload_of_another_store_is_another_copy() {
     for way_out in ["resume_upload", "abort_upload"] {
         let host = killed_after(7);
         let other = other_store(&host, "upload tank/src@s1").output().unwrap();
@@ -140,7 +140,7 @@ fn two_stores_of_one_host_do_not_share_their_holds() {
 }
 
 #[test]
-fn another_stores_running_upload_is_left_alone() {
+fn a_running_upload_of_another_store_is_not_touched() {
     let host = Host::with_real_streams();
     host.s3.fault("UploadPart", 7, 1, Fault::KillBefore);
     let mut other = host.environment();
@@ -163,7 +163,7 @@ fn another_stores_running_upload_is_left_alone() {
 }
 
 #[test]
-fn another_server_is_never_taken_for_the_one_that_the_upload_began_on() {
+fn an_upload_is_never_resumed_on_another_server() {
     let mut host = killed_after(7);
     let elsewhere = Host::new();
     let home = host.s3.url();
@@ -183,7 +183,7 @@ fn another_server_is_never_taken_for_the_one_that_the_upload_began_on() {
 
 /// The same with several segments, killed again while it resumes.
 #[test]
-fn killed_again_and_again_it_still_ends() {
+fn an_upload_that_is_killed_repeatedly_still_completes() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_TEST_PARTS", "4");
     let mut tries = 0;
@@ -213,7 +213,7 @@ fn killed_again_and_again_it_still_ends() {
 }
 
 #[test]
-fn s3_is_the_truth_about_parts() {
+fn s3_is_authoritative_about_parts() {
     let host = killed_after(9);
     {
         let mut state = host.s3.state();
@@ -250,7 +250,7 @@ fn an_upload_that_s3_no_longer_knows_begins_again_in_place() {
 }
 
 #[test]
-fn an_upload_that_is_ended_by_others_while_it_runs() {
+fn a_multipart_upload_is_aborted_by_someone_else_while_it_runs() {
     let host = Host::with_real_streams();
     host.s3.fault("UploadPart", 4, 1, Fault::Status(404, "NoSuchUpload"));
     let said = host.fails(75, "upload tank/src@s1");
@@ -261,7 +261,7 @@ fn an_upload_that_is_ended_by_others_while_it_runs() {
 }
 
 #[test]
-fn another_stream_is_refused_and_can_be_given_up() {
+fn a_changed_stream_is_refused_and_the_upload_can_be_aborted() {
     let host = killed_after(7);
     let mut other = real("full.zfs");
     other[3 * 65536 + 5] ^= 1;
@@ -282,7 +282,7 @@ fn another_stream_is_refused_and_can_be_given_up() {
 }
 
 #[test]
-fn a_snapshot_made_again_meanwhile_is_refused_and_can_be_given_up() {
+fn a_recreated_snapshot_is_refused_and_the_upload_can_be_aborted() {
     let host = killed_after(7);
     host.snapshot((S1.0, 4711), 30);
     let said = host.fails(3, "resume_upload");
@@ -296,7 +296,7 @@ fn a_snapshot_made_again_meanwhile_is_refused_and_can_be_given_up() {
 }
 
 #[test]
-fn the_settings_at_the_beginning_hold() {
+fn the_settings_of_the_beginning_are_kept() {
     let mut host = killed_after(7);
     host.set("ZFS2S3_CHUNK_SIZE", "1M");
     host.set("ZFS2S3_STORAGE_CLASS", "GLACIER");
@@ -311,7 +311,7 @@ fn the_settings_at_the_beginning_hold() {
 }
 
 #[test]
-fn a_torn_last_record_is_dropped_and_other_damage_is_an_error() {
+fn a_truncated_last_record_is_dropped_and_other_damage_is_an_error() {
     let host = killed_after(7);
     let path = host.data("upload_progress.yml");
     let good = std::fs::read(&path).unwrap();
@@ -383,7 +383,7 @@ fn a_base_that_is_removed_while_the_upload_runs_ends_it() {
 }
 
 #[test]
-fn without_the_right_to_list_it_resumes_too() {
+fn without_the_permission_to_list_an_upload_is_resumed_too() {
     let host = killed_after(7);
     host.s3.state().capabilities.may_list = false;
     host.ok("resume_upload");
@@ -396,7 +396,7 @@ fn without_the_right_to_list_it_resumes_too() {
 }
 
 #[test]
-fn a_create_whose_reply_is_lost_leaves_no_open_upload() {
+fn a_lost_reply_to_create_leaves_no_open_upload() {
     let host = Host::with_snapshots(1);
     host.s3.fault("CreateMultipartUpload", 0, 2, Fault::LoseReply);
     host.ok("upload tank/a@1");
@@ -405,7 +405,7 @@ fn a_create_whose_reply_is_lost_leaves_no_open_upload() {
 }
 
 #[test]
-fn a_full_disk_ends_the_upload_and_keeps_what_is_known() {
+fn a_full_disk_ends_the_upload_and_keeps_the_journal() {
     // the journal cannot grow: its limit is reached after the intent and some parts
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
@@ -452,7 +452,7 @@ fn waiting_is_bounded_when_the_network_is_gone() {
 /// A proxy in front of S3 that answers everything with a page of its own says nothing of what is in the
 /// bucket.
 #[test]
-fn a_page_that_is_not_s3s_is_a_failure_and_no_absence() {
+fn a_404_page_of_another_server_does_not_mean_that_an_object_is_missing() {
     for way in ["abort_upload", "resume_upload"] {
         for parts in [7, 18] {
             let host = Host::with_real_streams();
@@ -483,7 +483,7 @@ fn a_page_that_is_not_s3s_is_a_failure_and_no_absence() {
 }
 
 #[test]
-fn stored_already_is_said_after_a_look_at_the_bucket() {
+fn an_upload_is_called_stored_already_only_after_checking_the_bucket() {
     for way in ["resume_upload", "abort_upload"] {
         let host = Host::with_snapshots(1);
         host.stored_but_for_the_end("upload tank/a@1");
@@ -511,7 +511,7 @@ fn stored_already_is_said_after_a_look_at_the_bucket() {
 
 /// What is there for people to read must not shut the way out.
 #[test]
-fn a_full_disk_does_not_keep_anybody_from_the_lock() {
+fn the_lock_can_be_taken_on_a_full_disk() {
     let limited = |host: &Host, line: &str| {
         std::process::Command::new("bash")
             .args(["-c", "ulimit -f 0; trap '' XFSZ; exec \"$0\" $1", env!("CARGO_BIN_EXE_zfs2s3"), line])
@@ -536,7 +536,7 @@ fn a_full_disk_does_not_keep_anybody_from_the_lock() {
 
 /// Where standard error is a terminal that is gone, there is nobody to draw for.
 #[test]
-fn a_terminal_that_is_gone_does_not_end_the_upload() {
+fn the_upload_continues_after_the_terminal_is_closed() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
     host.s3.fault("UploadPart", 0, 18, Fault::Delay(Duration::from_millis(100)));
@@ -572,7 +572,7 @@ fn a_terminal_that_is_gone_does_not_end_the_upload() {
 
 /// Append-only credentials: the upload must end all the same.
 #[test]
-fn an_upload_can_be_ended_where_nothing_may_be_deleted() {
+fn an_upload_can_be_aborted_where_nothing_may_be_deleted() {
     for (fault, act) in [("PutObject", Fault::KillBefore), ("PutObject", Fault::KillAfter)] {
         let host = Host::with_snapshots(2);
         host.killed("upload tank/a@1", fault, 0, act);
@@ -663,7 +663,7 @@ fn an_abort_releases_the_hold_under_the_new_name() {
 }
 
 #[test]
-fn of_several_snapshots_with_the_guid_the_one_that_is_held_is_resumed() {
+fn the_held_one_of_several_snapshots_with_the_guid_is_resumed() {
     let host = killed_after(7);
     let held = host.holds();
     host.destroy(S1.0);
@@ -698,7 +698,7 @@ fn a_stream_that_changed_besides_its_name_is_refused() {
 
 /// What was encrypted is never sent as plain text, nor the other way round, whatever is found under its name.
 #[test]
-fn a_dataset_that_is_encrypted_otherwise_now_is_refused() {
+fn a_dataset_whose_encryption_changed_is_refused() {
     for (then, now) in [("aes-256-gcm", "off"), ("off", "aes-256-gcm")] {
         for parts in [0, 7] {
             let mut host = Host::with_real_streams();

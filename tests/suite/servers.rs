@@ -78,7 +78,7 @@ fn everything_works_with_each_quirk() {
 
 /// s3rver knows neither the list of parts nor how to end an upload.
 #[test]
-fn an_upload_that_cannot_be_ended_keeps_nobody_from_resuming_or_aborting() {
+fn a_multipart_upload_that_cannot_be_aborted_blocks_nothing() {
     for way in ["resume_upload", "abort_upload"] {
         let mut host = Host::with_real_streams();
         host.set("ZFS2S3_JOBS", "1");
@@ -106,7 +106,7 @@ fn an_upload_that_cannot_be_ended_keeps_nobody_from_resuming_or_aborting() {
 }
 
 #[test]
-fn a_page_in_place_of_the_list_of_parts_gives_nothing_up() {
+fn a_page_instead_of_a_list_of_parts_loses_nothing() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
     host.killed("upload tank/src@s1", "UploadPart", 7, Fault::KillBefore);
@@ -124,7 +124,7 @@ fn a_page_in_place_of_the_list_of_parts_gives_nothing_up() {
 }
 
 #[test]
-fn what_a_server_refuses_is_left_out_for_the_rest_of_the_run() {
+fn what_a_server_refuses_is_omitted_for_the_rest_of_the_run() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
     host.s3.state().capabilities.no_checksums_at = &["UploadPart"];
@@ -138,7 +138,7 @@ fn what_a_server_refuses_is_left_out_for_the_rest_of_the_run() {
 }
 
 #[test]
-fn what_is_wrong_otherwise_is_not_taken_for_a_lack() {
+fn other_errors_do_not_mean_that_a_feature_is_missing() {
     let host = Host::with_real_streams();
     host.s3.fault("CreateMultipartUpload", 0, 2, Fault::Status(400, "InvalidArgument"));
     let said = host.fails(1, "upload tank/src@s1");
@@ -163,7 +163,7 @@ fn checksums_are_left_out_where_the_user_wants_only_those_required() {
 }
 
 #[test]
-fn a_condition_of_the_servers_own_ends_complete_at_once_with_its_words() {
+fn a_412_from_complete_is_final_and_its_message_is_shown() {
     let host = Host::with_snapshots(1);
     host.s3.fault("CompleteMultipartUpload", 0, 1, Fault::Status(412, "PreconditionFailed"));
     let said = host.fails(1, "upload tank/a@1");
@@ -206,7 +206,7 @@ fn a_server_with_fewer_parts_names_the_setting_and_the_upload_continues_in_segme
 }
 
 #[test]
-fn an_upload_with_too_many_parts_for_complete_is_cut_anew() {
+fn an_upload_with_too_many_parts_for_complete_is_divided_again() {
     // the server takes the parts, and refuses to put so many together
     let mut host = Host::with_real_streams();
     host.s3.fault("CompleteMultipartUpload", 0, 4, Fault::Status(400, "InvalidRequest"));
@@ -223,7 +223,7 @@ fn an_upload_with_too_many_parts_for_complete_is_cut_anew() {
 }
 
 #[test]
-fn a_class_that_only_sounds_archived_is_read() {
+fn a_class_with_the_name_of_an_archive_is_read_if_it_is_none() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_STORAGE_CLASS", "GLACIER");
     host.ok("upload tank/src@s1");
@@ -245,7 +245,7 @@ fn keys_that_xml_cannot_hold_do_not_end_a_listing() {
 }
 
 #[test]
-fn whoever_may_not_read_hears_of_it_before_anything_is_sent() {
+fn a_missing_permission_to_read_is_reported_before_anything_is_sent() {
     let host = Host::with_real_streams();
     host.s3.state().capabilities.may_read = false;
     let said = host.fails(1, "upload tank/src@s1");
@@ -266,7 +266,7 @@ fn whoever_may_not_read_hears_of_it_before_anything_is_sent() {
 
 /// As AWS does where a policy allows listing only below a prefix, which a GET does not name.
 #[test]
-fn a_403_to_what_is_not_there_does_not_keep_what_may_be_read_from_being_stored() {
+fn a_403_for_a_missing_object_does_not_prevent_an_upload() {
     let host = Host::with_real_streams();
     host.s3.state().capabilities.hides_absent = true;
     host.ok("upload tank/src@s1");
@@ -275,7 +275,7 @@ fn a_403_to_what_is_not_there_does_not_keep_what_may_be_read_from_being_stored()
 }
 
 #[test]
-fn without_the_permission_to_list_parts_nothing_is_given_up() {
+fn without_the_permission_to_list_parts_nothing_is_lost() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
     host.killed("upload tank/src@s1", "UploadPart", 7, Fault::KillBefore);
@@ -288,7 +288,7 @@ fn without_the_permission_to_list_parts_nothing_is_given_up() {
 }
 
 #[test]
-fn fewer_parts_cost_nothing_where_nothing_needs_them() {
+fn a_lower_number_of_parts_costs_nothing_if_none_is_needed() {
     // all is in S3, and the source is gone
     let mut host = Host::with_real_streams();
     host.killed("upload tank/src@s1", "CompleteMultipartUpload", 0, Fault::KillBefore);
@@ -303,7 +303,7 @@ fn fewer_parts_cost_nothing_where_nothing_needs_them() {
 }
 
 #[test]
-fn nothing_is_forgotten_for_fewer_parts_before_the_source_is_there() {
+fn recorded_parts_are_dropped_only_if_the_source_exists() {
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
     host.set("ZFS2S3_TEST_PARTS", "8");
@@ -325,7 +325,7 @@ fn nothing_is_forgotten_for_fewer_parts_before_the_source_is_there() {
 }
 
 #[test]
-fn what_may_not_be_read_is_not_sent_again_by_a_resume() {
+fn parts_that_may_not_be_read_are_not_sent_again() {
     // the reply of Complete is lost, so only HEAD can tell what has become of it
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
@@ -374,7 +374,7 @@ fn headers_that_a_bucket_wants() {
 }
 
 #[test]
-fn a_transient_failure_of_any_kind_is_tried_again() {
+fn a_transient_failure_of_any_kind_is_retried() {
     for status in [425, 429, 500, 507, 509, 520, 522, 524, 527, 530, 599] {
         let mut host = Host::with_snapshots(1);
         host.set("ZFS2S3_TEST_PATIENCE_MS", "20000");
@@ -565,7 +565,7 @@ fn buckets_by_virtual_host() {
 }
 
 #[test]
-fn proxies_are_used_for_their_scheme_and_passed_by_for_exceptions() {
+fn proxies_are_used_for_their_scheme_except_for_exceptions() {
     for (name, value, except) in [
         ("HTTPS_PROXY", "http://127.0.0.1:1", ""),
         ("HTTP_PROXY", "http://127.0.0.1:1", "localhost, 127.0.0.1"),

@@ -75,7 +75,7 @@ fn sizes_at_the_edges_of_a_chunk() {
 }
 
 #[test]
-fn a_stream_of_more_parts_than_an_upload_may_have_goes_on_in_further_segments() {
+fn a_stream_with_too_many_parts_is_divided_into_segments() {
     for (parts, segments) in [("18", 1), ("17", 2), ("9", 2), ("5", 4), ("1", 18)] {
         let mut host = Host::with_real_streams();
         host.set("ZFS2S3_TEST_PARTS", parts);
@@ -126,7 +126,7 @@ fn a_prefix_is_put_before_each_key() {
 }
 
 #[test]
-fn dry_runs_say_what_would_be_done_and_do_nothing() {
+fn a_dry_run_shows_what_would_be_stored_and_changes_nothing() {
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     let before = host.s3.state().keys().join(" ");
@@ -160,7 +160,7 @@ fn what_the_chain_rule_does_not_allow_is_refused_with_status_3() {
 }
 
 #[test]
-fn a_base_of_the_same_name_but_another_guid_is_not_the_stored_one() {
+fn a_base_with_the_same_name_but_another_guid_is_not_stored() {
     let host = Host::with_snapshots(3);
     host.ok("upload tank/a@1");
     host.snapshot(("tank/a@1", 99), 15);
@@ -169,7 +169,7 @@ fn a_base_of_the_same_name_but_another_guid_is_not_the_stored_one() {
 }
 
 #[test]
-fn a_snapshot_made_again_under_the_same_name_never_touches_the_older_object() {
+fn a_recreated_snapshot_never_touches_the_older_object() {
     let host = Host::with_snapshots(1);
     host.ok("upload tank/a@1");
     let old = host.s3.state().bytes(&key("tank/a@1", 1, None)).to_vec();
@@ -196,7 +196,7 @@ fn a_bookmark_may_be_the_base() {
 }
 
 #[test]
-fn what_is_not_there_is_a_failure_and_what_is_no_name_a_usage_error() {
+fn a_missing_snapshot_is_a_failure_and_an_invalid_name_a_usage_error() {
     let host = Host::with_snapshots(1);
     assert!(host.fails(1, "upload tank/a@9").contains("dataset does not exist"));
     assert!(host.fails(1, "upload -i @9 tank/a@1").contains("dataset does not exist"));
@@ -244,7 +244,7 @@ fn holds_are_placed_while_it_runs_and_released_after() {
 }
 
 #[test]
-fn another_snapshots_stream_is_never_stored() {
+fn the_stream_of_another_snapshot_is_never_stored() {
     for (stream, why) in [
         (made_stream(5, 0, 700), "its toguid is 5, not 1"),
         (made_stream(1, 9, 700), "its fromguid is 9, not 0"),
@@ -311,7 +311,7 @@ fn a_backup_that_only_the_bucket_knows_counts() {
 }
 
 #[test]
-fn a_base_whose_data_the_bucket_lost_is_none() {
+fn a_base_whose_data_are_lost_is_refused() {
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     let (data, _) = host.s3.state().take(&key("tank/a@1", 1, None)).unwrap();
@@ -330,7 +330,7 @@ fn a_base_whose_data_the_bucket_lost_is_none() {
 }
 
 #[test]
-fn without_the_right_to_list_the_store_alone_decides() {
+fn without_the_permission_to_list_the_store_alone_decides() {
     let host = Host::with_snapshots(2);
     host.s3.state().capabilities.may_list = false;
     let said = host.ok("upload tank/a@1").stderr;
@@ -342,7 +342,7 @@ fn without_the_right_to_list_the_store_alone_decides() {
 }
 
 #[test]
-fn another_hosts_prefix_below_ours_gives_no_base() {
+fn a_backup_under_a_longer_prefix_is_not_a_base() {
     let mut host = Host::with_snapshots(2);
     host.set("ZFS2S3_PREFIX", "b/");
     host.ok("upload tank/a@1");
@@ -369,7 +369,7 @@ fn another_hosts_prefix_below_ours_gives_no_base() {
 }
 
 #[test]
-fn servers_that_do_not_know_checksums() {
+fn servers_without_checksums() {
     let host = Host::with_real_streams();
     {
         host.s3.state().capabilities.checksums = false;
@@ -387,7 +387,7 @@ fn servers_that_do_not_know_checksums() {
 }
 
 #[test]
-fn names_with_all_that_zfs_allows() {
+fn names_with_all_characters_that_zfs_allows() {
     let host = Host::new();
     let name = "tank/a b.c_d-e:f@x:1 .y";
     host.snapshot((name, 5), 1);
@@ -405,7 +405,7 @@ fn names_with_all_that_zfs_allows() {
 }
 
 #[test]
-fn two_at_the_same_time_the_second_is_told_who_is_at_work() {
+fn a_second_command_is_told_which_one_is_running() {
     let host = Host::with_snapshots(2);
     host.s3.fault(
         "CreateMultipartUpload",
@@ -427,7 +427,7 @@ fn two_at_the_same_time_the_second_is_told_who_is_at_work() {
 }
 
 #[test]
-fn embedded_data_are_never_asked_for_and_encrypted_data_are_sent_as_they_are() {
+fn embedded_data_are_never_requested_and_encrypted_data_are_sent_raw() {
     for (encryption, flags) in
         [("off", "--large-block --compressed"), ("aes-256-gcm", "--raw"), ("-", "--raw")]
     {
@@ -462,7 +462,7 @@ fn embedded_data_are_never_asked_for_and_encrypted_data_are_sent_as_they_are() {
 }
 
 #[test]
-fn a_stream_that_would_not_give_back_all_is_not_stored() {
+fn a_stream_that_would_lose_attributes_is_not_stored() {
     let mut host = Host::new();
     // some chunks before the first such record, and one after the other, so that S3 has some of them for sure
     host.set("ZFS2S3_CHUNK_SIZE", "1K");
@@ -507,7 +507,7 @@ fn the_requests_of_an_upload() {
 }
 
 #[test]
-fn an_upload_id_beyond_sense_is_refused_when_it_arrives() {
+fn an_upload_id_that_is_too_long_is_refused_at_once() {
     let host = Host::with_snapshots(1);
     host.s3.state().capabilities.long_ids = 6_000;
     let said = host.fails(1, "upload tank/a@1");

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn written_so_that_a_person_and_a_later_version_can_read_it() {
+    fn a_manifest_can_be_read_by_people_and_later_versions() {
         let expected = "\
 version: 2
 tool: zfs2s3 0.1.0
@@ -326,13 +326,13 @@ stream:
     }
 
     #[test]
-    fn one_of_the_version_before_is_read() {
+    fn a_manifest_of_version_1_is_read() {
         let older = written(&example()).replace("version: 2", "version: 1").replace("host: nas1\n", "");
         assert_eq!(read(&older).unwrap().manifest.host, None);
     }
 
     #[test]
-    fn what_does_not_agree_with_itself_is_refused() {
+    fn an_inconsistent_manifest_is_refused() {
         let good = written(&example());
         for (from, to, why) in [
             ("version: 2", &*format!("version: {}", VERSION + 1), "version 3"),
@@ -358,7 +358,7 @@ stream:
     }
 
     #[test]
-    fn keys_and_names_with_all_that_a_prefix_may_have() {
+    fn keys_and_names_with_any_prefix() {
         for prefix in [
             "?x/", "-x/", "a: b/", "[x]/", "&x/", "*x/", "!x/", "%x/", "@x/", "#x/", "'x\"/", "ä ö/",
             "x,y{z}/",
@@ -375,7 +375,7 @@ stream:
     }
 
     #[test]
-    fn lists_of_chunks_without_end_are_refused() {
+    fn endless_lists_of_chunks_are_refused() {
         let mut reader = ManifestReader::new(false);
         let refused = (0..30_000).any(|_| reader.push(b"chunks: |\n").is_err());
         assert!(refused && reader.counts.len() <= MAX_LINES);

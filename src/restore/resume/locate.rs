@@ -286,7 +286,7 @@ mod tests {
 
     /// Objects whose numbers are also types of records: their records, read 8 bytes late, look like others.
     #[test]
-    fn what_only_looks_like_a_record_is_told_apart() {
+    fn what_only_looks_like_a_record_is_recognized() {
         for order in [Order::ByObject, Order::ByBlock] {
             let stream = made(order, 560, |object| if object == 9 { 40 } else { 3 }, 5);
             let of = |object| matches!(object, 1..=3 | 7..=10 | 19 | 31..=33 | 512..=514 | 543 | 544 | 560);
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_stream_is_not_read_to_find_a_place_in_it() {
+    fn a_position_in_a_long_stream_is_found_with_few_reads() {
         for (order, more) in [(Order::ByObject, 0), (Order::ByBlock, 30)] {
             let bytes = made(order, 3000, |object| if object == 1500 { 30_000 } else { 8 }, 5);
             let stream = (&bytes[..], 5, None);
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_was_received_yet_all_follows_on_begin() {
+    fn if_nothing_was_received_everything_is_sent() {
         for stream in STREAMS {
             let found = resumed(stream.0, 4096, &partial(stream, 1, 0, 0)).unwrap();
             let (found, whole) = (walk(&found), walk(stream.0));
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_stored_stream_is_refused() {
+    fn a_position_that_is_not_in_the_stored_stream_is_refused() {
         let stream = STREAMS[0];
         let why = |partial| resumed(stream.0, 4096, &partial).unwrap_err().message;
         let good = partial(stream, 22, 0x20000, 297_808);

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_zfs_prints_it() {
+    fn a_token_as_zfs_prints_it() {
         let text = "resume token contents:\nnvlist version: 0\n\tobject = 0x16\n\toffset = 0x20000\n\tbytes = 0x48b50\n\t\
                     toguid = 0xbe3b45c974703092\n\ttoname = tank/a b@x = y\n\tcompressok = 1\n\trawok = 1\n\
                     cannot resume send: 'tank/a b@x = y' used in the initial send no longer exists\n";

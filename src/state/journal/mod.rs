@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_python_tools_upload_is_named() {
+    fn the_upload_of_the_python_tool_is_named() {
         let schedule = include_str!("../../../tests/legacy/upload_schedule.yml");
         let journal = include_str!("../../../tests/legacy/upload_progress.yml");
         assert_eq!(

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_a_record_and_each_of_them_yaml() {
+    fn each_record_is_one_line_of_yaml() {
         let part =
             PartStored { segment: 1, part: 7, size: 5, etag: "\"e\"".into(), sha256: Sha256::of(b"x") };
         let line = Record::Part(part.clone()).to_line().unwrap();

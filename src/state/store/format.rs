@@ -241,7 +241,7 @@ count: 2
 ";
 
     #[test]
-    fn there_and_back() {
+    fn sizes_are_parsed_as_they_are_written() {
         let contents = Contents::parse(STORE).unwrap();
         assert_eq!(contents.entries[1].state, State::Removing);
         assert_eq!(
@@ -269,7 +269,7 @@ count: 2
     }
 
     #[test]
-    fn what_is_damaged_or_newer_is_an_error_never_an_empty_store() {
+    fn a_damaged_or_newer_store_is_never_empty() {
         let with = |from: &str, to: &str| {
             assert!(STORE.contains(from), "{from}");
             Contents::parse(&STORE.replacen(from, to, 1)).unwrap_err()

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_as_the_python_tool_wrote_it() {
+    fn a_list_of_the_python_tool() {
         let text = include_str!("../../../tests/legacy/stored_snapshots.yml");
         assert!(is_python(text));
         let entries = parse(text).unwrap();
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_or_damaged_one() {
+    fn an_empty_or_damaged_announcement() {
         assert_eq!(parse("!S3BackupStructureDto\nbackups: []\n"), Ok(vec![]));
         assert!(parse("!S3BackupStructureDto\n").is_err());
         assert!(parse("!S3BackupStructureDto\nbackups:\n- 1\n").is_err());

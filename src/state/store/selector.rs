@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guid_may_stand_for_a_name() {
+    fn a_guid_may_be_given_instead_of_a_name() {
         assert_eq!(selected("A, B<A", "65"), "0");
         assert_eq!(selected("A, B<A", "-i 65 66"), "1");
         assert_eq!(selected("A, B<A", "-i tank/a@A 66"), "1");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_has_its_name_of_then_or_that_of_the_stored_snapshot() {
+    fn a_base_has_its_original_name_or_that_of_the_stored_snapshot() {
         let mut contents = store("A, B<A");
         contents.entries[1].base.as_mut().unwrap().name = "tank/a#mark".to_string();
         let by = |base: &str| {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_copies_a_removal_completes_the_one_that_it_began() {
+    fn a_removal_completes_the_copy_that_it_began() {
         let contents = store("A, A'!");
         assert_eq!(selector("@A").unwrap().find(&contents).unwrap(), 0);
         assert_eq!(selector("@A").unwrap().find_to_remove(&contents).unwrap(), 1);
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_whichever_backups_it_has() {
+    fn a_snapshot_is_selected_whichever_backups_it_has() {
         let contents = store("A, C<A, C");
         let find = |text: &str| SnapshotSelector::parse(text).unwrap().find(&contents, "restore");
         assert_eq!(find("tank/a@C").unwrap().guid, guid("C"));
