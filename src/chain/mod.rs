@@ -1,5 +1,5 @@
-//! The chain rule (`rule`), and two models that test it: `model` compares it with brute force, `protocol` tries
-//! all orders in which several hosts may follow it. Pure.
+//! The chain rule (`rule`), and two models that test it: `model` compares it with brute force, `protocol`
+//! tries all orders in which several hosts may follow it. Pure.
 
 #[cfg(test)]
 mod model;

@@ -1,5 +1,5 @@
-//! May a copy be removed? The rule is in `chain`. This file confirms the copies on which its answer depends, by
-//! reading their manifests.
+//! May a copy be removed? The rule is in `chain`. This file confirms the copies on which its answer depends,
+//! by reading their manifests.
 
 use std::collections::HashMap;
 

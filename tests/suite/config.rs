@@ -1,4 +1,4 @@
-//! Credentials and settings, as AWS's own tools take them.
+//! Credentials and settings, with the rules of the AWS tools.
 
 use crate::support::{Host, key, sigv4};
 
@@ -7,7 +7,7 @@ fn without_keys() -> Host {
     host.unset("AWS_ACCESS_KEY_ID");
     host.unset("AWS_SECRET_ACCESS_KEY");
     std::fs::create_dir_all(host.home().join(".aws")).unwrap();
-    // no aws command but what a test puts there
+    // only the aws command that a test puts there
     std::fs::create_dir_all(host.home().join("bin")).unwrap();
     let path = format!("{}:/usr/bin:/bin", host.home().join("bin").display());
     host.set("PATH", &path);
@@ -94,7 +94,7 @@ fn asked(host: &Host) -> usize {
 
 #[test]
 fn a_credential_process_is_not_run_for_each_request() {
-    // both within the time in which new ones are looked for
+    // both within the time in which new ones are fetched
     for lifetime in ["4 minutes", "250 seconds"] {
         let host = counting_helper(lifetime);
         host.ok("upload tank/a@1");
@@ -204,7 +204,7 @@ fn a_credential_helper_that_hangs_is_ended() {
     assert!(begun.elapsed().as_secs() < 30);
 }
 
-/// Its first reply is good for so many seconds; then it fails.
+/// Its first credentials are valid for so many seconds; then it fails.
 fn failing_helper(seconds: u32) -> Host {
     let mut host = Host::with_real_streams();
     host.unset("AWS_ACCESS_KEY_ID");
@@ -223,7 +223,7 @@ fn failing_helper(seconds: u32) -> Host {
 
 #[test]
 fn a_helper_that_fails_while_the_credentials_are_valid_is_ignored() {
-    // within the time in which new ones are looked for
+    // within the time in which new ones are fetched
     let host = failing_helper(200);
     host.ok("upload tank/src@s1");
     host.assert_clean();
@@ -261,7 +261,7 @@ fn names_with_blanks_pass_through_the_shell_of_ssh_whatever_stands_before_it() {
     for words in ["ssh nas", "env A=b ssh nas", "/usr/bin/env ssh nas"] {
         let mut host = Host::new();
         std::fs::create_dir_all(host.home().join("bin")).unwrap();
-        // as the real one: a shell gets the words behind the host, with blanks between
+        // as the real one: a shell gets the words after the host, separated by spaces
         script(&host, "ssh", "shift; exec sh -c \"$*\"\n");
         let path = format!("{}:{}", host.home().join("bin").display(), std::env::var("PATH").unwrap());
         host.set("PATH", &path);
@@ -308,7 +308,7 @@ fn profiles_with_blanks_and_services() {
 
 #[test]
 fn the_aws_tool_is_found_where_cron_does_not_look() {
-    // the PATH of cron on some systems, and the folder that is always looked in
+    // the PATH of cron on some systems, and a folder that is always searched
     let mut host = without_keys();
     aws_file(&host, "config", "[default]\nsso_session = corp\nregion = us-east-1\n");
     script(&host, "aws", &reply("2999-01-01T00:00:00Z"));

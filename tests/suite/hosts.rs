@@ -1,6 +1,6 @@
 //! Two hosts on one bucket: the real binary, under every schedule of two commands with at most two
-//! preemptions, under random ones beyond that, and with kills. What holds afterwards is checked from the
-//! bucket and the stores alone.
+//! preemptions, under random ones with more, and with kills. The result is checked only from the bucket and
+//! the stores.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -16,13 +16,13 @@ struct Pair {
     /// The bucket and the stores at the beginning of each schedule.
     bucket: BTreeMap<String, Object>,
     stores: [BTreeMap<String, Vec<u8>>; 2],
-    /// Left out of the protocol, to show that this is noticed.
+    /// The part that is omitted from the protocol, to show that this is noticed.
     lacks: Option<&'static str>,
     /// What is pending on the first host.
     pending: Option<String>,
 }
 
-/// How a command has ended.
+/// How a command ended.
 #[derive(Clone, Debug)]
 struct Ended {
     line: String,
@@ -30,7 +30,7 @@ struct Ended {
     said: String,
 }
 
-/// One step: which host goes on for how many requests.
+/// One step: which host continues, for how many requests.
 type Schedule = Vec<(usize, usize)>;
 const TO_THE_END: usize = usize::MAX;
 
@@ -39,7 +39,7 @@ impl Pair {
     fn new(setup: &[&str]) -> Pair {
         let mut host = Host::with_snapshots(4);
         host.set("ZFS2S3_JOBS", "1");
-        // what is waited for is held by the schedule
+        // the schedule holds what is waited for
         host.set("ZFS2S3_TEST_PATIENCE_MS", "100");
         let mut pair =
             Pair { host, bucket: BTreeMap::new(), stores: Default::default(), lacks: None, pending: None };
@@ -53,7 +53,7 @@ impl Pair {
         pair
     }
 
-    /// What is there now is the beginning.
+    /// The present state is the beginning of each schedule.
     fn keep(&mut self) {
         self.bucket = self.host.s3.state().objects.clone();
         self.stores = [0, 1].map(|n| {
@@ -98,8 +98,8 @@ impl Pair {
         ended(line, self.spawn(n, line))
     }
 
-    /// Runs both commands by the schedule. `kill`: that host, where it first would go on after its turn; its
-    /// last request is done, or never arrives. Gives how many requests each has made.
+    /// Runs both commands by the schedule. `kill`: this host, when it would continue after its turn; its last
+    /// request is done, or never arrives. Returns the number of requests of each.
     fn race(
         &self,
         lines: [&str; 2],
@@ -149,7 +149,7 @@ impl Pair {
                 let pending = self.folder(n).join("upload_progress.yml").exists();
                 let text = self.store(n).unwrap_or_default();
                 if pending {
-                    // what cannot be stored any more is aborted, and what is needed by others is resumed
+                    // what can no longer be stored is aborted, and what others need is resumed
                     let other = if resume == "resume_upload" { "abort_upload" } else { "resume_upload" };
                     all.push(self.run(n, [resume, other][round % 2]));
                     calm = false;
@@ -169,7 +169,7 @@ impl Pair {
         std::fs::read_to_string(self.folder(n).join("stored_snapshots.yml")).ok()
     }
 
-    /// What is wrong, seen from outside, when nothing is pending. `told`: what somebody was told to remove.
+    /// The problems that show from outside, when nothing is pending. `told`: what a host was asked to remove.
     fn problems(&self, told: &[&str]) -> Vec<String> {
         let mut bad = vec![];
         let state = self.host.s3.state();
@@ -230,7 +230,7 @@ impl Pair {
         text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("- ")?).ok()).collect()
     }
 
-    /// One schedule, healed and checked. The first problem, if there is one.
+    /// Runs one schedule, recovers, and checks. Returns the first problem, if there is one.
     fn check(
         &self,
         lines: [&str; 2],
@@ -240,10 +240,10 @@ impl Pair {
     ) -> Result<[usize; 2], String> {
         let (ended, requests) = self.race(lines, &schedule, kill);
         let healed = self.heal(lines, resume);
-        // a removal that has passed its decision is what somebody was told to do
+        // a removal that was allowed counts as requested
         let told: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("remove ")).collect();
         let mut told: Vec<String> = told.iter().map(|line| line.replace("-i @", "-i tank/a@")).collect();
-        // what is aborted may have been taken up by the other host
+        // the other host may have recovered what is aborted
         told.extend(self.pending.clone());
         let told: Vec<&str> = told.iter().map(String::as_str).collect();
         let mut bad = self.problems(&told);
@@ -261,8 +261,8 @@ impl Pair {
         ))
     }
 
-    /// All schedules of at most two preemptions, some random ones, and kills. Gives how many, or the first
-    /// that went wrong.
+    /// All schedules with at most two preemptions, some random ones, and kills. Returns their number, or the
+    /// first that failed.
     fn explore(&self, lines: [&str; 2], resume: &str) -> Result<usize, String> {
         let steps = [
             self.check(lines, vec![(0, TO_THE_END), (1, TO_THE_END)], None, resume)?,
@@ -280,7 +280,7 @@ impl Pair {
                     if (i + j) % 3 != 0 {
                         continue;
                     }
-                    // the first one dies there, and the other goes on
+                    // the first one is killed there, and the other continues
                     let verdict = if i % 2 == 0 { Verdict::Pass } else { Verdict::Discard };
                     let schedule = vec![(first, i), (1 - first, j), (first, 1), (1 - first, TO_THE_END)];
                     self.check(lines, schedule, Some((first, verdict)), resume)?;
@@ -324,7 +324,7 @@ fn link(stem: &str) -> (String, Option<String>) {
     (words[0].to_string(), (words[1] == "from").then(|| words[2].to_string()))
 }
 
-/// As a command takes it.
+/// As an argument of a command.
 fn shown(entry: &serde_json::Value) -> String {
     let name = |point: &serde_json::Value| point["name"].as_str().map(str::to_string);
     let base = name(&entry["base"]).map(|base| format!("-i {base} ")).unwrap_or_default();
@@ -452,7 +452,7 @@ fn an_upload_whose_base_is_in_another_store_is_aborted() {
     assert_eq!(pair.run(1, "restore tank/a@3 tank/new").status, 0);
 }
 
-/// The tests notice where a part of the protocol is missing.
+/// The tests notice if a part of the protocol is missing.
 #[test]
 fn a_binary_that_lacks_a_part_of_the_protocol_is_caught() {
     for (part, lines) in [

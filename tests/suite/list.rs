@@ -1,4 +1,4 @@
-//! `list`, and the store that it reads: also damaged, newer, or the older Python tool's.
+//! `list`, and the store that it reads, also a damaged or newer one, or that of the Python tool.
 
 use crate::support::{Host, S1, S2, key, made_stream, real};
 

@@ -1,4 +1,4 @@
-//! The built binary, run as a user runs it: against an S3 server and a zfs of the tests' own.
+//! The built binary, run as a user runs it, with an S3 server and a zfs of the tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 

@@ -1,4 +1,4 @@
-//! The man page is the contract: what it says and what the program does are the same.
+//! The man page is the contract: it agrees with the program.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! What version 0.1.0 has left in a bucket and on a host (tests/legacy/0.1.0, made by that program) is used
-//! as it is.
+//! A bucket and a host of version 0.1.0 (tests/legacy/0.1.0, made by that program) are used without
+//! conversion.
 
 use crate::support::s3::{Object, Upload};
 use crate::support::{Fault, Host, S1, S2, key, made_stream, real};
@@ -139,10 +139,10 @@ fn its_pending_upload_is_aborted() {
     assert_eq!(host.s3.state().keys().len(), 2);
 }
 
-/// Under its keys, what is there may be another host's.
+/// Objects with its keys may belong to another host.
 #[test]
 fn objects_that_may_belong_to_another_host_are_not_touched() {
-    // the same data in the same objects: nobody loses by taking it
+    // the same data in the same objects: adopting them harms nobody
     let host = pending();
     let data = key(S2.0, S2.1, Some(S1.1));
     host.s3.state().put_exactly(&data, &real("incr.zfs"));

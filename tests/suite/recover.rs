@@ -1,4 +1,4 @@
-//! `recover`: the store again, from nothing but the bucket, whose objects are not trusted.
+//! `recover`: rebuilds the store from nothing but the bucket, whose objects are not trusted.
 
 use std::process::Command;
 
@@ -48,7 +48,7 @@ fn twenty_five_hundred_backups_under_a_prefix() {
     host.snapshot(("tank/a@1", 1), 1);
     host.add_stream(("", 1), None, &made_stream(1, 0, 700));
     host.ok("upload tank/a@1");
-    // the others as a chain on it, in the form of the first
+    // the others as a chain on it, in the format of the first
     let first = host.real_key(&format!("nas 1/{}", key("tank/a@1", 1, None)));
     let end = first.rsplit('-').next().unwrap().to_string();
     let (data, form) = {
@@ -91,11 +91,7 @@ fn twenty_five_hundred_backups_under_a_prefix() {
 
 #[test]
 fn an_existing_store_is_compared_and_merged_only_on_request() {
-    let host = chain();
-    let lost = lose_the_store(&host);
-    host.snapshot(("tank/b@9", 9), 5);
-    host.add_stream(("", 9), None, &made_stream(9, 0, 700));
-    host.ok("upload tank/b@9");
+    let (host, lost) = with_another_store();
     let before = host.store_text();
     let said = host.fails(1, "recover");
     assert!(said.contains("the bucket has 5 backups missing from the store"), "{said}");
@@ -108,9 +104,24 @@ fn an_existing_store_is_compared_and_merged_only_on_request() {
     for line in lost.lines().filter(|line| line.starts_with("- ")) {
         assert!(host.store_text().lines().any(|there| there == line), "{line}");
     }
-    // what hangs on a backup that the bucket has lost is not added
+}
+
+/// A store that has only `tank/b@9`, and the text of the lost one with the chain.
+fn with_another_store() -> (Host, String) {
+    let host = chain();
+    let lost = lose_the_store(&host);
+    host.snapshot(("tank/b@9", 9), 5);
+    host.add_stream(("", 9), None, &made_stream(9, 0, 700));
+    host.ok("upload tank/b@9");
+    (host, lost)
+}
+
+#[test]
+fn a_backup_that_depends_on_a_lost_one_is_not_added() {
+    let (host, _) = with_another_store();
+    host.ok("recover -m");
     let with_all = host.store_text();
-    let data = host.s3.state().take(&manifest(3, Some(2))).unwrap();
+    host.s3.state().take(&manifest(3, Some(2))).unwrap();
     host.ok("remove -i @1 tank/a@4");
     let line =
         with_all.lines().find(|line| line.contains("\"tank/a@4\"") && line.contains("\"tank/a@3\"")).unwrap();
@@ -122,10 +133,13 @@ fn an_existing_store_is_compared_and_merged_only_on_request() {
         "{said}"
     );
     assert_eq!(host.store_text(), without);
-    host.s3.state().objects.insert(data.0, data.1);
-    // in the store, and not in the bucket, or not the same: what the bucket has is taken, and nothing is
-    // taken away
-    host.s3.state().take(&manifest(3, Some(2)));
+}
+
+#[test]
+fn what_differs_is_taken_from_the_bucket_and_what_is_lost_stays_in_the_store() {
+    let (host, _) = with_another_store();
+    host.ok("recover -m");
+    host.s3.state().take(&manifest(3, Some(2))).unwrap();
     let text = host.store_text();
     let good = text.lines().find(|line| line.contains("\"tank/b@9\"")).unwrap();
     let changed = text.replace(good, &good.replace("\"size\":700", "\"size\":701"));
@@ -143,8 +157,7 @@ fn an_existing_store_is_compared_and_merged_only_on_request() {
     assert_eq!(host.store_text(), text);
 }
 
-/// Under keys of the version before: another host, which has recovered the same store, has removed a backup
-/// and stored it again.
+/// With keys of version 1: another host, with the same store, has removed a backup and stored it again.
 #[test]
 fn a_backup_that_another_host_stored_again_must_be_recovered_before_it_is_removed() {
     let host = chain();
@@ -268,7 +281,7 @@ fn a_backup_without_its_base_is_reported_and_not_added() {
         said.contains("'-i tank/a@2 tank/a@3' is in the bucket, but its base cannot be restored"),
         "{said}"
     );
-    // what others hang on is not to be deleted, and may be whole
+    // the objects on which others depend must not be deleted, and may be whole
     let own = host.real_key(&key("tank/a@2", 2, Some(1)));
     assert!(
         said.contains(&format!("the object '{own}' (700B, 2026-01-01T00:00:00.000Z) has no manifest")),
@@ -313,7 +326,7 @@ fn backups_under_another_prefix_are_reported_with_it() {
 #[test]
 fn leftovers_and_objects_of_the_python_tool_are_reported() {
     let host = chain();
-    // data alone that nothing hangs on
+    // data alone, on which nothing depends
     let alone = key("tank/z@9", 9, None);
     host.s3.state().put(&alone, b"x");
     let said = host.ok("recover").stderr;
@@ -363,7 +376,7 @@ fn a_server_that_fails_is_not_an_empty_bucket() {
         assert_eq!(host.store_text(), "");
     }
     host.set("ZFS2S3_TEST_PATIENCE_MS", "30000");
-    // one after the other: the last is of a backup that nothing hangs on
+    // one after the other: nothing depends on the last backup
     host.set("ZFS2S3_JOBS", "1");
     host.s3.fault("GetObject", 4, 1, Fault::Status(403, "AccessDenied"));
     let said = host.fails(1, "recover -n");
@@ -395,8 +408,8 @@ fn the_readme_is_written_with_the_first_backup_and_never_again() {
     assert!(host.ok("upload tank/a@1").stderr.contains("warning: no README in the bucket"));
 }
 
-/// Run by a shell, where `aws s3 cp s3://BUCKET/KEY -` gives the object, and `zfs receive` keeps what it is
-/// given.
+/// Runs in a shell in which `aws s3 cp s3://BUCKET/KEY -` writes the object, and `zfs receive` keeps its
+/// input.
 #[test]
 fn the_command_lines_of_the_readme_restore_the_streams() {
     let mut host = Host::with_real_streams();
@@ -438,7 +451,7 @@ fn one_backup_with_two_names_is_added_once() {
     let host = Host::with_snapshots(1);
     host.ok("upload tank/a@1");
     let lost = lose_the_store(&host);
-    // as another host stores it, where the snapshot has another name
+    // as stored by another host, on which the snapshot has another name
     {
         let mut state = host.s3.state();
         let text = String::from_utf8(state.bytes(&manifest(1, None)).to_vec()).unwrap();
@@ -451,14 +464,14 @@ fn one_backup_with_two_names_is_added_once() {
     let said = host.ok("recover").stderr;
     assert!(said.contains("the bucket has another copy of 'tank/b@1' (700B)"), "{said}");
     assert_eq!(host.store_text(), lost);
-    // the one that the store has counts, also where it comes later
+    // the one in the store counts, even if it is listed later
     let renamed = lost.replace("tank/a@1", "tank/b@1");
     host.write_data("stored_snapshots.yml", &renamed);
     let said = host.ok("recover -m").stderr;
     assert!(said.contains("the bucket has another copy of 'tank/a@1' (700B)"), "{said}");
     assert!(said.contains("nothing to add: 1 in the store and in the bucket"), "{said}");
     assert_eq!(host.store_text(), renamed);
-    // and where only the other name is left, that one
+    // and if only the other name is left, that one
     host.s3.state().objects.retain(|key, _| !key.starts_with("tank/b@1"));
     let said = host.fails(1, "recover");
     assert!(
@@ -520,7 +533,7 @@ fn an_upload_that_only_has_to_end_is_stored() {
     host.assert_clean();
 }
 
-/// The way out must not lead in a circle.
+/// The hints must not lead in a circle.
 #[test]
 fn a_store_that_is_lost_during_an_upload_is_rebuilt() {
     let host = Host::with_snapshots(3);
@@ -550,7 +563,7 @@ fn a_listing_that_does_not_end_is_an_error() {
     assert!(said.contains("the server's listing does not end"), "{said}");
 }
 
-/// It may be a proxy's, or a server's that is not S3.
+/// It may come from a proxy, or from another server.
 #[test]
 fn a_403_without_a_code_does_not_mean_that_listing_is_forbidden() {
     let host = chain();
@@ -562,7 +575,7 @@ fn a_403_without_a_code_does_not_mean_that_listing_is_forbidden() {
     assert_eq!(host.s3.state().count("DeleteObject"), 0);
 }
 
-/// Of 1.5 TiB each, read at the same time. Their chunks are never held whole.
+/// For 1.5 TiB each, read at the same time. Their lists of chunks are never in memory as a whole.
 #[test]
 fn manifests_of_large_backups_take_little_memory() {
     let mut host = Host::with_snapshots(1);
@@ -573,7 +586,7 @@ fn manifests_of_large_backups_take_little_memory() {
         let own = state.real_key(&manifest(1, None));
         (own.clone(), String::from_utf8(state.bytes(&own).to_vec()).unwrap())
     };
-    // 100,000 chunks that are not those of the composite sum: all of it must be read to see that
+    // 100,000 chunks that do not match the composite sum: all of it must be read to see that
     let at = text.find("    chunks: |\n").unwrap() + 14;
     let sum = text[at..].lines().next().unwrap();
     let large = text[..at].to_string() + &format!("{sum}\n").repeat(100_000);
@@ -583,7 +596,7 @@ fn manifests_of_large_backups_take_little_memory() {
             own.replace("tank/a@1", &format!("tank/a@{n}")).replace("0000000000000001", &format!("{n:016x}"));
         let mut state = host.s3.state();
         state.put_exactly(&key, large.as_bytes());
-        // so much that such a manifest is believed
+        // so many that such a manifest is plausible
         state.put_exactly(&key.replace(".yml", ".zfs"), &data.repeat(350_000));
     }
     let mut child = host.spawn("recover -m");
@@ -610,7 +623,7 @@ fn a_wrong_range_is_fetched_again() {
     assert_eq!(host.s3.state().count("GetObject"), 2 + 18 + 2);
 }
 
-/// Each read gives something, so no limit of one read ends it.
+/// Each read returns something, so the limit for one read does not end it.
 #[test]
 fn a_reply_that_trickles_for_ever_is_ended() {
     let mut host = chain();

@@ -142,7 +142,7 @@ fn a_backup_of_another_host_that_depends_on_it_counts() {
     host.write_data("stored_snapshots.yml", &before);
     let said = host.fails(3, "remove tank/a@1");
     assert!(said.contains("-i tank/a@1 tank/a@2  (in the bucket as copy "), "{said}");
-    // also while it is only being uploaded
+    // also while it is being uploaded
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     let before = host.store_text();
@@ -228,7 +228,7 @@ fn a_damaged_store_with_a_circle_loses_nothing() {
 fn an_interrupted_removal_is_decided_again() {
     let host = month();
     host.killed("remove -i @3 tank/a@4", "DeleteObject", 0, Fault::KillBefore);
-    // another host, that sees its manifest, builds on it
+    // another host sees its manifest, and uses it as a base
     host.s3.state().put(&key("tank/a@5", 5, Some(4)), b"x");
     let said = host.fails(3, "remove -i @3 tank/a@4");
     assert!(said.contains("-i tank/a@4 tank/a@5"), "{said}");
@@ -258,12 +258,12 @@ fn without_the_permission_to_delete_nothing_is_lost() {
     assert!(said.contains("403 AccessDenied nothing may be deleted"), "{said}");
     assert!(said.contains("hint: nothing was removed: '-i tank/a@3 tank/a@4' is still stored"), "{said}");
     assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
-    // also where listing is forbidden
+    // also if listing is forbidden
     host.s3.state().capabilities.may_list = false;
     host.fails(1, "remove -i @3 tank/a@4");
     assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
     host.s3.state().capabilities.may_list = true;
-    // the announcement could not be deleted either, and does not stand in the way of anybody
+    // the announcement could not be deleted either, and blocks nobody
     host.ok("upload -i @4 tank/a@5");
     assert!(host.ok("recover").stderr.contains("nothing to add: 5"));
     let state = host.s3.state();
@@ -276,7 +276,7 @@ fn without_the_permission_to_delete_nothing_is_lost() {
     host.assert_clean();
 }
 
-/// A host that has announced a removal and died: nobody builds on it, and nobody is stuck.
+/// A host that has announced a removal and died: the backup is no longer a base, and nobody is stuck.
 #[test]
 fn an_interrupted_removal_can_be_cancelled() {
     let killed = || {
@@ -288,7 +288,7 @@ fn an_interrupted_removal_can_be_cancelled() {
     let said = host.fails(3, "upload -i @4 tank/a@5");
     assert!(said.contains("the base tank/a@4 is being removed"), "{said}");
     assert!(said.contains("'-i tank/a@3 tank/a@4', by host '") && said.contains("' since 2"), "{said}");
-    // what is still whole is used
+    // a backup that is still whole is used
     host.ok("restore tank/a@4 tank/new");
     let said = host.fails(1, "recover");
     assert!(
@@ -310,7 +310,7 @@ fn an_interrupted_removal_can_be_cancelled() {
     );
     assert_eq!(host.listed().len(), 3);
     let said = host.fails(3, "upload -i @4 tank/a@5");
-    assert!(said.contains("recover -"), "{said}");
+    assert!(said.contains("the base tank/a@4") && said.contains("recover -m"), "{said}");
     host.fails(1, "recover -m");
     assert_eq!(host.listed().len(), 3, "-m is not enough");
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_string();
@@ -324,10 +324,21 @@ fn an_interrupted_removal_can_be_cancelled() {
 
 #[test]
 fn a_backup_is_lost_only_with_its_last_copy() {
+    let (host, id) = two_copies();
+    let objects = host.s3.state().keys().len();
+    host.ok(&format!("remove -c {id} 1"));
+    assert_eq!(host.s3.state().keys().len(), objects - 2);
+    assert_eq!(host.listed().len(), 2);
+    host.ok("restore tank/a@2 tank/new");
+    host.fails(3, "remove tank/a@1");
+}
+
+/// `tank/a@1` and `@2`, stored; another host stores the first at the same time, and recovers. That host, and
+/// the ID of the copy that it can spare.
+fn two_copies() -> (Host, String) {
     let mut host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     host.ok("upload -i @1 tank/a@2");
-    // another host stores the same at the same time, and both are right
     let first = host.s3.state().take(&key("tank/a@1", 1, None)).unwrap();
     let manifest = host.s3.state().take(&key("tank/a@1", 1, None).replace(".zfs", ".yml")).unwrap();
     host.set("XDG_DATA_HOME", host.home().join("other").to_str().unwrap());
@@ -339,17 +350,24 @@ fn a_backup_is_lost_only_with_its_last_copy() {
         said.contains(&format!("another copy of 'tank/a@1' (700B); 'zfs2s3 remove -c {id} 1' removes it")),
         "{said}"
     );
+    (host, id)
+}
+
+#[test]
+fn a_copy_is_named_by_its_id_and_its_backup() {
+    let (host, id) = two_copies();
     let objects = host.s3.state().keys().len();
-    host.ok(&format!("remove -n -c {id} 1"));
-    host.fails(1, &format!("remove -c {id} 2"));
-    host.fails(2, "remove -c xyz 1");
+    let shown = host.ok(&format!("remove -n -c {id} 1")).stdout;
+    assert!(shown.starts_with(&format!("would remove copy {id} of tank/a@1\n")), "{shown}");
+    assert!(host.fails(1, &format!("remove -c {id} 2")).contains("the bucket has no copy"));
+    assert!(host.fails(2, "remove -c xyz 1").contains("'xyz' is not the ID of a copy"));
     assert_eq!(host.s3.state().keys().len(), objects);
+}
+
+#[test]
+fn after_its_own_copy_is_gone_a_host_recovers_another_one() {
+    let (mut host, id) = two_copies();
     host.ok(&format!("remove -c {id} 1"));
-    assert_eq!(host.s3.state().keys().len(), objects - 2);
-    assert_eq!(host.listed().len(), 2);
-    host.ok("restore tank/a@2 tank/new");
-    host.fails(3, "remove tank/a@1");
-    // for the first host its own copy is gone, and the other one takes its place
     host.unset("XDG_DATA_HOME");
     let said = host.fails(1, "recover");
     assert!(
@@ -358,21 +376,26 @@ fn a_backup_is_lost_only_with_its_last_copy() {
     );
     host.ok("recover -m");
     host.assert_clean();
-    // the last one goes only as the backup that it is
+}
+
+#[test]
+fn the_last_copy_is_removed_only_as_the_backup_itself() {
+    let host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
     let leaf = host.real_key(&key("tank/a@2", 2, Some(1)));
     let last = &leaf[leaf.len() - 12..leaf.len() - 4];
     let store = host.store_text();
+    // whether the store knows it or not
     let line = store.lines().find(|line| line.contains(last)).unwrap();
-    host.write_data(
-        "stored_snapshots.yml",
-        &store.replace(&format!("{line}\n"), "").replace("count: 2", "count: 1"),
-    );
-    let said = host.fails(3, &format!("remove -c {last} -i 1 2"));
-    assert!(said.contains("is the last copy of that backup"), "{said}");
-    host.write_data("stored_snapshots.yml", &store);
-    let said = host.fails(3, &format!("remove -c {last} -i 1 2"));
-    assert!(said.contains("is the last copy of that backup"), "{said}");
+    let without = store.replace(&format!("{line}\n"), "").replace("count: 2", "count: 1");
+    for text in [&without, &store] {
+        host.write_data("stored_snapshots.yml", text);
+        let said = host.fails(3, &format!("remove -c {last} -i 1 2"));
+        assert!(said.contains("is the last copy of that backup"), "{said}");
+    }
     assert_eq!(host.listed().len(), 2);
+    host.assert_clean();
 }
 
 #[test]
@@ -386,7 +409,7 @@ fn another_prefix_with_its_own_chain_prevents_nothing() {
     host.unset("XDG_DATA_HOME");
     host.unset("ZFS2S3_PREFIX");
     host.ok("remove tank/a@1");
-    // where its chain is not whole, it is
+    // if its chain is not whole, it is
     host.ok("upload tank/a@1");
     host.s3.state().take(&format!("b/{}", key("tank/a@1", 1, None)));
     let said = host.fails(3, "remove tank/a@1");
@@ -408,7 +431,7 @@ fn the_requests_of_a_removal() {
     assert_eq!(host.s3.state().log.len(), 1);
 }
 
-/// A refusal may follow on a try that was carried out.
+/// A refusal may follow an attempt that succeeded.
 #[test]
 fn a_refusal_after_a_lost_reply_is_not_called_stored() {
     let host = month();
@@ -431,7 +454,7 @@ fn an_announcement_that_is_refused_changes_nothing() {
     host.assert_clean();
 }
 
-/// The Python tool's objects have no keys that others could read, but they are routes like any other.
+/// Other hosts cannot parse the keys of the Python tool, but its backups are routes like any other.
 #[test]
 fn a_python_backup_whose_removal_was_interrupted_still_depends_on_its_base() {
     let host = Host::with_real_streams();

@@ -1,4 +1,4 @@
-//! `restore` and `download`: what comes back is what was stored, or nothing is handed on.
+//! `restore` and `download`: the result is what was stored, or nothing is delivered.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn received(host: &Host, target: &str) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-/// The streams that lead to `to`, in a row.
+/// The streams that lead to `to`, concatenated.
 fn streams(chain: &[(u64, u64)]) -> Vec<u8> {
     chain.iter().flat_map(|(to, from)| made_stream(*to, *from, 700)).collect()
 }
@@ -66,7 +66,7 @@ fn every_range_may_fail_in_every_way_and_the_result_is_whole() {
         host.s3.fault_each_range(act.clone());
         let (bytes, said, status) = download(&host, "download tank/src@s1");
         assert_eq!((status, bytes == real("full.zfs")), (0, true), "{act:?}: {said}");
-        // the manifest, and each of the 18 chunks twice; no second time where it only came late
+        // the manifest, and each of the 18 chunks twice, unless it was only late
         let tries = if matches!(act, Fault::Delay(_)) { 1 } else { 2 };
         assert_eq!(host.s3.state().count("GetObject"), 1 + 18 * tries, "{act:?}: {said}");
         host.s3.fault_each_range(act.clone());
@@ -154,11 +154,11 @@ fn a_chain_is_restored_in_order_and_by_the_cheapest_route() {
     assert_eq!(said.matches("received ").count(), 4, "{said}");
     assert!(host.zfs_log().contains("\nreceive -s -u tank/new\n"));
     assert!(host.ok("restore tank/a@4 tank/new").stderr.contains("exists already"));
-    // the bypass is as long as one of the three that it spares
+    // the bypass is as long as one of the three that it replaces
     host.ok("upload -i @1 tank/a@4");
     host.ok("restore tank/a@4 tank/other");
     assert_eq!(received(&host, "tank/other"), streams(&[(1, 0), (4, 1)]));
-    // and what the target has is not fetched again
+    // and backups that the target has are not fetched again
     host.ok("restore tank/a@1 tank/third");
     host.ok("restore 2 tank/third");
     host.ok("restore tank/a@4 tank/third");
@@ -197,7 +197,7 @@ fn a_target_that_has_diverged_is_refused_untouched() {
     let said = host.fails(3, "restore tank/a@4 tank/new");
     assert!(said.contains("tank/new has diverged") && said.contains("tank/new@mine"), "{said}");
     assert!(said.contains("the latest snapshot that is also stored is tank/new@2"), "{said}");
-    // newer than what is wanted
+    // newer than the wanted one
     host.ok("restore tank/a@4 tank/other");
     let said = host.ok("restore tank/a@2 tank/other").stderr;
     assert!(
@@ -241,7 +241,7 @@ fn a_restore_killed_in_the_middle_is_continued() {
     assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1), (3, 2), (4, 3)]));
 }
 
-/// Lets the target hold a part of a stream, up to an object and offset, of which so many bytes were read.
+/// Gives the target a part of a stream, up to an object and offset, of which so many bytes were read.
 fn interrupt(host: &Host, to: (&str, u64), from: u64, [object, offset, bytes]: [u64; 3], more: &str) {
     let base = if from == 0 { String::new() } else { format!("\tfromguid = {from:#x}\n") };
     host.zfs_file("partial", "1-abc\n");
@@ -255,7 +255,7 @@ fn interrupt(host: &Host, to: (&str, u64), from: u64, [object, offset, bytes]: [
     );
 }
 
-/// Of the stream that `zfs send -t` gave for such a token of full.zfs, in the same place and time.
+/// Of the output of `zfs send -t` for such a token of full.zfs.
 const RESUMED: &str = "04af56124b14dc23ad886bc7cb66820f2bf102636467bfaea4e90b23feebc22f";
 const PLACE: [u64; 3] = [22, 0x20000, 297_808];
 
@@ -271,7 +271,7 @@ fn an_interrupted_receive_resumes_as_with_zfs_send_t() {
         host.set("ZFS2S3_JOBS", jobs);
         host.ok("upload tank/src@s1");
         host.ok("upload -i @s1 tank/src@s2");
-        // a dataset that only the part has made
+        // a dataset that only the partial receive has created
         host.snapshot(("tank/new", 0), 0);
         interrupt(&host, S1, 0, PLACE, "");
         assert_eq!(
@@ -311,7 +311,7 @@ fn an_incremental_receive_is_resumed_too() {
     host.ok("upload -i @s1 tank/src@s2");
     host.ok("restore tank/src@s1 tank/new");
     host.snapshot(("tank/new@s1", S1.1), 1000);
-    // nothing is certain yet: all is received, but as one that goes on
+    // nothing is certain yet: everything is received, but as a resumed stream
     interrupt(&host, S2, S1.1, [1, 0, 0], "");
     host.ok("restore tank/src@s2 tank/new");
     let (got, incremental) = (received(&host, "tank/new"), real("incr.zfs"));
@@ -320,7 +320,7 @@ fn an_incremental_receive_is_resumed_too() {
     assert_eq!(rest[..280], incremental[312..592], "the first record but for its checksum");
 }
 
-/// They were set when the dataset was made.
+/// They were set when the dataset was created.
 #[test]
 fn the_same_command_with_properties_resumes_too() {
     let host = Host::with_real_streams();
@@ -353,23 +353,47 @@ fn a_receive_that_cannot_be_resumed_is_refused_with_the_reason() {
     let host = Host::with_real_streams();
     host.ok("upload tank/src@s1");
     host.ok("upload -i @s1 tank/src@s2");
-    let refused = |why: &str| {
+    host.snapshot(("tank/new", 0), 0);
+    for (snapshot, from, place, more, why) in [
+        (("tank/x@y", 5), 0, PLACE, "", "interrupted stream of tank/x@y, which is not stored"),
+        (S2, S1.1, PLACE, "", "of tank/src@s2, which does not follow the snapshots there"),
+        (
+            S1,
+            0,
+            [22, 0x20001, 297_808],
+            "",
+            "the stored stream does not contain the point where it was interrupted",
+        ),
+        (
+            S1,
+            0,
+            PLACE,
+            "\tcompressok = 1\n",
+            "it was received from another kind of 'zfs send' than the stored one",
+        ),
+        (
+            S1,
+            0,
+            PLACE,
+            "\tbook_redact_snaps = 0x1 0x2\n",
+            "its resume token has the field 'book_redact_snaps', which this version does not know",
+        ),
+    ] {
+        interrupt(&host, snapshot, from, place, more);
         let said = host.fails(3, "restore tank/src@s1 tank/new");
-        assert!(said.contains(why) && said.contains("-A discards that part; whole snapshots stay"), "{said}");
+        assert!(said.contains("tank/new") && said.contains(why), "{said}");
+        assert!(said.contains("-A discards that part; whole snapshots stay"), "{said}");
         assert_eq!(received(&host, "tank/new"), b"");
         assert!(host.home().join("zfs/partial").exists());
-    };
+    }
+}
+
+#[test]
+fn a_token_that_zfs_cannot_read_is_an_error_with_its_message() {
+    let host = Host::with_real_streams();
+    host.ok("upload tank/src@s1");
     host.snapshot(("tank/new", 0), 0);
-    interrupt(&host, ("tank/x@y", 5), 0, PLACE, "");
-    refused("tank/new has a part of an interrupted stream of tank/x@y, which is not stored");
-    interrupt(&host, S2, S1.1, PLACE, "");
-    refused("of tank/src@s2, which does not follow the snapshots there");
-    interrupt(&host, S1, 0, [22, 0x20001, 297_808], "");
-    refused("the stored stream does not contain the point where it was interrupted");
-    interrupt(&host, S1, 0, PLACE, "\tcompressok = 1\n");
-    refused("it was received from another kind of 'zfs send' than the stored one");
-    interrupt(&host, S1, 0, PLACE, "\tbook_redact_snaps = 0x1 0x2\n");
-    refused("its resume token has the field 'book_redact_snaps', which this version does not know");
+    interrupt(&host, S1, 0, PLACE, "");
     host.zfs_file("token", "");
     let said = host.fails(1, "restore tank/src@s1 tank/new");
     assert!(
@@ -377,32 +401,47 @@ fn a_receive_that_cannot_be_resumed_is_refused_with_the_reason() {
         "{said}"
     );
     assert!(host.home().join("zfs/partial").exists());
-    // it leads elsewhere
     host.ok("restore -A tank/src@s1 tank/new");
-    host.destroy("tank/new");
+    assert!(!host.home().join("zfs/partial").exists());
+}
+
+/// `tank/new@s1`, and a part of s2, from which no chain leads to s3.
+fn with_a_useless_part() -> Host {
+    let host = Host::with_real_streams();
+    host.ok("upload tank/src@s1");
+    host.ok("upload -i @s1 tank/src@s2");
     host.snapshot(("tank/new@s1", S1.1), 1000);
-    let got = received(&host, "tank/new");
     host.snapshot(("tank/src@s3", 33), 30);
     host.add_stream(("", 33), Some(("", S1.1)), &made_stream(33, S1.1, 700));
     host.ok("upload -i @s1 tank/src@s3");
     interrupt(&host, S2, S1.1, [1, 0, 0], "");
+    host
+}
+
+#[test]
+fn a_part_that_does_not_lead_to_the_snapshot_must_be_discarded() {
+    let host = with_a_useless_part();
     let said = host.fails(3, "restore tank/src@s3 tank/new");
     assert!(
         said.contains("no chain of stored backups leads from its latest snapshot tank/new@s2 to tank/src@s3")
             && said.contains("tank/new has a part of tank/src@s2, incremental from tank/src@s1; -A discards"),
         "{said}"
     );
-    // and what is there already needs it not
+    host.ok("restore -A tank/src@s3 tank/new");
+    assert!(!host.home().join("zfs/partial").exists());
+}
+
+#[test]
+fn a_part_is_discarded_on_request_even_if_the_snapshot_exists_already() {
+    let host = with_a_useless_part();
+    let got = received(&host, "tank/new");
     assert!(host.ok("restore tank/src@s1 tank/new").stderr.contains("exists already"));
-    assert_eq!(received(&host, "tank/new"), got);
     let said = host.ok("restore -n -A tank/src@s1 tank/new").stderr;
     assert!(said.contains("would discard the part of a stream in tank/new"), "{said}");
     assert!(host.home().join("zfs/partial").exists());
     assert!(host.ok("restore -A tank/src@s1 tank/new").stderr.contains("discarding the part"));
     assert!(!host.home().join("zfs/partial").exists());
-    interrupt(&host, S2, S1.1, [1, 0, 0], "");
-    host.ok("restore -A tank/src@s3 tank/new");
-    assert!(!host.home().join("zfs/partial").exists());
+    assert_eq!(received(&host, "tank/new"), got);
 }
 
 #[test]
@@ -458,8 +497,8 @@ fn when_zfs_receive_has_ended_no_fetch_is_waited_for() {
     host.set("ZFS2S3_JOBS", "1");
     host.ok("upload tank/src@s1");
     host.zfs_file("dead_receive", "out of space");
-    // the manifest, twice, and the first two chunks come: a pipe that nobody reads holds one. The third,
-    // which is fetched meanwhile, does not, and is tried again for 30 seconds
+    // the manifest, twice, and the first two chunks arrive: a pipe that nobody reads holds one. The third,
+    // which is fetched meanwhile, does not, and is retried for 30 seconds
     host.s3.fault("GetObject", 4, 100, Fault::Status(503, "SlowDown"));
     let begun = std::time::Instant::now();
     let said = host.fails(1, "restore tank/src@s1 tank/new");
@@ -497,7 +536,7 @@ fn backups_of_the_python_tool_are_restored_too() {
     );
     host.ok("restore tank/src@s2 tank/new");
     assert_eq!(received(&host, "tank/new"), [real("full.zfs"), real("incr.zfs")].concat());
-    // another stream in its place
+    // another stream instead
     host.s3.state().put("tank/src@s1", &made_stream(5, 0, 700));
     let (bytes, said, _) = download(&host, "download tank/src@s1");
     assert!(bytes.is_empty() && said.contains("its toguid is 5"), "{said}");
@@ -563,7 +602,7 @@ fn if_the_cheapest_route_cannot_be_read_another_one_is_used() {
 
 #[test]
 fn a_route_that_zfs_receive_would_refuse_is_not_begun() {
-    // a snapshot made again under the same name, on the way
+    // a recreated snapshot with the same name, in the chain
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     host.ok("upload -i @1 tank/a@2");
@@ -613,7 +652,7 @@ fn a_clone_is_received_as_a_clone_of_its_origin() {
     host.ok("restore tank/clone@6 tank/new");
     assert_eq!(received(&host, "tank/new"), clones(&[(5, 2)], &[(6, 5)]));
     assert!(host.ok("restore tank/clone@6 tank/new").stderr.contains("exists already"));
-    // and from there on
+    // and from there
     host.snapshot(("tank/clone@7", 7), 70);
     host.add_stream(("", 7), Some(("", 6)), &made_stream(7, 6, 700));
     host.ok("upload -i @6 tank/clone@7");
@@ -666,7 +705,7 @@ fn a_clone_is_not_received_onto_the_dataset_of_its_origin() {
 #[test]
 fn a_promote_exchanges_origin_and_clone() {
     let host = month();
-    // tank/a@1 and @2 are tank/clone's now, and tank/a a clone of tank/clone@2
+    // tank/a@1 and @2 belong to tank/clone now, and tank/a is a clone of tank/clone@2
     for (name, guid) in [("tank/clone@1", 1), ("tank/clone@2", 2), ("tank/clone@5", 5)] {
         host.snapshot((name, guid), guid * 10);
     }
@@ -700,7 +739,7 @@ fn later_snapshots_of_the_target_do_no_harm_if_nothing_was_written() {
         "{said}"
     );
     assert_eq!(received(&host, "tank/new"), streams(&[(1, 0), (2, 1), (3, 2)]));
-    // also where the latest ones are stored, and lead nowhere
+    // also if the latest ones are stored, and no chain starts there
     host.ok("restore tank/a@2 tank/other");
     host.snapshot(("tank/other@1b", 11), 5500);
     host.snapshot(("tank/b@1b", 11), 1);
@@ -708,7 +747,7 @@ fn later_snapshots_of_the_target_do_no_harm_if_nothing_was_written() {
     host.ok("upload tank/b@1b");
     host.ok("restore tank/a@3 tank/other");
     assert_eq!(received(&host, "tank/other"), streams(&[(1, 0), (2, 1), (3, 2)]));
-    // but if something was
+    // but if something was written
     host.snapshot(("tank/new@autosnap_daily", 98), 6000);
     host.zfs_file("written", "512");
     assert!(host.fails(3, "restore tank/a@4 tank/new").contains("tank/new has diverged"));

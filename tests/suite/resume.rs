@@ -1,4 +1,4 @@
-//! Interrupted uploads: whatever ends the program, wherever, the next command leads to a clean state.
+//! Interrupted uploads: whatever ends the program, at any point, the next command leads to a clean state.
 
 use std::time::Duration;
 
@@ -29,8 +29,7 @@ fn only_the_missing_parts_are_sent() {
     assert!(host.fails(4, "abort_upload").contains("no upload is pending"));
 }
 
-/// The promise I4, at each request that an upload makes, before and after S3 has done it, and with both ways
-/// out.
+/// The invariant I4, at each request of an upload, before and after S3 has done it, for resume and abort.
 #[test]
 fn an_upload_killed_at_any_request_is_resumed_or_aborted_cleanly() {
     let prepare = || {
@@ -91,7 +90,7 @@ fn an_upload_with_a_manifest_is_aborted_only_if_nothing_depends_on_it() {
     host.ok("abort_upload");
     assert_eq!(host.listed().len(), 1);
     host.assert_clean();
-    // another host has built on it
+    // another host has used it as a base
     let host = complete_but_for_the_store();
     host.s3.state().put(&key("tank/a@3", 3, Some(2)), b"x");
     let said = host.fails(3, "abort_upload");
@@ -127,7 +126,7 @@ fn an_upload_of_another_store_is_another_copy() {
     }
 }
 
-/// One ends while the other is pending.
+/// One completes while the other is pending.
 #[test]
 fn two_stores_of_one_host_do_not_share_their_holds() {
     let host = killed_after(7);
@@ -353,15 +352,15 @@ fn a_truncated_last_record_is_dropped_and_other_damage_is_an_error() {
 
 #[test]
 fn a_base_that_is_removed_meanwhile_by_another_host_ends_the_resume() {
-    let mut host = Host::with_snapshots(2);
+    let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
     host.killed("upload -i @1 tank/a@2", "UploadPart", 0, Fault::KillBefore);
     host.s3.state().objects.clear();
     let said = host.fails(3, "resume_upload");
     assert!(said.contains("no stored chain"), "{said}");
     host.ok("abort_upload");
-    host.set("ZFS2S3_JOBS", "1");
     assert!(host.s3.state().uploads.is_empty());
+    assert!(!host.data("upload_progress.yml").exists());
 }
 
 #[test]
@@ -387,6 +386,9 @@ fn without_the_permission_to_list_an_upload_is_resumed_too() {
     let host = killed_after(7);
     host.s3.state().capabilities.may_list = false;
     host.ok("resume_upload");
+    assert_eq!(host.s3.state().count("UploadPart"), 8 + 11);
+    host.assert_clean();
+    // and if S3 no longer knows the upload
     let host = killed_after(7);
     host.s3.state().capabilities.may_list = false;
     host.s3.state().uploads.clear();
@@ -449,8 +451,7 @@ fn waiting_is_bounded_when_the_network_is_gone() {
     host.assert_clean();
 }
 
-/// A proxy in front of S3 that answers everything with a page of its own says nothing of what is in the
-/// bucket.
+/// A proxy in front of S3 that answers everything with its own page says nothing about the bucket.
 #[test]
 fn a_404_page_of_another_server_does_not_mean_that_an_object_is_missing() {
     for way in ["abort_upload", "resume_upload"] {
@@ -509,7 +510,7 @@ fn an_upload_is_called_stored_already_only_after_checking_the_bucket() {
     }
 }
 
-/// What is there for people to read must not shut the way out.
+/// A file that is only for people must not block a command.
 #[test]
 fn the_lock_can_be_taken_on_a_full_disk() {
     let limited = |host: &Host, line: &str| {
@@ -521,7 +522,7 @@ fn the_lock_can_be_taken_on_a_full_disk() {
             .unwrap()
     };
     let host = killed_after(7);
-    // the holds are released by a zfs that writes files of its own
+    // the zfs of the tests releases the holds in files of its own
     host.zfs_file("holds", "");
     let output = limited(&host, "abort_upload");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -534,7 +535,7 @@ fn the_lock_can_be_taken_on_a_full_disk() {
     host.assert_clean();
 }
 
-/// Where standard error is a terminal that is gone, there is nobody to draw for.
+/// If standard error is a terminal that is gone, nothing is drawn.
 #[test]
 fn the_upload_continues_after_the_terminal_is_closed() {
     let mut host = Host::with_real_streams();
@@ -570,7 +571,7 @@ fn the_upload_continues_after_the_terminal_is_closed() {
     host.assert_clean();
 }
 
-/// Append-only credentials: the upload must end all the same.
+/// Append-only credentials: the upload must end nevertheless.
 #[test]
 fn an_upload_can_be_aborted_where_nothing_may_be_deleted() {
     for (fault, act) in [("PutObject", Fault::KillBefore), ("PutObject", Fault::KillAfter)] {
@@ -667,7 +668,7 @@ fn the_held_one_of_several_snapshots_with_the_guid_is_resumed() {
     let host = killed_after(7);
     let held = host.holds();
     host.destroy(S1.0);
-    // a received copy alone is not what was renamed
+    // a received copy alone is not the renamed snapshot
     host.snapshot(("backup/src@s1", S1.1), 5);
     let said = host.fails(1, "resume_upload");
     assert!(said.contains("'tank/src@s1'") && said.contains("dataset does not exist"), "{said}");
@@ -696,7 +697,7 @@ fn a_stream_that_changed_besides_its_name_is_refused() {
     assert!(said.contains("does not give the same stream as before"), "{said}");
 }
 
-/// What was encrypted is never sent as plain text, nor the other way round, whatever is found under its name.
+/// An encrypted dataset is never sent as plain text, nor the other way round, whatever has its name now.
 #[test]
 fn a_dataset_whose_encryption_changed_is_refused() {
     for (then, now) in [("aes-256-gcm", "off"), ("off", "aes-256-gcm")] {
@@ -707,7 +708,7 @@ fn a_dataset_whose_encryption_changed_is_refused() {
             host.killed("upload tank/src@s1", "UploadPart", parts, Fault::KillBefore);
             host.zfs_file("encryption", now);
             let before = host.zfs_log().len();
-            // with its beginning recorded, the chunks tell
+            // with a recorded beginning, the chunks decide
             if parts == 7 && now == "off" {
                 host.add_stream(S1, None, &real("full-raw-unencrypted.zfs"));
             }
@@ -735,7 +736,7 @@ fn a_base_that_a_promote_has_moved_is_refused() {
     host.snapshot(("tank/clone@1", 1), 10);
     let held = host.holds();
     host.zfs_file("holds", &held.replace("tank/a@1", "tank/clone@1"));
-    // ZFS tells by the names
+    // ZFS judges by the names
     let mut clone = made_stream(2, 1, 700);
     clone[36] |= 1;
     host.add_stream(("", 2), Some(("", 1)), &clone);

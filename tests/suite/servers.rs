@@ -1,11 +1,11 @@
-//! Servers that know less than AWS, or other things: each of them does all that the program needs.
+//! Servers that support less than AWS, or differ from it: everything works with each of them.
 
 use crate::support::s3::{Capabilities, Encoding};
 use crate::support::{Fault, Host, S1, key, real};
 
 type Quirk = fn(&mut Capabilities);
 
-/// What servers have been seen to do, and whose habit it is or was.
+/// Quirks that were seen, and the servers that have or had them.
 const QUIRKS: &[(&str, Quirk)] = &[
     ("nginx takes Expect for itself", |p| p.takes_expect = true),
     ("417 to Expect", |p| p.knows_expect = false),
@@ -76,7 +76,7 @@ fn everything_works_with_each_quirk() {
     }
 }
 
-/// s3rver knows neither the list of parts nor how to end an upload.
+/// s3rver has neither ListParts nor AbortMultipartUpload.
 #[test]
 fn a_multipart_upload_that_cannot_be_aborted_blocks_nothing() {
     for way in ["resume_upload", "abort_upload"] {
@@ -207,7 +207,7 @@ fn a_server_with_fewer_parts_names_the_setting_and_the_upload_continues_in_segme
 
 #[test]
 fn an_upload_with_too_many_parts_for_complete_is_divided_again() {
-    // the server takes the parts, and refuses to put so many together
+    // the server accepts the parts, and refuses to complete so many
     let mut host = Host::with_real_streams();
     host.s3.fault("CompleteMultipartUpload", 0, 4, Fault::Status(400, "InvalidRequest"));
     host.fails(1, "upload tank/src@s1");
@@ -289,7 +289,7 @@ fn without_the_permission_to_list_parts_nothing_is_lost() {
 
 #[test]
 fn a_lower_number_of_parts_costs_nothing_if_none_is_needed() {
-    // all is in S3, and the source is gone
+    // everything is in S3, and the source is gone
     let mut host = Host::with_real_streams();
     host.killed("upload tank/src@s1", "CompleteMultipartUpload", 0, Fault::KillBefore);
     let sent = host.s3.state().count("UploadPart");
@@ -315,7 +315,7 @@ fn recorded_parts_are_dropped_only_if_the_source_exists() {
     assert_eq!(std::fs::read(host.data("upload_progress.yml")).unwrap(), record);
     assert_eq!(host.s3.state().uploads.len(), 2);
     host.snapshot(S1, 10);
-    // without the permission to list open uploads, that of the second segment is ended by its ID
+    // without the permission to list open uploads, that of the second segment is aborted by its ID
     host.s3.state().capabilities.lacks = vec![("ListMultipartUploads", 403, "AccessDenied")];
     host.ok("resume_upload");
     host.assert_clean();
@@ -326,7 +326,7 @@ fn recorded_parts_are_dropped_only_if_the_source_exists() {
 
 #[test]
 fn parts_that_may_not_be_read_are_not_sent_again() {
-    // the reply of Complete is lost, so only HEAD can tell what has become of it
+    // the reply of Complete is lost, so only HEAD can tell the outcome
     let mut host = Host::with_real_streams();
     host.set("ZFS2S3_JOBS", "1");
     host.killed("upload tank/src@s1", "CompleteMultipartUpload", 0, Fault::KillAfter);
@@ -390,7 +390,7 @@ fn a_transient_failure_of_any_kind_is_retried() {
     }
 }
 
-/// Each thing that goes wrong where people set this up, and what is said.
+/// Each mistake of a first setup, and its message.
 #[test]
 fn each_error_names_what_to_do() {
     type Break = fn(&mut Host);
@@ -480,8 +480,8 @@ fn each_error_names_what_to_do() {
     }
 }
 
-/// A proxy that answers each of its first connections with one of these statuses, and lets all others through
-/// to the server, which is asked for by this name.
+/// A proxy that answers each of its first connections with one of these statuses, and passes all others on to
+/// the server, which clients know by this name.
 fn proxy(statuses: &'static [u16], s3: &str, asked_for: &str) -> String {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};

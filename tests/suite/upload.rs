@@ -1,4 +1,4 @@
-//! `upload`: what lies in the bucket and in the store afterwards, and what is refused.
+//! `upload`: the bucket and the store afterwards, and what is refused.
 
 use crate::support::{BUCKET, Host, S1, S2, key, made_stream, real};
 
@@ -282,7 +282,7 @@ fn a_stream_that_ends_early_is_never_completed() {
     assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"));
     assert_eq!(host.s3.state().count("UploadPart"), 18);
     host.assert_clean();
-    // zfs send says that it went well
+    // zfs send reports success
     let host = Host::with_real_streams();
     host.add_stream(S1, None, &real("full.zfs")[..1131751]);
     let said = host.fails(75, "upload tank/src@s1");
@@ -320,7 +320,7 @@ fn a_base_whose_data_are_lost_is_refused() {
     host.s3.state().put_exactly(&data, b"short");
     let said = host.fails(3, "upload -i @1 tank/a@2");
     assert!(said.contains("has 5 bytes, not 700"), "{said}");
-    // what is lost is stored again, under keys of its own, and the stale entry is replaced
+    // a lost backup is stored again, with new keys, and the stale entry is replaced
     let said = host.ok("upload tank/a@1").stderr;
     assert!(said.contains("the store has 'tank/a@1', but the object"), "{said}");
     assert!(said.contains("it is stored again"), "{said}");
@@ -349,7 +349,7 @@ fn a_backup_under_a_longer_prefix_is_not_a_base() {
     host.set("ZFS2S3_PREFIX", "");
     std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
     host.fails(3, "upload -i @1 tank/a@2");
-    // nor does it stand in the way of ours
+    // nor does it prevent this one
     let said = host.ok("upload tank/a@1").stderr;
     assert!(
         said.contains(
@@ -359,7 +359,7 @@ fn a_backup_under_a_longer_prefix_is_not_a_base() {
     );
     host.ok("upload -i @1 tank/a@2");
     assert_eq!(host.listed().len(), 2);
-    // one of another name in the store does
+    // one with another name in the store does
     host.snapshot(("tank/renamed@1", 1), 10);
     let said = host.fails(3, "upload tank/renamed@1");
     assert!(
@@ -434,7 +434,7 @@ fn embedded_data_are_never_requested_and_encrypted_data_are_sent_raw() {
         let host = Host::with_real_streams();
         host.zfs_file("encryption", encryption);
         host.ok("upload tank/src@s1");
-        // what is said later changes nothing
+        // later messages change nothing
         host.zfs_file("die_after", "200000");
         host.fails(75, "upload -i @s1 tank/src@s2");
         host.remove_zfs_file("die_after");
@@ -464,7 +464,7 @@ fn embedded_data_are_never_requested_and_encrypted_data_are_sent_raw() {
 #[test]
 fn a_stream_that_would_lose_attributes_is_not_stored() {
     let mut host = Host::new();
-    // some chunks before the first such record, and one after the other, so that S3 has some of them for sure
+    // some chunks before the first such record, one after the other, so that S3 certainly has some of them
     host.set("ZFS2S3_CHUNK_SIZE", "1K");
     host.set("ZFS2S3_JOBS", "1");
     let bad = real("embedded-spill.zfs");
@@ -480,7 +480,7 @@ fn a_stream_that_would_lose_attributes_is_not_stored() {
     assert_eq!(host.listed(), ["tank/p@1 - - STANDARD uploading"]);
     host.ok("abort_upload");
     host.assert_clean();
-    // stored by an older program, it is had back as it is, with a warning
+    // if an older program stored it, it is restored unchanged, with a warning
     let store = include_str!("../legacy/stored_snapshots.yml").replace(&S1.1.to_string(), &guid.to_string());
     host.write_data("stored_snapshots.yml", &store);
     host.s3.state().put("tank/src@s1", &bad);
@@ -496,7 +496,7 @@ fn the_requests_of_an_upload() {
     let requests = || -> Vec<&'static str> { host.s3.state().log.drain(..).map(|(name, _)| name).collect() };
     host.ok("upload tank/a@1");
     let data = ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject"];
-    // whether objects may be read is asked before anything is sent
+    // the permission to read is checked before anything is sent
     let before = ["ListObjectsV2", "GetObject"];
     // the README comes with the first one only
     assert_eq!(requests(), [&before[..], &data, &["ListObjectsV2", "PutObject"]].concat());

@@ -1,5 +1,5 @@
 //! Holds each request of two hosts until a schedule lets it pass, so that every order of their steps can be
-//! had. The hosts are told apart by the last letter of their access keys.
+//! tried. The last letter of its access key identifies a host.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub struct Gate {
 struct State {
     closed: bool,
     waiting: [usize; 2],
-    /// How many have gone on, so that the next one is not taken for the last.
+    /// How many have continued, so that the next one is not mistaken for the last.
     gone: [usize; 2],
     verdicts: [Vec<Verdict>; 2],
 }

@@ -1,4 +1,4 @@
-//! A host of the tests' own: a home folder, a `zfs`, an S3 server, and the built binary run in them.
+//! A host of the tests: a home folder, a `zfs`, an S3 server, and the built binary.
 
 pub mod gate;
 pub mod s3;
@@ -96,11 +96,11 @@ impl Host {
         std::fs::create_dir_all(self.data("")).unwrap();
         std::fs::write(self.data(name), text).unwrap();
     }
-    /// The key of what is in the bucket, with its ID.
+    /// The key in the bucket, with its ID.
     pub fn real_key(&self, key: &str) -> String {
         self.s3.state().real_key(key)
     }
-    /// Makes the store and the bucket such as the version before has left them: keys without IDs.
+    /// Turns the store and the bucket into those of version 1: keys without IDs.
     pub fn make_older(&self) {
         let mut store = self.store_text().replacen("version: 2\n", "version: 1\n", 1);
         let mut ids = vec![];
@@ -126,7 +126,7 @@ impl Host {
         std::fs::read_to_string(self.data("stored_snapshots.yml")).unwrap_or_default()
     }
 
-    /// Makes a snapshot or bookmark, or makes it again.
+    /// Creates a snapshot or bookmark, or recreates it.
     pub fn snapshot(&self, (name, guid): (&str, u64), createtxg: u64) {
         self.destroy(name);
         let path = self.home.join("zfs/snapshots");
@@ -150,7 +150,7 @@ impl Host {
         };
         std::fs::write(self.home.join("zfs").join(name), bytes).unwrap();
     }
-    /// A file that the zfs of the tests looks at, such as `die_after`.
+    /// A file that the zfs of the tests reads, such as `die_after`.
     pub fn zfs_file(&self, name: &str, text: &str) {
         std::fs::write(self.home.join("zfs").join(name), text).unwrap();
     }
@@ -199,7 +199,7 @@ impl Host {
         self.zfs_file("holds", &holds);
     }
 
-    /// Runs it until `call` was made `skip` times; at the next one it is killed, before or after that is
+    /// Runs it until `call` was made `skip` times, and kills it at the next one, before or after that is
     /// done.
     #[track_caller]
     pub fn killed(&self, line: &str, call: &'static str, skip: usize, fault: Fault) {
@@ -237,7 +237,7 @@ impl Host {
         ran
     }
 
-    /// Runs it, expects this exit status, and gives back its stderr.
+    /// Runs it, expects this exit status, and returns its stderr.
     pub fn fails(&self, status: i32, line: &str) -> String {
         let ran = self.run(line);
         ran.expect(status);
@@ -256,8 +256,8 @@ impl Host {
         ran.stdout.lines().map(row).collect()
     }
 
-    /// The promises that hold between commands when nothing is pending: what is listed is in the bucket
-    /// whole, with its manifest; nothing else is there; no upload is open; no hold is left.
+    /// The invariants between commands when nothing is pending: each listed backup is whole in the bucket,
+    /// with its manifest; nothing else is there; no upload is open; no hold is left.
     pub fn assert_clean(&self) {
         let state = self.s3.state();
         assert!(
@@ -305,7 +305,7 @@ pub fn real(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/streams")).join(name)).unwrap()
 }
 
-/// A stream of `size` bytes with the right BEGIN and END records; what is between them is noise of its own.
+/// A stream of `size` bytes with the right BEGIN and END records, and noise between them.
 pub fn made_stream(guid: u64, from: u64, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size.max(624)];
     let mut noise = guid.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ from.rotate_left(32) ^ 0x5851_f42d;

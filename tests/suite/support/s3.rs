@@ -1,5 +1,5 @@
-//! An S3 server of the tests' own, on loopback. It keeps objects and uploads in memory, checks every
-//! signature and body hash, counts the requests, and fails on script: see [`Fault`].
+//! The S3 server of the tests, on loopback. It keeps objects and uploads in memory, checks every signature
+//! and body hash, counts the requests, and fails on script: see [`Fault`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,14 +19,14 @@ pub const BUCKET: &str = "test-bucket";
 /// What happens to a request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// The connection ends before the request is looked at.
+    /// The connection ends before the request is handled.
     Drop,
     /// It is done, but the connection ends before the reply.
     LoseReply,
     Delay(Duration),
     /// Nothing is done; the reply is this status and error code.
     Status(u16, &'static str),
-    /// Nothing is done; the reply is a page that is not S3's, as of a proxy.
+    /// Nothing is done; the reply is a page of a proxy.
     Page(u16),
     /// It is done; the reply's body comes a byte at a time, and never ends.
     Trickle,
@@ -34,9 +34,9 @@ pub enum Fault {
     OtherRange,
     /// Nothing is done; the reply is 200, with an error in its body.
     OkWithError(&'static str),
-    /// It is done; of the reply's body half is missing.
+    /// It is done; half of the body of the reply is missing.
     TruncateReply,
-    /// It is done; in the middle of the reply's body one bit is another.
+    /// It is done; one bit in the middle of the body of the reply is flipped.
     FlipBit,
     /// The client is killed (SIGKILL) before anything is done.
     KillBefore,
@@ -81,7 +81,7 @@ impl Request {
     fn key(&self) -> String {
         self.key_in_bucket().unwrap_or_default()
     }
-    /// The API's own name of the call.
+    /// The name of the call in the API.
     fn call(&self) -> &'static str {
         let has = |name: &str| self.query.split('&').any(|pair| pair.split('=').next() == Some(name));
         match (self.method.as_str(), self.key().is_empty()) {
@@ -124,52 +124,52 @@ pub struct Upload {
     pub parts: BTreeMap<u16, Object>,
 }
 
-/// What this server can do and allows.
+/// What this server supports and allows.
 pub struct Capabilities {
-    /// Knows x-amz-checksum-*; else it rejects them.
+    /// Supports x-amz-checksum-*; otherwise it rejects them.
     pub checksums: bool,
     /// Calls at which it rejects these headers, with 501.
     pub no_checksums_at: &'static [&'static str],
-    /// Does not understand checksums in the body of CompleteMultipartUpload.
+    /// Does not support checksums in the body of CompleteMultipartUpload.
     pub strict_complete: bool,
-    /// A proxy before it takes Expect for itself, or does not know it.
+    /// A proxy in front of it consumes Expect, or does not support it.
     pub takes_expect: bool,
     pub knows_expect: bool,
-    /// Wants Content-MD5 with each body, and takes nothing in its place.
+    /// Requires Content-MD5 with each body.
     pub wants_md5: bool,
-    /// Wants this header with each request, or with each that makes an object.
+    /// Requires this header with each request, or with each that creates an object.
     pub wants_always: Option<(&'static str, &'static str)>,
     pub wants_for_objects: Option<(&'static str, &'static str)>,
     /// Parts an upload may have.
     pub max_parts: u16,
-    /// Says 200 to a ranged GET, with or without Content-Range.
+    /// Answers 200 to a ranged GET, with or without Content-Range.
     pub says_200: Option<bool>,
-    /// What these calls are answered with, instead of done.
+    /// The answers to these calls, which are not done.
     pub lacks: Vec<(&'static str, u16, &'static str)>,
-    /// Knows the first version of ListObjects only, which goes on behind a marker.
+    /// Supports only the first version of ListObjects, which continues after a marker.
     pub lists_as_before: bool,
-    /// Takes ListMultipartUploads for ListObjects.
+    /// Answers ListMultipartUploads as if it were ListObjects.
     pub lists_objects_for_uploads: bool,
     pub parts_without_etag: bool,
-    /// Says 404 to HEAD as a page without a body, and calls the list of parts ListPartsResponse.
+    /// Answers 404 to HEAD with the type of a page, and calls the list of parts ListPartsResponse.
     pub moto: bool,
-    /// Reads objects that lie in GLACIER, as servers do for which that is a name like any other.
+    /// Lets objects in GLACIER be read, like servers on which that is an ordinary class.
     pub reads_glacier: bool,
     pub may_read: bool,
-    /// Says "forbidden" of what is not there.
+    /// Answers "forbidden" for a missing object.
     pub hides_absent: bool,
     /// Of `encoding-type=url`: none: it is ignored, or it is refused.
     pub encoding: Encoding,
-    /// The bucket is elsewhere: in this region, which the header or the body names.
+    /// The bucket is in this other region, which the header or the body names.
     pub region: Option<(&'static str, bool)>,
     pub may_list: bool,
-    /// Puts the parts of an upload together to something else.
+    /// Completes an upload to something other than its parts.
     pub mangles: bool,
     /// Refuses each DeleteObject.
     pub may_delete: bool,
     /// Each page of a listing is empty, and names another one.
     pub lists_for_ever: bool,
-    /// Of the upload IDs it gives, more than usual.
+    /// Additional length of its upload IDs.
     pub long_ids: usize,
     pub page: usize,
 }
@@ -179,7 +179,7 @@ pub enum Encoding {
     Known,
     Ignored,
     Refused,
-    /// Done unasked.
+    /// Encodes even if not asked to.
     Always,
 }
 
@@ -190,7 +190,7 @@ pub struct State {
     pub log: Vec<(&'static str, String)>,
     pub capabilities: Capabilities,
     faults: Vec<PlannedFault>,
-    /// What the first request for each range meets, and the ranges that have had it.
+    /// The fault of the first request for each range, and the ranges that have had it.
     each_range: Option<(Fault, HashSet<String>)>,
     next_id: u32,
 }
@@ -199,7 +199,7 @@ impl State {
     pub fn count(&self, call: &str) -> usize {
         self.log.iter().filter(|(name, _)| *name == call).count()
     }
-    /// All but the README's.
+    /// All except that of the README.
     pub fn keys(&self) -> Vec<&str> {
         self.objects.keys().map(String::as_str).filter(|key| !key.ends_with("README.zfs2s3.txt")).collect()
     }
@@ -209,7 +209,7 @@ impl State {
     pub fn object(&self, key: &str) -> &Object {
         self.find(key).unwrap_or_else(|| panic!("no object {key} in {:?}", self.keys()))
     }
-    /// The object of this key, or of the same key with the ID of an upload, which a test does not know.
+    /// The object with this key, or with this key and the ID of an upload, which a test does not know.
     pub fn find(&self, key: &str) -> Option<&Object> {
         self.objects.get(&self.real_key(key))
     }
@@ -219,11 +219,11 @@ impl State {
     pub fn object_mut(&mut self, key: &str) -> &mut Object {
         self.objects.get_mut(&self.real_key(key)).expect("the object is there")
     }
-    /// Takes an object away; it can be put back under the key that comes with it.
+    /// Removes an object; it can be put back with the returned key.
     pub fn take(&mut self, key: &str) -> Option<(String, Object)> {
         self.objects.remove_entry(&self.real_key(key))
     }
-    /// `…/G-full-1234abcd.zfs` of `…/G-full.zfs`, where that is there.
+    /// `…/G-full-1234abcd.zfs` for `…/G-full.zfs`, if it exists.
     pub fn real_key(&self, key: &str) -> String {
         let name_at = key.rfind('/').map_or(0, |at| at + 1);
         let Some(dot) = key[name_at..].find('.').map(|at| name_at + at) else { return key.to_string() };
@@ -240,7 +240,7 @@ impl State {
         let (fault, had) = self.each_range.as_mut()?;
         had.insert(format!("{} {range}", request.path)).then(|| fault.clone())
     }
-    /// In place of what is there under this key, whatever its ID.
+    /// Replaces the object with this key, whatever its ID.
     pub fn put(&mut self, key: &str, bytes: &[u8]) {
         self.put_exactly(&self.real_key(key), bytes);
     }
@@ -330,11 +330,11 @@ impl S3 {
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
-    /// The call of this name, after `skip` of them and then `times` times, meets `fault`.
+    /// Calls of this name have `fault`: after `skip` of them, the next `times`.
     pub fn fault(&self, call: &'static str, skip: usize, times: usize, fault: Fault) {
         self.state().faults.push(PlannedFault { call, skip, times, fault });
     }
-    /// The first request for each range of each object meets `fault`.
+    /// The first request for each range of each object has `fault`.
     pub fn fault_each_range(&self, fault: Fault) {
         self.state().each_range = Some((fault, HashSet::new()));
     }
@@ -452,7 +452,7 @@ fn kill(victim: &AtomicU32) {
     };
     let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
     assert!(killed.unwrap().success());
-    // no reply, so that it cannot go on before it is dead
+    // no reply, so that it cannot continue before it is dead
     std::thread::sleep(Duration::from_millis(50));
 }
 
@@ -530,7 +530,7 @@ fn reply(stream: &mut TcpStream, request: &Request, answer: Answer, cut: bool) -
     stream.flush()
 }
 
-/// What this server does not know or allow.
+/// What this server does not support or allow.
 fn refusal(capabilities: &Capabilities, request: &Request, call: &str) -> Option<Answer> {
     let makes_object = matches!(call, "CreateMultipartUpload" | "PutObject");
     let has_body = matches!(call, "UploadPart" | "PutObject");
@@ -611,7 +611,7 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             list_objects(state, request)
         }
         "ListMultipartUploads" => list_uploads(state, request),
-        // so AWS hides what is there from those who may not list
+        // so AWS hides missing objects from those who may not list
         "HeadObject" | "GetObject"
             if (!state.capabilities.may_list || state.capabilities.hides_absent)
                 && !state.objects.contains_key(&key) =>
@@ -647,7 +647,7 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
         }
         "CreateMultipartUpload" => {
             state.next_id += 1;
-            // with all that must be escaped
+            // with everything that must be escaped
             let id = format!("id+{}/=& x{}", state.next_id, "u".repeat(state.capabilities.long_ids));
             let storage_class = request.header("x-amz-storage-class").unwrap_or("STANDARD").to_string();
             let checksums = request.header("x-amz-checksum-algorithm") == Some("SHA256");

@@ -1,5 +1,5 @@
-//! Checks AWS Signature Version 4 as S3 does, from the raw request. Written from the specification, with no
-//! code of the program's: <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
+//! Checks AWS Signature Version 4 as S3 does, from the raw request. Written from the specification, without
+//! code of the program: <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
 
 use sha2::{Digest, Sha256};
 
@@ -39,7 +39,7 @@ pub fn check(request: &Request) -> Result<(), (u16, &'static str, String)> {
     let date_time = header("x-amz-date");
     let Some(date) = date_time.get(..8) else { return denied("AccessDenied", "no x-amz-date") };
     let scope = format!("{date}/{REGION}/s3/aws4_request");
-    // with a letter for the host behind it, where there are several
+    // with a letter for the host at its end, if there are several
     let is_known = |key: &str| key.trim_end_matches(['A', 'B']) == ACCESS_KEY;
     match field("Credential").split_once('/') {
         Some((key, found)) if is_known(key) && found == scope => {}
