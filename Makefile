@@ -50,6 +50,10 @@ lint: tools
 	@tests/need shellcheck shellcheck
 	shellcheck -S warning tests/need tests/bench/run $(filter-out %.py,$(wildcard tests/guest/*)) tests/suite/support/zfs .ci/run
 
+# licences, sources and advisories of the dependencies; needs cargo-deny and the network
+deny:
+	$(CARGO) deny --locked check --config .deny.toml
+
 # CPU and memory of an upload, beside the least that any program would need
 bench: $(BINARY)
 	tests/bench/run $(BINARY)
@@ -70,4 +74,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: all demo test check check-2.3 servers model lint bench install uninstall clean tools FORCE
+.PHONY: deny all demo test check check-2.3 servers model lint bench install uninstall clean tools FORCE

@@ -3,8 +3,12 @@
 use std::path::{Path, PathBuf};
 
 fn sources() -> Vec<(String, String)> {
+    files_in("src")
+}
+
+fn files_in(folder: &str) -> Vec<(String, String)> {
     let mut found = vec![];
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path: PathBuf = entry.unwrap().path();
@@ -17,7 +21,7 @@ fn sources() -> Vec<(String, String)> {
             }
         }
     }
-    assert!(found.len() > 20);
+    assert!(found.len() > 10);
     found
 }
 
@@ -169,4 +173,80 @@ fn the_design_names_files_that_are_there() {
         }
     }
     assert!(found > 20);
+}
+
+/// The packages of the build for this platform, as cargo knows them.
+fn packages() -> Vec<serde_json::Value> {
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", &host])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let built: Vec<&serde_json::Value> =
+        metadata["resolve"]["nodes"].as_array().unwrap().iter().map(|node| &node["id"]).collect();
+    let packages = metadata["packages"].as_array().unwrap();
+    packages.iter().filter(|package| built.contains(&&package["id"])).cloned().collect()
+}
+
+/// The part of .deny.toml that needs neither cargo-deny nor the network.
+#[test]
+fn dependencies_have_allowed_licences_and_come_from_the_registry() {
+    let deny = include_str!("../../.deny.toml");
+    let allowed: Vec<&str> = deny
+        .split("allow = [")
+        .nth(1)
+        .unwrap()
+        .split(']')
+        .next()
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('"')?.split('"').next())
+        .collect();
+    assert!(allowed.contains(&"MIT"));
+    let is_allowed = |licence: &str| {
+        let licence = licence.replace('/', " OR ").replace(['(', ')'], "");
+        licence.split(" AND ").all(|all| all.split(" OR ").any(|one| allowed.contains(&one.trim())))
+    };
+    let packages = packages();
+    assert!(packages.len() > 50);
+    for package in packages {
+        let (name, licence) = (&package["name"], package["license"].as_str().unwrap_or_default());
+        assert!(is_allowed(licence), "{name} has the licence '{licence}'");
+        let source = package["source"].as_str().unwrap_or("registry+");
+        assert!(source.starts_with("registry+"), "{name} comes from {source}");
+    }
+}
+
+/// Clippy checks that the code uses nothing newer (incompatible_msrv).
+#[test]
+fn no_dependency_needs_a_newer_rust() {
+    let version = |text: &str| text.split('.').map(|n| n.parse().unwrap()).collect::<Vec<u32>>();
+    let ours = version(env!("CARGO_PKG_RUST_VERSION"));
+    for package in packages() {
+        if let Some(needed) = package["rust_version"].as_str() {
+            assert!(version(needed)[..2] <= ours[..2], "{} needs Rust {needed}", package["name"]);
+        }
+    }
+}
+
+#[test]
+fn comments_are_no_wider_than_code() {
+    let limit: usize = include_str!("../../.rustfmt.toml")
+        .lines()
+        .find_map(|line| line.strip_prefix("max_width = ")?.parse().ok())
+        .unwrap();
+    for (name, text) in sources().into_iter().chain(files_in("tests/suite")) {
+        for line in text.lines().filter(|line| line.trim_start().starts_with("//")) {
+            // tables and URLs are not broken
+            let is_text = !line.contains("   ") || line.trim_start().starts_with("//! -");
+            let width = line.chars().count();
+            assert!(
+                width <= limit || !is_text || line.contains("https://"),
+                "{name}: {width} columns: {line}"
+            );
+        }
+    }
 }
