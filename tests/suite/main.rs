@@ -4,6 +4,7 @@
 
 mod config;
 mod faults;
+mod format;
 mod hosts;
 mod list;
 mod man_page;
