@@ -52,7 +52,7 @@ lint: tools
 
 # licences, sources and advisories of the dependencies; needs cargo-deny and the network
 deny:
-	$(CARGO) deny --locked check --config .deny.toml
+	$(CARGO) deny --locked --config .deny.toml check
 
 # CPU and memory of an upload, beside the least that any program would need
 bench: $(BINARY)

@@ -44,7 +44,7 @@ fn normal(text: &str, host: &Host, id: &str) -> String {
         .replace(id, "ID")
         .replace(&format!("host: {name}\n"), "host: nas\n")
         .replace(&format!("\"host\":\"{name}\""), "\"host\":\"nas\"");
-    let words = text.split_inclusive(|c: char| c == ' ' || c == '\n' || c == '"');
+    let words = text.split_inclusive([' ', '\n', '"']);
     words
         .map(|word| {
             let bare = word.trim_end_matches(['"', '\n', ' ']);
@@ -169,5 +169,5 @@ fn the_journal_and_the_announcement_are_written_as_before() {
     let keys: Vec<String> = host.s3.state().keys().into_iter().map(|key| key.to_string()).collect();
     let key = keys.iter().find(|key| key.contains(".removing-")).unwrap();
     let written = String::from_utf8(host.s3.state().bytes(key).to_vec()).unwrap();
-    assert_eq!(normal(&written, &host, "-"), normal(ANNOUNCEMENT, &host, "-"));
+    assert_eq!(normal(&written, &host, "no ID"), normal(ANNOUNCEMENT, &host, "no ID"));
 }
