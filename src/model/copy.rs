@@ -30,18 +30,7 @@ impl FromStr for Id {
     }
 }
 
-impl From<Id> for String {
-    fn from(id: Id) -> String {
-        id.to_string()
-    }
-}
-
-impl TryFrom<String> for Id {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
+serialize_as_text!(Id);
 
 /// What a user writes for a copy whose keys have no ID.
 pub const NO_ID: &str = "none";

@@ -51,18 +51,7 @@ impl FromStr for Sha256 {
     }
 }
 
-impl From<Sha256> for String {
-    fn from(sum: Sha256) -> String {
-        sum.to_string()
-    }
-}
-
-impl TryFrom<String> for Sha256 {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
+serialize_as_text!(Sha256);
 
 /// The SHA-256 of the parts' digests, one after the other: what S3 calls a composite checksum.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html>

@@ -1,6 +1,24 @@
 //! The vocabulary of all other parts: names and guids, backups and their copies, object keys, manifests,
 //! chunks, digests, units and times. Pure: no files, no network, no environment.
 
+/// For `#[serde(into = "String", try_from = "String")]`: the text of `Display` and `FromStr`.
+macro_rules! serialize_as_text {
+    ($type:ty) => {
+        impl From<$type> for String {
+            fn from(value: $type) -> String {
+                value.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+    };
+}
+
 pub mod announcement;
 pub mod backup;
 pub mod chunks;

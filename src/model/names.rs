@@ -56,18 +56,7 @@ impl FromStr for Guid {
     }
 }
 
-impl From<Guid> for String {
-    fn from(guid: Guid) -> String {
-        guid.to_string()
-    }
-}
-
-impl TryFrom<String> for Guid {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
+serialize_as_text!(Guid);
 
 /// `dataset@snap`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -75,18 +75,7 @@ impl FromStr for StorageClass {
     }
 }
 
-impl From<StorageClass> for String {
-    fn from(class: StorageClass) -> String {
-        class.0
-    }
-}
-
-impl TryFrom<String> for StorageClass {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
+serialize_as_text!(StorageClass);
 
 #[cfg(test)]
 mod tests {

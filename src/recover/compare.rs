@@ -201,45 +201,35 @@ mod tests {
     }
 
     #[test]
-    fn the_same_in_both() {
-        assert_eq!(difference("A, B<A", "A, B<A"), "same 2");
-        assert_eq!(difference("", ""), "");
-    }
-
-    #[test]
-    fn what_the_store_lacks_is_added_if_it_can_be_restored() {
-        assert_eq!(difference("", "A, B<A, C<B"), "add A, B<A, C<B");
-        assert_eq!(difference("A", "A, B<A, C<B"), "add B<A, C<B; same 1");
-        assert_eq!(difference("", "B<A, C<B"), "unrestorable -i A B, -i B C");
-        assert_eq!(difference("A", "A, C<B"), "unrestorable -i B C; same 1");
-        assert_eq!(difference("", "B<A, A<B"), "unrestorable -i B A, -i A B", "a circle");
-    }
-
-    #[test]
-    fn what_the_bucket_lacks_is_lost_and_no_base() {
-        assert_eq!(difference("A, B<A", "A"), "lost -i A B; same 1");
-        assert_eq!(difference("A, B<A", "A, C<B"), "unrestorable -i B C; lost -i A B; same 1");
-    }
-
-    #[test]
-    fn what_differs_is_replaced() {
-        assert_eq!(difference("A:10", "A:11"), "replace A");
-        assert_eq!(difference("A", "A'"), "replace A'", "only another copy is left");
-        assert_eq!(difference("A, B<A", "A', B<A"), "replace A'; same 1");
-    }
-
-    #[test]
-    fn all_copies_but_one_are_spare() {
-        assert_eq!(difference("A", "A, A'"), "spare A'; same 1");
-        assert_eq!(difference("A'", "A, A'"), "spare A; same 1");
-        assert_eq!(difference("", "A', A"), "add A; spare A'", "the older one is taken");
-    }
-
-    #[test]
-    fn an_interrupted_removal_of_what_is_whole_can_be_revived() {
-        assert_eq!(difference("A, B<A!", "A, B<A"), "revive B<A; same 1");
-        assert_eq!(difference("A, B<A!", "A"), "same 1", "nothing is left of it");
-        assert_eq!(difference("A!, A', B<A", "A', B<A"), "same 2");
+    fn each_difference() {
+        for (in_store, in_bucket, expected) in [
+            // the same in both
+            ("", "", ""),
+            ("A, B<A", "A, B<A", "same 2"),
+            // what the store lacks is added if it can be restored
+            ("", "A, B<A, C<B", "add A, B<A, C<B"),
+            ("A", "A, B<A, C<B", "add B<A, C<B; same 1"),
+            ("", "B<A, C<B", "unrestorable -i A B, -i B C"),
+            ("A", "A, C<B", "unrestorable -i B C; same 1"),
+            ("", "B<A, A<B", "unrestorable -i B A, -i A B"),
+            // what the bucket lacks is lost, and cannot be a base
+            ("A, B<A", "A", "lost -i A B; same 1"),
+            ("A, B<A", "A, C<B", "unrestorable -i B C; lost -i A B; same 1"),
+            // what differs, or is only another copy, is replaced
+            ("A:10", "A:11", "replace A"),
+            ("A", "A'", "replace A'"),
+            ("A, B<A", "A', B<A", "replace A'; same 1"),
+            // all copies but one are spare: the store's stays, or else the older one
+            ("A", "A, A'", "spare A'; same 1"),
+            ("A'", "A, A'", "spare A; same 1"),
+            ("", "A', A", "add A; spare A'"),
+            // an interrupted removal can be cancelled while the backup is whole
+            ("A, B<A!", "A, B<A", "revive B<A; same 1"),
+            ("A, B<A!", "A", "same 1"),
+            ("A!, A', B<A", "A', B<A", "same 2"),
+        ] {
+            assert_eq!(difference(in_store, in_bucket), expected, "'{in_store}' and '{in_bucket}'");
+        }
     }
 
     #[test]

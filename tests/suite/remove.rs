@@ -188,9 +188,7 @@ fn a_deletion_that_s3_refuses_later_leaves_it_marked() {
             && said.contains("the same 'zfs2s3 remove -i tank/a@3 tank/a@4' continues it"),
         "{said}"
     );
-    assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD removing");
-    host.ok("remove -i @3 tank/a@4");
-    host.assert_clean();
+    is_continued(&host);
 }
 
 #[test]
@@ -439,6 +437,11 @@ fn a_refusal_after_a_lost_reply_is_not_called_stored() {
     host.s3.fault("DeleteObject", 0, 1, Fault::Status(403, "AccessDenied"));
     let said = host.fails(1, "remove -i @3 tank/a@4");
     assert!(said.contains("the removal has begun"), "{said}");
+    is_continued(&host);
+}
+
+/// The removal of `-i tank/a@3 tank/a@4` has begun, and the same command completes it.
+fn is_continued(host: &Host) {
     assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD removing");
     host.ok("remove -i @3 tank/a@4");
     host.assert_clean();
