@@ -125,10 +125,10 @@ pub struct RecoverArgs {
     /// show what would be added, without adding it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
-    /// add to a store that has some backups already
+    /// also change a store that is not empty: add and update backups, cancel own interrupted removals
     #[argh(switch, short = 'm')]
     pub merge: bool,
-    /// cancel the unfinished removals of another host; only if that is gone for good
+    /// cancel the unfinished removals of another host; use only if that host is gone for good
     #[argh(option, short = 'r', arg_name = "host")]
     pub revive: Option<String>,
 }
