@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(remove("A, A!, B<A", "A"), needed("B<A"), "the other is not whole");
         assert_eq!(remove("A, A~, B<A", "A"), needed("B<A"), "the other may go at any moment");
         assert_eq!(upload("A", "A"), Err(UploadConflict::AlreadyStored));
-        assert_eq!(upload("A!", "A"), Ok(()), "what is left of a copy is in nobody's way");
+        assert_eq!(upload("A!", "A"), Ok(()), "the rest of a copy prevents nothing");
     }
 
     #[test]

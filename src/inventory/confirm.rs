@@ -6,11 +6,10 @@ use std::collections::HashMap;
 use super::read_manifest::{Chunks, ManifestRead, Rejection, entry_for, read_manifest};
 use super::{CopyState, Inventory};
 use crate::chain::{self, Member};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys;
 use crate::model::names::{Guid, dataset_of};
-use crate::state::store::format::State;
 
 impl Inventory<'_> {
     /// May this copy be removed? `own`: this host's announcement of that.
@@ -50,42 +49,7 @@ impl Inventory<'_> {
         if needed.is_empty() {
             return Ok(());
         }
-        let mut message = format!(
-            "'{}' is needed to restore other backups, which must be removed first, in this order:",
-            self.copies[place].shown
-        );
-        for copy in needed.iter().map(|n| &self.copies[*n]) {
-            let note = match copy.in_store {
-                _ if copy.only_open => {
-                    "  (an unfinished upload; if no host is working on it, 'zfs2s3 recover -n' shows the \
-                     command that aborts it)"
-                        .to_string()
-                }
-                _ if !copy.announcements.is_empty() => {
-                    format!("  (being removed by {})", self.removers(copy))
-                }
-                Some(State::Removing) => "  (being removed)".to_string(),
-                Some(State::Stored) => String::new(),
-                None => match copy.name.id {
-                    Some(id) => format!("  (in the bucket as copy {id}, not in the store)"),
-                    None => "  (in the bucket, not in the store)".to_string(),
-                },
-            };
-            message.push_str(&format!("\n    {}{note}", copy.shown));
-        }
-        let error = Error::refused(message).hint("nothing was removed");
-        // the other chain to them is being removed
-        let mut quiet = members;
-        quiet.iter_mut().for_each(|member| member.announced = false);
-        let others = chain::route_to(&quiet, name.link.snapshot, Some(place)).unwrap_or_default();
-        match others.iter().map(|n| &self.copies[*n]).find(|copy| !copy.announcements.is_empty()) {
-            Some(copy) => Err(error.hint(format!(
-                "another chain to them is being removed: '{}', by {}",
-                copy.shown,
-                self.removers(copy)
-            ))),
-            None => Err(error),
-        }
+        Err(self.needed(name, place, &needed, members))
     }
 
     /// Does this copy, of another dataset or under another prefix, have a chain of its own with its own name?

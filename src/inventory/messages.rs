@@ -1,13 +1,14 @@
 //! The messages of refused uploads, and which hosts are removing what.
 
 use super::{CopyState, Inventory};
-use crate::chain;
+use crate::chain::{self, Member};
 use crate::error::Error;
 use crate::model::announcement::{self, Announcement};
 use crate::model::backup::Backup;
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys;
 use crate::model::names::Guid;
+use crate::state::store::format::State;
 
 const RECOVER: &str = "'zfs2s3 recover -m' adds backups in the bucket to the store";
 
@@ -53,6 +54,56 @@ impl Inventory<'_> {
             self.removers_of_chain(base)
         ));
         error.hint(WHEN_IT_HAS_ENDED).hint(IF_IT_DIED)
+    }
+
+    /// The copy at `place` is needed by these, in an order in which they can be removed.
+    pub(super) fn needed(
+        &self,
+        name: &CopyName,
+        place: usize,
+        needed: &[usize],
+        members: Vec<Member>,
+    ) -> Error {
+        let mut message = format!(
+            "'{}' is needed to restore other backups, which must be removed first, in this order:",
+            self.copies[place].shown
+        );
+        for copy in needed.iter().map(|n| &self.copies[*n]) {
+            let note = self.note_on_needed(copy);
+            message.push_str(&format!("\n    {}{note}", copy.shown));
+        }
+        let error = Error::refused(message).hint("nothing was removed");
+        // the other chain to them is being removed
+        let mut quiet = members;
+        quiet.iter_mut().for_each(|member| member.announced = false);
+        let others = chain::route_to(&quiet, name.link.snapshot, Some(place)).unwrap_or_default();
+        match others.iter().map(|n| &self.copies[*n]).find(|copy| !copy.announcements.is_empty()) {
+            Some(copy) => error.hint(format!(
+                "another chain to them is being removed: '{}', by {}",
+                copy.shown,
+                self.removers(copy)
+            )),
+            None => error,
+        }
+    }
+
+    fn note_on_needed(&self, copy: &CopyState) -> String {
+        match copy.in_store {
+            _ if copy.only_open => {
+                "  (an unfinished upload; if no host is working on it, 'zfs2s3 recover -n' shows the \
+                 command that aborts it)"
+                    .to_string()
+            }
+            _ if !copy.announcements.is_empty() => {
+                format!("  (being removed by {})", self.removers(copy))
+            }
+            Some(State::Removing) => "  (being removed)".to_string(),
+            Some(State::Stored) => String::new(),
+            None => match copy.name.id {
+                Some(id) => format!("  (in the bucket as copy {id}, not in the store)"),
+                None => "  (in the bucket, not in the store)".to_string(),
+            },
+        }
     }
 
     /// The hosts that are removing the chain to this snapshot, for messages.

@@ -296,7 +296,7 @@ impl Client {
         let not_there = request.key.is_empty() && failure.status == Some(404);
         if let Some(without) = self.endpoint.without_bucket().filter(|_| not_there) {
             failure.hints.push(format!(
-                "AWS_ENDPOINT_URL seems to contain the bucket, which belongs into ZFS2S3_BUCKET only: try {without}"
+                "AWS_ENDPOINT_URL seems to contain the bucket, which must be only in ZFS2S3_BUCKET: try {without}"
             ));
         }
         failure

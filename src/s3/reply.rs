@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(listing(url, "nas%2Fa+b%2Bc%0A%01%C3%A4").unwrap(), "nas/a b+c\n\u{1}ä");
         assert_eq!(listing(url, "nas/a%20b").unwrap(), "nas/a b");
         assert_eq!(listing("", "nas/a+b%2B").unwrap(), "nas/a+b%2B", "not encoded");
-        assert_eq!(listing(url, "nas%FF").unwrap(), "nas%FF", "not UTF-8, so nobody's of ours");
+        assert_eq!(listing(url, "nas%FF").unwrap(), "nas%FF", "not UTF-8, so not a key of ours");
         // a prefix with a plus, on a server that only claims to encode, or encodes everything else
         let listing = |key: &str| {
             let body = format!(

@@ -5,7 +5,7 @@ use super::Upload;
 use super::finish::ExpectedObject;
 use crate::error::{Result, Status};
 use crate::inventory::read_manifest::{Chunks, ManifestRead, read_manifest, unusable};
-use crate::inventory::{Inventory, OpenUploads};
+use crate::inventory::{Inventory, Listing, OpenUploads};
 use crate::model::copy::Id;
 use crate::model::keys;
 use crate::os::host;
@@ -181,22 +181,7 @@ impl Upload {
         let copy = intent.copy();
         let manifest = keys::manifest(&intent.prefix, &copy);
         let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
-        let data = match inventory.listing() {
-            Some(listing) => {
-                let stem = keys::stem(&intent.prefix, &copy);
-                let own = listing.objects.iter().filter(|object| object.key.starts_with(&stem));
-                own.fold(0u64, |sum, object| sum.saturating_add(object.size))
-            }
-            None => {
-                let mut sum = 0u64;
-                for segment in overview.segments.keys() {
-                    let head =
-                        self.client.head_if_allowed(&keys::segment(&intent.prefix, &copy, *segment))?;
-                    sum = sum.saturating_add(head.map_or(0, |head| head.size));
-                }
-                sum
-            }
-        };
+        let data = self.data_size(intent, overview, inventory.listing())?;
         drop(inventory);
         let stays = match read_manifest(&self.client, &manifest, data, Chunks::Checked)? {
             ManifestRead::Missing => false,
@@ -234,5 +219,21 @@ impl Upload {
         }
         self.abort_strays(intent, &[]);
         Ok(())
+    }
+
+    /// The bytes of all objects with the keys of this upload.
+    fn data_size(&self, intent: &Intent, overview: &Overview, listing: Option<&Listing>) -> Result<u64> {
+        let copy = intent.copy();
+        if let Some(listing) = listing {
+            let stem = keys::stem(&intent.prefix, &copy);
+            let own = listing.objects.iter().filter(|object| object.key.starts_with(&stem));
+            return Ok(own.fold(0, |sum, object| sum.saturating_add(object.size)));
+        }
+        let mut sum = 0u64;
+        for segment in overview.segments.keys() {
+            let head = self.client.head_if_allowed(&keys::segment(&intent.prefix, &copy, *segment))?;
+            sum = sum.saturating_add(head.map_or(0, |head| head.size));
+        }
+        Ok(sum)
     }
 }

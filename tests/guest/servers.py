@@ -558,7 +558,7 @@ def whole_life(host, dataset='tank/src', target='tank/back'):
     one, two = dataset + '@s1', dataset + '@s2'
     new = host.home + '-new'
     status, _, said = host.run('recover', home=new)
-    host.check('recover finds nothing in a new bucket', (status, 'no backup that can be restored was found' in said), (1, True), said)
+    host.check('recover finds nothing in a new bucket', (status, 'has no backup that can be restored' in said), (1, True), said)
     host.does('a full backup is stored', 'upload', one)
     host.does('and an incremental one', 'upload', '-i', '@s1', two)
     rows = [(one, '-', size(FULL), 'stored'), (two, one, size(INCREMENTAL), 'stored')]

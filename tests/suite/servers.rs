@@ -412,7 +412,7 @@ fn each_error_names_what_to_do() {
                 host.set("AWS_ENDPOINT_URL", &url);
             },
             &[
-                "hint: AWS_ENDPOINT_URL seems to contain the bucket, which belongs into ZFS2S3_BUCKET only: try http://127.0.0.1:",
+                "hint: AWS_ENDPOINT_URL seems to contain the bucket, which must be only in ZFS2S3_BUCKET: try http://127.0.0.1:",
             ],
         ),
         (
