@@ -56,7 +56,7 @@ pub struct RemoveArgs {
     /// show what would be done, without doing it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
-    /// remove the incremental backup with this base, instead of the full one: as for upload, or its guid
+    /// remove the incremental backup from this base, instead of the full one; given as for upload, or by its guid
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
     /// remove only the copy with this ID, as shown by 'recover'
@@ -95,7 +95,7 @@ pub struct RestoreArgs {
     /// before restoring, discard what an interrupted receive has left in the target
     #[argh(switch, short = 'A')]
     pub discard: bool,
-    /// a property of the new dataset, as for 'zfs receive': property=value
+    /// a property of the new dataset, as for 'zfs receive'; may be given several times
     #[argh(option, short = 'o', long = "property", arg_name = "property=value")]
     pub properties: Vec<String>,
     /// the snapshot: dataset@snap, or its guid
@@ -110,7 +110,7 @@ pub struct RestoreArgs {
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "download")]
 pub struct DownloadArgs {
-    /// the incremental backup with this base, instead of the full one: as for upload, or its guid
+    /// the incremental backup from this base, instead of the full one; given as for upload, or by its guid
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
     /// the snapshot: dataset@snap, or its guid
@@ -125,7 +125,7 @@ pub struct RecoverArgs {
     /// show what would be added, without adding it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
-    /// also change a store that is not empty: add and update backups, cancel own interrupted removals
+    /// also change a store that is not empty: add and update entries, and cancel this host's own interrupted removals
     #[argh(switch, short = 'm')]
     pub merge: bool,
     /// cancel the unfinished removals of another host; use only if that host is gone for good
