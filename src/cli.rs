@@ -128,7 +128,7 @@ pub struct RecoverArgs {
     /// also change a store that is not empty: add and update entries, and cancel this host's own interrupted removals
     #[argh(switch, short = 'm')]
     pub merge: bool,
-    /// cancel the unfinished removals of another host; use only if that host is gone for good
+    /// cancel the unfinished removals of <host>; use only if that host, or its store, is gone for good
     #[argh(option, short = 'r', arg_name = "host")]
     pub revive: Option<String>,
 }

@@ -98,7 +98,7 @@ fn nothing_found(Contents { bucket, prefix, .. }: &Contents) -> Error {
 fn report(difference: &Difference, ui: &Ui) {
     for name in &difference.unrestorable {
         ui.warning(&format!(
-            "'{name}' is in the bucket, but its base cannot be restored: it is not added to the store"
+            "'{name}' is in the bucket, but its base cannot be restored, or is being removed: it is not added"
         ));
     }
     for entry in &difference.announced {

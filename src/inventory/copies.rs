@@ -24,7 +24,7 @@ pub struct CopyState {
     pub confirmed: bool,
     /// It is valid under another prefix, and only hosts with that prefix can restore it.
     pub elsewhere: bool,
-    /// Its removal has begun, and nothing of it is left.
+    /// Its removal has begun, and nothing of it was seen.
     pub gone: bool,
     pub announcements: Vec<Id>,
 }

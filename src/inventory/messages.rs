@@ -1,4 +1,4 @@
-//! The messages of refused uploads, and which hosts are removing what.
+//! The messages of refused uploads and removals, and which hosts are removing what.
 
 use super::{CopyState, Inventory};
 use crate::chain::{self, Member};

@@ -47,7 +47,7 @@ impl<'a> Inventory<'a> {
         self.listing.as_ref()
     }
 
-    /// The place of this copy, if it has any objects.
+    /// The place of this copy, if the store or the listing has it.
     pub fn place_of(&self, name: &CopyName) -> Option<usize> {
         self.copies.iter().position(|copy| copy.name == *name)
     }

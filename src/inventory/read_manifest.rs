@@ -18,13 +18,18 @@ use crate::state::store::format::{Entry, State};
 /// The outcome of reading a manifest.
 pub enum ManifestRead {
     Missing,
-    /// It exists, but it is invalid, or S3 refuses to return it.
-    Unreadable {
-        why: Error,
-        /// A newer version of zfs2s3 wrote it.
-        is_newer: bool,
-    },
+    Unreadable { why: Error, cause: Cause },
     Found(Box<CheckedManifest>),
+}
+
+/// What is wrong with a manifest that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A newer version of zfs2s3 wrote it.
+    Newer,
+    Invalid,
+    /// S3 does not return it.
+    Refused,
 }
 
 /// The error that a manifest cannot be used.
@@ -44,15 +49,13 @@ pub enum Chunks {
 pub fn read_manifest(client: &Client, key: &str, data: u64, chunks: Chunks) -> Result<ManifestRead> {
     match client.get_manifest(key, data, chunks == Chunks::Kept) {
         Ok(Ok(checked)) => Ok(ManifestRead::Found(Box::new(checked))),
-        Ok(Err(why)) => Ok(ManifestRead::Unreadable {
-            is_newer: matches!(why, ManifestError::Newer(_)),
-            why: Error::failed(why.to_string()),
-        }),
-        Err(failure) if failure.is_missing() => Ok(ManifestRead::Missing),
-        Err(failure) if failure.kind == FailureKind::Final => {
-            Ok(ManifestRead::Unreadable { is_newer: false, why: failure.into() })
+        Ok(Err(why)) => {
+            let cause = if matches!(why, ManifestError::Newer(_)) { Cause::Newer } else { Cause::Invalid };
+            Ok(ManifestRead::Unreadable { why: Error::failed(why.to_string()), cause })
         }
-        Err(failure) => Err(failure.into()),
+        Err(failure) if failure.kind != FailureKind::Final => Err(failure.into()),
+        Err(failure) if failure.is_missing() => Ok(ManifestRead::Missing),
+        Err(failure) => Ok(ManifestRead::Unreadable { why: failure.into(), cause: Cause::Refused }),
     }
 }
 
@@ -104,6 +107,7 @@ fn check_stream(
     if let Some(base) = &backup.base {
         check_point_name(&base.name, "@#").map_err(|why| format!("its base '{}': {why}", base.name))?;
     }
+    stream.storage_class.check()?;
     for (number, segment) in (1..).zip(&stream.segments) {
         if segment.key != keys::segment(prefix, copy, number) {
             return Err(format!("its segment {number} has the key of another object"));

@@ -118,11 +118,12 @@ impl fmt::Display for BaseName {
     }
 }
 
-/// The part before `@` or `#`. `2` of `tank/a@2`.
+/// `2` of `tank/a@2`.
 pub fn short_name(name: &str) -> &str {
     name.rsplit('@').next().unwrap_or_default()
 }
 
+/// The part before `@` or `#`.
 pub fn dataset_of(name: &str) -> &str {
     name.split(['@', '#']).next().unwrap_or(name)
 }

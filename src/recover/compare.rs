@@ -31,7 +31,7 @@ pub struct Difference {
     pub to_replace: Vec<(CopyName, Entry)>,
     /// Marked `removing` in the store, and whole in the bucket.
     pub to_revive: Vec<Entry>,
-    /// In the bucket, but their base cannot be restored.
+    /// In the bucket, but their base cannot be restored, or is being removed.
     pub unrestorable: Vec<String>,
     /// In the store, and not in the bucket.
     pub lost: Vec<String>,

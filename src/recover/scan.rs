@@ -81,7 +81,7 @@ fn read_manifests<'a>(
         };
         match read_manifest(client, key, *size, Chunks::Checked)? {
             ManifestRead::Found(checked) => Ok(entry_for(prefix, key, checked.manifest, &sizes)),
-            ManifestRead::Missing => invalid("it has been removed meanwhile".to_string()),
+            ManifestRead::Missing => invalid("it is listed, but S3 does not return it".to_string()),
             ManifestRead::Unreadable { why, .. } => invalid(why.message),
         }
     })?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Interrupted, Outcome, Removal, last_copy, withdraw};
 use crate::error::{Error, Result, Status};
-use crate::inventory::read_manifest::{Chunks, ManifestRead, read_manifest};
+use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest};
 use crate::inventory::{Inventory, OpenUploads};
 use crate::model::copy::Id;
 use crate::model::keys;
@@ -193,7 +193,7 @@ fn check_unchanged_in_bucket(client: &Client, prefix: &str, entry: &Entry) -> Re
     let Some(known) = entry.stream.as_ref().filter(|_| entry.id.is_none()) else { return Ok(()) };
     let backup = entry.backup();
     match read_manifest(client, &keys::manifest(prefix, &entry.copy()), known.size, Chunks::Checked)? {
-        ManifestRead::Unreadable { why, is_newer: true } => Err(Error::refused(format!(
+        ManifestRead::Unreadable { why, cause: Cause::Newer } => Err(Error::refused(format!(
             "the manifest of '{backup}' was written by a newer version of zfs2s3, so another host has stored it again: {why}"
         ))
         .hint("remove it with that version")),

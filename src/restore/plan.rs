@@ -161,8 +161,10 @@ fn no_route(steps: &[Step], from_nothing: bool, wanted: &Point, target_name: &st
         Target::Has { snapshots, base: Some(base) } if from_nothing => {
             let latest = target.base_name().unwrap_or_default();
             if cheapest(steps, Some(wanted.guid), *base).is_some() {
-                return Error::refused(format!("the latest snapshot there, {latest}, is later than {name}"))
-                    .hint("nothing is rolled back: name a dataset that does not exist");
+                return Error::refused(format!(
+                    "{target_name} is already at {latest}, which is later than {name}"
+                ))
+                .hint("nothing is rolled back: name a dataset that does not exist");
             }
             let shared = |(_, guid): &&(String, Guid)| {
                 steps.iter().any(|Step { link: Link { snapshot, .. }, .. }| snapshot == guid)
@@ -238,7 +240,7 @@ mod tests {
     #[test]
     fn nothing_is_rolled_back_or_overwritten() {
         let said = planned("A, B<A", "A B", "A");
-        assert_eq!(said, "the latest snapshot there, tank/new@B, is later than tank/a@A");
+        assert_eq!(said, "tank/new is already at tank/new@B, which is later than tank/a@A");
         assert!(planned("A, B<A", "x", "B").contains("tank/new has diverged"));
         assert!(planned("A", "empty", "A").contains("has no snapshot that a backup could be received onto"));
         assert_eq!(planned("B<A", "new", "B"), "no stored chain of backups leads to tank/a@B");

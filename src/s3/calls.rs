@@ -215,7 +215,7 @@ impl Client {
             })?,
             etag: reply.header("etag").unwrap_or_default().to_string(),
             checksum: reply.header("x-amz-checksum-sha256").map(str::to_string),
-            storage_class: reply.header("x-amz-storage-class").and_then(|text| text.parse().ok()),
+            storage_class: reply.header("x-amz-storage-class").map(StorageClass::of),
             restore: reply.header("x-amz-restore").map(str::to_string),
             archive_status: reply.header("x-amz-archive-status").map(str::to_string),
         }))

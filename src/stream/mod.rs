@@ -146,8 +146,8 @@ mod tests {
             assert_eq!(check_begin(bytes, link), Ok(()));
             for pieces in [1, 100, RECORD - 1, RECORD, RECORD + 1, bytes.len()] {
                 assert_eq!(end_of(bytes, pieces).check_end(link), Ok(()));
-                let chunking = &bytes[..bytes.len() - 1];
-                assert_eq!(end_of(chunking, pieces).check_end(link), Err(StreamError::NoEnd));
+                let cut = &bytes[..bytes.len() - 1];
+                assert_eq!(end_of(cut, pieces).check_end(link), Err(StreamError::NoEnd));
             }
         }
     }

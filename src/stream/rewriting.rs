@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_of_another_snapshot_is_not_delivered() {
+    fn a_damaged_incomplete_or_foreign_stream_is_an_error() {
         for at in [WRITE + 400, FULL.len() - 1000, FULL.len() - 312 + 8, FULL.len() - 1] {
             let mut bad = FULL.to_vec();
             bad[at] ^= 1;

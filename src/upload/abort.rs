@@ -3,7 +3,7 @@
 
 use super::Upload;
 use super::finish::ExpectedObject;
-use crate::error::{Result, Status};
+use crate::error::{Error, Result, Status};
 use crate::inventory::read_manifest::{Chunks, ManifestRead, read_manifest, unusable};
 use crate::inventory::{Inventory, Listing, OpenUploads};
 use crate::model::copy::Id;
@@ -181,22 +181,19 @@ impl Upload {
         let copy = intent.copy();
         let manifest = keys::manifest(&intent.prefix, &copy);
         let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
-        let data = self.data_size(intent, overview, inventory.listing())?;
-        drop(inventory);
-        let stays = match read_manifest(&self.client, &manifest, data, Chunks::Checked)? {
-            ManifestRead::Missing => false,
-            ManifestRead::Unreadable { why, .. } => {
-                return Err(unusable(&manifest, why)
-                    .hint("the upload is still pending; 'zfs2s3 recover -n' shows more"));
-            }
-            ManifestRead::Found(_) => {
-                self.ui.note(&format!(
-                    "{} is in the bucket, and is not deleted: 'zfs2s3 recover -m' adds it to the store",
-                    intent.backup().describe()
-                ));
-                true
-            }
+        let exists = match inventory.listing() {
+            Some(listing) => listing.objects.iter().any(|object| object.key == manifest),
+            None => self.client.head_if_allowed(&manifest)?.is_some(),
         };
+        if exists {
+            let data = self.data_size(intent, overview, inventory.listing())?;
+            drop(inventory);
+            self.check_manifest(&manifest, data)?;
+            self.ui.note(&format!(
+                "{} is in the bucket, and is not deleted: 'zfs2s3 recover -m' adds it to the store",
+                intent.backup().describe()
+            ));
+        }
         for (segment, state) in &overview.segments {
             let key = keys::segment(&intent.prefix, &copy, *segment);
             let open = MultipartUpload { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
@@ -207,21 +204,31 @@ impl Upload {
                 _ => true,
             };
             self.abort_upload(&key, &state.upload_id)?;
-            let head = if stays { None } else { self.client.head_if_allowed(&key)? };
+            let head = if exists { None } else { self.client.head_if_allowed(&key)? };
             let Some(head) = head else { continue };
             let parts = journal::parts_of(&self.folder, *segment)?;
             if !was_open && !parts.is_empty() && ExpectedObject::of(&parts).matches(&head) {
                 self.client.delete(&key)?;
             } else {
                 self.ui
-                    .warning(&format!("the object '{key}' was not made by this upload, and is not deleted"));
+                    .warning(&format!("the object '{key}' may belong to another upload, and is not deleted"));
             }
         }
         self.abort_strays(intent, &[]);
         Ok(())
     }
 
-    /// The bytes of all objects with the keys of this upload.
+    /// A manifest that exists must be readable: whose data are under the same keys is unknown otherwise.
+    fn check_manifest(&self, manifest: &str, data: u64) -> Result<()> {
+        let why = match read_manifest(&self.client, manifest, data, Chunks::Checked)? {
+            ManifestRead::Found(_) => return Ok(()),
+            ManifestRead::Missing => Error::failed("the bucket has it, but S3 does not return it"),
+            ManifestRead::Unreadable { why, .. } => why,
+        };
+        Err(unusable(manifest, why).hint("the upload is still pending; 'zfs2s3 recover -n' shows more"))
+    }
+
+    /// The bytes of all objects with the keys of this upload, or if listing is forbidden, of its segments.
     fn data_size(&self, intent: &Intent, overview: &Overview, listing: Option<&Listing>) -> Result<u64> {
         let copy = intent.copy();
         if let Some(listing) = listing {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{ABORT, Upload};
 use crate::chain::Settled;
 use crate::error::{Error, Result, Status};
-use crate::inventory::read_manifest::{Chunks, ManifestRead, read_manifest};
+use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest};
 use crate::inventory::{IF_IT_DIED, Inventory, OpenUploads, WHEN_IT_HAS_ENDED};
 use crate::model::digest::{Composite, Sha256};
 use crate::model::keys;
@@ -260,7 +260,11 @@ impl Upload {
                 ManifestRead::Found(there) if there.manifest.is_of_the_same_data(&manifest) => {
                     Ok(there.manifest)
                 }
-                _ => Err(another_object(&key)),
+                ManifestRead::Unreadable { why, cause: Cause::Refused } => Err(why),
+                ManifestRead::Missing => {
+                    Err(Error::failed(format!("the manifest '{key}' is gone meanwhile")))
+                }
+                ManifestRead::Found(_) | ManifestRead::Unreadable { .. } => Err(another_object(&key)),
             };
         }
         self.client.put(&key, text.as_bytes())?;

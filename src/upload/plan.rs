@@ -25,7 +25,6 @@ impl Upload {
         dry_run: bool,
     ) -> Result<Intent> {
         let backup = self.find_backup(snapshot, base)?;
-        let send_args = self.zfs.send_flags(&backup.snapshot.name)?.words();
         let mut intent = Intent {
             version: VERSION,
             tool: TOOL.to_string(),
@@ -38,17 +37,19 @@ impl Upload {
             host: Some(host::name()),
             chunking: settings.chunking.for_endpoint(&self.endpoint),
             storage_class: settings.storage_class,
-            send_args,
+            send_args: vec![],
             estimate: None,
             begun: clock::now(),
         };
         self.check_against_inventory(&intent, &backup, dry_run)?;
+        intent.send_args = self.zfs.send_flags(&backup.snapshot.name)?.words();
         intent.estimate = match self.zfs.estimate(&backup, &intent.send_args) {
             Ok(size) => Some(size),
             // some versions of ZFS cannot estimate from a bookmark
             Err(_) if base.is_some_and(BaseName::is_bookmark) => None,
             Err(error) => return Err(error),
         };
+        intent.begun = clock::now();
         Ok(intent)
     }
 

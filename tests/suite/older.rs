@@ -133,10 +133,18 @@ fn its_pending_upload_is_resumed_in_place() {
 
 #[test]
 fn its_pending_upload_is_aborted() {
-    let host = pending();
-    host.ok("abort_upload");
-    host.assert_clean();
-    assert_eq!(host.s3.state().keys().len(), 2);
+    for (may_list, hides_absent) in [(true, false), (true, true), (false, false)] {
+        let host = pending();
+        let allow = |may_list, hides_absent| {
+            let capabilities = &mut host.s3.state().capabilities;
+            (capabilities.may_list, capabilities.hides_absent) = (may_list, hides_absent);
+        };
+        allow(may_list, hides_absent);
+        host.ok("abort_upload");
+        allow(true, false);
+        host.assert_clean();
+        assert_eq!(host.s3.state().keys().len(), 2);
+    }
 }
 
 /// Objects with its keys may belong to another host.
@@ -155,7 +163,7 @@ fn objects_that_may_belong_to_another_host_are_not_touched() {
     let said = host.fails(3, "resume_upload");
     assert!(said.contains("another object has the key"), "{said}");
     let said = host.ok("abort_upload").stderr;
-    assert!(said.contains("was not made by this upload, and is not deleted"), "{said}");
+    assert!(said.contains("may belong to another upload, and is not deleted"), "{said}");
     assert_eq!(host.s3.state().objects[&data].bytes, b"another host's");
     // a manifest that cannot be read
     let host = pending();

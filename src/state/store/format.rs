@@ -241,7 +241,7 @@ count: 2
 ";
 
     #[test]
-    fn sizes_are_parsed_as_they_are_written() {
+    fn a_store_is_parsed_as_it_is_written() {
         let contents = Contents::parse(STORE).unwrap();
         assert_eq!(contents.entries[1].state, State::Removing);
         assert_eq!(

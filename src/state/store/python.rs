@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_or_damaged_announcement() {
+    fn an_empty_or_damaged_list() {
         assert_eq!(parse("!S3BackupStructureDto\nbackups: []\n"), Ok(vec![]));
         assert!(parse("!S3BackupStructureDto\n").is_err());
         assert!(parse("!S3BackupStructureDto\nbackups:\n- 1\n").is_err());
