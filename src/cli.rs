@@ -56,7 +56,7 @@ pub struct RemoveArgs {
     /// show what would be done, without doing it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
-    /// remove the incremental backup from this base, instead of the full one; given as for upload, or by its guid
+    /// the base of the incremental backup to remove (default: the full backup is removed); given as for upload, or by its guid
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
     /// remove only the copy with this ID, as shown by 'recover'
@@ -110,7 +110,7 @@ pub struct RestoreArgs {
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "download")]
 pub struct DownloadArgs {
-    /// the incremental backup from this base, instead of the full one; given as for upload, or by its guid
+    /// the base of the incremental backup to write (default: the full backup is written); given as for upload, or by its guid
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
     /// the snapshot: dataset@snap, or its guid
@@ -128,7 +128,7 @@ pub struct RecoverArgs {
     /// also change a store that is not empty: add and update entries, and cancel this host's own interrupted removals
     #[argh(switch, short = 'm')]
     pub merge: bool,
-    /// cancel the unfinished removals of <host>; use only if that host, or its store, is gone for good
+    /// cancel the unfinished removals of the host with this name; use only if it, or its store, is gone for good
     #[argh(option, short = 'r', arg_name = "host")]
     pub revive: Option<String>,
 }
