@@ -21,6 +21,7 @@ pub enum Command {
     List(ListArgs),
     Restore(RestoreArgs),
     Download(DownloadArgs),
+    Thaw(ThawArgs),
     Recover(RecoverArgs),
 }
 
@@ -98,6 +99,15 @@ pub struct RestoreArgs {
     /// a property of the new dataset, as for 'zfs receive'; may be given several times
     #[argh(option, short = 'o', long = "property", arg_name = "property=value")]
     pub properties: Vec<String>,
+    /// thaw what is archived, wait until it can be read, and restore it
+    #[argh(switch, short = 'w')]
+    pub wait: bool,
+    /// with -w, how long copies stay readable; default: 7
+    #[argh(option, short = 'd', arg_name = "days")]
+    pub days: Option<u32>,
+    /// with -w, how fast: bulk (the default, and the cheapest), standard or expedited
+    #[argh(option, short = 't', arg_name = "tier")]
+    pub tier: Option<String>,
     /// the snapshot: dataset@snap, or its guid
     #[argh(positional)]
     pub snapshot: String,
@@ -116,6 +126,33 @@ pub struct DownloadArgs {
     /// the snapshot: dataset@snap, or its guid
     #[argh(positional)]
     pub snapshot: String,
+}
+
+/// have S3 make archived backups readable, which takes hours, and show how far it is
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "thaw")]
+pub struct ThawArgs {
+    /// show what would be thawed, how long it takes, and what is billed, without doing it
+    #[argh(switch, short = 'n')]
+    pub dry_run: bool,
+    /// how long copies stay readable; default: 7
+    #[argh(option, short = 'd', arg_name = "days")]
+    pub days: Option<u32>,
+    /// how fast: bulk (the default, and the cheapest), standard or expedited
+    #[argh(option, short = 't', arg_name = "tier")]
+    pub tier: Option<String>,
+    /// only the full backup of the snapshot, for 'download'
+    #[argh(switch, short = 'f')]
+    pub full: bool,
+    /// only the incremental backup from this base, for 'download'; given as for upload, or by its guid
+    #[argh(option, short = 'i', arg_name = "base")]
+    pub base: Option<String>,
+    /// the snapshot: dataset@snap, or its guid
+    #[argh(positional)]
+    pub snapshot: String,
+    /// the dataset to restore into; what it has already is not thawed
+    #[argh(positional)]
+    pub target: Option<String>,
 }
 
 /// rebuild the store from the bucket
@@ -296,7 +333,7 @@ mod tests {
         assert_eq!(hint("uplaod"), "did you mean 'upload'?");
         assert_eq!(
             hint("resume"),
-            "the commands are upload, resume_upload, abort_upload, remove, list, restore, download, recover"
+            "the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, recover"
         );
         assert_eq!(hint("ls"), "did you mean 'list'?");
         assert_eq!(hint("frobnicate"), hint("resume"));

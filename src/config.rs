@@ -30,6 +30,8 @@ pub struct LocalSettings {
 /// Additional settings of an upload.
 pub struct UploadSettings {
     pub storage_class: StorageClass,
+    /// Smaller streams are stored in STANDARD, whatever the class. Bytes.
+    pub standard_below: u64,
     pub chunking: ChunkingSettings,
     pub warnings: Vec<String>,
 }
@@ -137,7 +139,14 @@ impl UploadSettings {
                 "S3 does not document the storage class '{storage_class}'; it is used as it is"
             ));
         }
-        Ok(UploadSettings { storage_class, chunking: ChunkingSettings::new(env)?, warnings })
+        let standard_below = env.get("ZFS2S3_STANDARD_BELOW").map(parse_size).transpose();
+        let standard_below = standard_below.map_err(|why| Error::setting("ZFS2S3_STANDARD_BELOW", why))?;
+        Ok(UploadSettings {
+            storage_class,
+            standard_below: standard_below.unwrap_or(0),
+            chunking: ChunkingSettings::new(env)?,
+            warnings,
+        })
     }
 }
 
@@ -259,6 +268,9 @@ mod tests {
         let unknown = class("COLD9").unwrap();
         assert_eq!((unknown.storage_class.as_str(), unknown.warnings.len()), ("COLD9", 1));
         assert!(class("A\r\nx-evil: 1").is_err());
+        let small = UploadSettings::new(&Env::of(&[("ZFS2S3_STANDARD_BELOW", "128K")])).unwrap();
+        assert_eq!(small.standard_below, 128 << 10);
+        assert!(UploadSettings::new(&Env::of(&[("ZFS2S3_STANDARD_BELOW", "small")])).is_err());
     }
 
     #[test]

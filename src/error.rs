@@ -5,19 +5,35 @@
 
 use std::fmt;
 
-/// The exit statuses, as in the man page's EXIT STATUS.
+/// The kinds of errors. The man page lists their exit statuses, in EXIT STATUS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// It failed, and trying again unchanged will not help.
-    Failed = 1,
+    Failed,
     /// The command line or the configuration is wrong.
-    Usage = 2,
+    Usage,
     /// Refused for the safety of stored backups.
-    Refused = 3,
+    Refused,
     /// An upload is pending, or (resume_upload, abort_upload) none is.
-    Pending = 4,
+    Pending,
     /// A temporary failure; the state is kept.
-    TryAgain = 75,
+    TryAgain,
+    /// An archived object must be thawed first.
+    Archived,
+    /// No failure: S3 is thawing.
+    UnderWay,
+}
+
+impl Status {
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Status::Failed => 1,
+            Status::Usage => 2,
+            Status::Refused => 3,
+            Status::Pending => 4,
+            Status::TryAgain | Status::Archived | Status::UnderWay => 75,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             ui.error(&error);
-            ExitCode::from(error.status as u8)
+            ExitCode::from(error.status.exit_code())
         }
     }
 }

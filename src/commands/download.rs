@@ -3,9 +3,11 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::Context;
+use super::thaw::hint_thaw;
 use crate::cli;
 use crate::error::{Error, Result};
-use crate::restore::stored::{StoredBackup, all_as_one};
+use crate::model::shell::quoted;
+use crate::restore::stored::StoredBackup;
 use crate::state::store::selector::BackupSelector;
 
 pub fn run(context: &Context, args: &cli::DownloadArgs) -> Result<()> {
@@ -17,13 +19,17 @@ pub fn run(context: &Context, args: &cli::DownloadArgs) -> Result<()> {
     let (store, client) = context.store_and_client()?;
     let contents = &store.contents;
     let entry = &contents.entries[selector.find(contents)?];
-    let stored = StoredBackup::open(&client, &contents.prefix, entry).map_err(all_as_one)?;
+    let kind = args.base.as_ref().map_or("-f".to_string(), |base| format!("-i {}", quoted(base)));
+    let thaw = format!("{kind} {}", quoted(&args.snapshot));
+    let stored = StoredBackup::open(&client, &contents.prefix, entry)?
+        .readable()
+        .map_err(|error| hint_thaw(error, &thaw))?;
     context.ui.transfer(&entry.snapshot.name, Some(stored.size()));
     let mut stdout = io::stdout().lock();
     let read = stored.read(0, &context.ui, |chunk| {
         stdout.write_all(chunk).map_err(|e| Error::failed(format!("cannot write to standard output: {e}")))
     });
     context.ui.transfer_done();
-    read?;
+    read.map_err(|error| hint_thaw(error, &thaw))?;
     stdout.flush().map_err(|e| Error::failed(format!("cannot write to standard output: {e}")))
 }

@@ -7,14 +7,18 @@ use serde::Serialize;
 use super::Context;
 use crate::cli;
 use crate::error::{Error, Result};
+use crate::model::archive::Archive;
 use crate::model::copy::Id;
 use crate::model::names::{Guid, check_dataset_name, dataset_of};
 use crate::model::storage_class::StorageClass;
 use crate::model::units::human_size;
 use crate::model::utc::Utc;
+use crate::os::clock;
+use crate::state::archive_states::{self, ArchiveStates, Seen, SeenState};
 use crate::state::journal;
 use crate::state::journal::record::Overview;
 use crate::state::store::format::{Contents, Entry, State};
+use crate::ui::table::aligned;
 
 pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
     if let Some(dataset) = &args.dataset {
@@ -24,7 +28,11 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
     // the pending upload first: if it ends in between, it is also in the store
     let pending = journal::overview(&context.folder)?;
     let contents = context.store()?.contents;
-    let rows = rows(&contents, pending.as_ref(), args.dataset.as_deref());
+    let states = archive_states::read(&context.folder).unwrap_or_else(|error| {
+        context.ui.warning(&error.message);
+        ArchiveStates::new()
+    });
+    let rows = rows(&contents, &states, pending.as_ref(), args.dataset.as_deref());
     context.ui.data(&match args {
         cli::ListArgs { json: true, .. } => {
             serde_json::to_string_pretty(&rows).map_err(|e| Error::failed(e.to_string()))? + "\n"
@@ -38,7 +46,7 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
             });
             return Ok(());
         }
-        cli::ListArgs { parsable, .. } => table(&rows, *parsable),
+        cli::ListArgs { parsable, .. } => table(&rows, *parsable, clock::now()),
     })
 }
 
@@ -53,10 +61,18 @@ struct Row {
     storage_class: Option<StorageClass>,
     stored: Option<Utc>,
     state: &'static str,
+    /// Of an archived backup, when S3 was last asked.
+    last_seen: Option<Seen>,
 }
 
-fn rows(contents: &Contents, pending: Option<&Overview>, dataset: Option<&str>) -> Vec<Row> {
-    let mut rows: Vec<Row> = contents.entries.iter().map(Row::of).collect();
+fn rows(
+    contents: &Contents,
+    states: &ArchiveStates,
+    pending: Option<&Overview>,
+    dataset: Option<&str>,
+) -> Vec<Row> {
+    let seen = |entry: &Entry| states.get(entry.keys(&contents.prefix).first()?).cloned();
+    let mut rows: Vec<Row> = contents.entries.iter().map(|entry| Row::of(entry, seen(entry))).collect();
     if let Some(Overview { intent, .. }) = pending
         && contents.entries.iter().all(|entry| entry.copy() != intent.copy())
     {
@@ -70,6 +86,7 @@ fn rows(contents: &Contents, pending: Option<&Overview>, dataset: Option<&str>) 
             storage_class: Some(intent.storage_class.clone()),
             stored: None,
             state: "uploading",
+            last_seen: None,
         });
     }
     rows.retain(|row| dataset.is_none_or(|dataset| dataset_of(&row.snapshot) == dataset));
@@ -77,7 +94,7 @@ fn rows(contents: &Contents, pending: Option<&Overview>, dataset: Option<&str>) 
 }
 
 impl Row {
-    fn of(entry: &Entry) -> Self {
+    fn of(entry: &Entry, last_seen: Option<Seen>) -> Self {
         let stream = entry.stream.as_ref();
         Row {
             snapshot: entry.snapshot.name.clone(),
@@ -92,6 +109,28 @@ impl Row {
                 State::Stored => "stored",
                 State::Removing => "removing",
             },
+            last_seen,
+        }
+    }
+
+    /// Is it in an archive, as far as this host knows? A lifecycle rule may have moved it there.
+    fn is_archived(&self) -> bool {
+        self.last_seen.is_some() || Archive::of(self.storage_class.as_ref(), None).is_some()
+    }
+
+    /// Can it be read now?
+    fn readable(&self, parsable: bool, now: Utc) -> String {
+        let time = |t: Utc| if parsable { t.unix_seconds().to_string() } else { t.to_minute() };
+        match &self.last_seen {
+            _ if self.state == "uploading" || self.storage_class.is_none() => "-".to_string(),
+            None if self.is_archived() => "no".to_string(),
+            None => "yes".to_string(),
+            Some(Seen { state: SeenState::Thawing, .. }) => "thawing".to_string(),
+            Some(Seen { state: SeenState::Readable, until: None, .. }) => "yes".to_string(),
+            Some(Seen { state: SeenState::Readable, until: Some(until), .. }) if *until > now => {
+                format!("until {}", time(*until))
+            }
+            Some(_) => "no".to_string(),
         }
     }
 
@@ -112,9 +151,15 @@ impl Row {
     }
 }
 
-/// A table whose first column is a tree: each backup is below its base.
-fn table(rows: &[Row], parsable: bool) -> String {
-    let mut cells = vec![["SNAPSHOT", "SIZE", "CLASS", "STORED", "STATE"].map(str::to_string)];
+/// A table whose first column is a tree: each backup is below its base. If one is archived, another column
+/// shows what can be read.
+fn table(rows: &[Row], parsable: bool, now: Utc) -> String {
+    let mut header = ["SNAPSHOT", "SIZE", "CLASS", "STORED", "STATE"].map(str::to_string).to_vec();
+    let with_readable = rows.iter().any(Row::is_archived);
+    if with_readable {
+        header.push("READABLE".to_string());
+    }
+    let mut cells = vec![header];
     for (label, row) in tree(rows) {
         let size = match row.bytes {
             Some(bytes) if parsable => bytes.to_string(),
@@ -124,16 +169,12 @@ fn table(rows: &[Row], parsable: bool) -> String {
         let time = |t: Utc| if parsable { t.unix_seconds().to_string() } else { t.to_minute() };
         let stored = row.stored.map(time).unwrap_or_else(|| "-".to_string());
         let class = row.storage_class.as_ref().map_or("-".to_string(), StorageClass::to_string);
-        cells.push([label, size, class, stored, row.state.to_string()]);
+        cells.push(vec![label, size, class, stored, row.state.to_string()]);
+        if with_readable {
+            cells.last_mut().into_iter().for_each(|cells| cells.push(row.readable(parsable, now)));
+        }
     }
-    let width = |n: usize| cells.iter().map(|row| row[n].chars().count()).max().unwrap_or(0);
-    let (w0, w1, w2, w3) = (width(0), width(1), width(2), width(3));
-    cells
-        .iter()
-        .map(|[label, size, class, stored, state]| {
-            format!("{label:<w0$}  {size:>w1$}  {class:<w2$}  {stored:<w3$}  {state}\n")
-        })
-        .collect()
+    aligned(&cells, &[1])
 }
 
 /// Each row once, with its label. Backups are below the first row with their base.
@@ -194,6 +235,7 @@ mod tests {
             storage_class: Some(StorageClass::standard()),
             stored: Some(Utc::try_from("2026-01-02T03:04:05Z".to_string()).unwrap()),
             state: "stored",
+            last_seen: None,
         }
     }
 
@@ -214,7 +256,7 @@ mod tests {
             labels,
             ["t@1", "├ t@2", "│ └ t@3", "│ └ t@4", "│ └ t@5", "└ t@4", "u@1", "u@9 (from u#8)"]
         );
-        let text = table(&rows[..2], false);
+        let text = table(&rows[..2], false, Utc::try_from("2026-01-03T00:00:00Z".to_string()).unwrap());
         let expected = "\
 SNAPSHOT   SIZE  CLASS     STORED            STATE
 t@1       1.27G  STANDARD  2026-01-02 03:04  stored
@@ -222,6 +264,32 @@ t@1       1.27G  STANDARD  2026-01-02 03:04  stored
 ";
         assert_eq!(text, expected);
         assert_eq!(rows[1].fields(true), "t@2\t2\tt@1\t1363148800\tSTANDARD\t1767323045\tstored\n");
+    }
+
+    #[test]
+    fn what_can_be_read_is_shown_if_something_is_archived() {
+        let time = |text: &str| Utc::try_from(text.to_string()).unwrap();
+        let now = time("2026-01-03T00:00:00Z");
+        let seen =
+            |state, until: Option<&str>| Some(Seen { state, since: None, until: until.map(time), seen: now });
+        let archived = |guid, last_seen| Row {
+            storage_class: Some(StorageClass::of("DEEP_ARCHIVE")),
+            last_seen,
+            ..row(&format!("t@{guid}"), guid, None)
+        };
+        let rows = [
+            row("t@1", 1, None),
+            archived(2, None),
+            archived(3, seen(SeenState::Thawing, None)),
+            archived(4, seen(SeenState::Readable, Some("2026-01-03T00:01:00Z"))),
+            archived(5, seen(SeenState::Readable, Some("2026-01-02T23:59:00Z"))),
+            archived(6, seen(SeenState::Archived, None)),
+        ];
+        let text = table(&rows, false, now);
+        let last: Vec<&str> = text.lines().map(|line| line.split("stored").last().unwrap().trim()).collect();
+        assert!(last[0].ends_with("STATE   READABLE"), "{text}");
+        assert_eq!(last[1..], ["yes", "no", "thawing", "until 2026-01-03 00:01", "no", "no"]);
+        assert!(!table(&rows[..1], false, now).contains("READABLE"));
     }
 
     #[test]

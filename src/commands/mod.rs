@@ -7,6 +7,7 @@ pub mod recover;
 pub mod remove;
 pub mod restore;
 pub mod resume_upload;
+pub mod thaw;
 pub mod upload;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
         Command::List(args) => list::run(&context, &args),
         Command::Restore(args) => restore::run(&context, &args),
         Command::Download(args) => download::run(&context, &args),
+        Command::Thaw(args) => thaw::run(&context, &args),
         Command::Recover(args) => recover::run(&context, &args),
     }
 }

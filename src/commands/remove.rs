@@ -5,6 +5,8 @@ use crate::cli;
 use crate::error::{Error, Result};
 use crate::model::copy::parse_id;
 use crate::model::units::{count, human_size};
+use crate::model::utc::Utc;
+use crate::os::clock;
 use crate::removal::Outcome;
 use crate::removal::spare::SpareCopy;
 use crate::removal::stored::StoredCopy;
@@ -38,16 +40,37 @@ fn remove_stored(context: &Context, args: &cli::RemoveArgs, copy: StoredCopy) ->
     let Store { contents, .. } = &copy.store;
     let (entry, bucket) = (contents.entries[copy.at].clone(), contents.bucket.clone());
     let backup = entry.backup();
+    let fee = early_deletion(&entry, clock::now());
     match copy.remove(args.dry_run)? {
-        Outcome::WouldDelete(keys) => context.ui.data(&dry_run_text(&bucket, &entry, &keys)),
+        Outcome::WouldDelete(keys) => {
+            let fee = fee.map(|fee| format!("  fee     {fee}\n")).unwrap_or_default();
+            context.ui.data(&format!("{}{fee}", dry_run_text(&bucket, &entry, &keys)))
+        }
         Outcome::Removed { another_copy_stays } => {
             context.ui.note(&format!("removed '{backup}'"));
+            if let Some(fee) = fee {
+                context.ui.note(&fee);
+            }
             if another_copy_stays {
                 context.ui.note(&format!("another copy of '{backup}' is still stored"));
             }
             Ok(())
         }
     }
+}
+
+/// What AWS charges for deleting this before the minimum time of its storage class.
+fn early_deletion(entry: &Entry, now: Utc) -> Option<String> {
+    let stream = entry.stream.as_ref()?;
+    let days = stream.storage_class.days_still_billed(stream.stored, now)?;
+    Some(format!(
+        "AWS bills {} for at least {} days: the {} of '{}' for {}",
+        stream.storage_class,
+        stream.storage_class.minimum_days()?,
+        human_size(stream.size),
+        entry.backup(),
+        count(u64::from(days), "more day")
+    ))
 }
 
 fn report_spare(context: &Context, bucket: &str, name: &str, outcome: Outcome) -> Result<()> {
@@ -77,4 +100,27 @@ fn dry_run_text(bucket: &str, entry: &Entry, keys: &[String]) -> String {
 
 fn deletions(bucket: &str, keys: &[String]) -> String {
     keys.iter().map(|key| format!("  delete  s3://{bucket}/{key}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::storage_class::StorageClass;
+    use crate::state::store::history::store;
+
+    #[test]
+    fn an_early_deletion_names_the_days_that_are_still_billed() {
+        let mut entry = store("A:2048").entries.remove(0);
+        let time = |text: &str| Utc::try_from(text.to_string()).unwrap();
+        let stream = entry.stream.as_mut().unwrap();
+        stream.stored = time("2026-01-01T00:00:00Z");
+        stream.storage_class = StorageClass::of("DEEP_ARCHIVE");
+        let fee = |now| early_deletion(&entry, time(now));
+        let said = "AWS bills DEEP_ARCHIVE for at least 180 days: the 2.00K of 'tank/a@A' for";
+        assert_eq!(fee("2026-01-11T06:00:00Z"), Some(format!("{said} 170 more days")));
+        assert_eq!(fee("2026-06-29T06:00:00Z"), Some(format!("{said} 1 more day")));
+        assert_eq!(fee("2026-06-30T00:00:00Z"), None);
+        entry.stream.as_mut().unwrap().storage_class = StorageClass::standard();
+        assert_eq!(early_deletion(&entry, time("2026-01-01T00:00:00Z")), None);
+    }
 }

@@ -23,21 +23,32 @@ pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
 }
 
 fn dry_run_text(intent: &Intent) -> String {
+    let Intent { chunking, storage_class, .. } = intent;
     let size = match intent.estimate {
-        Some(bytes) => format!(
-            "about {bytes} bytes ({}, {} of {})",
-            human_size(bytes),
-            count(intent.chunking.chunks_of(bytes), "part"),
-            human_size(intent.chunking.chunk_size)
-        ),
+        Some(bytes) => format!("about {bytes} bytes ({})", human_size(bytes)),
         None => "unknown until it is sent".to_string(),
     };
-    format!(
-        "would upload {}\n  guid   {}\n  to     s3://{}/{}\n  class  {}\n  size   {size}\n",
+    let mut text = format!(
+        "would upload {}\n  guid      {}\n  to        s3://{}/{}\n  class     {storage_class}\n  size      {size}\n",
         intent.backup().describe(),
         intent.snapshot.guid,
         intent.bucket,
         keys::segment(&intent.prefix, &intent.copy(), 1),
-        intent.storage_class
-    )
+    );
+    if let Some(bytes) = intent.estimate {
+        let parts = chunking.chunks_of(bytes).max(1);
+        let segments = parts.div_ceil(u64::from(chunking.parts_per_segment));
+        text += &format!(
+            "  parts     {} of {}, in {}\n  requests  {} to begin and complete the upload, {} to send the parts, 1 for the manifest\n",
+            parts,
+            human_size(chunking.chunk_size),
+            count(segments, "segment"),
+            2 * segments,
+            parts
+        );
+    }
+    if let Some(days) = storage_class.minimum_days() {
+        text += &format!("  minimum   AWS bills {storage_class} for at least {days} days\n");
+    }
+    text
 }

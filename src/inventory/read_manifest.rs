@@ -30,6 +30,8 @@ pub enum Cause {
     Invalid,
     /// S3 does not return it.
     Refused,
+    /// It must be thawed first: a lifecycle rule has archived it.
+    Archived,
 }
 
 /// The error that a manifest cannot be used.
@@ -55,7 +57,10 @@ pub fn read_manifest(client: &Client, key: &str, data: u64, chunks: Chunks) -> R
         }
         Err(failure) if failure.kind != FailureKind::Final => Err(failure.into()),
         Err(failure) if failure.is_missing() => Ok(ManifestRead::Missing),
-        Err(failure) => Ok(ManifestRead::Unreadable { why: failure.into(), cause: Cause::Refused }),
+        Err(failure) => {
+            let cause = if failure.code == "InvalidObjectState" { Cause::Archived } else { Cause::Refused };
+            Ok(ManifestRead::Unreadable { why: failure.into(), cause })
+        }
     }
 }
 

@@ -20,6 +20,7 @@ macro_rules! serialize_as_text {
 }
 
 pub mod announcement;
+pub mod archive;
 pub mod backup;
 pub mod chunks;
 pub mod copy;

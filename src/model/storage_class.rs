@@ -1,9 +1,12 @@
-//! Storage classes: which names are possible, which S3 documents, which are archives. Pure.
+//! Storage classes: which names are possible, which S3 documents, and how long
+//! each is billed at least. Pure.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html>
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::model::utc::Utc;
 
 /// The name of one, as S3 writes it. Other servers have names of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,11 +29,7 @@ const DOCUMENTED: &[&str] = &[
     "FSX_OPENZFS",
 ];
 
-/// Objects in these cannot be read until S3 has restored them.
-const ARCHIVES: &[&str] = &["GLACIER", "DEEP_ARCHIVE"];
-
 impl StorageClass {
-    #[cfg(test)]
     pub fn standard() -> Self {
         StorageClass("STANDARD".to_string())
     }
@@ -61,9 +60,23 @@ impl StorageClass {
         DOCUMENTED.contains(&self.as_str())
     }
 
-    /// By its name, which may mean something else on other servers than AWS.
-    pub fn is_archive(&self) -> bool {
-        ARCHIVES.contains(&self.as_str())
+    /// The number of days for which AWS bills an object even if it is deleted earlier. None: no minimum.
+    /// <https://aws.amazon.com/s3/storage-classes/>
+    pub fn minimum_days(&self) -> Option<u32> {
+        match self.as_str() {
+            "STANDARD_IA" | "ONEZONE_IA" => Some(30),
+            "GLACIER" | "GLACIER_IR" => Some(90),
+            "DEEP_ARCHIVE" => Some(180),
+            _ => None,
+        }
+    }
+
+    /// The days that would still be billed after a deletion. None: no more.
+    pub fn days_still_billed(&self, stored: Utc, now: Utc) -> Option<u32> {
+        let minimum = self.minimum_days()?;
+        let age = now.unix_seconds().saturating_sub(stored.unix_seconds()).max(0);
+        let whole_days = u32::try_from(age / 86_400).unwrap_or(u32::MAX);
+        Some(minimum.saturating_sub(whole_days)).filter(|days| *days > 0)
     }
 
     pub fn as_str(&self) -> &str {
@@ -94,8 +107,28 @@ mod tests {
     }
 
     #[test]
-    fn archives() {
-        assert!(class("GLACIER").is_archive() && class("DEEP_ARCHIVE").is_archive());
-        assert!(!class("GLACIER_IR").is_archive() && !class("STANDARD").is_archive());
+    fn the_minimum_time_ends_after_its_last_day() {
+        let time = |text: &str| Utc::try_from(text.to_string()).unwrap();
+        let stored = time("2026-01-01T12:00:00Z");
+        for (name, last, after) in [
+            ("STANDARD_IA", "2026-01-31T11:59:59Z", "2026-01-31T12:00:00Z"),
+            ("ONEZONE_IA", "2026-01-31T11:59:59Z", "2026-01-31T12:00:00Z"),
+            ("GLACIER", "2026-04-01T11:59:59Z", "2026-04-01T12:00:00Z"),
+            ("GLACIER_IR", "2026-04-01T11:59:59Z", "2026-04-01T12:00:00Z"),
+            ("DEEP_ARCHIVE", "2026-06-30T11:59:59Z", "2026-06-30T12:00:00Z"),
+        ] {
+            assert_eq!(class(name).days_still_billed(stored, time(last)), Some(1), "{name}");
+            assert_eq!(class(name).days_still_billed(stored, time(after)), None, "{name}");
+            let minimum = class(name).minimum_days();
+            assert_eq!(class(name).days_still_billed(stored, stored), minimum, "{name}");
+            assert_eq!(
+                class(name).days_still_billed(stored, time("2025-01-01T00:00:00Z")),
+                minimum,
+                "{name}"
+            );
+        }
+        for name in ["STANDARD", "INTELLIGENT_TIERING", "COLD9"] {
+            assert_eq!(class(name).days_still_billed(stored, stored), None, "{name}");
+        }
     }
 }

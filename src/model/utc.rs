@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -33,6 +33,12 @@ impl Utc {
             text.insert(at + 3, ':');
         }
         Utc::try_from(text)
+    }
+    /// As HTTP writes it: `Fri, 21 Dec 2012 00:00:00 GMT`.
+    pub fn from_http(text: &str) -> Result<Self, String> {
+        let time =
+            OffsetDateTime::parse(text, &Rfc2822).map_err(|e| format!("'{text}' is not a time: {e}"))?;
+        Ok(Utc::of(time.to_offset(time::UtcOffset::UTC)))
     }
     /// `2026-11-23 16:32`, for tables.
     pub fn to_minute(self) -> String {

@@ -3,7 +3,8 @@
 //!
 //! - `inspect`: what the target has;
 //! - `route`, `plan`: which backups restore a snapshot onto that, for the fewest bytes;
-//! - `readable`: the same, of those backups that can be read now;
+//! - `survey`, `readable`: the same, of those backups that can be read now, or else thawed;
+//! - `thaw`, `wait`: S3 is asked to thaw what is archived, and the restore goes on as it becomes readable;
 //! - `stored`: one stored backup, read and checked chunk by chunk;
 //! - `receive`: one backup piped into `zfs receive`;
 //! - `resume`: where an interrupted receive continues.
@@ -15,7 +16,10 @@ mod receive;
 pub mod resume;
 mod route;
 pub mod stored;
+pub mod survey;
 pub mod target;
+pub mod thaw;
+pub mod wait;
 
 use std::sync::Arc;
 
@@ -28,10 +32,12 @@ use crate::ui::Ui;
 use crate::zfs::Zfs;
 use inspect::inspect_target;
 use plan::{DISCARD_HINT, find_begun};
+pub use readable::PlannedStep;
 use readable::Planner;
 pub use receive::PlannedReceive;
 use resume::partial::PartialReceive;
-use stored::{StoredBackup, all_as_one};
+use stored::{Opened, StoredBackup};
+use survey::why_unreadable;
 use target::Target;
 
 /// The restore of one snapshot into one dataset.
@@ -46,6 +52,8 @@ pub struct Restore<'a> {
     pub properties: &'a [String],
     /// Discard what an interrupted receive has left, instead of continuing it.
     pub discard: bool,
+    /// This same restore may have created the dataset already, with its properties.
+    pub continues: bool,
 }
 
 /// What a restore will do.
@@ -64,10 +72,42 @@ pub struct Receives<'a> {
     pub onto: Target,
     /// The backup of which the target has a part, if that is resumed.
     pub resumed: Option<PlannedReceive<'a>>,
-    /// The places in the store of the backups that follow, and their bytes.
-    pub steps: Vec<(usize, u64)>,
+    /// The backups that follow. If one that is to be resumed is archived, it is the first of these.
+    pub steps: Vec<PlannedStep>,
     /// The target has a part of a stream that must be discarded first.
     pub discard: bool,
+}
+
+/// The backups that restore `wanted` on a host that has nothing.
+pub fn plan_from_nothing(client: &Client, contents: &Contents, wanted: &Point) -> Result<Vec<PlannedStep>> {
+    Planner::new(client, contents)?.plan_from_nothing(wanted)
+}
+
+impl Receives<'_> {
+    /// All backups, one that is resumed included.
+    pub fn into_steps(self, contents: &Contents) -> Vec<PlannedStep> {
+        let resumed = self.resumed.and_then(|receive| {
+            let place = contents.entries.iter().position(|entry| entry.copy() == receive.entry.copy())?;
+            Some(PlannedStep { place, bytes: receive.stored.size(), survey: receive.stored.into_survey() })
+        });
+        resumed.into_iter().chain(self.steps).collect()
+    }
+
+    /// Leaves out the first backup that cannot be read yet, and those after it. Returns whether something is
+    /// left that can be received.
+    pub fn keep_readable(&mut self) -> bool {
+        let readable = self.steps.iter().take_while(|step| step.survey.is_readable()).count();
+        self.steps.truncate(readable);
+        self.resumed.is_some() || readable > 0
+    }
+
+    /// Refuses what must be thawed first.
+    pub fn check_readable(&mut self) -> Result<()> {
+        if self.steps.iter().all(|step| step.survey.is_readable()) {
+            return Ok(());
+        }
+        Err(why_unreadable(self.steps.iter_mut().map(|step| &mut step.survey)))
+    }
 }
 
 impl<'a> Restore<'a> {
@@ -81,17 +121,17 @@ impl<'a> Restore<'a> {
             return Ok(Plan::AlreadyThere { name: name.to_string(), latest, discard });
         }
         // a dataset that only an interrupted receive has created has its properties already
-        if !self.properties.is_empty() && has != Target::New {
+        if !self.properties.is_empty() && has != Target::New && !self.continues {
             return Err(Error::usage(format!("-o is for a new dataset, and {} exists", self.target))
                 .hint("'zfs set' changes its properties"));
         }
-        let planner = Planner::new(self)?;
+        let planner = Planner::new(self.client, self.contents)?;
         match &state.token {
             Some(token) if !self.discard => {
                 self.plan_resume(&planner, token, has).map(|plan| Plan::Receive(Box::new(plan)))
             }
             token => {
-                let (steps, onto) = planner.plan_from_any_base(has)?;
+                let (steps, onto) = planner.plan_from_any_base(self, has)?;
                 self.note_later_snapshots(&onto);
                 let discard = token.is_some();
                 Ok(Plan::Receive(Box::new(Receives { onto, resumed: None, steps, discard })))
@@ -99,34 +139,45 @@ impl<'a> Restore<'a> {
         }
     }
 
+    /// The plan to resume the backup of which the target has a part, and to receive the rest.
     fn plan_resume(&self, planner: &Planner, token: &str, has: Target) -> Result<Receives<'a>> {
         let target = self.target;
         self.ui.note(&format!("finding the point where the receive into {target} was interrupted"));
-        let (resumed, then) = self.find_interrupted(token, &has)?;
-        let backup = resumed.entry.backup().describe();
-        let hint = format!("{target} has a part of {backup}; {DISCARD_HINT}");
-        let steps = planner.plan(&then).map_err(|error| hint_if_refused(error, &hint))?;
-        Ok(Receives { onto: has, resumed: Some(resumed), steps, discard: false })
+        let partial = self.partial_receive(token)?;
+        let (place, then) = find_begun(self.contents, &partial, target, &has)?;
+        let entry = &self.contents.entries[place];
+        let opened = StoredBackup::open(self.client, &self.contents.prefix, entry)?;
+        let mut archived = None;
+        let resumed = match opened {
+            Opened::Readable(stored) => {
+                let point = stored
+                    .find_resume_point(&partial)
+                    .map_err(|error| hint_if_refused(error, DISCARD_HINT))?;
+                Some(PlannedReceive { entry, stored, resume_at: Some(point) })
+            }
+            Opened::Unreadable(survey) if survey.can_be_thawed() => {
+                let bytes = entry.size().unwrap_or_default();
+                archived = Some(PlannedStep { place, bytes, survey });
+                None
+            }
+            Opened::Unreadable(mut survey) => return Err(why_unreadable([&mut survey])),
+        };
+        let hint = format!("{target} has a part of {}; {DISCARD_HINT}", entry.backup().describe());
+        let steps = planner.plan(self, &then).map_err(|error| hint_if_refused(error, &hint))?;
+        let steps = archived.into_iter().chain(steps).collect();
+        Ok(Receives { onto: has, resumed, steps, discard: false })
     }
 
-    /// The backup of which the target has a part, ready to be resumed, and the target as it will be after
-    /// that.
-    fn find_interrupted(&self, token: &str, has: &Target) -> Result<(PlannedReceive<'a>, Target)> {
+    fn partial_receive(&self, token: &str) -> Result<PartialReceive> {
         let (text, failed) = self.zfs.explain_token(token)?;
         let cannot = |why: &str| {
             Error::refused(format!("{} has a part of an interrupted stream: {why}", self.target))
                 .hint(DISCARD_HINT)
         };
-        let partial = PartialReceive::parse(&text).map_err(|why| cannot(&why))?.ok_or_else(|| {
+        PartialReceive::parse(&text).map_err(|why| cannot(&why))?.ok_or_else(|| {
             let silent = || cannot("'zfs send -nvP -t' does not name it");
             failed.map_or_else(silent, |error| error.hint(DISCARD_HINT))
-        })?;
-        let (n, then) = find_begun(self.contents, &partial, self.target, has)?;
-        let entry = &self.contents.entries[n];
-        let stored = StoredBackup::open(self.client, &self.contents.prefix, entry).map_err(all_as_one)?;
-        let point =
-            stored.find_resume_point(&partial).map_err(|error| hint_if_refused(error, DISCARD_HINT))?;
-        Ok((PlannedReceive { entry, stored, resume_at: Some(point) }, then))
+        })
     }
 
     fn note_later_snapshots(&self, onto: &Target) {
@@ -140,8 +191,9 @@ impl<'a> Restore<'a> {
         }
     }
 
-    /// Does what was planned.
-    pub fn run(&self, plan: Receives) -> Result<()> {
+    /// Does what was planned, if all of it can be read.
+    pub fn run(&self, mut plan: Receives) -> Result<()> {
+        plan.check_readable()?;
         let Receives { onto, resumed, steps, discard } = plan;
         if discard {
             self.discard_partial()?;
@@ -151,7 +203,7 @@ impl<'a> Restore<'a> {
                     .hint("check it, and run the restore again"));
             }
         }
-        let mut properties = self.properties;
+        let mut properties = if onto == Target::New { self.properties } else { &[] };
         if let Some(resumed) = resumed {
             self.ui.note(&format!(
                 "resuming {}, of which {} has the first {}",
@@ -162,9 +214,9 @@ impl<'a> Restore<'a> {
             properties = &[];
             resumed.receive(self.zfs, self.target, &[], self.ui)?;
         }
-        for (n, _) in &steps {
-            let entry = &self.contents.entries[*n];
-            let stored = StoredBackup::open(self.client, &self.contents.prefix, entry).map_err(all_as_one)?;
+        for step in &steps {
+            let entry = &self.contents.entries[step.place];
+            let stored = StoredBackup::open(self.client, &self.contents.prefix, entry)?.readable()?;
             let receive = PlannedReceive { entry, stored, resume_at: None };
             // only the first one creates the dataset
             receive.receive(self.zfs, self.target, std::mem::take(&mut properties), self.ui)?;

@@ -93,6 +93,23 @@ pub fn plan(
     }
 }
 
+/// The same for a host that has nothing: the chain of a clone's origin comes first.
+pub fn plan_from_nothing(
+    contents: &Contents,
+    bytes: impl Fn(usize, &Entry) -> Option<u64>,
+    wanted: &Point,
+) -> Result<Vec<usize>> {
+    let (places, steps) = steps_of(contents, &bytes, |entry| Some(entry.link()));
+    match cheapest(&steps, None, wanted.guid) {
+        Some(route) => Ok(route.iter().map(|n| places[*n]).collect()),
+        None => Err(no_chain(&wanted.name)),
+    }
+}
+
+fn no_chain(name: &str) -> Error {
+    Error::failed(format!("no stored chain of backups leads to {name}"))
+}
+
 /// The last clone of a route that only lacks the origin of that clone.
 fn missing_origin<'a>(
     contents: &'a Contents,
@@ -179,7 +196,7 @@ fn no_route(steps: &[Step], from_nothing: bool, wanted: &Point, target_name: &st
                 None => error.hint("nothing was rolled back or destroyed; name a dataset that does not exist"),
             }
         }
-        _ => Error::failed(format!("no stored chain of backups leads to {name}")),
+        _ => no_chain(name),
     }
 }
 

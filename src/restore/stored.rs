@@ -6,14 +6,14 @@ use std::sync::atomic::AtomicBool;
 
 use crate::chunk_io::fetch;
 use crate::error::{Error, Result, Status};
-use crate::inventory::read_manifest::{Chunks, ManifestRead, read_manifest, unusable};
+use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest, unusable};
 use crate::model::digest::Sha256;
 use crate::model::keys;
-use crate::model::manifest::Stream;
-use crate::model::storage_class::StorageClass;
+use crate::model::manifest::{Manifest, Stream};
 use crate::restore::resume::locate::{self, ResumePoint};
 use crate::restore::resume::partial::PartialReceive;
 use crate::restore::resume::search::StreamChunks;
+use crate::restore::survey::{Survey, why_unreadable};
 use crate::s3::client::Client;
 use crate::state::store::format::Entry;
 use crate::stream::spill_check::SpillCheck;
@@ -31,6 +31,7 @@ pub struct StoredBackup<'a> {
     chunk_size: u64,
     size: u64,
     segments: Vec<StoredSegment>,
+    survey: Survey,
 }
 
 /// One object.
@@ -53,82 +54,97 @@ struct ChunkRange<'a> {
     sum: Option<Sha256>,
 }
 
+/// A backup of the store, as it is in the bucket now.
+pub enum Opened<'a> {
+    Readable(StoredBackup<'a>),
+    /// An object must be thawed first, or something is wrong with it.
+    Unreadable(Survey),
+}
+
+impl<'a> Opened<'a> {
+    pub fn readable(self) -> Result<StoredBackup<'a>> {
+        match self {
+            Opened::Readable(stored) => Ok(stored),
+            Opened::Unreadable(mut survey) => Err(why_unreadable([&mut survey])),
+        }
+    }
+}
+
+/// The objects of a backup, as they are in the bucket now. A transient failure is an error.
+pub fn survey(client: &Client, prefix: &str, entry: &Entry) -> Result<Survey> {
+    match StoredBackup::open_with(client, prefix, entry, Chunks::Checked)? {
+        Opened::Readable(stored) => Ok(stored.survey),
+        Opened::Unreadable(survey) => Ok(survey),
+    }
+}
+
 impl<'a> StoredBackup<'a> {
-    /// Reads the manifest, and checks that the data can be read now. The errors name every object that
-    /// cannot.
-    pub fn open(client: &'a Client, prefix: &str, entry: &'a Entry) -> Result<Self, Vec<Error>> {
-        let stored = match &entry.stream {
-            Some(stream) => Self::by_manifest(client, prefix, entry, stream),
-            None => Self::of_python(client, entry),
-        };
-        let stored = stored.map_err(|error| vec![error])?;
-        if usize::try_from(stored.chunk_size).is_err() {
-            return Err(vec![Error::failed(format!(
-                "the chunks of '{}' are too large for this machine",
-                entry.backup()
-            ))]);
-        }
-        let errors: Vec<Error> =
-            stored.segments.iter().filter_map(|segment| stored.check(segment).err()).collect();
-        if errors.is_empty() { Ok(stored) } else { Err(errors) }
+    /// Reads the manifest, and asks S3 for each object. A transient failure is an error.
+    pub fn open(client: &'a Client, prefix: &str, entry: &'a Entry) -> Result<Opened<'a>> {
+        Self::open_with(client, prefix, entry, Chunks::Kept)
     }
 
-    /// Can this object be read now?
-    fn check(&self, segment: &StoredSegment) -> Result<()> {
-        let key = &segment.key;
-        let head = self.client.head(key)?.ok_or_else(|| missing(key))?;
-        if self.client.is_archived(key, &head)? {
-            let class = head.storage_class.as_ref().map_or("an archive tier", StorageClass::as_str);
-            return Err(if head.is_being_restored() {
-                Error::failed(format!(
-                    "the object '{key}' is in the storage class {class}, and is being restored: it cannot be read yet"
-                ))
-                .hint("run this command again when S3 has restored it, which takes hours")
-            } else {
-                Error::failed(format!(
-                    "the object '{key}' is in the storage class {class}, and must be restored before it can be read"
-                ))
-                .hint("'aws s3api restore-object' makes a readable copy, which takes hours")
-            });
+    fn open_with(client: &'a Client, prefix: &str, entry: &'a Entry, chunks: Chunks) -> Result<Opened<'a>> {
+        match &entry.stream {
+            Some(stream) => Self::open_by_manifest(client, prefix, entry, stream, chunks),
+            None => Self::open_of_python(client, entry),
         }
-        if head.size != segment.size {
-            return Err(Error::failed(format!(
-                "the object '{key}' has {} bytes, not {}",
-                head.size, segment.size
-            )));
-        }
-        Ok(())
     }
 
-    fn by_manifest(client: &'a Client, prefix: &str, entry: &'a Entry, known: &Stream) -> Result<Self> {
+    fn open_by_manifest(
+        client: &'a Client,
+        prefix: &str,
+        entry: &'a Entry,
+        known: &Stream,
+        chunks: Chunks,
+    ) -> Result<Opened<'a>> {
         let key = keys::manifest(prefix, &entry.copy());
-        let read = match read_manifest(client, &key, known.size, Chunks::Kept)? {
-            ManifestRead::Found(read) => read,
-            ManifestRead::Missing => return Err(missing(&key)),
-            ManifestRead::Unreadable { why, .. } => return Err(unusable(&key, why)),
+        let mut survey = Survey::default();
+        let read = match read_manifest(client, &key, known.size, chunks)? {
+            ManifestRead::Found(read) => match check_manifest(entry, known, &read.manifest) {
+                Ok(()) => Ok(Some(read)),
+                Err(why) => Err(unusable(&key, why)),
+            },
+            ManifestRead::Missing => Err(missing(&key)),
+            ManifestRead::Unreadable { why, cause: Cause::Archived } => {
+                survey.add(client, &key, None)?;
+                if survey.is_readable() { Err(unusable(&key, why)) } else { Ok(None) }
+            }
+            ManifestRead::Unreadable { why, .. } => Err(unusable(&key, why)),
         };
-        let manifest = read.manifest;
-        let same = manifest.snapshot.guid == entry.snapshot.guid
-            && manifest.base.as_ref().map(|base| base.guid) == entry.base.as_ref().map(|base| base.guid);
-        let stream = manifest.stream;
-        if !same || stream != *known {
-            return Err(unusable(&key, Error::failed("it describes another backup than the store")));
+        for segment in &known.segments {
+            survey.add(client, &segment.key, Some(segment.size))?;
         }
-        let mut segments = Vec::new();
-        let mut first = 0;
-        for (segment, sums) in stream.segments.into_iter().zip(read.chunks) {
-            let count = sums.len() as u64;
-            segments.push(StoredSegment { key: segment.key, size: segment.size, first, sums: Some(sums) });
-            first += count;
+        match read {
+            Ok(Some(read)) if survey.is_readable() => {
+                let mut segments = Vec::new();
+                let mut first = 0;
+                for (segment, sums) in known.segments.iter().zip(read.chunks) {
+                    let count = sums.len() as u64;
+                    let (key, size) = (segment.key.clone(), segment.size);
+                    segments.push(StoredSegment { key, size, first, sums: Some(sums) });
+                    first += count;
+                }
+                let (chunk_size, size) = (known.chunk_size, known.size);
+                Ok(Opened::Readable(StoredBackup { client, entry, chunk_size, size, segments, survey }))
+            }
+            Ok(_) => Ok(Opened::Unreadable(survey)),
+            Err(error) => {
+                survey.errors.insert(0, error);
+                Ok(Opened::Unreadable(survey))
+            }
         }
-        Ok(StoredBackup { client, entry, chunk_size: stream.chunk_size, size: stream.size, segments })
     }
 
-    fn of_python(client: &'a Client, entry: &'a Entry) -> Result<Self> {
-        let key = keys::python(&entry.backup());
-        let size = client.head(&key)?.ok_or_else(|| missing(&key))?.size;
-        let segments = vec![StoredSegment { key, size, first: 0, sums: None }];
-        Ok(StoredBackup { client, entry, chunk_size: PYTHON_CHUNK, size, segments })
+    fn open_of_python(client: &'a Client, entry: &'a Entry) -> Result<Opened<'a>> {
+        let mut survey = Survey::default();
+        survey.add(client, &keys::python(&entry.backup()), None)?;
+        let Some(object) = survey.objects.first().filter(|_| survey.is_readable()) else {
+            return Ok(Opened::Unreadable(survey));
+        };
+        let size = object.bytes;
+        let segments = vec![StoredSegment { key: object.key.clone(), size, first: 0, sums: None }];
+        Ok(Opened::Readable(StoredBackup { client, entry, chunk_size: PYTHON_CHUNK, size, segments, survey }))
     }
 
     /// The error that the stored stream is invalid.
@@ -138,6 +154,10 @@ impl<'a> StoredBackup<'a> {
 
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    pub fn into_survey(self) -> Survey {
+        self.survey
     }
 
     /// Where an interrupted receive continues. At most jobs + 1 chunks are in memory.
@@ -208,7 +228,15 @@ impl<'a> StoredBackup<'a> {
         let ChunkRange { segment, number, start, .. } = range;
         let mut found = None;
         for _ in 0..ATTEMPTS {
-            self.client.get_range(&segment.key, *start, buffer, stop)?;
+            self.client.get_range(&segment.key, *start, buffer, stop).map_err(|failure| {
+                if failure.code == "InvalidObjectState" {
+                    return Error::new(
+                        Status::Archived,
+                        format!("the readable copy of the archived object '{}' has expired", segment.key),
+                    );
+                }
+                failure.into()
+            })?;
             let sum = Sha256::of(buffer);
             if range.sum.is_none_or(|expected| expected == sum) {
                 return Ok(());
@@ -244,6 +272,19 @@ pub fn all_as_one(mut errors: Vec<Error>) -> Error {
     hints.into_iter().fold(all, Error::hint)
 }
 
-fn missing(key: &str) -> Error {
+fn check_manifest(entry: &Entry, known: &Stream, manifest: &Manifest) -> Result<()> {
+    let same = manifest.snapshot.guid == entry.snapshot.guid
+        && manifest.base.as_ref().map(|base| base.guid) == entry.base.as_ref().map(|base| base.guid)
+        && manifest.stream == *known;
+    if !same {
+        return Err(Error::failed("it describes another backup than the store"));
+    }
+    if usize::try_from(known.chunk_size).is_err() {
+        return Err(Error::failed("its chunks are too large for this machine"));
+    }
+    Ok(())
+}
+
+pub fn missing(key: &str) -> Error {
     Error::failed(format!("the bucket has no object '{key}'"))
 }

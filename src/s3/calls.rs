@@ -13,6 +13,7 @@ use super::hint;
 use super::reply::{self, Completion, ListedPart, ListedUpload, Object, Page};
 use super::request::Request;
 use super::request_body::Meter;
+use crate::model::archive::{Access, Archive, Tier, parse_restore};
 use crate::model::digest::Sha256;
 use crate::model::manifest::text::{CheckedManifest, ManifestReader};
 use crate::model::manifest::{ManifestError, max_len};
@@ -55,26 +56,21 @@ pub struct Head {
     pub checksum: Option<String>,
     /// Absent for STANDARD.
     pub storage_class: Option<StorageClass>,
-    /// `x-amz-restore`: the state of restoring an archived object.
+    /// `x-amz-restore`: the state of the readable copy of an archived object.
     pub restore: Option<String>,
     /// `x-amz-archive-status`: Intelligent-Tiering has moved it to an archive tier.
     pub archive_status: Option<String>,
 }
 
-impl Head {
-    /// It may be in an archive, without a readable copy. Only a GET can tell: on other servers than AWS these
-    /// classes may be ordinary ones.
-    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
-    pub fn may_be_archived(&self) -> bool {
-        let archive = self.storage_class.as_ref().is_some_and(StorageClass::is_archive)
-            || self.archive_status.is_some();
-        archive && !self.restore.as_ref().is_some_and(|text| text.contains("ongoing-request=\"false\""))
-    }
-
-    /// S3 is making a readable copy.
-    pub fn is_being_restored(&self) -> bool {
-        self.restore.as_ref().is_some_and(|text| text.contains("ongoing-request=\"true\""))
-    }
+/// The reply to RestoreObject, which asks S3 to thaw an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thawing {
+    /// S3 has accepted the request.
+    Begun,
+    /// An earlier request is not done yet.
+    InProgress,
+    /// It can be read already; if through a copy, that is kept for longer.
+    NotNeeded,
 }
 
 /// The reply to ListParts.
@@ -254,17 +250,44 @@ impl Client {
         }
     }
 
-    /// Must this object be restored before it can be read, whatever the name of its storage class? Then S3
-    /// answers `InvalidObjectState`.
-    pub fn is_archived(&self, key: &str, head: &Head) -> Result<bool> {
-        if !head.may_be_archived() || head.size == 0 {
-            return Ok(false);
-        }
+    /// Can this object be read now? Where its class may be an archive, a GET decides: on other servers than
+    /// AWS a class of this name may be an ordinary one.
+    pub fn access(&self, key: &str, head: &Head) -> Result<Access> {
+        let archive = Archive::of(head.storage_class.as_ref(), head.archive_status.as_deref());
+        let Some(archive) = archive.filter(|_| head.size > 0) else { return Ok(Access::Immediate) };
+        let (ongoing, until) = head.restore.as_deref().map_or((false, None), parse_restore);
         match self.send(&first_byte(key)) {
-            Err(failure) if failure.code == "InvalidObjectState" => Ok(true),
+            Err(failure) if failure.code == "InvalidObjectState" && ongoing => Ok(Access::Thawing(archive)),
+            Err(failure) if failure.code == "InvalidObjectState" => Ok(Access::Archived(archive)),
             Err(failure) if failure.kind == FailureKind::Transient => Err(failure),
+            _ if head.restore.is_some() => Ok(Access::Copy { archive, until }),
             // other failures will show when the object is read
-            _ => Ok(false),
+            _ => Ok(Access::Immediate),
+        }
+    }
+
+    /// RestoreObject: thaws an archived object. `days`: how long the copy is kept.
+    pub fn restore_object(&self, key: &str, archive: Archive, tier: Tier, days: u32) -> Result<Thawing> {
+        let days = if archive.makes_copies() { format!("<Days>{days}</Days>") } else { String::new() };
+        let xml = format!(
+            "<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{days}<GlacierJobParameters><Tier>{}</Tier>\
+             </GlacierJobParameters></RestoreRequest>",
+            tier.as_str()
+        );
+        let request = Request::new("POST", key)
+            .query("restore", "")
+            .header("content-type", "application/xml")
+            .body(xml.as_bytes(), Sha256::of(xml.as_bytes()));
+        match self.send(&request) {
+            Ok(reply) if reply.status == 202 => Ok(Thawing::Begun),
+            Ok(_) => Ok(Thawing::NotNeeded),
+            Err(failure) if failure.code == "RestoreAlreadyInProgress" => Ok(Thawing::InProgress),
+            Err(failure) if failure.code == "ObjectAlreadyInActiveTierError" => Ok(Thawing::NotNeeded),
+            Err(mut failure) if matches!(failure.status, Some(405 | 501)) => {
+                failure.hints.push("this server may not be able to thaw objects".to_string());
+                Err(failure)
+            }
+            Err(failure) => Err(failure),
         }
     }
 

@@ -51,6 +51,7 @@ pub struct Client {
 
 #[derive(Debug)]
 pub struct Reply {
+    pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
 }
@@ -312,7 +313,7 @@ impl Client {
             bytes.extend_from_slice(piece);
             Ok(())
         })?;
-        Ok((status, Reply { headers, body: bytes }))
+        Ok((status, Reply { status: status.as_u16(), headers, body: bytes }))
     }
 
     /// Delivers the body as it arrives, up to the limit of the request.

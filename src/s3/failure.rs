@@ -51,6 +51,8 @@ const TRANSIENT_CODES: &[&str] = &[
 ];
 /// Seconds: the maximum of Retry-After that is respected.
 const A_DAY: u64 = 86_400;
+/// A 503 that may last for hours.
+pub const NO_CAPACITY: &str = "GlacierExpeditedRetrievalNotAvailable";
 const EXPIRED_CODES: &[&str] = &["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
 
 impl Failure {
@@ -79,6 +81,8 @@ impl Failure {
         let mut said = reply::error(body).unwrap_or_default();
         let kind = if EXPIRED_CODES.contains(&said.code.as_str()) {
             FailureKind::Expired
+        } else if said.code == NO_CAPACITY {
+            FailureKind::Final
         } else if TRANSIENT_CODES.contains(&said.code.as_str())
             || (said.code.is_empty() && status == 200)
             || is_transient(status)

@@ -1,6 +1,7 @@
 //! What to try next, judging by the reply of a server, a proxy or the TLS library. Pure.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
 
+use super::failure::NO_CAPACITY;
 use super::reply::ErrorBody;
 use crate::aws::endpoint::host_of;
 use crate::aws::region::of_host;
@@ -33,6 +34,7 @@ pub fn of_reply(refused: &Refused) -> Option<String> {
             "it is in an archive storage class: 'aws s3api restore-object' makes a readable copy"
         }
         "InvalidStorageClass" => STORAGE_CLASS,
+        NO_CAPACITY => "S3 has no capacity for expedited retrievals now: try '--tier standard'",
         // Alibaba Cloud OSS
         "SecondLevelDomainForbidden" => "set ZFS2S3_ADDRESSING_STYLE=virtual",
         "PermanentRedirect"
@@ -131,6 +133,7 @@ mod tests {
             (403, "RequestTimeTooSkewed", "", "clock"),
             (403, "InvalidObjectState", "", "restore-object"),
             (400, "InvalidStorageClass", "", "ZFS2S3_STORAGE_CLASS"),
+            (503, "GlacierExpeditedRetrievalNotAvailable", "", "--tier standard"),
             (400, "", "Client sent an HTTP request to an HTTPS server.", "https://"),
             (400, "", "The plain HTTP request was sent to HTTPS port", "https://"),
             (404, "", "", "not an answer from S3"),

@@ -6,12 +6,13 @@
 //! - The progress line appears only if stderr is a terminal, and is always erased.
 
 mod progress;
+pub mod table;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result, one_line, without_os_error};
+use crate::error::{Error, Result, Status, one_line, without_os_error};
 use crate::os::mutex::lock;
 use progress::Progress;
 
@@ -29,7 +30,7 @@ struct State {
     /// A progress line is on the screen.
     shown: bool,
     last_retry: Option<Instant>,
-    /// Warnings that are shown only once.
+    /// Warnings and notes that are shown only once.
     given: Vec<String>,
 }
 
@@ -40,7 +41,10 @@ impl Ui {
     }
 
     pub fn error(&self, error: &Error) {
-        self.line(&format!("error: {error}"));
+        match error.status {
+            Status::UnderWay => self.note(&error.message),
+            _ => self.line(&format!("error: {error}")),
+        }
         error.hints.iter().for_each(|hint| self.line(&format!("hint: {hint}")));
     }
     pub fn warning(&self, text: &str) {
@@ -48,12 +52,22 @@ impl Ui {
     }
     /// Only once, even if the cause occurs several times.
     pub fn warning_once(&self, text: &str) {
-        let mut state = self.state();
-        if !state.given.iter().any(|given| given == text) {
-            state.given.push(text.to_string());
-            drop(state);
+        if self.is_new(text) {
             self.warning(text);
         }
+    }
+    pub fn note_once(&self, text: &str) {
+        if self.is_new(text) {
+            self.note(text);
+        }
+    }
+    fn is_new(&self, text: &str) -> bool {
+        let given = &mut self.state().given;
+        let is_new = !given.iter().any(|given| given == text);
+        if is_new {
+            given.push(text.to_string());
+        }
+        is_new
     }
     pub fn note(&self, text: &str) {
         self.line(text);

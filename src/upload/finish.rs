@@ -260,7 +260,7 @@ impl Upload {
                 ManifestRead::Found(there) if there.manifest.is_of_the_same_data(&manifest) => {
                     Ok(there.manifest)
                 }
-                ManifestRead::Unreadable { why, cause: Cause::Refused } => Err(why),
+                ManifestRead::Unreadable { why, cause: Cause::Refused | Cause::Archived } => Err(why),
                 ManifestRead::Missing => {
                     Err(Error::failed(format!("the manifest '{key}' is gone meanwhile")))
                 }

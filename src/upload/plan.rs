@@ -9,6 +9,7 @@ use crate::model::backup::Backup;
 use crate::model::keys;
 use crate::model::names::{BaseName, SnapshotName};
 use crate::model::readme;
+use crate::model::storage_class::StorageClass;
 use crate::os::clock;
 use crate::os::host;
 use crate::os::random;
@@ -49,6 +50,9 @@ impl Upload {
             Err(_) if base.is_some_and(BaseName::is_bookmark) => None,
             Err(error) => return Err(error),
         };
+        if intent.estimate.is_some_and(|bytes| bytes < settings.standard_below) {
+            intent.storage_class = StorageClass::standard();
+        }
         intent.begun = clock::now();
         Ok(intent)
     }

@@ -17,8 +17,10 @@ bucket = 'zfs2s3-test'
 LIMIT = 120
 MIB = 1 << 20
 # guids, and the names of streams for tests/suite/support/zfs
-S1, S2 = 0x5EED000000000001, 0x5EED000000000002
+S1, S2, S3RD, S4TH = (0x5EED000000000000 + n for n in (1, 2, 3, 4))
 FULL, INCREMENTAL = '%d-full' % S1, '%d-from-%d' % (S2, S1)
+# two more, small ones, for a chain of four
+THIRD, FOURTH = '%d-from-%d' % (S3RD, S2), '%d-from-%d' % (S4TH, S3RD)
 
 
 # ---- installing
@@ -72,8 +74,8 @@ def free_port():
 class Server:
     """Its data, settings and log are in `folder`, which is deleted after it has ended."""
     access_key, secret_key = 'AKIAZFS2S3TESTKEY001', 'zfs2s3TestSecretKey0123456789abcdefghijk'
-    # does it keep its data over a restart?
-    restarts = False
+    # does it keep its data over a restart? does it have archive classes, and thaw?
+    restarts, thaws = False, False
 
     def __init__(self, folder):
         self.folder, self.port, self.commands, self.processes = folder, free_port(), [], []
@@ -334,8 +336,9 @@ class Moto(Server):
 
 
 class MiniStack(Server):
-    """MiniStack, which checks no signature."""
+    """MiniStack, which checks no signature. It thaws in two seconds."""
     name, version = 'ministack', '1.5.33'
+    thaws = True
     access_key, secret_key = 'test', 'test'
 
     def start(self):
@@ -433,12 +436,14 @@ def stream(guid, base, mib):
 def make_pool(folder):
     """What tests/suite/support/zfs sends, and what it says of it."""
     os.makedirs(folder)
-    for name, parts in ((FULL, stream(S1, 0, 23)), (INCREMENTAL, stream(S2, S1, 11))):
+    streams = (FULL, stream(S1, 0, 23)), (INCREMENTAL, stream(S2, S1, 11)), (THIRD, stream(S3RD, S2, 1)), (FOURTH, stream(S4TH, S3RD, 1))
+    for name, parts in streams:
         with open(os.path.join(folder, name), 'wb') as file:
             file.writelines(parts)
     with open(folder + '/snapshots', 'w') as file:
         for dataset in ('tank/src', 'tank/my data'):
-            file.write('%s@s1\t%d\t10\n%s@s2\t%d\t20\n' % (dataset, S1, dataset, S2))
+            for n, guid in enumerate((S1, S2, S3RD, S4TH), 1):
+                file.write('%s@s%d\t%d\t%d0\n' % (dataset, n, guid, n))
 
 
 # ---- the workflow
@@ -512,12 +517,12 @@ class Host:
         status, out, said = self.run('download', *args)
         self.check(what, (status, digest(out)), (0, digest(self.read(stream))), said)
 
-    def restores(self, snapshot, target, *streams):
-        status, _, said = self.run('restore', snapshot, target)
+    def restores(self, snapshot, target, *streams, options=()):
+        status, _, said = self.run('restore', *options, snapshot, target)
         received = target.replace('/', '%') + '.received'
         got = self.read(received) if os.path.exists(os.path.join(self.zfs, received)) else b''
         wanted = b''.join(map(self.read, streams))
-        self.check('zfs receive gets both, byte for byte', (status, digest(got)), (0, digest(wanted)), said)
+        self.check('zfs receive gets all of it, byte for byte', (status, digest(got)), (0, digest(wanted)), said)
 
     def read(self, name):
         with open(os.path.join(self.zfs, name), 'rb') as file:
@@ -612,6 +617,51 @@ def aborted(host):
     host.nothing_left('nothing of it is in the bucket', but=())
 
 
+CHAIN = FULL, INCREMENTAL, THIRD, FOURTH
+
+
+def archive_chain(host):
+    for n, storage_class in enumerate(('STANDARD', 'DEEP_ARCHIVE', 'DEEP_ARCHIVE', 'GLACIER'), 1):
+        base = ('-i', '@s%d' % (n - 1)) if n > 1 else ()
+        host.does('s%d is stored in %s' % (n, storage_class), 'upload', *base, 'tank/src@s%d' % n, ZFS2S3_STORAGE_CLASS=storage_class)
+
+
+def thawed(host):
+    """three of a chain of four are archived, thawed, and restored"""
+    archive_chain(host)
+    for options in (('-n',), ()):
+        status, out, said = host.run('restore', *options, 'tank/src@s4', 'tank/back')
+        named = out.count(b'    archived  ') if options else 3
+        host.check('restore %s names all that is archived' % ' '.join(options), (status, named, '3 objects' in said), (75, 3, True), said)
+    host.does('DEEP_ARCHIVE has no expedited tier', 'thaw', '-t', 'expedited', 'tank/src@s4', status=2)
+    out = host.run('thaw', '-n', 'tank/src@s4')[1].decode()
+    host.check('nothing has been asked for yet', out.split('\n')[0], 'would thaw 3 objects')
+    # a target that has the first two
+    with open(host.zfs + '/snapshots', 'a') as file:
+        file.write('tank/half@s1\t%d\t50\ntank/half@s2\t%d\t60\n' % (S1, S2))
+    status, out, said = host.run('thaw', 'tank/src@s4', 'tank/half')
+    host.check('two are thawed for a target that has the first two', (status, out.count(b'thawing since')), (75, 2), said)
+    status, out, said = host.run('thaw', 'tank/src@s4')
+    host.check('the third is thawed for a new one', (status, out.count(b'readable'), b'thawing since' in out), (75, 1, True), said)
+    host.does('it is still under way', 'thaw', 'tank/src@s4', status=75)
+    time.sleep(3)
+    host.does('all is thawed', 'thaw', 'tank/src@s4', 'tank/back')
+    host.restores('tank/src@s4', 'tank/back', *CHAIN)
+
+
+def waited_for(host):
+    """a restore waits for what is archived, is killed, and continues"""
+    archive_chain(host)
+    process = host.spawn('restore', '-w', 'tank/src@s4', 'tank/back')
+    said = process.stderr.readline().decode()
+    while said and 'S3 is thawing 3 objects' not in said:
+        said = process.stderr.readline().decode()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    host.check('it is killed while it waits', (process.returncode, bool(said)), (-signal.SIGKILL, True))
+    host.restores('tank/src@s4', 'tank/back', *CHAIN, options=('-w',))
+
+
 SCENARIOS = [
     ('', whole_life, {}),
     ('resumed/', resumed, {}),
@@ -629,7 +679,8 @@ def run_workflow(kind):
     try:
         server.start()
         server.make_bucket()
-        for prefix, scenario, more in SCENARIOS:
+        archives = [('thawed/', thawed, {}), ('waited/', waited_for, {})] if server.thaws else []
+        for prefix, scenario, more in SCENARIOS + archives:
             say('-- %s: %s' % (kind.name, scenario.__doc__ + (', under the prefix "%s"' % prefix if prefix else '')))
             host = Host(server, prefix)
             make_pool(host.zfs)

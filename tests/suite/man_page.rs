@@ -21,7 +21,7 @@ fn section(name: &str) -> String {
 }
 
 const COMMANDS: &[&str] =
-    &["upload", "resume_upload", "abort_upload", "remove", "list", "restore", "download", "recover"];
+    &["upload", "resume_upload", "abort_upload", "remove", "list", "restore", "download", "thaw", "recover"];
 
 #[test]
 fn commands_and_their_options_are_those_of_the_program() {
@@ -92,9 +92,9 @@ fn every_variable_that_the_program_reads_is_described_and_no_other() {
 fn every_exit_status_is_described() {
     let mut in_code = BTreeSet::from(["0".to_string()]);
     let text = source("error.rs");
-    let body = text.split("pub enum Status {").nth(1).unwrap().split('}').next().unwrap();
+    let body = text.split("pub fn exit_code(").nth(1).unwrap().split('}').next().unwrap();
     in_code.extend(
-        body.lines().filter_map(|line| Some(line.split_once(" = ")?.1.trim_end_matches(',').to_string())),
+        body.lines().filter_map(|line| Some(line.split_once(" => ")?.1.trim_end_matches(',').to_string())),
     );
     let described: BTreeSet<String> = section("EXIT STATUS")
         .lines()
@@ -132,6 +132,6 @@ fn help_and_mistakes() {
     assert_eq!(
         said,
         "zfs2s3: error: there is no command 'frobnicate'\n\
-         zfs2s3: hint: the commands are upload, resume_upload, abort_upload, remove, list, restore, download, recover\n"
+         zfs2s3: hint: the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, recover\n"
     );
 }

@@ -134,8 +134,9 @@ fn a_dry_run_shows_what_would_be_stored_and_changes_nothing() {
     assert_eq!(
         said,
         format!(
-            "would upload tank/a@2, incremental from tank/a@1\n  guid   2\n  to     s3://{BUCKET}/{}-{}.zfs\n  \
-             class  STANDARD\n  size   about 1000000 bytes (977K, 16 parts of 64.0K)\n",
+            "would upload tank/a@2, incremental from tank/a@1\n  guid      2\n  to        s3://{BUCKET}/{}-{}.zfs\n  \
+             class     STANDARD\n  size      about 1000000 bytes (977K)\n  parts     16 of 64.0K, in 1 segment\n  \
+             requests  2 to begin and complete the upload, 16 to send the parts, 1 for the manifest\n",
             key("tank/a@2", 2, Some(1)).trim_end_matches(".zfs"),
             said.split(".zfs").next().unwrap().rsplit('-').next().unwrap()
         )

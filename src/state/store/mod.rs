@@ -42,6 +42,10 @@ impl Folder {
     pub fn python_schedule(&self) -> PathBuf {
         self.0.join("upload_schedule.yml")
     }
+    /// What `thaw` has seen, for `list`.
+    pub fn archive_states(&self) -> PathBuf {
+        self.0.join("archive_states.yml")
+    }
     pub fn lock(&self) -> PathBuf {
         self.0.join("lock")
     }

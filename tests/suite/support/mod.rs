@@ -281,7 +281,8 @@ impl Host {
         for file in files {
             let name = file.unwrap().file_name().into_string().unwrap();
             assert!(
-                ["stored_snapshots.yml", "stored_snapshots.yml.orig", "lock"].contains(&name.as_str()),
+                ["stored_snapshots.yml", "stored_snapshots.yml.orig", "archive_states.yml", "lock"]
+                    .contains(&name.as_str()),
                 "{name} is left"
             );
         }

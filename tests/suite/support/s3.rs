@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -91,6 +91,7 @@ impl Request {
             ("GET", false) => "GetObject",
             ("HEAD", _) => "HeadObject",
             ("POST", _) if has("uploads") => "CreateMultipartUpload",
+            ("POST", _) if has("restore") => "RestoreObject",
             ("POST", _) => "CompleteMultipartUpload",
             ("PUT", _) if has("partNumber") => "UploadPart",
             ("PUT", _) => "PutObject",
@@ -155,6 +156,8 @@ pub struct Capabilities {
     pub moto: bool,
     /// Lets objects in GLACIER be read, like servers on which that is an ordinary class.
     pub reads_glacier: bool,
+    /// How long it thaws an archived object.
+    pub thaw_time: Duration,
     pub may_read: bool,
     /// Answers "forbidden" for a missing object.
     pub hides_absent: bool,
@@ -189,6 +192,12 @@ pub struct State {
     /// Each call that arrived, in order: name and key.
     pub log: Vec<(&'static str, String)>,
     pub capabilities: Capabilities,
+    /// When copies of archived objects can be read, by key.
+    pub copies: BTreeMap<String, Instant>,
+    /// The archive tiers of objects in INTELLIGENT_TIERING, by key.
+    pub archive_tiers: BTreeMap<String, &'static str>,
+    /// The accepted bodies of RestoreObject, with their keys.
+    pub thawed: Vec<(String, String)>,
     faults: Vec<PlannedFault>,
     /// The fault of the first request for each range, and the ranges that have had it.
     each_range: Option<(Fault, HashSet<String>)>,
@@ -234,6 +243,21 @@ impl State {
             })
         };
         self.objects.keys().find(has_id).cloned().unwrap_or_else(|| key.to_string())
+    }
+    /// Is it in an archive, whether or not there is a copy?
+    fn is_in_archive(&self, key: &str) -> bool {
+        self.archive_tiers.contains_key(key)
+            || self.objects.get(key).is_some_and(|object| {
+                object.storage_class == "DEEP_ARCHIVE"
+                    || (object.storage_class == "GLACIER" && !self.capabilities.reads_glacier)
+            })
+    }
+    fn has_copy(&self, key: &str) -> bool {
+        self.copies.get(key).is_some_and(|ready| *ready <= Instant::now())
+    }
+    /// Ends the waiting.
+    pub fn finish_thawing(&mut self) {
+        self.copies.values_mut().for_each(|ready| *ready = Instant::now());
     }
     fn first_of_its_range(&mut self, request: &Request) -> Option<Fault> {
         let range = request.header("range")?;
@@ -282,6 +306,7 @@ impl S3 {
             parts_without_etag: false,
             lists_as_before: false,
             reads_glacier: false,
+            thaw_time: Duration::from_secs(3600),
             may_read: true,
             hides_absent: false,
             encoding: Encoding::Known,
@@ -298,6 +323,9 @@ impl S3 {
             uploads: BTreeMap::new(),
             log: vec![],
             capabilities,
+            copies: BTreeMap::new(),
+            archive_tiers: BTreeMap::new(),
+            thawed: vec![],
             faults: vec![],
             each_range: None,
             next_id: 0,
@@ -618,12 +646,7 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
         {
             error(403, "AccessDenied", "no listing")
         }
-        "GetObject"
-            if state.objects.get(&key).is_some_and(|object| {
-                object.storage_class == "DEEP_ARCHIVE"
-                    || (object.storage_class == "GLACIER" && !state.capabilities.reads_glacier)
-            }) =>
-        {
+        "GetObject" if state.is_in_archive(&key) && !state.has_copy(&key) => {
             error(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
         }
         "HeadObject" if state.capabilities.moto && !state.objects.contains_key(&key) => {
@@ -638,6 +661,7 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             state.put_exactly(&key, &request.body);
             ok("")
         }
+        "RestoreObject" => restore_object(state, &key, &request.body),
         "DeleteObject" if !state.capabilities.may_delete => {
             error(403, "AccessDenied", "nothing may be deleted")
         }
@@ -814,7 +838,44 @@ fn get(state: &State, key: &str, range: Option<&str>) -> Answer {
     if object.storage_class != "STANDARD" {
         headers.push(("x-amz-storage-class", object.storage_class.clone()));
     }
+    headers.extend(state.archive_tiers.get(key).map(|tier| ("x-amz-archive-status", tier.to_string())));
+    if state.has_copy(key) {
+        let copy = "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2029 00:00:00 GMT\"";
+        headers.push(("x-amz-restore", copy.to_string()));
+    } else if state.copies.contains_key(key) {
+        headers.push(("x-amz-restore", "ongoing-request=\"true\"".to_string()));
+    }
     Answer { status, headers, body }
+}
+
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreObject.html>
+fn restore_object(state: &mut State, key: &str, body: &[u8]) -> Answer {
+    let Some(object) = state.objects.get(key) else {
+        return error(404, "NoSuchKey", "The specified key does not exist.");
+    };
+    if !state.is_in_archive(key) {
+        return error(403, "ObjectAlreadyInActiveTierError", "Restore is not allowed in an active tier");
+    }
+    let body = String::from_utf8_lossy(body).to_string();
+    let is_deep = object.storage_class == "DEEP_ARCHIVE"
+        || state.archive_tiers.get(key).is_some_and(|tier| tier.starts_with("DEEP"));
+    if is_deep && body.contains("<Tier>Expedited</Tier>") {
+        return error(400, "InvalidArgument", "Retrieval option is not supported by this storage class");
+    }
+    if body.contains("<Days>") == state.archive_tiers.contains_key(key) {
+        return error(400, "MalformedXML", "The XML you provided was not well-formed");
+    }
+    let status = match state.copies.get(key) {
+        Some(_) if state.has_copy(key) => 200,
+        Some(_) => return error(409, "RestoreAlreadyInProgress", "Object restore is already in progress"),
+        None => 202,
+    };
+    if status == 202 {
+        let ready = Instant::now() + state.capabilities.thaw_time;
+        state.copies.insert(key.to_string(), ready);
+    }
+    state.thawed.push((key.to_string(), body));
+    Answer { status, headers: vec![], body: vec![] }
 }
 
 fn list_objects(state: &State, request: &Request) -> Answer {
