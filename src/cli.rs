@@ -141,6 +141,9 @@ pub struct ThawArgs {
     /// how fast: bulk (the default, and the cheapest), standard or expedited
     #[argh(option, short = 't', arg_name = "tier")]
     pub tier: Option<String>,
+    /// as for 'restore -A': what an interrupted receive has left in the target does not count
+    #[argh(switch, short = 'A')]
+    pub discard: bool,
     /// only the full backup of the snapshot, for 'download'
     #[argh(switch, short = 'f')]
     pub full: bool,

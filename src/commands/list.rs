@@ -28,10 +28,8 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
     // the pending upload first: if it ends in between, it is also in the store
     let pending = journal::overview(&context.folder)?;
     let contents = context.store()?.contents;
-    let states = archive_states::read(&context.folder).unwrap_or_else(|error| {
-        context.ui.warning(&error.message);
-        ArchiveStates::new()
-    });
+    let (states, warning) = archive_states::read(&context.folder);
+    warning.into_iter().for_each(|warning| context.ui.warning(&warning));
     let rows = rows(&contents, &states, pending.as_ref(), args.dataset.as_deref());
     context.ui.data(&match args {
         cli::ListArgs { json: true, .. } => {
@@ -115,14 +113,16 @@ impl Row {
 
     /// Is it in an archive, as far as this host knows? A lifecycle rule may have moved it there.
     fn is_archived(&self) -> bool {
-        self.last_seen.is_some() || Archive::of(self.storage_class.as_ref(), None).is_some()
+        self.last_seen.is_some()
+            || Archive::of(self.storage_class.as_ref(), None).is_some_and(Archive::is_of_aws)
     }
 
     /// Can it be read now?
     fn readable(&self, parsable: bool, now: Utc) -> String {
         let time = |t: Utc| if parsable { t.unix_seconds().to_string() } else { t.to_minute() };
         match &self.last_seen {
-            _ if self.state == "uploading" || self.storage_class.is_none() => "-".to_string(),
+            _ if self.state == "uploading" => "-".to_string(),
+            None if self.storage_class.is_none() => "-".to_string(),
             None if self.is_archived() => "no".to_string(),
             None => "yes".to_string(),
             Some(Seen { state: SeenState::Thawing, .. }) => "thawing".to_string(),
@@ -270,8 +270,9 @@ t@1       1.27G  STANDARD  2026-01-02 03:04  stored
     fn what_can_be_read_is_shown_if_something_is_archived() {
         let time = |text: &str| Utc::try_from(text.to_string()).unwrap();
         let now = time("2026-01-03T00:00:00Z");
-        let seen =
-            |state, until: Option<&str>| Some(Seen { state, since: None, until: until.map(time), seen: now });
+        let seen = |state, until: Option<&str>| {
+            Some(Seen { state, since: None, tier: None, days: None, until: until.map(time), seen: now })
+        };
         let archived = |guid, last_seen| Row {
             storage_class: Some(StorageClass::of("DEEP_ARCHIVE")),
             last_seen,

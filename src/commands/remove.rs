@@ -64,7 +64,7 @@ fn early_deletion(entry: &Entry, now: Utc) -> Option<String> {
     let stream = entry.stream.as_ref()?;
     let days = stream.storage_class.days_still_billed(stream.stored, now)?;
     Some(format!(
-        "AWS bills {} for at least {} days: the {} of '{}' for {}",
+        "on AWS, {} is billed for at least {} days: the {} of '{}' for {}",
         stream.storage_class,
         stream.storage_class.minimum_days()?,
         human_size(stream.size),
@@ -116,7 +116,7 @@ mod tests {
         stream.stored = time("2026-01-01T00:00:00Z");
         stream.storage_class = StorageClass::of("DEEP_ARCHIVE");
         let fee = |now| early_deletion(&entry, time(now));
-        let said = "AWS bills DEEP_ARCHIVE for at least 180 days: the 2.00K of 'tank/a@A' for";
+        let said = "on AWS, DEEP_ARCHIVE is billed for at least 180 days: the 2.00K of 'tank/a@A' for";
         assert_eq!(fee("2026-01-11T06:00:00Z"), Some(format!("{said} 170 more days")));
         assert_eq!(fee("2026-06-29T06:00:00Z"), Some(format!("{said} 1 more day")));
         assert_eq!(fee("2026-06-30T00:00:00Z"), None);

@@ -2,19 +2,24 @@
 //! An interrupted receive is resumed first. With -w, archived backups are thawed and waited for.
 
 use super::Context;
-use super::thaw::{hint_thaw, remember, under_way};
+use super::thaw::{hint_thaw, thaw_and_remember};
 use crate::cli;
 use crate::error::{Error, Result, Status};
 use crate::model::archive::{Access, Archive};
+use crate::model::backup::Point;
 use crate::model::names::check_dataset_name;
 use crate::model::shell::quoted;
 use crate::model::units::{count, human_size};
 use crate::restore::target::Target;
-use crate::restore::thaw::{ThawOptions, thaw, to_ask_for};
+use crate::restore::thaw::{ThawOptions, under_way};
 use crate::restore::wait::{self, Outcome};
 use crate::restore::{Plan, Receives, Restore};
+use crate::s3::client::Client;
+use crate::state::lock::Lock;
+use crate::state::store::Store;
 use crate::state::store::format::{Contents, Entry};
 use crate::state::store::selector::SnapshotSelector;
+use crate::zfs::Zfs;
 
 pub fn run(context: &Context, args: &cli::RestoreArgs) -> Result<()> {
     let selector = SnapshotSelector::parse(&args.snapshot)?;
@@ -24,88 +29,175 @@ pub fn run(context: &Context, args: &cli::RestoreArgs) -> Result<()> {
         return Err(Error::usage("-d and -t are for -w"));
     }
     let options = ThawOptions::parse(args.tier.as_deref(), args.days)?;
-    let mut round = Round { context, args, selector, has_begun: false };
+    let mut attempt = Attempt {
+        context,
+        args,
+        selector,
+        wanted: None,
+        discard: args.discard,
+        has_received: false,
+        is_patient: false,
+    };
     if args.wait && !args.dry_run {
-        let mut options = options;
-        return wait::until_done(&context.ui, || {
-            let outcome = round.run(Some(&options));
-            options = options.for_new_only();
-            outcome
-        });
+        return wait::until_done(&context.ui, || attempt.round(options));
     }
-    round.run(None).map(|_| ()).map_err(|error| round.hint(error))
+    attempt.once().map_err(|error| attempt.hint(error))
 }
 
-/// One attempt, which receives all that it can.
-struct Round<'a> {
+/// The restore that the user has asked for. It may need several rounds.
+struct Attempt<'a> {
     context: &'a Context,
     args: &'a cli::RestoreArgs,
     selector: SnapshotSelector,
-    /// An earlier round has begun to receive: what was to be discarded is gone.
-    has_begun: bool,
+    /// The snapshot that was selected in the first round: later, its name may mean another one.
+    wanted: Option<Point>,
+    /// What an interrupted receive had left before the first round is still to be discarded.
+    discard: bool,
+    /// The target exists, with its properties.
+    has_received: bool,
+    /// A wait is not ended by what may pass.
+    is_patient: bool,
 }
 
-impl Round<'_> {
-    /// `options`: thaw what is archived, and receive only what can be read already.
-    fn run(&mut self, options: Option<&ThawOptions>) -> Result<Outcome> {
-        let Round { context, args, .. } = self;
-        let target = &args.target;
-        let _lock = context.lock_unless(args.dry_run, &format!("restore {} {target}", args.snapshot))?;
-        let (store, client) = context.store_and_client()?;
-        let contents = &store.contents;
-        let restore = Restore {
-            zfs: &context.zfs(),
-            client: &client,
-            contents,
-            ui: &context.ui,
-            wanted: self.selector.find(contents, "restore")?,
-            target,
-            properties: &args.properties,
-            discard: args.discard && !self.has_begun,
-            continues: self.has_begun,
+impl Attempt<'_> {
+    fn wanted(&mut self, contents: &Contents) -> Result<Point> {
+        if self.wanted.is_none() {
+            self.wanted = Some(self.selector.find(contents, "restore")?);
+        }
+        self.wanted.clone().ok_or_else(|| Error::failed("no snapshot is selected"))
+    }
+
+    fn restore<'r>(
+        &'r self,
+        wanted: Point,
+        zfs: &'r Zfs,
+        store: &'r Store,
+        client: &'r Client,
+    ) -> Restore<'r> {
+        Restore {
+            zfs,
+            client,
+            contents: &store.contents,
+            ui: &self.context.ui,
+            wanted,
+            target: &self.args.target,
+            properties: if self.has_received { &[] } else { &self.args.properties },
+            discard: self.discard,
+            waits: self.args.wait,
+        }
+    }
+
+    fn lock(&self) -> Result<Option<Lock>> {
+        let command = format!("restore {} {}", self.args.snapshot, self.args.target);
+        self.context.lock_unless(self.args.dry_run, &command)
+    }
+
+    /// All of it, or nothing.
+    fn once(&mut self) -> Result<()> {
+        let _lock = self.lock()?;
+        let (store, client) = self.context.store_and_client()?;
+        let wanted = self.wanted(&store.contents)?;
+        let zfs = self.context.zfs();
+        let restore = self.restore(wanted, &zfs, &store, &client);
+        let Some(mut plan) = self.plan(&restore)? else { return Ok(()) };
+        if self.args.dry_run {
+            if plan.discard {
+                self.would_discard();
+            }
+            self.context.ui.data(&dry_run_text(&store.contents, &plan, &self.args.target))?;
+            return plan.check_readable();
+        }
+        restore.run(*plan)
+    }
+
+    /// Thaws what is archived, without a lock, and receives what can be read.
+    fn round(&mut self, options: ThawOptions) -> Result<Outcome> {
+        let waiting = match self.thaw(options) {
+            Ok(waiting) => waiting,
+            Err(error) if self.is_patient && !matches!(error.status, Status::Usage | Status::Refused) => {
+                return Ok(Outcome::Failed(error));
+            }
+            Err(error) => return Err(error),
         };
-        let would_discard = || context.ui.note(&format!("would discard the part of a stream in {target}"));
-        let mut plan = match restore.plan()? {
+        if let Some(Thawing { why, nothing_is_readable: true }) = waiting {
+            self.is_patient = true;
+            return Ok(Outcome::Waiting(why));
+        }
+        match self.receive_readable() {
+            Ok(outcome) => Ok(outcome),
+            Err(error) if error.status == Status::Archived => Ok(Outcome::Failed(error)),
+            Err(error) if self.is_patient && matches!(error.status, Status::TryAgain | Status::Pending) => {
+                Ok(Outcome::Failed(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// None: all of it can be read.
+    fn thaw(&mut self, options: ThawOptions) -> Result<Option<Thawing>> {
+        let (store, client) = self.context.store_and_client()?;
+        let wanted = self.wanted(&store.contents)?;
+        let zfs = self.context.zfs();
+        let Some(mut steps) = self.restore(wanted, &zfs, &store, &client).needed()? else { return Ok(None) };
+        if self.discard {
+            let _lock = self.lock()?;
+            let wanted = self.wanted(&store.contents)?;
+            self.restore(wanted, &zfs, &store, &client).discard_partial_if_any()?;
+            self.discard = false;
+        }
+        let news = thaw_and_remember(self.context, &client, &store.contents, &mut steps, options)?;
+        Ok(under_way(&store.contents, &steps, &news).map(|why| Thawing {
+            why,
+            nothing_is_readable: steps.first().is_some_and(|step| !step.survey.is_readable()),
+        }))
+    }
+
+    fn receive_readable(&mut self) -> Result<Outcome> {
+        let _lock = self.lock()?;
+        let (store, client) = self.context.store_and_client()?;
+        let wanted = self.wanted(&store.contents)?;
+        let zfs = self.context.zfs();
+        let restore = self.restore(wanted, &zfs, &store, &client);
+        let Some(mut plan) = self.plan(&restore)? else { return Ok(Outcome::Done) };
+        let all = plan.steps.len();
+        if plan.keep_readable() {
+            let outcome = if plan.steps.len() == all { Outcome::Done } else { Outcome::Again };
+            restore.run(*plan)?;
+            (self.has_received, self.is_patient) = (true, true);
+            Ok(outcome)
+        } else {
+            // it has changed since it was thawed
+            plan.check_readable().map(|()| Outcome::Again)
+        }
+    }
+
+    /// None: the target has the snapshot, which is reported.
+    fn plan<'r>(&self, restore: &Restore<'r>) -> Result<Option<Box<Receives<'r>>>> {
+        match restore.plan()? {
             Plan::AlreadyThere { name, latest, discard } => {
-                context.ui.note(&if latest == name {
+                self.context.ui.note(&if latest == name {
                     format!("{name} exists already")
                 } else {
                     format!("{name} exists already; the latest snapshot there is {latest}")
                 });
-                if discard && args.dry_run {
-                    would_discard();
+                if discard && self.args.dry_run {
+                    self.would_discard();
                 } else if discard {
                     restore.discard_partial()?;
                 }
-                return Ok(Outcome::Done);
+                Ok(None)
             }
-            Plan::Receive(plan) => plan,
-        };
-        if args.dry_run {
-            if plan.discard {
-                would_discard();
-            }
-            context.ui.data(&dry_run_text(contents, &plan, target))?;
-            return plan.check_readable().map(|()| Outcome::Done);
+            Plan::Receive(plan) => Ok(Some(plan)),
         }
-        let mut waiting = None;
-        if let Some(options) = options {
-            let surveys = plan.steps.iter_mut().map(|step| &mut step.survey);
-            let begun = thaw(&client, to_ask_for(surveys, options)?, options)?;
-            remember(context, contents, &plan.steps, &begun);
-            waiting = under_way(&plan.steps, options);
-            if !plan.keep_readable() {
-                return Ok(Outcome::Waiting(waiting.unwrap_or_default()));
-            }
-        }
-        plan.check_readable()?;
-        self.has_begun = true;
-        restore.run(*plan)?;
-        Ok(if waiting.is_some() { Outcome::Received } else { Outcome::Done })
+    }
+
+    fn would_discard(&self) {
+        self.context.ui.note(&format!("would discard the part of a stream in {}", self.args.target));
     }
 
     fn hint(&self, error: Error) -> Error {
-        let arguments = format!("{} {}", quoted(&self.args.snapshot), quoted(&self.args.target));
+        let discard = if self.args.discard { "-A " } else { "" };
+        let arguments = format!("{discard}{} {}", quoted(&self.args.snapshot), quoted(&self.args.target));
         let is_archived = error.status == Status::Archived;
         let error = hint_thaw(error, &arguments);
         match (is_archived, self.args.dry_run) {
@@ -113,6 +205,13 @@ impl Round<'_> {
             _ => error,
         }
     }
+}
+
+/// What a round has found.
+struct Thawing {
+    why: String,
+    /// Not even the first backup.
+    nothing_is_readable: bool,
 }
 
 fn dry_run_text(contents: &Contents, plan: &Receives, target: &str) -> String {

@@ -1,21 +1,21 @@
 //! `thaw`: has S3 make archived backups readable, and shows how far it is.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::Context;
 use crate::cli;
 use crate::error::{Error, Result, Status};
-use crate::model::archive::{Access, Archive};
+use crate::model::archive::Archive;
 use crate::model::names::check_dataset_name;
 use crate::model::units::{count, human_size};
 use crate::model::utc::Utc;
 use crate::os::clock;
 use crate::restore::stored::survey;
-use crate::restore::survey::{ObjectState, Survey, why_unreadable};
-use crate::restore::thaw::{ThawOptions, seen, thaw, to_ask_for};
-use crate::restore::{Plan, PlannedStep, Restore, plan_from_nothing};
+use crate::restore::survey::{Survey, why_unreadable};
+use crate::restore::thaw::{Thaw, ThawOptions, Thawed, ToThaw, under_way};
+use crate::restore::{PlannedStep, Restore, needed_from_nothing};
 use crate::s3::client::Client;
-use crate::state::archive_states::{self, ArchiveStates};
+use crate::state::archive_states::{self, Seen};
 use crate::state::store::format::{Contents, Entry};
 use crate::state::store::selector::{BackupSelector, SnapshotSelector};
 use crate::ui::table::aligned;
@@ -25,16 +25,50 @@ pub fn run(context: &Context, args: &cli::ThawArgs) -> Result<()> {
     let (store, client) = context.store_and_client()?;
     let contents = &store.contents;
     let mut steps = steps(context, args, &client, contents)?;
-    let objects = to_ask_for(steps.iter_mut().map(|step| &mut step.survey), &options)?;
     if args.dry_run {
-        return context.ui.data(&dry_run_text(&objects, &options));
+        let thaw = prepare(context, &client, contents, options);
+        return context.ui.data(&dry_run_text(&thaw.requests(&mut steps)?, &options));
     }
-    let begun = thaw(&client, objects, &options)?;
-    let states = remember(context, contents, &steps, &begun);
-    context.ui.data(&table(contents, &steps, &states))?;
-    match under_way(&steps, &options) {
+    let news = thaw_and_remember(context, &client, contents, &mut steps, options)?;
+    context.ui.data(&table(contents, &steps, &news))?;
+    match under_way(contents, &steps, &news) {
         Some(text) => Err(Error::new(Status::UnderWay, text)),
         None => Ok(()),
+    }
+}
+
+fn prepare<'a>(
+    context: &Context,
+    client: &'a Client,
+    contents: &'a Contents,
+    options: ThawOptions,
+) -> Thaw<'a> {
+    let (states, warning) = archive_states::read(&context.folder);
+    warning.into_iter().for_each(|warning| context.ui.warning_once(&warning));
+    Thaw { client, contents, options, states, now: clock::now() }
+}
+
+/// Thaws what is archived, and keeps for `list` what was seen. Also returns that.
+pub fn thaw_and_remember(
+    context: &Context,
+    client: &Client,
+    contents: &Contents,
+    steps: &mut [PlannedStep],
+    options: ThawOptions,
+) -> Result<Vec<(String, Seen)>> {
+    let Thawed { news, not_faster, error } = prepare(context, client, contents, options).run(steps)?;
+    if let Err(error) = archive_states::update(&context.folder, contents, &news) {
+        context.ui.warning_once(&error.message);
+    }
+    if not_faster > 0 {
+        let objects = count(not_faster, "object");
+        context.ui.note_once(&format!("S3 is thawing {objects} already, and does not accept another tier"));
+    }
+    match error {
+        Some(error) => {
+            Err(error.hint("what S3 has accepted is being thawed; the same command asks for the rest"))
+        }
+        None => Ok(news),
     }
 }
 
@@ -61,7 +95,7 @@ fn steps(
         }
         None => {
             let wanted = SnapshotSelector::parse(&args.snapshot)?.find(contents, "thaw")?;
-            plan_from_nothing(client, contents, &wanted)
+            needed_from_nothing(client, contents, &wanted)
         }
         Some(target) => {
             check_dataset_name(target)
@@ -74,36 +108,17 @@ fn steps(
                 wanted: SnapshotSelector::parse(&args.snapshot)?.find(contents, "thaw")?,
                 target,
                 properties: &[],
-                discard: false,
-                continues: false,
+                discard: args.discard,
+                waits: true,
             };
-            match restore.plan()? {
-                Plan::AlreadyThere { name, .. } => {
-                    context.ui.note(&format!("{name} exists already: nothing needs to be thawed"));
-                    Ok(Vec::new())
-                }
-                Plan::Receive(plan) => Ok(plan.into_steps(contents)),
-            }
+            restore.needed().map(|steps| {
+                steps.unwrap_or_else(|| {
+                    context.ui.note(&format!("{target} has {} already", restore.wanted.name));
+                    Vec::new()
+                })
+            })
         }
     }
-}
-
-/// For `list`. Nothing depends on it.
-pub fn remember(
-    context: &Context,
-    contents: &Contents,
-    steps: &[PlannedStep],
-    begun: &HashSet<String>,
-) -> ArchiveStates {
-    let now = clock::now();
-    let news = steps.iter().filter_map(|step| {
-        let key = contents.entries[step.place].keys(&contents.prefix).into_iter().next()?;
-        Some((key, seen(&step.survey, begun, now)?))
-    });
-    archive_states::update(&context.folder, contents, news.collect()).unwrap_or_else(|error| {
-        context.ui.warning(&error.message);
-        ArchiveStates::new()
-    })
 }
 
 /// Adds the command that thaws what is archived.
@@ -116,41 +131,17 @@ pub fn hint_thaw(error: Error, arguments: &str) -> Error {
     }
 }
 
-/// What S3 is still thawing.
-pub fn under_way(steps: &[PlannedStep], options: &ThawOptions) -> Option<String> {
-    let archived: Vec<&ObjectState> = steps.iter().flat_map(|step| step.survey.archived()).collect();
-    let bytes = archived.iter().fold(0u64, |sum, object| sum.saturating_add(object.bytes));
-    let mut durations: Vec<&str> = Vec::new();
-    for archive in archived.iter().filter_map(|object| object.access.archive()) {
-        let duration = archive.duration(options.tier()).unwrap_or("hours");
-        if !durations.contains(&duration) {
-            durations.push(duration);
-        }
-    }
-    if archived.is_empty() {
-        return None;
-    }
-    Some(format!(
-        "S3 is thawing {} ({}), which takes {} ({})",
-        count(archived.len() as u64, "object"),
-        human_size(bytes),
-        durations.join(" or "),
-        options.tier()
-    ))
-}
-
-fn table(contents: &Contents, steps: &[PlannedStep], states: &ArchiveStates) -> String {
+/// `news`: what was seen of each step.
+fn table(contents: &Contents, steps: &[PlannedStep], news: &[(String, Seen)]) -> String {
     let mut cells = vec![["SNAPSHOT", "BASE", "SIZE", "CLASS", "STATE"].map(str::to_string).to_vec()];
-    for step in steps {
+    for (step, (_, seen)) in steps.iter().zip(news) {
         let entry = &contents.entries[step.place];
-        let key = entry.keys(&contents.prefix).into_iter().next().unwrap_or_default();
-        let since = states.get(&key).and_then(|seen| seen.since);
         cells.push(vec![
             entry.snapshot.name.clone(),
             entry.base.as_ref().map_or("-".to_string(), |base| base.name.clone()),
             human_size(step.bytes),
             class(entry, &step.survey),
-            state(&step.survey, since),
+            state(&step.survey, seen.since),
         ]);
     }
     if steps.is_empty() { String::new() } else { aligned(&cells, &[2]) }
@@ -167,8 +158,7 @@ fn class(entry: &Entry, survey: &Survey) -> String {
 }
 
 fn state(survey: &Survey, since: Option<Utc>) -> String {
-    let archived = |object: &ObjectState| matches!(object.access, Access::Archived(_));
-    if survey.objects.iter().any(archived) {
+    if survey.any_archived() {
         return "archived".to_string();
     }
     match (survey.is_readable(), since, survey.until()) {
@@ -180,14 +170,14 @@ fn state(survey: &Survey, since: Option<Utc>) -> String {
 }
 
 /// What a price list is applied to: requests and bytes by class and tier, and how long copies are kept.
-fn dry_run_text(objects: &[&mut ObjectState], options: &ThawOptions) -> String {
+fn dry_run_text(requests: &[ToThaw], options: &ThawOptions) -> String {
     let (tier, days) = (options.tier(), options.days());
     let mut by_archive: BTreeMap<Archive, (u64, u64)> = BTreeMap::new();
     let mut lines = String::new();
-    for object in objects {
+    for ToThaw { object, .. } in requests {
         let Some(archive) = object.access.archive() else { continue };
-        let (requests, bytes) = by_archive.entry(archive).or_default();
-        *requests += 1;
+        let (number, bytes) = by_archive.entry(archive).or_default();
+        *number += 1;
         // the time of a copy is set anew without another retrieval
         if !object.access.is_readable() {
             *bytes = bytes.saturating_add(object.bytes);
@@ -197,8 +187,8 @@ fn dry_run_text(objects: &[&mut ObjectState], options: &ThawOptions) -> String {
     if by_archive.is_empty() {
         return "would thaw nothing: there is nothing to ask S3 for\n".to_string();
     }
-    let mut text = format!("would thaw {}\n{lines}", count(objects.len() as u64, "object"));
-    for (archive, (requests, bytes)) in &by_archive {
+    let mut text = format!("would thaw {}\n{lines}", count(requests.len() as u64, "object"));
+    for (archive, (number, bytes)) in &by_archive {
         let copies = if archive.makes_copies() {
             format!(", copies in STANDARD for {}", count(u64::from(days), "day"))
         } else {
@@ -207,7 +197,7 @@ fn dry_run_text(objects: &[&mut ObjectState], options: &ThawOptions) -> String {
         text += &format!(
             "  {}: {}, {bytes} bytes ({}) to retrieve ({tier}){copies}; takes {}\n",
             archive.class(),
-            count(*requests, "request"),
+            count(*number, "request"),
             human_size(*bytes),
             archive.duration(tier).unwrap_or("hours")
         );

@@ -48,7 +48,7 @@ fn dry_run_text(intent: &Intent) -> String {
         );
     }
     if let Some(days) = storage_class.minimum_days() {
-        text += &format!("  minimum   AWS bills {storage_class} for at least {days} days\n");
+        text += &format!("  minimum   on AWS, {storage_class} is billed for at least {days} days\n");
     }
     text
 }

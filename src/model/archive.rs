@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::storage_class::StorageClass;
 use crate::model::utc::Utc;
 
@@ -17,10 +19,13 @@ pub enum Archive {
     /// The archive access tier of Intelligent-Tiering, and its deep archive access tier.
     Tiered,
     TieredDeep,
+    /// A class of another server than AWS.
+    Other,
 }
 
-/// How fast S3 thaws; the slower, the cheaper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How fast S3 thaws; the slower, the cheaper. In files as the user writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Tier {
     Bulk,
     Standard,
@@ -36,8 +41,13 @@ impl Archive {
             (_, Some(_)) => Some(Archive::Tiered),
             (Some("GLACIER"), None) => Some(Archive::Glacier),
             (Some("DEEP_ARCHIVE"), None) => Some(Archive::Deep),
+            (Some(_), None) if class.is_some_and(|class| !class.is_documented()) => Some(Archive::Other),
             _ => None,
         }
+    }
+
+    pub fn is_of_aws(self) -> bool {
+        self != Archive::Other
     }
 
     /// The storage class.
@@ -46,11 +56,15 @@ impl Archive {
             Archive::Glacier => "GLACIER",
             Archive::Deep => "DEEP_ARCHIVE",
             Archive::Tiered | Archive::TieredDeep => "INTELLIGENT_TIERING",
+            Archive::Other => "an archive of this server",
         }
     }
 
     /// What S3 promises. None: it does not have this tier.
     pub fn duration(self, tier: Tier) -> Option<&'static str> {
+        if self == Archive::Other {
+            return Some("hours");
+        }
         let is_deep = matches!(self, Archive::Deep | Archive::TieredDeep);
         match (tier, is_deep) {
             (Tier::Expedited, false) => Some("1 to 5 minutes"),
@@ -64,7 +78,7 @@ impl Archive {
 
     /// Does thawing make a copy, which expires? Intelligent-Tiering moves the object itself.
     pub fn makes_copies(self) -> bool {
-        matches!(self, Archive::Glacier | Archive::Deep)
+        !matches!(self, Archive::Tiered | Archive::TieredDeep)
     }
 }
 
@@ -146,9 +160,10 @@ mod tests {
         assert_eq!(of("DEEP_ARCHIVE", None), Some(Archive::Deep));
         assert_eq!(of("INTELLIGENT_TIERING", Some("ARCHIVE_ACCESS")), Some(Archive::Tiered));
         assert_eq!(of("INTELLIGENT_TIERING", Some("DEEP_ARCHIVE_ACCESS")), Some(Archive::TieredDeep));
-        for class in ["GLACIER_IR", "INTELLIGENT_TIERING", "STANDARD", "GLACIERS"] {
+        for class in ["GLACIER_IR", "INTELLIGENT_TIERING", "STANDARD"] {
             assert_eq!(of(class, None), None, "{class}");
         }
+        assert_eq!(of("ACCELERATED", None), Some(Archive::Other), "a GET decides");
         assert_eq!(Archive::of(None, None), None);
     }
 

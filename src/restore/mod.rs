@@ -36,8 +36,8 @@ pub use readable::PlannedStep;
 use readable::Planner;
 pub use receive::PlannedReceive;
 use resume::partial::PartialReceive;
-use stored::{Opened, StoredBackup};
-use survey::why_unreadable;
+use stored::{Opened, StoredBackup, survey};
+use survey::{Survey, why_unreadable};
 use target::Target;
 
 /// The restore of one snapshot into one dataset.
@@ -52,8 +52,9 @@ pub struct Restore<'a> {
     pub properties: &'a [String],
     /// Discard what an interrupted receive has left, instead of continuing it.
     pub discard: bool,
-    /// This same restore may have created the dataset already, with its properties.
-    pub continues: bool,
+    /// An earlier run of the same command may have created the target already, with its properties: it waits
+    /// for what is thawed.
+    pub waits: bool,
 }
 
 /// What a restore will do.
@@ -79,20 +80,11 @@ pub struct Receives<'a> {
 }
 
 /// The backups that restore `wanted` on a host that has nothing.
-pub fn plan_from_nothing(client: &Client, contents: &Contents, wanted: &Point) -> Result<Vec<PlannedStep>> {
-    Planner::new(client, contents)?.plan_from_nothing(wanted)
+pub fn needed_from_nothing(client: &Client, contents: &Contents, wanted: &Point) -> Result<Vec<PlannedStep>> {
+    Planner::new(client, contents, true)?.plan_from_nothing(wanted)
 }
 
 impl Receives<'_> {
-    /// All backups, one that is resumed included.
-    pub fn into_steps(self, contents: &Contents) -> Vec<PlannedStep> {
-        let resumed = self.resumed.and_then(|receive| {
-            let place = contents.entries.iter().position(|entry| entry.copy() == receive.entry.copy())?;
-            Some(PlannedStep { place, bytes: receive.stored.size(), survey: receive.stored.into_survey() })
-        });
-        resumed.into_iter().chain(self.steps).collect()
-    }
-
     /// Leaves out the first backup that cannot be read yet, and those after it. Returns whether something is
     /// left that can be received.
     pub fn keep_readable(&mut self) -> bool {
@@ -120,12 +112,8 @@ impl<'a> Restore<'a> {
             let discard = state.token.is_some() && self.discard;
             return Ok(Plan::AlreadyThere { name: name.to_string(), latest, discard });
         }
-        // a dataset that only an interrupted receive has created has its properties already
-        if !self.properties.is_empty() && has != Target::New && !self.continues {
-            return Err(Error::usage(format!("-o is for a new dataset, and {} exists", self.target))
-                .hint("'zfs set' changes its properties"));
-        }
-        let planner = Planner::new(self.client, self.contents)?;
+        self.check_properties(&has)?;
+        let planner = Planner::new(self.client, self.contents, self.waits)?;
         match &state.token {
             Some(token) if !self.discard => {
                 self.plan_resume(&planner, token, has).map(|plan| Plan::Receive(Box::new(plan)))
@@ -139,33 +127,89 @@ impl<'a> Restore<'a> {
         }
     }
 
+    /// The backups of the plan, before it is known whether they can be read; none: the target has the
+    /// snapshot. One of which the target has a part is the first.
+    pub fn needed(&self) -> Result<Option<Vec<PlannedStep>>> {
+        let state = inspect_target(self.zfs, self.target, self.contents)?;
+        let has = state.without_partial();
+        if has.name_of(self.wanted.guid).is_some() {
+            return Ok(None);
+        }
+        self.check_properties(&has)?;
+        let planner = Planner::new(self.client, self.contents, true)?;
+        let steps = match &state.token {
+            Some(token) if !self.discard => {
+                let (place, _, then) = self.find_begun(token, &has)?;
+                let mut survey = survey(self.client, &self.contents.prefix, &self.contents.entries[place])?;
+                if !survey.can_be_thawed() {
+                    return Err(why_unreadable([&mut survey]));
+                }
+                let begun = self.begun_step(place, survey);
+                let rest = self.plan_rest(&planner, place, &then)?;
+                std::iter::once(begun).chain(rest).collect()
+            }
+            _ => planner.plan_from_any_base(self, has)?.0,
+        };
+        Ok(Some(steps))
+    }
+
+    /// A dataset that only an interrupted receive has created has its properties already.
+    fn check_properties(&self, has: &Target) -> Result<()> {
+        if self.properties.is_empty() || *has == Target::New {
+            return Ok(());
+        }
+        if !self.waits {
+            return Err(Error::usage(format!("-o is for a new dataset, and {} exists", self.target))
+                .hint("'zfs set' changes its properties"));
+        }
+        self.ui.note_once(&format!("{} exists: -o does not change its properties", self.target));
+        Ok(())
+    }
+
     /// The plan to resume the backup of which the target has a part, and to receive the rest.
     fn plan_resume(&self, planner: &Planner, token: &str, has: Target) -> Result<Receives<'a>> {
-        let target = self.target;
-        self.ui.note(&format!("finding the point where the receive into {target} was interrupted"));
-        let partial = self.partial_receive(token)?;
-        let (place, then) = find_begun(self.contents, &partial, target, &has)?;
+        let (place, partial, then) = self.find_begun(token, &has)?;
         let entry = &self.contents.entries[place];
-        let opened = StoredBackup::open(self.client, &self.contents.prefix, entry)?;
         let mut archived = None;
-        let resumed = match opened {
+        let resumed = match StoredBackup::open(self.client, &self.contents.prefix, entry)? {
             Opened::Readable(stored) => {
+                self.ui.note(&format!(
+                    "finding the point where the receive into {} was interrupted",
+                    self.target
+                ));
                 let point = stored
                     .find_resume_point(&partial)
                     .map_err(|error| hint_if_refused(error, DISCARD_HINT))?;
                 Some(PlannedReceive { entry, stored, resume_at: Some(point) })
             }
             Opened::Unreadable(survey) if survey.can_be_thawed() => {
-                let bytes = entry.size().unwrap_or_default();
-                archived = Some(PlannedStep { place, bytes, survey });
+                archived = Some(self.begun_step(place, survey));
                 None
             }
             Opened::Unreadable(mut survey) => return Err(why_unreadable([&mut survey])),
         };
-        let hint = format!("{target} has a part of {}; {DISCARD_HINT}", entry.backup().describe());
-        let steps = planner.plan(self, &then).map_err(|error| hint_if_refused(error, &hint))?;
-        let steps = archived.into_iter().chain(steps).collect();
+        let steps = archived.into_iter().chain(self.plan_rest(planner, place, &then)?).collect();
         Ok(Receives { onto: has, resumed, steps, discard: false })
+    }
+
+    fn begun_step(&self, place: usize, survey: Survey) -> PlannedStep {
+        let bytes = self.contents.entries[place].size().unwrap_or_default();
+        PlannedStep { place, bytes, survey }
+    }
+
+    /// What follows the backup of which the target has a part.
+    fn plan_rest(&self, planner: &Planner, begun: usize, then: &Target) -> Result<Vec<PlannedStep>> {
+        let backup = self.contents.entries[begun].backup().describe();
+        let hint = format!("{} has a part of {backup}; {DISCARD_HINT}", self.target);
+        planner.plan(self, then).map_err(|error| hint_if_refused(error, &hint))
+    }
+
+    /// The place of the backup of which the target has a part, that part, and the target as it will be after
+    /// that backup.
+    fn find_begun(&self, token: &str, has: &Target) -> Result<(usize, PartialReceive, Target)> {
+        let partial = self.partial_receive(token)?;
+        let (place, then) = find_begun(self.contents, &partial, self.target, has)?;
+        Ok((place, partial, then))
     }
 
     fn partial_receive(&self, token: &str) -> Result<PartialReceive> {
@@ -222,6 +266,11 @@ impl<'a> Restore<'a> {
             receive.receive(self.zfs, self.target, std::mem::take(&mut properties), self.ui)?;
         }
         Ok(())
+    }
+
+    pub fn discard_partial_if_any(&self) -> Result<()> {
+        let state = inspect_target(self.zfs, self.target, self.contents)?;
+        if state.token.is_some() { self.discard_partial() } else { Ok(()) }
     }
 
     pub fn discard_partial(&self) -> Result<()> {

@@ -6,10 +6,11 @@ use std::collections::{HashMap, HashSet};
 use super::Restore;
 use super::plan::{is_clone, plan, plan_from_nothing};
 use super::stored::survey;
-use super::survey::{Survey, why_unreadable};
+use super::survey::{ObjectState, Survey, why_unreadable};
 use super::target::Target;
 use crate::chunk_io::each::for_each;
 use crate::error::{Error, Result, Status};
+use crate::model::archive::Access;
 use crate::model::backup::Point;
 use crate::model::keys;
 use crate::s3::client::Client;
@@ -29,13 +30,17 @@ type Cost<'a> = dyn Fn(usize, &Entry) -> Option<u64> + 'a;
 pub struct Planner<'a> {
     client: &'a Client,
     contents: &'a Contents,
+    /// A backup that is being removed is used only if there is no other route: before what must be thawed, or
+    /// after it?
+    removing_last: bool,
     /// Sizes of the Python tool's objects, by key.
     python_sizes: HashMap<String, u64>,
 }
 
 impl<'a> Planner<'a> {
-    pub fn new(client: &'a Client, contents: &'a Contents) -> Result<Self> {
-        Ok(Planner { client, contents, python_sizes: python_sizes(client, contents)? })
+    pub fn new(client: &'a Client, contents: &'a Contents, removing_last: bool) -> Result<Self> {
+        let python_sizes = python_sizes(client, contents)?;
+        Ok(Planner { client, contents, removing_last, python_sizes })
     }
 
     /// The plan from the target's base, or if none starts there, from an earlier snapshot since which nothing
@@ -75,21 +80,26 @@ impl<'a> Planner<'a> {
         self.choose(|cost| plan_from_nothing(self.contents, cost, wanted))
     }
 
-    /// The cheapest route whose backups can all be read now; or else the cheapest of those that can be thawed.
-    /// `route` finds the cheapest, and is called again without what turned out to be unreadable. If there is
-    /// none, the error names every unreadable object of the first route.
+    /// The cheapest route whose backups can all be read now; or else the route of which the fewest bytes must
+    /// be thawed. `route` finds the cheapest, and is called again as more is known. If there is none, the
+    /// error names every unreadable object of the first route.
     fn choose(&self, route: impl Fn(&Cost) -> Result<Vec<usize>>) -> Result<Vec<PlannedStep>> {
         let mut surveys: HashMap<usize, Survey> = HashMap::new();
         let mut first_choice: Option<Vec<usize>> = None;
         let mut no_route = Error::failed("there is no route");
-        // a backup that is being removed may still be whole: it is used only if there is no other route
-        for (thaw, removing) in [(false, false), (false, true), (true, false), (true, true)] {
+        let (removing, thawing) = ((false, true), (true, false));
+        let middle = if self.removing_last { [thawing, removing] } else { [removing, thawing] };
+        for (thaw, removing) in [(false, false), middle[0], middle[1], (true, true)] {
             loop {
-                let is_usable = |survey: &Survey| survey.is_readable() || (thaw && survey.can_be_thawed());
                 let cost = |n: usize, entry: &Entry| {
-                    let excluded = surveys.get(&n).is_some_and(|survey| !is_usable(survey))
-                        || (entry.state == State::Removing && !removing);
-                    if excluded { None } else { self.size(entry) }
+                    let is_excluded = entry.state == State::Removing && !removing;
+                    let size = self.size(entry).filter(|_| !is_excluded)?;
+                    match surveys.get(&n) {
+                        Some(survey) if survey.is_readable() => Some(size),
+                        Some(survey) if !thaw || !survey.can_be_thawed() => None,
+                        Some(survey) => Some(cost_of_thawing(size, survey)),
+                        None => Some(size),
+                    }
                 };
                 let places = match route(&cost) {
                     Ok(places) => places,
@@ -100,15 +110,10 @@ impl<'a> Planner<'a> {
                 };
                 let unknown: Vec<usize> =
                     places.iter().copied().filter(|n| !surveys.contains_key(n)).collect();
-                surveys.extend(unknown.iter().copied().zip(self.survey(&unknown)?));
-                if places.iter().all(|n| surveys.get(n).is_some_and(is_usable)) {
-                    let step = |place: usize| PlannedStep {
-                        place,
-                        bytes: self.size(&self.contents.entries[place]).unwrap_or_default(),
-                        survey: surveys.remove(&place).unwrap_or_default(),
-                    };
-                    return Ok(places.into_iter().map(step).collect());
+                if unknown.is_empty() {
+                    return Ok(places.into_iter().map(|place| self.step(place, &mut surveys)).collect());
                 }
+                surveys.extend(unknown.iter().copied().zip(self.survey(&unknown)?));
                 first_choice.get_or_insert(places);
             }
         }
@@ -119,6 +124,14 @@ impl<'a> Planner<'a> {
                 Err(why_unreadable(&mut chosen))
             }
             None => Err(no_route),
+        }
+    }
+
+    fn step(&self, place: usize, surveys: &mut HashMap<usize, Survey>) -> PlannedStep {
+        PlannedStep {
+            place,
+            bytes: self.size(&self.contents.entries[place]).unwrap_or_default(),
+            survey: surveys.remove(&place).unwrap_or_default(),
         }
     }
 
@@ -133,6 +146,17 @@ impl<'a> Planner<'a> {
             None => self.python_sizes.get(&keys::python(&entry.backup())).copied(),
         }
     }
+}
+
+/// Bytes that must be thawed first count far more than those that only must be fetched. What is being thawed
+/// already is paid for, but must be waited for.
+fn cost_of_thawing(size: u64, survey: &Survey) -> u64 {
+    let weight = |object: &ObjectState| match object.access {
+        Access::Archived(_) => object.bytes.saturating_mul(1000),
+        Access::Thawing(_) => object.bytes.saturating_mul(10),
+        _ => 0,
+    };
+    survey.objects.iter().fold(size, |sum, object| sum.saturating_add(weight(object)))
 }
 
 /// The Python tool's list has no sizes.

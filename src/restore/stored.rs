@@ -156,10 +156,6 @@ impl<'a> StoredBackup<'a> {
         self.size
     }
 
-    pub fn into_survey(self) -> Survey {
-        self.survey
-    }
-
     /// Where an interrupted receive continues. At most jobs + 1 chunks are in memory.
     pub fn find_resume_point(&self, partial: &PartialReceive) -> Result<ResumePoint> {
         if self.segments.iter().any(|segment| segment.sums.is_none()) {
@@ -232,7 +228,10 @@ impl<'a> StoredBackup<'a> {
                 if failure.code == "InvalidObjectState" {
                     return Error::new(
                         Status::Archived,
-                        format!("the readable copy of the archived object '{}' has expired", segment.key),
+                        format!(
+                            "the object '{}' can no longer be read, and must be thawed again",
+                            segment.key
+                        ),
                     );
                 }
                 failure.into()

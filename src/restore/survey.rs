@@ -2,7 +2,7 @@
 
 use super::stored::{all_as_one, missing};
 use crate::error::{Error, Result, Status};
-use crate::model::archive::Access;
+use crate::model::archive::{Access, Tier};
 use crate::model::units::{count, human_size};
 use crate::model::utc::Utc;
 use crate::s3::client::Client;
@@ -11,6 +11,8 @@ pub struct ObjectState {
     pub key: String,
     pub bytes: u64,
     pub access: Access,
+    /// What S3 was asked for now, and accepted: the tier, and the days that a copy is kept.
+    pub asked: Option<(Tier, u32)>,
 }
 
 /// The objects of a backup, as S3 has them now.
@@ -46,6 +48,11 @@ impl Survey {
         self.objects.iter().filter(|object| !object.access.is_readable())
     }
 
+    /// Must something be thawed that S3 is not thawing yet?
+    pub fn any_archived(&self) -> bool {
+        self.objects.iter().any(|object| matches!(object.access, Access::Archived(_)))
+    }
+
     /// When the first of the copies expires.
     pub fn until(&self) -> Option<Utc> {
         let until = |object: &ObjectState| match object.access {
@@ -61,7 +68,8 @@ fn inspect(client: &Client, key: &str, size: Option<u64>) -> Result<ObjectState>
     if let Some(size) = size.filter(|size| *size != head.size) {
         return Err(Error::failed(format!("the object '{key}' has {} bytes, not {size}", head.size)));
     }
-    Ok(ObjectState { key: key.to_string(), bytes: head.size, access: client.access(key, &head)? })
+    let access = client.access(key, &head)?;
+    Ok(ObjectState { key: key.to_string(), bytes: head.size, access, asked: None })
 }
 
 /// Why these backups, of which at least one is unreadable, cannot be read now.

@@ -3,42 +3,53 @@
 
 use std::time::Duration;
 
-use crate::error::{Result, Status};
+use crate::error::{Error, Result, Status};
 use crate::ui::Ui;
 
 /// The pauses double, so that a fast server is not waited for, and a slow one not asked too often.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// About a day.
+const MAX_FAILURES: u32 = 24 + 12;
 
 /// What one attempt has achieved.
 pub enum Outcome {
     Done,
-    /// Something was received, and the rest is not readable yet.
-    Received,
+    /// Something was received, or has changed: plan anew at once.
+    Again,
     /// Nothing more can be received now, for this reason.
     Waiting(String),
+    /// In days of waiting, the network may fail, other commands run, and credentials expire.
+    Failed(Error),
 }
 
 pub fn until_done(ui: &Ui, mut round: impl FnMut() -> Result<Outcome>) -> Result<()> {
     let mut pause = FIRST_PAUSE;
-    let mut has_waited = false;
+    let mut failures = 0;
     loop {
-        match round() {
-            Ok(Outcome::Done) => return Ok(()),
-            Ok(Outcome::Received) => {
-                pause = FIRST_PAUSE;
+        match round()? {
+            Outcome::Done => return Ok(()),
+            Outcome::Again => {
+                failures = 0;
                 continue;
             }
-            Ok(Outcome::Waiting(why)) => ui.note_once(&why),
-            // a copy has expired before it was read: the next round thaws it again
-            Err(error) if error.status == Status::Archived => ui.warning_once(&error.message),
-            // in days of waiting, the network may fail, and other commands run
-            Err(error) if has_waited && matches!(error.status, Status::TryAgain | Status::Pending) => {
-                ui.warning_once(&error.message);
+            Outcome::Waiting(why) => {
+                failures = 0;
+                ui.note_once(&why);
             }
-            Err(error) => return Err(error),
+            Outcome::Failed(error) => {
+                failures += 1;
+                if failures > MAX_FAILURES {
+                    return Err(error);
+                }
+                ui.warning_once(&format!("{error}; trying again"));
+                error.hints.iter().for_each(|hint| ui.note_once(&format!("hint: {hint}")));
+                // a copy has expired before it was read: it is thawed again
+                if error.status == Status::Archived && failures == 1 {
+                    pause = FIRST_PAUSE;
+                }
+            }
         }
-        has_waited = true;
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

@@ -8,10 +8,18 @@ use std::path::Path;
 
 /// After an error the old file is unchanged; after success the new one is on disk.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let written = write_new(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    replace_through(&path.with_extension("tmp"), path, bytes)
+}
+
+/// The same for a file that several processes may replace at the same time: one of them wins.
+pub fn replace_shared(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_through(&path.with_extension(format!("{}.tmp", std::process::id())), path, bytes)
+}
+
+fn replace_through(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let written = write_new(temporary, bytes).and_then(|()| std::fs::rename(temporary, path));
     if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
+        let _ = std::fs::remove_file(temporary);
     }
     written.and_then(|()| sync_folder_of(path))
 }

@@ -241,7 +241,7 @@ fn a_restore_killed_in_the_middle_is_continued() {
 }
 
 /// Gives the target a part of a stream, up to an object and offset, of which so many bytes were read.
-fn interrupt(host: &Host, to: (&str, u64), from: u64, [object, offset, bytes]: [u64; 3], more: &str) {
+pub fn interrupt(host: &Host, to: (&str, u64), from: u64, [object, offset, bytes]: [u64; 3], more: &str) {
     let base = if from == 0 { String::new() } else { format!("\tfromguid = {from:#x}\n") };
     host.zfs_file("partial", "1-abc\n");
     host.zfs_file(
@@ -255,10 +255,10 @@ fn interrupt(host: &Host, to: (&str, u64), from: u64, [object, offset, bytes]: [
 }
 
 /// Of the output of `zfs send -t` for such a token of full.zfs.
-const RESUMED: &str = "04af56124b14dc23ad886bc7cb66820f2bf102636467bfaea4e90b23feebc22f";
-const PLACE: [u64; 3] = [22, 0x20000, 297_808];
+pub const RESUMED: &str = "04af56124b14dc23ad886bc7cb66820f2bf102636467bfaea4e90b23feebc22f";
+pub const PLACE: [u64; 3] = [22, 0x20000, 297_808];
 
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

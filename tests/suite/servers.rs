@@ -68,6 +68,12 @@ fn everything_works_with_each_quirk() {
         std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
         host.ok("recover");
         assert_eq!(host.store_text().lines().count(), store.lines().count(), "{name}");
+        // it is archived
+        host.s3.state().object_mut(&format!("my nas's + 1/{}", key(S1.0, S1.1, None))).storage_class =
+            "DEEP_ARCHIVE".to_string();
+        host.run("thaw tank/src@s2 tank/new").expect(75);
+        host.s3.state().finish_thawing();
+        host.ok("thaw tank/src@s2 tank/new");
         host.ok("restore tank/src@s2 tank/new");
         assert_eq!(received(&host), [real("full.zfs"), real("incr.zfs")].concat(), "{name}");
         host.ok("remove -i @s1 tank/src@s2");

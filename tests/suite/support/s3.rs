@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -186,14 +186,22 @@ pub enum Encoding {
     Always,
 }
 
+pub struct ArchiveCopy {
+    pub ready: Instant,
+    pub days: u64,
+    tier: usize,
+}
+
 pub struct State {
     pub objects: BTreeMap<String, Object>,
     pub uploads: BTreeMap<String, Upload>,
     /// Each call that arrived, in order: name and key.
     pub log: Vec<(&'static str, String)>,
     pub capabilities: Capabilities,
-    /// When copies of archived objects can be read, by key.
-    pub copies: BTreeMap<String, Instant>,
+    /// When copies of archived objects can be read, and what was asked for, by key.
+    pub copies: BTreeMap<String, ArchiveCopy>,
+    /// Further classes that must be thawed.
+    pub archives: Vec<&'static str>,
     /// The archive tiers of objects in INTELLIGENT_TIERING, by key.
     pub archive_tiers: BTreeMap<String, &'static str>,
     /// The accepted bodies of RestoreObject, with their keys.
@@ -249,15 +257,19 @@ impl State {
         self.archive_tiers.contains_key(key)
             || self.objects.get(key).is_some_and(|object| {
                 object.storage_class == "DEEP_ARCHIVE"
+                    || self.archives.contains(&object.storage_class.as_str())
                     || (object.storage_class == "GLACIER" && !self.capabilities.reads_glacier)
             })
     }
     fn has_copy(&self, key: &str) -> bool {
-        self.copies.get(key).is_some_and(|ready| *ready <= Instant::now())
+        self.copies.get(key).is_some_and(|copy| copy.ready <= Instant::now())
     }
     /// Ends the waiting.
     pub fn finish_thawing(&mut self) {
-        self.copies.values_mut().for_each(|ready| *ready = Instant::now());
+        self.copies.values_mut().for_each(|copy| copy.ready = Instant::now());
+    }
+    pub fn faults_left(&self) -> usize {
+        self.faults.iter().map(|fault| fault.times).sum()
     }
     fn first_of_its_range(&mut self, request: &Request) -> Option<Fault> {
         let range = request.header("range")?;
@@ -324,6 +336,7 @@ impl S3 {
             log: vec![],
             capabilities,
             copies: BTreeMap::new(),
+            archives: vec![],
             archive_tiers: BTreeMap::new(),
             thawed: vec![],
             faults: vec![],
@@ -839,13 +852,21 @@ fn get(state: &State, key: &str, range: Option<&str>) -> Answer {
         headers.push(("x-amz-storage-class", object.storage_class.clone()));
     }
     headers.extend(state.archive_tiers.get(key).map(|tier| ("x-amz-archive-status", tier.to_string())));
-    if state.has_copy(key) {
-        let copy = "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2029 00:00:00 GMT\"";
-        headers.push(("x-amz-restore", copy.to_string()));
+    if let Some(copy) = state.copies.get(key).filter(|copy| copy.ready <= Instant::now()) {
+        let until = http_date(SystemTime::now() + Duration::from_secs(86_400 * copy.days));
+        headers.push(("x-amz-restore", format!("ongoing-request=\"false\", expiry-date=\"{until}\"")));
     } else if state.copies.contains_key(key) {
         headers.push(("x-amz-restore", "ongoing-request=\"true\"".to_string()));
     }
     Answer { status, headers, body }
+}
+
+/// `Fri, 21 Dec 2012 00:00:00 GMT`.
+fn http_date(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let date = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+    let text = date.format(&time::format_description::well_known::Rfc2822).unwrap();
+    text.replace("+0000", "GMT")
 }
 
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreObject.html>
@@ -865,15 +886,27 @@ fn restore_object(state: &mut State, key: &str, body: &[u8]) -> Answer {
     if body.contains("<Days>") == state.archive_tiers.contains_key(key) {
         return error(400, "MalformedXML", "The XML you provided was not well-formed");
     }
-    let status = match state.copies.get(key) {
-        Some(_) if state.has_copy(key) => 200,
+    let inner = |tag: &str| body.split(&format!("<{tag}>")).nth(1)?.split('<').next();
+    let days: u64 = inner("Days").map_or(0, |days| days.parse().unwrap());
+    let tier = ["Bulk", "Standard", "Expedited"].iter().position(|tier| inner("Tier") == Some(tier)).unwrap();
+    let ready = Instant::now() + state.capabilities.thaw_time;
+    let is_ready = state.has_copy(key);
+    let status = match state.copies.get_mut(key) {
+        Some(copy) if is_ready => {
+            copy.days = days;
+            200
+        }
+        // faster, and otherwise as before
+        Some(copy) if tier > copy.tier && days == copy.days => {
+            copy.tier = tier;
+            202
+        }
         Some(_) => return error(409, "RestoreAlreadyInProgress", "Object restore is already in progress"),
-        None => 202,
+        None => {
+            state.copies.insert(key.to_string(), ArchiveCopy { ready, days, tier });
+            202
+        }
     };
-    if status == 202 {
-        let ready = Instant::now() + state.capabilities.thaw_time;
-        state.copies.insert(key.to_string(), ready);
-    }
     state.thawed.push((key.to_string(), body));
     Answer { status, headers: vec![], body: vec![] }
 }
