@@ -19,14 +19,14 @@ demo: $(BINARY)
 test: tools
 	$(CARGO) test --locked
 
-# test, and end to end on real OpenZFS and SeaweedFS
+# test, and end to end on real OpenZFS and real S3 servers
 check: test $(BINARY)
 	tests/guest/run tests/guest/check $(BINARY)
 	tests/guest/run tests/guest/datasets $(BINARY)
 	tests/guest/https $(BINARY)
 	tests/guest/by-hand $(BINARY)
 	tests/guest/hosts $(BINARY)
-	tests/guest/servers $(BINARY) nginx
+	tests/guest/servers $(BINARY) nginx ministack
 
 # the same end to end on OpenZFS 2.3, whose guest is made from nothing at first
 check-2.3: $(BINARY)

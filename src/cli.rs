@@ -35,6 +35,9 @@ pub struct UploadArgs {
     /// store the changes since this snapshot or bookmark: dataset@snap, @snap, dataset#mark or #mark
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
+    /// protect the objects from deletion until then, by an Object Lock: 2026-12-31, or a time as in 2026-12-31T12:00:00Z
+    #[argh(option, short = 'l', arg_name = "date")]
+    pub lock_until: Option<String>,
     /// the snapshot: dataset@snap
     #[argh(positional)]
     pub snapshot: String,
@@ -307,6 +310,7 @@ mod tests {
             Command::Upload(UploadArgs {
                 dry_run,
                 base: base.map(str::to_string),
+                lock_until: None,
                 snapshot: "t@2".to_string(),
             })
         };

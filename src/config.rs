@@ -10,11 +10,15 @@ use crate::aws::proxy::Proxy;
 use crate::aws::requests::{self, Checksums};
 use crate::error::{Error, Result};
 use crate::model::chunks::{Chunking, DEFAULT_CHUNK, MAX_PARTS};
+use crate::model::object_lock::{Mode, Retention};
 use crate::model::storage_class::StorageClass;
 use crate::model::units::parse_size;
+use crate::model::utc::Utc;
 use crate::os::env::Env;
 
 const DEFAULT_BUCKET: &str = "zfs2s3";
+/// The maximum of S3: 100 years.
+const MAX_LOCK_DAYS: u32 = 36_500;
 const DEFAULT_JOBS: usize = 16;
 const MAX_JOBS: usize = 256;
 /// So that a reply that trickles in ends, too.
@@ -30,6 +34,9 @@ pub struct LocalSettings {
 /// Additional settings of an upload.
 pub struct UploadSettings {
     pub storage_class: StorageClass,
+    /// An Object Lock for so many days.
+    pub lock_days: Option<u32>,
+    pub lock_mode: Mode,
     /// Smaller streams are stored in STANDARD, whatever the class. Bytes.
     pub standard_below: u64,
     pub chunking: ChunkingSettings,
@@ -141,12 +148,36 @@ impl UploadSettings {
         }
         let standard_below = env.get("ZFS2S3_STANDARD_BELOW").map(parse_size).transpose();
         let standard_below = standard_below.map_err(|why| Error::setting("ZFS2S3_STANDARD_BELOW", why))?;
+        let lock_days = env.get("ZFS2S3_LOCK_DAYS").map(|text| match text.parse() {
+            Ok(days @ 1..=MAX_LOCK_DAYS) => Ok(days),
+            _ => Err(Error::setting(
+                "ZFS2S3_LOCK_DAYS",
+                format!("'{text}' is not a number of days from 1 to {MAX_LOCK_DAYS}"),
+            )),
+        });
+        let lock_mode = env.get("ZFS2S3_LOCK_MODE").unwrap_or("GOVERNANCE").parse();
         Ok(UploadSettings {
             storage_class,
+            lock_days: lock_days.transpose()?,
+            lock_mode: lock_mode.map_err(|why| Error::setting("ZFS2S3_LOCK_MODE", why))?,
             standard_below: standard_below.unwrap_or(0),
             chunking: ChunkingSettings::new(env)?,
             warnings,
         })
+    }
+}
+
+impl UploadSettings {
+    /// The Object Lock that the user asks for. `until`: that of the command line, which comes first.
+    pub fn lock(&self, until: Option<&str>, now: Utc) -> Result<Option<Retention>> {
+        let until = match until {
+            Some(text) => Some(Utc::from_date(text).map_err(|why| Error::usage(format!("-l: {why}")))?),
+            None => self.lock_days.and_then(|days| now.plus_days(days)),
+        };
+        if until.is_some_and(|until| until <= now) {
+            return Err(Error::usage("-l: the date is past"));
+        }
+        Ok(until.map(|until| Retention { mode: self.lock_mode, until }))
     }
 }
 
@@ -268,6 +299,12 @@ mod tests {
         let unknown = class("COLD9").unwrap();
         assert_eq!((unknown.storage_class.as_str(), unknown.warnings.len()), ("COLD9", 1));
         assert!(class("A\r\nx-evil: 1").is_err());
+        let lock = |days, mode| {
+            UploadSettings::new(&Env::of(&[("ZFS2S3_LOCK_DAYS", days), ("ZFS2S3_LOCK_MODE", mode)]))
+        };
+        let locked = lock("30", "compliance").unwrap();
+        assert_eq!((locked.lock_days, locked.lock_mode), (Some(30), Mode::Compliance));
+        assert!(lock("0", "").is_err() && lock("-1", "").is_err() && lock("1", "soft").is_err());
         let small = UploadSettings::new(&Env::of(&[("ZFS2S3_STANDARD_BELOW", "128K")])).unwrap();
         assert_eq!(small.standard_below, 128 << 10);
         assert!(UploadSettings::new(&Env::of(&[("ZFS2S3_STANDARD_BELOW", "small")])).is_err());

@@ -6,7 +6,9 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::model::keys;
 use crate::model::names::{BaseName, SnapshotName};
+use crate::model::object_lock::Retention;
 use crate::model::units::{count, human_size};
+use crate::os::clock;
 use crate::state::journal::record::Intent;
 
 pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
@@ -15,10 +17,11 @@ pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
     let base = base.transpose().map_err(Error::usage)?;
     let settings = config::UploadSettings::new(&context.env)?;
     settings.warnings.iter().for_each(|warning| context.ui.warning(warning));
+    let lock = settings.lock(args.lock_until.as_deref(), clock::now())?;
     let _lock = context.lock_unless(args.dry_run, &format!("upload {snapshot}"))?;
     context.refuse_while_pending()?;
     let upload = context.upload()?;
-    let intent = upload.plan(&snapshot, base.as_ref(), settings, args.dry_run)?;
+    let intent = upload.plan(&snapshot, base.as_ref(), settings, lock, args.dry_run)?;
     if args.dry_run { context.ui.data(&dry_run_text(&intent)) } else { upload.begin(intent) }
 }
 
@@ -46,6 +49,9 @@ fn dry_run_text(intent: &Intent) -> String {
             2 * segments,
             parts
         );
+    }
+    if let Some(Retention { mode, until }) = intent.lock {
+        text += &format!("  lock      until {until} ({mode})\n");
     }
     if let Some(days) = storage_class.minimum_days() {
         text += &format!("  minimum   on AWS, {storage_class} is billed for at least {days} days\n");

@@ -28,6 +28,7 @@ pub mod digest;
 pub mod keys;
 pub mod manifest;
 pub mod names;
+pub mod object_lock;
 pub mod readme;
 pub mod shell;
 pub mod storage_class;

@@ -34,6 +34,15 @@ impl Utc {
         }
         Utc::try_from(text)
     }
+    /// As a user writes it: a day, which begins at midnight UTC, or a time.
+    pub fn from_date(text: &str) -> Result<Self, String> {
+        if text.len() == 10 { Utc::try_from(format!("{text}T00:00:00Z")) } else { Utc::lenient(text) }
+            .map_err(|_| format!("'{text}' is neither a date, such as 2026-12-31, nor a time"))
+    }
+    /// None: out of range.
+    pub fn plus_days(self, days: u32) -> Option<Self> {
+        self.0.checked_add(time::Duration::days(i64::from(days))).map(Utc)
+    }
     /// As HTTP writes it: `Fri, 21 Dec 2012 00:00:00 GMT`.
     pub fn from_http(text: &str) -> Result<Self, String> {
         let time =
@@ -86,6 +95,10 @@ mod tests {
         ] {
             assert_eq!(Utc::lenient(text).unwrap().unix_seconds(), utc.unix_seconds(), "{text}");
         }
+        assert_eq!(Utc::from_date("2026-11-23").unwrap().to_string(), "2026-11-23T00:00:00Z");
+        assert_eq!(Utc::from_date("2026-11-23T17:32:35+01:00").unwrap(), utc);
+        assert!(Utc::from_date("2026-13-01").is_err() && Utc::from_date("tomorrow").is_err());
+        assert_eq!(utc.plus_days(8).unwrap().to_string(), "2026-12-01T16:32:35Z");
         assert!(Utc::lenient("soon-0000").is_err() && Utc::lenient("").is_err());
         for bad in
             ["yesterday", "9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00+01:00", "0000-06-01T00:00:00Z"]

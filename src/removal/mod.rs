@@ -11,11 +11,13 @@ pub mod stored;
 
 use std::sync::Arc;
 
+use crate::chunk_io::each::for_each;
 use crate::error::{Error, Result};
 use crate::inventory::{Inventory, OpenUploads};
 use crate::model::announcement::Announcement;
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys;
+use crate::model::object_lock::ObjectLock;
 use crate::os::clock;
 use crate::s3::client::Client;
 use crate::s3::failure::FailureKind;
@@ -119,6 +121,22 @@ impl Removal<'_> {
                 .map_err(|failure| Interrupted { refused_at_once: false, error: failure.into() })?;
         }
         Ok(())
+    }
+}
+
+/// Refuses a copy that an Object Lock protects: in a bucket with versions, S3 would only hide it.
+pub fn check_unlocked(client: &Client, name: &str, keys: &[String]) -> Result<()> {
+    let locks = for_each(keys, client.jobs, |key| match client.head(key) {
+        Ok(head) => Ok(head.map(|head| head.lock).unwrap_or_default()),
+        // who may not read cannot know
+        Err(failure) if failure.is_forbidden() => Ok(ObjectLock::default()),
+        Err(failure) => Err(failure.into()),
+    })?;
+    let now = clock::now();
+    let strictest = locks.into_iter().max_by_key(|lock| (lock.legal_hold, lock.retention.map(|r| r.until)));
+    match strictest.and_then(|lock| lock.protection(now)) {
+        None => Ok(()),
+        Some(protection) => Err(Error::refused(format!("'{name}' is kept {protection}"))),
     }
 }
 

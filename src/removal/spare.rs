@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Interrupted, Outcome, Removal, last_copy};
+use super::{Interrupted, Outcome, Removal, check_unlocked, last_copy};
 use crate::error::{Error, Result, Status};
 use crate::inventory::{Inventory, OpenUploads};
 use crate::model::copy::{CopyName, Id, shown};
@@ -34,8 +34,9 @@ impl SpareCopy<'_> {
         }
         inventory.check_remove(&copy, None)?;
         let name = format!("copy {id} of {}", copy.name);
+        let (objects, _) = inventory.objects_of(&copy);
+        check_unlocked(self.client, &name, &objects)?;
         if dry_run {
-            let (objects, _) = inventory.objects_of(&copy);
             return Ok((name, Outcome::WouldDelete(objects)));
         }
         drop(inventory);

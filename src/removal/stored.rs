@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Interrupted, Outcome, Removal, last_copy, withdraw};
+use super::{Interrupted, Outcome, Removal, check_unlocked, last_copy, withdraw};
 use crate::error::{Error, Result, Status};
 use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest};
 use crate::inventory::{Inventory, OpenUploads};
@@ -76,7 +76,10 @@ impl StoredCopy<'_> {
     fn check_before(&self, entry: &Entry) -> Result<Result<(), (Error, bool)>> {
         let copy = entry.copy();
         let mut inventory = Inventory::read(self.client, &self.store.contents, self.ui, OpenUploads::Skip)?;
-        let checked = inventory.check_remove(&copy, entry.removal);
+        let checked = inventory.check_remove(&copy, entry.removal).and_then(|()| {
+            let keys = entry.keys(&self.store.contents.prefix);
+            check_unlocked(self.client, &entry.backup().to_string(), &keys)
+        });
         Ok(checked.map_err(|error| (error, inventory.is_whole(&copy))))
     }
 

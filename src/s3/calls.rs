@@ -17,6 +17,7 @@ use crate::model::archive::{Access, Archive, Tier, parse_restore};
 use crate::model::digest::Sha256;
 use crate::model::manifest::text::{CheckedManifest, ManifestReader};
 use crate::model::manifest::{ManifestError, max_len};
+use crate::model::object_lock::{ObjectLock, Retention};
 use crate::model::storage_class::StorageClass;
 
 /// Limits for a listing: pages (a billion keys), and empty pages in a row.
@@ -47,6 +48,27 @@ fn may_not_read(mut failure: Failure) -> Failure {
     failure
 }
 
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html>
+fn lock_headers(lock: Option<Retention>) -> Vec<(&'static str, String)> {
+    let headers = |lock: Retention| {
+        [
+            ("x-amz-object-lock-mode", lock.mode.to_string()),
+            ("x-amz-object-lock-retain-until-date", lock.until.to_string()),
+        ]
+    };
+    lock.map(headers).into_iter().flatten().collect()
+}
+
+fn hint_lock(mut failure: Failure, lock: Option<Retention>) -> Failure {
+    if lock.is_some() && failure.kind == FailureKind::Final {
+        failure.hints = vec![
+            "to lock objects, the bucket needs an Object Lock, and the credentials s3:PutObjectRetention"
+                .to_string(),
+        ];
+    }
+    failure
+}
+
 /// The reply to HEAD.
 #[derive(Debug, PartialEq)]
 pub struct Head {
@@ -60,6 +82,8 @@ pub struct Head {
     pub restore: Option<String>,
     /// `x-amz-archive-status`: Intelligent-Tiering has moved it to an archive tier.
     pub archive_status: Option<String>,
+    /// Absent also if the credentials may not read it.
+    pub lock: ObjectLock,
 }
 
 /// The reply to RestoreObject, which asks S3 to thaw an object.
@@ -214,6 +238,11 @@ impl Client {
             storage_class: reply.header("x-amz-storage-class").map(StorageClass::of),
             restore: reply.header("x-amz-restore").map(str::to_string),
             archive_status: reply.header("x-amz-archive-status").map(str::to_string),
+            lock: ObjectLock::of(
+                reply.header("x-amz-object-lock-mode"),
+                reply.header("x-amz-object-lock-retain-until-date"),
+                reply.header("x-amz-object-lock-legal-hold"),
+            ),
         }))
     }
 
@@ -318,12 +347,18 @@ impl Client {
 
     /// PutObject, in the class STANDARD.
     pub fn put(&self, key: &str, body: &[u8]) -> Result<()> {
+        self.put_locked(key, body, None)
+    }
+
+    /// The same, protected by an Object Lock.
+    pub fn put_locked(&self, key: &str, body: &[u8], lock: Option<Retention>) -> Result<()> {
         let request = Request::new("PUT", key)
             .headers(&self.encryption)
+            .headers(&lock_headers(lock))
             .body(body, Sha256::of(body))
             // S3 requires it if the bucket has an Object Lock
             .checksum(Extra::ChecksumOfObject);
-        self.send(&request).map(|_| ())
+        self.send(&request).map(|_| ()).map_err(|failure| hint_lock(failure, lock))
     }
 
     /// DeleteObject. A missing object is not an error.
@@ -341,18 +376,23 @@ impl Client {
         &self,
         key: &str,
         storage_class: &StorageClass,
+        lock: Option<Retention>,
         repeated: &mut bool,
     ) -> Result<(String, bool)> {
         let in_a_class = !storage_class.is_standard();
         let request = Request::new("POST", key)
             .query("uploads", "")
             .headers(&self.encryption)
+            .headers(&lock_headers(lock))
             .header_if(in_a_class, "x-amz-storage-class", storage_class.as_str())
             .extra_header(Extra::ChecksumOfUpload, "x-amz-checksum-algorithm", "SHA256");
         let mut patience = self.patience();
         let reply = loop {
             match self.send_once(&request) {
                 Ok(reply) => break reply,
+                Err(failure) if lock.is_some() && failure.kind == FailureKind::Final => {
+                    return Err(hint_lock(failure, lock));
+                }
                 // some servers have no specific error code
                 Err(mut failure) if in_a_class && failure.is_not_supported() && failure.hints.is_empty() => {
                     failure.hints.push(hint::STORAGE_CLASS.to_string());

@@ -15,6 +15,7 @@ use crate::model::keys;
 use crate::model::manifest::{Manifest, Segment, Stream, text};
 use crate::model::readme;
 use crate::model::units::{count, human_size};
+use crate::os::clock;
 use crate::s3::calls::{CompletedPart, Head, MultipartUpload, Parts};
 use crate::s3::reply::Completion;
 use crate::state::journal::record::{Completed, End, Intent, PartStored, Record, SegmentState};
@@ -267,7 +268,7 @@ impl Upload {
                 ManifestRead::Found(_) | ManifestRead::Unreadable { .. } => Err(another_object(&key)),
             };
         }
-        self.client.put(&key, text.as_bytes())?;
+        self.client.put_locked(&key, text.as_bytes(), intent.lock_at(clock::now()))?;
         Ok(manifest)
     }
 

@@ -2,19 +2,24 @@
 //! pending upload.
 
 use super::Upload;
+use crate::chain::{self, Member};
+use crate::chunk_io::each::for_each;
 use crate::config::UploadSettings;
 use crate::error::{Error, Result};
 use crate::inventory::{Inventory, Listing, OpenUploads};
 use crate::model::backup::Backup;
 use crate::model::keys;
 use crate::model::names::{BaseName, SnapshotName};
+use crate::model::object_lock::Retention;
 use crate::model::readme;
 use crate::model::storage_class::StorageClass;
+use crate::model::units::count;
 use crate::os::clock;
 use crate::os::host;
 use crate::os::random;
 use crate::removal::TOOL;
 use crate::state::journal::record::{Intent, VERSION};
+use crate::state::store::format::{Contents, Entry, State};
 
 impl Upload {
     /// The intent of an upload that may begin. In a dry run nothing is written to the bucket.
@@ -23,6 +28,7 @@ impl Upload {
         snapshot: &SnapshotName,
         base: Option<&BaseName>,
         settings: UploadSettings,
+        lock: Option<Retention>,
         dry_run: bool,
     ) -> Result<Intent> {
         let backup = self.find_backup(snapshot, base)?;
@@ -38,6 +44,7 @@ impl Upload {
             host: Some(host::name()),
             chunking: settings.chunking.for_endpoint(&self.endpoint),
             storage_class: settings.storage_class,
+            lock,
             send_args: vec![],
             estimate: None,
             begun: clock::now(),
@@ -50,6 +57,9 @@ impl Upload {
             Err(_) if base.is_some_and(BaseName::is_bookmark) => None,
             Err(error) => return Err(error),
         };
+        if let Some(lock) = lock {
+            self.warn_of_earlier_locks(&backup, lock)?;
+        }
         if intent.estimate.is_some_and(|bytes| bytes < settings.standard_below) {
             intent.storage_class = StorageClass::standard();
         }
@@ -67,6 +77,39 @@ impl Upload {
             return Err(Error::refused(format!("the base {base} is not older than {snapshot}")));
         }
         Ok(Backup { snapshot: found.point, base: Some(older.point) })
+    }
+
+    /// A backup is of no use without those that it depends on, whose locks may end earlier.
+    fn warn_of_earlier_locks(&self, backup: &Backup, lock: Retention) -> Result<()> {
+        let Contents { entries, prefix, .. } = &self.store.contents;
+        let member = |entry: &Entry| Member {
+            link: entry.link(),
+            whole: entry.state == State::Stored,
+            announced: false,
+        };
+        let members: Vec<Member> = entries.iter().map(member).collect();
+        let Some(base) = backup.base.as_ref() else { return Ok(()) };
+        let Some(chain) = chain::route_to(&members, base.guid, None) else { return Ok(()) };
+        let ends = for_each(&chain, self.client.jobs, |n| {
+            let key = entries[*n].keys(prefix).into_iter().next().unwrap_or_default();
+            Ok(self.client.head_if_allowed(&key)?.and_then(|head| head.lock.retention))
+        })?;
+        let earlier: Vec<&str> = chain
+            .iter()
+            .zip(ends)
+            .filter(|(_, end)| end.is_none_or(|end| end.until < lock.until))
+            .map(|(n, _)| entries[*n].snapshot.name.as_str())
+            .collect();
+        if let Some(first) = earlier.first() {
+            let others = match earlier.len() - 1 {
+                0 => String::new(),
+                n => format!(" and {}", count(n as u64, "other backup")),
+            };
+            self.ui.warning(&format!(
+                "it depends on {first}{others}, which the Object Lock protects not as long, or not at all"
+            ));
+        }
+        Ok(())
     }
 
     fn check_against_inventory(&self, intent: &Intent, backup: &Backup, dry_run: bool) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::model::backup::Backup;
 use crate::model::chunks::PartPosition;
 use crate::model::digest::Sha256;
 use crate::model::keys;
+use crate::os::clock;
 use crate::os::mutex::lock;
 use crate::s3::calls::MultipartUpload;
 use crate::s3::failure::Failure;
@@ -101,7 +102,9 @@ impl<'a> Transfer<'a> {
         let intent = &self.overview.intent;
         let key = keys::segment(&intent.prefix, &intent.copy(), segment);
         let mut repeated = false;
-        let created = self.upload.client.create_multipart_upload(&key, &intent.storage_class, &mut repeated);
+        let lock = intent.lock_at(clock::now());
+        let created =
+            self.upload.client.create_multipart_upload(&key, &intent.storage_class, lock, &mut repeated);
         if repeated {
             self.upload.strays.store(true, Ordering::SeqCst);
         }

@@ -9,6 +9,7 @@ mod format;
 mod hosts;
 mod list;
 mod man_page;
+mod object_lock;
 mod older;
 mod recover;
 mod remove;

@@ -161,11 +161,11 @@ fn a_backup_of_another_host_that_depends_on_it_counts() {
 #[test]
 fn a_removal_killed_at_any_request_is_continued() {
     for act in [Fault::KillBefore, Fault::KillAfter] {
-        // a listing, the announcement, two listings, and three deletions
-        for at in 0..7 {
+        // a listing, a HEAD of each object, the announcement, two listings, and three deletions
+        for at in 0..9 {
             let host = month();
             host.killed("remove -i @3 tank/a@4", "", at, act.clone());
-            if at > 0 {
+            if at > 2 {
                 assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD removing");
                 assert!(host.fails(3, "upload -i @3 tank/a@4").contains("is being removed"));
                 host.ok("upload -i @3 tank/a@5");
@@ -422,7 +422,8 @@ fn the_requests_of_a_removal() {
     let names: Vec<&str> = host.s3.state().log.iter().map(|(name, _)| *name).collect();
     let listings = ["ListMultipartUploads", "ListObjectsV2"];
     let deletions = ["DeleteObject"; 3];
-    assert_eq!(names, [&["ListObjectsV2", "PutObject"][..], &listings, &deletions].concat());
+    let before = ["ListObjectsV2", "HeadObject", "HeadObject", "PutObject"];
+    assert_eq!(names, [&before[..], &listings, &deletions].concat());
     // and of one that is refused
     host.s3.state().log.clear();
     host.fails(3, "remove tank/a@1");

@@ -11,6 +11,7 @@ use crate::model::backup::{Backup, Point};
 use crate::model::chunks::Chunking;
 use crate::model::copy::{CopyName, Id};
 use crate::model::digest::Sha256;
+use crate::model::object_lock::Retention;
 use crate::model::storage_class::StorageClass;
 use crate::model::utc::Utc;
 
@@ -53,6 +54,9 @@ pub struct Intent {
     #[serde(rename = "cut")]
     pub chunking: Chunking,
     pub storage_class: StorageClass,
+    /// An Object Lock for each object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Retention>,
     pub send_args: Vec<String>,
     /// Bytes, by `zfs send -nP`; only for the progress line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,6 +116,10 @@ pub struct Removal {
 }
 
 impl Intent {
+    /// S3 refuses a time that is past: an upload may be resumed after that.
+    pub fn lock_at(&self, now: Utc) -> Option<Retention> {
+        self.lock.filter(|lock| lock.until > now)
+    }
     pub fn backup(&self) -> Backup {
         Backup { snapshot: self.snapshot.clone(), base: self.base.clone() }
     }

@@ -168,6 +168,8 @@ pub struct Capabilities {
     pub may_list: bool,
     /// Completes an upload to something other than its parts.
     pub mangles: bool,
+    /// The bucket has an Object Lock. Then it has versions, and DeleteObject only hides an object.
+    pub locks: bool,
     /// Refuses each DeleteObject.
     pub may_delete: bool,
     /// Each page of a listing is empty, and names another one.
@@ -204,6 +206,8 @@ pub struct State {
     pub archives: Vec<&'static str>,
     /// The archive tiers of objects in INTELLIGENT_TIERING, by key.
     pub archive_tiers: BTreeMap<String, &'static str>,
+    /// The Object Locks, by key: mode and end.
+    pub locked: BTreeMap<String, (String, String)>,
     /// The accepted bodies of RestoreObject, with their keys.
     pub thawed: Vec<(String, String)>,
     faults: Vec<PlannedFault>,
@@ -324,6 +328,7 @@ impl S3 {
             encoding: Encoding::Known,
             region: None,
             may_list: true,
+            locks: false,
             mangles: false,
             may_delete: true,
             lists_for_ever: false,
@@ -337,6 +342,7 @@ impl S3 {
             capabilities,
             copies: BTreeMap::new(),
             archives: vec![],
+            locked: BTreeMap::new(),
             archive_tiers: BTreeMap::new(),
             thawed: vec![],
             faults: vec![],
@@ -643,6 +649,14 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
     if let Some(refusal) = refusal(&state.capabilities, request, call) {
         return refusal;
     }
+    let lock = ["mode", "retain-until-date"].map(|name| request.header(&format!("x-amz-object-lock-{name}")));
+    match lock {
+        [None, None] => {}
+        [Some(mode), Some(until)] if state.capabilities.locks => {
+            state.locked.insert(key.clone(), (mode.to_string(), until.to_string()));
+        }
+        _ => return error(400, "InvalidRequest", "Bucket is missing Object Lock Configuration"),
+    }
     match call {
         "ListObjectsV2" | "ListMultipartUploads" if !state.capabilities.may_list => {
             error(403, "AccessDenied", "no listing")
@@ -850,6 +864,10 @@ fn get(state: &State, key: &str, range: Option<&str>) -> Answer {
     headers.extend(object.checksum.clone().map(|sum| ("x-amz-checksum-sha256", sum)));
     if object.storage_class != "STANDARD" {
         headers.push(("x-amz-storage-class", object.storage_class.clone()));
+    }
+    if let Some((mode, until)) = state.locked.get(key) {
+        headers.push(("x-amz-object-lock-mode", mode.clone()));
+        headers.push(("x-amz-object-lock-retain-until-date", until.clone()));
     }
     headers.extend(state.archive_tiers.get(key).map(|tier| ("x-amz-archive-status", tier.to_string())));
     if let Some(copy) = state.copies.get(key).filter(|copy| copy.ready <= Instant::now()) {
