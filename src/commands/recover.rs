@@ -35,7 +35,7 @@ pub fn run(context: &Context, args: &cli::RecoverArgs) -> Result<()> {
     if let Some(host) = args.revive.as_deref().filter(|_| !args.dry_run) {
         cancel::removals_of(host, &client, &store.contents.prefix, &context.ui)?;
     }
-    let scan = scan_bucket(&client, &store.contents, left_alone.as_ref(), &context.ui)?;
+    let scan = scan_bucket(&client, &store.contents, left_alone.as_ref(), args.dry_run, &context.ui)?;
     let all_was_read = scan.unreadable.is_empty();
     let difference = compare(&store.contents, scan);
     report(&difference, &context.ui);

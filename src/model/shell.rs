@@ -21,6 +21,12 @@ pub fn abort_multipart_upload(bucket: &str, key: &str, upload_id: &str) -> Strin
     format!("aws s3api abort-multipart-upload --bucket {bucket} --key {key} --upload-id {upload_id}")
 }
 
+/// The command that deletes a version of an object; if it is a delete marker, the object is there again.
+pub fn delete_version(bucket: &str, key: &str, version: &str) -> String {
+    let [bucket, key, version] = [bucket, key, version].map(quoted);
+    format!("aws s3api delete-object --bucket {bucket} --key {key} --version-id {version}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,10 @@
 //! Rebuilding the store from the bucket. `scan` reads the bucket, `compare` decides what may be taken into
-//! the store, `leftovers` reports what else is there, and `cancel` withdraws removals that will never be
-//! completed.
+//! the store, `leftovers` and `hidden` report what else is there, and `cancel` withdraws removals that will
+//! never be completed.
 
 pub mod cancel;
 pub mod compare;
+mod hidden;
 mod leftovers;
 pub mod scan;
 

@@ -10,7 +10,7 @@ use super::client::Client;
 use super::dialect::Extra;
 use super::failure::{Failure, FailureKind};
 use super::hint;
-use super::reply::{self, Completion, ListedPart, ListedUpload, Object, Page};
+use super::reply::{self, Completion, ListedPart, ListedUpload, Object, Page, Version};
 use super::request::Request;
 use super::request_body::Meter;
 use crate::model::archive::{Access, Archive, Tier, parse_restore};
@@ -155,6 +155,17 @@ impl Client {
             Err(failure) if failure.has_no_such_call() => Ok(Vec::new()),
             listed => listed,
         }
+    }
+
+    /// ListObjectVersions, all pages: the versions and delete markers whose key begins with `prefix`.
+    pub fn list_versions(&self, prefix: &str) -> Result<Vec<Version>> {
+        self.pages(
+            "list versions",
+            prefix,
+            |body| reply::versions(body, prefix),
+            |version: &Version| version.key.starts_with(prefix),
+            || listing(prefix).query("versions", ""),
+        )
     }
 
     /// ListParts, all pages.

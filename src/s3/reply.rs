@@ -231,6 +231,72 @@ pub fn uploads(body: &[u8], prefix: &str) -> Result<Page<ListedUpload>, String> 
     Ok(Page { items: read.uploads, next })
 }
 
+/// A version of an object, or a delete marker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    pub key: String,
+    pub version_id: String,
+    pub is_latest: bool,
+    pub is_marker: bool,
+    /// Bytes.
+    pub size: u64,
+    /// As S3 writes it.
+    pub modified: String,
+}
+
+/// `prefix`: the one in the request.
+pub fn versions(body: &[u8], prefix: &str) -> Result<Page<Version>, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct ListVersions {
+        #[serde(default)]
+        is_truncated: bool,
+        next_key_marker: Option<String>,
+        next_version_id_marker: Option<String>,
+        encoding_type: Option<String>,
+        #[serde(rename = "Version", default)]
+        versions: Vec<Listed>,
+        #[serde(rename = "DeleteMarker", default)]
+        markers: Vec<Listed>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Listed {
+        key: String,
+        version_id: String,
+        is_latest: bool,
+        #[serde(default)]
+        size: u64,
+        #[serde(default)]
+        last_modified: String,
+    }
+    let read: ListVersions = parse_named(body, "ListVersions")?;
+    let is_encoded = is_url(read.encoding_type.as_deref());
+    let version = |is_marker| {
+        move |listed: Listed| Version {
+            key: decoded(listed.key, is_encoded, prefix),
+            version_id: listed.version_id,
+            is_latest: listed.is_latest,
+            is_marker,
+            size: listed.size,
+            modified: listed.last_modified,
+        }
+    };
+    let next = match (read.is_truncated, read.next_key_marker) {
+        (false, _) => None,
+        (true, Some(key)) => {
+            let key = decoded(key, is_encoded, prefix);
+            let id = read.next_version_id_marker.map(|id| ("version-id-marker", id));
+            Some(std::iter::once(("key-marker", key)).chain(id).collect())
+        }
+        (true, None) => {
+            return Err("the list of versions is truncated, but has no marker for the next page".to_string());
+        }
+    };
+    let versions = read.versions.into_iter().map(version(false));
+    Ok(Page { items: versions.chain(read.markers.into_iter().map(version(true))).collect(), next })
+}
+
 /// The object, according to the reply of a successful CompleteMultipartUpload.
 #[derive(Debug, PartialEq, Deserialize)]
 pub struct Completion {
@@ -386,6 +452,33 @@ mod tests {
         assert_eq!((said.etag.as_str(), said.checksum.as_deref()), ("\"e-1\"", Some("s-1")));
         let bare = completed(b"<CompleteMultipartUploadResult><Key>k</Key></CompleteMultipartUploadResult>");
         assert_eq!(bare.map(|said| (said.etag, said.checksum)), Ok((String::new(), None)));
+    }
+
+    #[test]
+    fn versions_and_delete_markers_come_in_any_order() {
+        let body = br#"<?xml version="1.0"?><ListVersionsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name>
+            <Prefix>p/</Prefix><KeyMarker/><VersionIdMarker/><MaxKeys>4</MaxKeys><EncodingType>url</EncodingType>
+            <IsTruncated>true</IsTruncated><NextKeyMarker>p/c+d</NextKeyMarker><NextVersionIdMarker>7</NextVersionIdMarker>
+            <Version><Key>p/a</Key><VersionId>null</VersionId><IsLatest>true</IsLatest><LastModified>2026-01-01T00:00:00.000Z</LastModified>
+            <ETag>&quot;e&quot;</ETag><Size>3</Size><StorageClass>STANDARD</StorageClass><Owner><ID>1</ID></Owner></Version>
+            <DeleteMarker><Key>p/b</Key><VersionId>m</VersionId><IsLatest>true</IsLatest><LastModified>2026-01-02T00:00:00.000Z</LastModified>
+            </DeleteMarker><Version><Key>p/b</Key><VersionId>v</VersionId><IsLatest>false</IsLatest><Size>5</Size></Version>
+            <DeleteMarker><Key>p/c+d</Key><VersionId>7</VersionId><IsLatest>false</IsLatest></DeleteMarker></ListVersionsResult>"#;
+        let page = versions(body, "p/").unwrap();
+        let shown: Vec<_> =
+            page.items.iter().map(|v| (v.key.as_str(), v.is_marker, v.is_latest, v.size)).collect();
+        let expected = [
+            ("p/a", false, true, 3),
+            ("p/b", false, false, 5),
+            ("p/b", true, true, 0),
+            ("p/c d", true, false, 0),
+        ];
+        assert_eq!(shown, expected);
+        let next = vec![("key-marker", "p/c d".to_string()), ("version-id-marker", "7".to_string())];
+        assert_eq!(page.next, Some(next));
+        assert!(
+            versions(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>", "").is_err()
+        );
     }
 
     #[test]

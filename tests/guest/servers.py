@@ -74,8 +74,8 @@ def free_port():
 class Server:
     """Its data, settings and log are in `folder`, which is deleted after it has ended."""
     access_key, secret_key = 'AKIAZFS2S3TESTKEY001', 'zfs2s3TestSecretKey0123456789abcdefghijk'
-    # does it keep its data over a restart? does it have archive classes, and thaw?
-    restarts, thaws = False, False
+    # does it keep its data over a restart? does it have archive classes, and thaw? Object Locks?
+    restarts, thaws, locks = False, False, False
 
     def __init__(self, folder):
         self.folder, self.port, self.commands, self.processes = folder, free_port(), [], []
@@ -126,6 +126,7 @@ class Server:
 class SeaweedFS(Server):
     """The server of the other programs here, for comparison: what fails with it, too, is not the fault of another."""
     name = 'seaweedfs'
+    locks = True
     s3_server, pid = top + '/tests/guest/s3-server', None
 
     def start(self):
@@ -380,20 +381,21 @@ class S3:
         self.server = server
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def call(self, method, key='', **query):
+    def call(self, method, key='', bucket=bucket, body=b'', headers={}, **query):
         quoted = '&'.join('%s=%s' % (name, urllib.parse.quote(value, safe='')) for name, value in sorted(query.items()))
         host, path = '127.0.0.1:%d' % self.server.port, '/' + bucket + (key and '/' + urllib.parse.quote(key))
-        now, nothing = time.strftime('%Y%m%dT%H%M%SZ', time.gmtime()), hashlib.sha256(b'').hexdigest()
-        signed = {'host': host, 'x-amz-content-sha256': nothing, 'x-amz-date': now}
+        now, digest = time.strftime('%Y%m%dT%H%M%SZ', time.gmtime()), hashlib.sha256(body).hexdigest()
+        signed = dict(sorted({'host': host, 'x-amz-content-sha256': digest, 'x-amz-date': now, **headers}.items()))
         names, scope = ';'.join(signed), '/'.join([now[:8], 'us-east-1', 's3', 'aws4_request'])
-        canonical = '\n'.join([method, path, quoted, *('%s:%s' % header for header in signed.items()), '', names, nothing])
+        canonical = '\n'.join([method, path, quoted, *('%s:%s' % header for header in signed.items()), '', names, digest])
         key = ('AWS4' + self.server.secret_key).encode()
         for word in [*scope.split('/'), '\n'.join(['AWS4-HMAC-SHA256', now, scope, hashlib.sha256(canonical.encode()).hexdigest()])]:
             key = hmac.digest(key, word.encode(), 'sha256')
         authorization = 'AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s' % (
             self.server.access_key, scope, names, key.hex())
         request = urllib.request.Request(
-            'http://%s%s?%s' % (host, path, quoted), method=method, headers={**signed, 'Authorization': authorization})
+            'http://%s%s?%s' % (host, path, quoted), method=method, data=body or None,
+            headers={**signed, 'Authorization': authorization})
         try:
             with self.opener.open(request, timeout=60) as reply:
                 return reply.status, reply.read().decode()
@@ -460,6 +462,7 @@ class Host:
         self.zfs = os.path.join(work, 'zfs')
         self.home = os.path.join(server.folder, 'homes', prefix.replace('/', '') or 'first')
         self.passed, self.failed = 0, 0
+        self.bucket = bucket
 
     def path(self, name):
         return os.path.join(self.home, '.local/share/zfs2s3', name)
@@ -467,7 +470,7 @@ class Host:
     def spawn(self, *args, home=None, **more):
         env = {name: value for name, value in os.environ.items() if not name.startswith(('AWS_', 'ZFS2S3_', 'XDG_'))}
         env.update(
-            HOME=home or self.home, TEST_ZFS=self.zfs, ZFS2S3_ZFS=top + '/tests/suite/support/zfs', ZFS2S3_BUCKET=bucket,
+            HOME=home or self.home, TEST_ZFS=self.zfs, ZFS2S3_ZFS=top + '/tests/suite/support/zfs', ZFS2S3_BUCKET=self.bucket,
             ZFS2S3_PREFIX=self.prefix, ZFS2S3_CHUNK_SIZE='5M', ZFS2S3_JOBS='2', AWS_REGION='us-east-1',
             AWS_ENDPOINT_URL='http://127.0.0.1:%d' % self.server.port, AWS_ACCESS_KEY_ID=self.server.access_key,
             AWS_SECRET_ACCESS_KEY=self.server.secret_key, NO_PROXY='127.0.0.1', **more,
@@ -662,6 +665,59 @@ def waited_for(host):
     host.restores('tank/src@s4', 'tank/back', *CHAIN, options=('-w',))
 
 
+def locked_bucket(host, mode):
+    """Makes a bucket with an Object Lock, by default of one day in that mode, or of none."""
+    host.bucket = 'locked-' + mode.lower()
+    s3 = S3(host.server)
+    status = s3.call('PUT', bucket=host.bucket, headers={'x-amz-bucket-object-lock-enabled': 'true'})[0]
+    host.check('a bucket with an Object Lock is made', status, 200)
+    if mode != 'NONE':
+        rule = '<Rule><DefaultRetention><Mode>%s</Mode><Days>1</Days></DefaultRetention></Rule>' % mode
+        body = '<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>%s</ObjectLockConfiguration>' % rule
+        status, said = s3.call('PUT', bucket=host.bucket, body=body.encode(), **{'object-lock': ''})
+        host.check('it locks for a day by default', status, 200, said)
+
+
+def locked_by_default(host, mode):
+    """what a bucket locks is not removed"""
+    locked_bucket(host, mode)
+    host.does('a full backup is stored', 'upload', 'tank/src@s1')
+    host.does('and an incremental one', 'upload', '-i', '@s1', 'tank/src@s2')
+    status, _, said = host.run('remove', '-i', '@s1', 'tank/src@s2')
+    date = time.strftime('until %Y-%m-%dT', time.gmtime(time.time() + 86400))
+    host.check('its removal is refused with the date', (status, date in said, mode in said), (3, True, True), said)
+    host.check('it is still stored', [row[3] for row in host.rows()], ['stored', 'stored'])
+    host.restores('tank/src@s2', 'tank/back', FULL, INCREMENTAL)
+
+
+def hidden(host):
+    """one backup is locked, and another is removed, and brought back from its older versions"""
+    locked_bucket(host, 'NONE')
+    host.does('a full backup is stored', 'upload', 'tank/src@s1')
+    host.does('and a locked one', 'upload', '-l', '2099-01-01', '-i', '@s1', 'tank/src@s2')
+    said = host.does('which is not removed', 'remove', '-i', '@s1', 'tank/src@s2', status=3)
+    host.check('and the date is named', 'until 2099-01-01T00:00:00Z' in said, True, said)
+    host.does('one that is not locked is stored', 'upload', '-i', '@s2', 'tank/src@s3')
+    host.does('and removed', 'remove', '-i', '@s2', 'tank/src@s3')
+    said = host.does('recover names it', 'recover', '-n')
+    commands = re.findall(r'aws s3api delete-object --bucket \S+ --key (\S+) --version-id (\S+)', said)
+    host.check('with two commands', len(commands), 2, said)
+    s3 = S3(host.server)
+    for key, version in commands:
+        status, body = s3.call('DELETE', key, bucket=host.bucket, versionId=version)
+        host.check('which delete the delete markers', status, 204, body)
+    host.does('it is there again', 'recover', '-m')
+    host.check('and stored', [row[3] for row in host.rows()], ['stored'] * 3)
+    host.restores('tank/src@s3', 'tank/back', FULL, INCREMENTAL, THIRD)
+
+
+LOCKED = [
+    ('gov/', locked_by_default, {'mode': 'GOVERNANCE'}),
+    ('comp/', locked_by_default, {'mode': 'COMPLIANCE'}),
+    ('hidden/', hidden, {}),
+]
+ARCHIVED = [('thawed/', thawed, {}), ('waited/', waited_for, {})]
+
 SCENARIOS = [
     ('', whole_life, {}),
     ('resumed/', resumed, {}),
@@ -679,8 +735,7 @@ def run_workflow(kind):
     try:
         server.start()
         server.make_bucket()
-        archives = [('thawed/', thawed, {}), ('waited/', waited_for, {})] if server.thaws else []
-        for prefix, scenario, more in SCENARIOS + archives:
+        for prefix, scenario, more in SCENARIOS + ARCHIVED * server.thaws + LOCKED * server.locks:
             say('-- %s: %s' % (kind.name, scenario.__doc__ + (', under the prefix "%s"' % prefix if prefix else '')))
             host = Host(server, prefix)
             make_pool(host.zfs)

@@ -99,3 +99,75 @@ fn a_bucket_without_an_object_lock_refuses_before_anything_is_sent() {
         assert!(host.fails(2, &format!("upload {line} tank/a@1")).contains(words), "{line}");
     }
 }
+
+/// As `aws s3 rm` leaves it.
+fn delete_from_outside(host: &Host, start: &str) {
+    let mut state = host.s3.state();
+    let keys: Vec<String> = state.objects.keys().filter(|key| key.starts_with(start)).cloned().collect();
+    for key in keys {
+        let object = state.objects.remove(&key).unwrap();
+        state.hidden.insert(key, object);
+    }
+}
+
+#[test]
+fn backups_that_delete_markers_hide_are_named_with_the_commands_that_bring_them_back() {
+    for page in [1000, 1] {
+        let host = host();
+        host.s3.state().capabilities.page = page;
+        host.ok("upload tank/a@1");
+        host.ok("upload -i @1 tank/a@2");
+        delete_from_outside(&host, "tank/a@2/");
+        let said = host.fails(1, "recover");
+        let data = host.s3.state().hidden.keys().find(|key| key.ends_with(".zfs")).unwrap().clone();
+        assert!(said.contains("'-i tank/a@1 tank/a@2' ("), "{said}");
+        assert!(
+            said.contains("is in the store, but was deleted from the bucket (2026-01-01T00:00:00.000Z)"),
+            "{said}"
+        );
+        for key in [data.clone(), data.replace(".zfs", ".yml")] {
+            let command =
+                format!("aws s3api delete-object --bucket test-bucket --key {key} --version-id 'marker 1'\n");
+            assert!(said.contains(&command), "{command}: {said}");
+        }
+        // so they do
+        let mut state = host.s3.state();
+        let hidden = std::mem::take(&mut state.hidden);
+        state.objects.extend(hidden);
+        drop(state);
+        host.ok("recover");
+        host.ok("restore tank/a@2 tank/new");
+    }
+}
+
+#[test]
+fn what_was_removed_is_counted_and_listed_by_a_dry_run() {
+    let host = host();
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    host.ok("remove -i @1 tank/a@2");
+    let said = host.ok("recover").stderr;
+    assert!(said.contains("keeps older versions of 1 deleted backup ("), "{said}");
+    assert!(!said.contains("--version-id"), "{said}");
+    let said = host.ok("recover -n").stderr;
+    assert_eq!(said.matches("--version-id").count(), 2, "not that of the announcement: {said}");
+    // all is lost
+    delete_from_outside(&host, "");
+    std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
+    let said = host.fails(1, "recover");
+    assert!(said.contains("a backup of tank/a@1 (") && said.contains("a backup of tank/a@2 ("), "{said}");
+}
+
+#[test]
+fn recover_does_not_need_the_list_of_versions() {
+    for fault in [
+        Fault::Status(501, "NotImplemented"),
+        Fault::Status(403, "AccessDenied"),
+        Fault::OkWithError("InvalidRequest"),
+    ] {
+        let host = host();
+        host.ok("upload tank/a@1");
+        host.s3.fault("ListObjectVersions", 0, 1, fault);
+        host.ok("recover");
+    }
+}

@@ -86,6 +86,7 @@ impl Request {
         let has = |name: &str| self.query.split('&').any(|pair| pair.split('=').next() == Some(name));
         match (self.method.as_str(), self.key().is_empty()) {
             ("GET", true) if has("uploads") => "ListMultipartUploads",
+            ("GET", true) if has("versions") => "ListObjectVersions",
             ("GET", true) => "ListObjectsV2",
             ("GET", false) if has("uploadId") => "ListParts",
             ("GET", false) => "GetObject",
@@ -206,6 +207,8 @@ pub struct State {
     pub archives: Vec<&'static str>,
     /// The archive tiers of objects in INTELLIGENT_TIERING, by key.
     pub archive_tiers: BTreeMap<String, &'static str>,
+    /// What delete markers hide.
+    pub hidden: BTreeMap<String, Object>,
     /// The Object Locks, by key: mode and end.
     pub locked: BTreeMap<String, (String, String)>,
     /// The accepted bodies of RestoreObject, with their keys.
@@ -342,6 +345,7 @@ impl S3 {
             capabilities,
             copies: BTreeMap::new(),
             archives: vec![],
+            hidden: BTreeMap::new(),
             locked: BTreeMap::new(),
             archive_tiers: BTreeMap::new(),
             thawed: vec![],
@@ -658,10 +662,11 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
         _ => return error(400, "InvalidRequest", "Bucket is missing Object Lock Configuration"),
     }
     match call {
-        "ListObjectsV2" | "ListMultipartUploads" if !state.capabilities.may_list => {
+        "ListObjectsV2" | "ListMultipartUploads" | "ListObjectVersions" if !state.capabilities.may_list => {
             error(403, "AccessDenied", "no listing")
         }
         "ListObjectsV2" => list_objects(state, request),
+        "ListObjectVersions" => list_versions(state, request),
         "ListMultipartUploads" if state.capabilities.lists_objects_for_uploads => {
             list_objects(state, request)
         }
@@ -693,7 +698,10 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             error(403, "AccessDenied", "nothing may be deleted")
         }
         "DeleteObject" => {
-            state.objects.remove(&key);
+            let object = state.objects.remove(&key);
+            if let Some(object) = object.filter(|_| state.capabilities.locks) {
+                state.hidden.insert(key, object);
+            }
             Answer { status: 204, headers: vec![], body: vec![] }
         }
         "CreateMultipartUpload" => {
@@ -960,6 +968,47 @@ fn list_objects(state: &State, request: &Request) -> Answer {
         .collect();
     ok(format!(
         "<ListBucketResult><Name>{BUCKET}</Name><Prefix>{}</Prefix>{}<IsTruncated>{more}</IsTruncated>{}{contents}</ListBucketResult>",
+        escape(&prefix),
+        if is_encoded { "<EncodingType>url</EncodingType>" } else { "" },
+        next.unwrap_or_default()
+    ))
+}
+
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html>
+fn list_versions(state: &State, request: &Request) -> Answer {
+    let prefix = request.param("prefix").unwrap_or_default();
+    let after = request.param("key-marker").unwrap_or_default();
+    let is_encoded = encodes(state, request);
+    let mut keys: Vec<&String> = state.objects.keys().chain(state.hidden.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let mut found = keys.into_iter().filter(|key| key.starts_with(&prefix) && **key > after);
+    let page: Vec<&String> = found.by_ref().take(state.capabilities.page).collect();
+    let more = found.next().is_some();
+    let item = |kind: &str, key: &str, id: &str, is_latest: bool, size: usize| {
+        let key = escape(&if is_encoded { form_encode(key) } else { key.to_string() });
+        format!(
+            "<{kind}><Key>{key}</Key><VersionId>{id}</VersionId><IsLatest>{is_latest}</IsLatest><Size>{size}</Size>\
+             <LastModified>2026-01-01T00:00:00.000Z</LastModified></{kind}>"
+        )
+    };
+    let mut items = String::new();
+    for key in &page {
+        if let Some(object) = state.objects.get(*key) {
+            items += &item("Version", key, "null", true, object.bytes.len());
+        } else {
+            items += &item("DeleteMarker", key, "marker 1", true, 0);
+        }
+        if let Some(object) = state.hidden.get(*key) {
+            items += &item("Version", key, "v1", false, object.bytes.len());
+        }
+    }
+    let next = page.last().filter(|_| more).map(|key| {
+        let key = escape(&if is_encoded { form_encode(key) } else { key.to_string() });
+        format!("<NextKeyMarker>{key}</NextKeyMarker><NextVersionIdMarker>v1</NextVersionIdMarker>")
+    });
+    ok(format!(
+        "<ListVersionsResult><Name>{BUCKET}</Name><Prefix>{}</Prefix><KeyMarker/>{}<IsTruncated>{more}</IsTruncated>{}{items}</ListVersionsResult>",
         escape(&prefix),
         if is_encoded { "<EncodingType>url</EncodingType>" } else { "" },
         next.unwrap_or_default()
