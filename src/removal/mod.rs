@@ -9,6 +9,7 @@
 pub mod spare;
 pub mod stored;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::chunk_io::each::for_each;
@@ -17,7 +18,6 @@ use crate::inventory::{Inventory, OpenUploads};
 use crate::model::announcement::Announcement;
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys;
-use crate::model::object_lock::ObjectLock;
 use crate::os::clock;
 use crate::s3::client::Client;
 use crate::s3::failure::FailureKind;
@@ -104,10 +104,19 @@ impl Removal<'_> {
     }
 
     /// Deletes the copy: the manifest first, the announcements last. `objects` and `announcements` are from a
-    /// listing.
-    pub fn delete(&self, objects: &[String], announcements: &[String]) -> Result<(), Interrupted> {
+    /// listing. An object that has changed since it was `seen` is not deleted.
+    pub fn delete(
+        &self,
+        objects: &[String],
+        announcements: &[String],
+        seen: &Seen,
+    ) -> Result<(), Interrupted> {
         for (n, key) in objects.iter().enumerate() {
-            self.client.delete(key).map_err(|failure| Interrupted {
+            let deleted = match seen.etag(key) {
+                Some(etag) => self.client.delete_if_unchanged(key, etag),
+                None => self.client.delete(key),
+            };
+            deleted.map_err(|failure| Interrupted {
                 refused_at_once: n == 0 && failure.status.is_some() && failure.kind == FailureKind::Final,
                 error: failure.into(),
             })?;
@@ -124,20 +133,36 @@ impl Removal<'_> {
     }
 }
 
-/// Refuses a copy that an Object Lock protects: in a bucket with versions, S3 would only hide it.
-pub fn check_unlocked(client: &Client, name: &str, keys: &[String]) -> Result<()> {
-    let locks = for_each(keys, client.jobs, |key| match client.head(key) {
-        Ok(head) => Ok(head.map(|head| head.lock).unwrap_or_default()),
+/// The objects of a copy, as they were before its removal was announced.
+#[derive(Default)]
+pub struct Seen {
+    /// By key. Absent for an object that is not there, or that may not be read.
+    etags: BTreeMap<String, String>,
+}
+
+impl Seen {
+    fn etag(&self, key: &str) -> Option<&str> {
+        self.etags.get(key).map(String::as_str)
+    }
+}
+
+/// Looks at the objects of a copy. Refuses one that an Object Lock protects: in a bucket with versions, S3
+/// would only hide it.
+pub fn look_at(client: &Client, name: &str, keys: &[String]) -> Result<Seen> {
+    let heads = for_each(keys, client.jobs, |key| match client.head(key) {
+        Ok(head) => Ok(head),
         // who may not read cannot know
-        Err(failure) if failure.is_forbidden() => Ok(ObjectLock::default()),
+        Err(failure) if failure.is_forbidden() => Ok(None),
         Err(failure) => Err(failure.into()),
     })?;
     let now = clock::now();
-    let strictest = locks.into_iter().max_by_key(|lock| (lock.legal_hold, lock.retention.map(|r| r.until)));
-    match strictest.and_then(|lock| lock.protection(now)) {
-        None => Ok(()),
-        Some(protection) => Err(Error::refused(format!("'{name}' is kept {protection}"))),
+    let locks = heads.iter().flatten().map(|head| head.lock);
+    let strictest = locks.max_by_key(|lock| (lock.legal_hold, lock.retention.map(|r| r.until)));
+    if let Some(protection) = strictest.and_then(|lock| lock.protection(now)) {
+        return Err(Error::refused(format!("'{name}' is kept {protection}")));
     }
+    let etags = keys.iter().zip(heads).filter_map(|(key, head)| Some((key.clone(), head?.etag)));
+    Ok(Seen { etags: etags.filter(|(_, etag)| !etag.is_empty()).collect() })
 }
 
 /// Withdraws an announcement: deletes it, or where nothing may be deleted, replaces it by an empty object.

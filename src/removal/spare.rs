@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Interrupted, Outcome, Removal, check_unlocked, last_copy};
+use super::{Interrupted, Outcome, Removal, Seen, last_copy, look_at};
 use crate::error::{Error, Result, Status};
 use crate::inventory::{Inventory, OpenUploads};
 use crate::model::copy::{CopyName, Id, shown};
@@ -35,12 +35,12 @@ impl SpareCopy<'_> {
         inventory.check_remove(&copy, None)?;
         let name = format!("copy {id} of {}", copy.name);
         let (objects, _) = inventory.objects_of(&copy);
-        check_unlocked(self.client, &name, &objects)?;
+        let seen = look_at(self.client, &name, &objects)?;
         if dry_run {
             return Ok((name, Outcome::WouldDelete(objects)));
         }
         drop(inventory);
-        self.delete(&copy, &name)?;
+        self.delete(&copy, &name, &seen)?;
         Ok((name, Outcome::Removed { another_copy_stays: false }))
     }
 
@@ -61,7 +61,7 @@ impl SpareCopy<'_> {
         )
     }
 
-    fn delete(&self, copy: &CopyName, name: &str) -> Result<()> {
+    fn delete(&self, copy: &CopyName, name: &str, seen: &Seen) -> Result<()> {
         let host = host::name();
         let nonce = random::id();
         let removal =
@@ -79,7 +79,7 @@ impl SpareCopy<'_> {
             return Err(removal.back_off(error));
         }
         let (objects, announcements) = inventory.objects_of(copy);
-        match removal.delete(&objects, &announcements) {
+        match removal.delete(&objects, &announcements, seen) {
             Ok(()) => Ok(()),
             Err(Interrupted { error, refused_at_once: true }) if removal.all_exist(&objects)? => {
                 Err(removal.back_off(error))

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Interrupted, Outcome, Removal, check_unlocked, last_copy, withdraw};
+use super::{Interrupted, Outcome, Removal, Seen, last_copy, look_at, withdraw};
 use crate::error::{Error, Result, Status};
 use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest};
 use crate::inventory::{Inventory, OpenUploads};
@@ -46,15 +46,18 @@ impl StoredCopy<'_> {
         let entry = self.store.contents.entries[self.at].clone();
         let keys = entry.keys(&self.store.contents.prefix);
         check_not_shared(&self.store.contents, self.at, &keys)?;
-        if let Err((error, is_whole)) = self.check_before(&entry)? {
-            return Err(if dry_run { error } else { self.back_off(error, is_whole) });
-        }
+        let seen = match self.check_before(&entry)? {
+            Ok(seen) => seen,
+            Err((error, is_whole)) => {
+                return Err(if dry_run { error } else { self.back_off(error, is_whole) });
+            }
+        };
         check_unchanged_in_bucket(self.client, &self.store.contents.prefix, &entry)?;
         if dry_run {
             return Ok(Outcome::WouldDelete(keys));
         }
         let nonce = self.mark(&entry)?;
-        match self.delete(&entry, nonce, keys) {
+        match self.delete(&entry, nonce, keys, &seen) {
             Ok(()) => {}
             Err(Stop::BackOff { error, is_whole }) => return Err(self.back_off(error, is_whole)),
             Err(Stop::Continues(error)) => {
@@ -73,12 +76,12 @@ impl StoredCopy<'_> {
 
     /// An early refusal, before anything is marked or announced. Open uploads are listed only after the
     /// announcement. The inner error comes with whether the copy is whole.
-    fn check_before(&self, entry: &Entry) -> Result<Result<(), (Error, bool)>> {
+    fn check_before(&self, entry: &Entry) -> Result<Result<Seen, (Error, bool)>> {
         let copy = entry.copy();
         let mut inventory = Inventory::read(self.client, &self.store.contents, self.ui, OpenUploads::Skip)?;
         let checked = inventory.check_remove(&copy, entry.removal).and_then(|()| {
             let keys = entry.keys(&self.store.contents.prefix);
-            check_unlocked(self.client, &entry.backup().to_string(), &keys)
+            look_at(self.client, &entry.backup().to_string(), &keys)
         });
         Ok(checked.map_err(|error| (error, inventory.is_whole(&copy))))
     }
@@ -96,7 +99,7 @@ impl StoredCopy<'_> {
     }
 
     /// Announces, decides, deletes.
-    fn delete(&self, entry: &Entry, nonce: Id, keys: Vec<String>) -> Result<(), Stop> {
+    fn delete(&self, entry: &Entry, nonce: Id, keys: Vec<String>, seen: &Seen) -> Result<(), Stop> {
         let (copy, host) = (entry.copy(), host::name());
         let removal = Removal {
             client: self.client,
@@ -132,7 +135,7 @@ impl StoredCopy<'_> {
         let (listed, announcements) = inventory.objects_of(&copy);
         let unknown = listed.into_iter().filter(|key| !keys.contains(key));
         let objects: Vec<String> = keys.iter().cloned().chain(unknown).collect();
-        match removal.delete(&objects, &announcements) {
+        match removal.delete(&objects, &announcements, seen) {
             Ok(()) => Ok(()),
             Err(Interrupted { error, refused_at_once: true }) if removal.all_exist(&keys)? => {
                 let error = error.hint(format!("nothing was removed: '{}' is still stored", entry.backup()));

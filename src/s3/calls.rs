@@ -374,7 +374,29 @@ impl Client {
 
     /// DeleteObject. A missing object is not an error.
     pub fn delete(&self, key: &str) -> Result<()> {
-        match self.send(&Request::new("DELETE", key)) {
+        self.delete_by(&Request::new("DELETE", key))
+    }
+
+    /// The same, if the object still has this ETag. Servers without conditional deletes ignore it.
+    pub fn delete_if_unchanged(&self, key: &str, etag: &str) -> Result<()> {
+        let request = Request::new("DELETE", key).extra_header(Extra::IfMatch, "if-match", etag);
+        match self.delete_by(&request) {
+            Err(mut failure) if failure.status == Some(412) => {
+                let is_unchanged = self.head(key)?.is_none_or(|head| head.etag == etag);
+                if is_unchanged {
+                    // this server compares ETags in another way
+                    return self.delete(key);
+                }
+                failure.message =
+                    "the object has changed since it was looked at: another program writes here".to_string();
+                Err(failure)
+            }
+            reply => reply,
+        }
+    }
+
+    fn delete_by(&self, request: &Request) -> Result<()> {
+        match self.send(request) {
             Err(failure) if failure.is_missing() => Ok(()),
             reply => reply.map(|_| ()),
         }

@@ -21,6 +21,9 @@ pub enum Extra {
     /// `Content-MD5`, sent only if a server requires it: for buckets with an Object Lock, on servers that do
     /// not accept SHA-256 instead.
     Md5 = 1 << 6,
+    /// `If-Match` with DeleteObject.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html>
+    IfMatch = 1 << 7,
 }
 
 /// A set of them.

@@ -10,7 +10,7 @@ use crate::model::copy::Id;
 use crate::model::keys;
 use crate::os::host;
 use crate::os::random;
-use crate::removal::{Interrupted, Removal, withdraw};
+use crate::removal::{Interrupted, Removal, Seen, look_at, withdraw};
 use crate::s3::calls::{MultipartUpload, Parts};
 use crate::s3::failure::FailureKind;
 use crate::state::journal::record::{Intent, Overview, Record, Removal as Announced};
@@ -87,10 +87,13 @@ impl Upload {
             objects = there.into_iter().chain(segments).collect();
         }
         if objects.contains(&manifest) {
-            self.remove(journal, intent, overview, |removal, mut inventory| {
+            let seen = look_at(&self.client, &intent.backup().to_string(), &objects).map_err(|error| {
+                error.hint("it is complete in the bucket: 'zfs2s3 resume_upload' stores it")
+            })?;
+            self.remove(journal, intent, overview, &seen, |removal, mut inventory| {
                 inventory.check_abort(&copy, Some(removal.nonce))?;
-                let (seen, announcements) = inventory.objects_of(&copy);
-                Ok((if may_list { seen } else { objects.clone() }, announcements))
+                let (listed, announcements) = inventory.objects_of(&copy);
+                Ok((if may_list { listed } else { objects.clone() }, announcements))
             })?;
             self.abort_uploads(intent, overview)?;
             return Ok(());
@@ -106,7 +109,7 @@ impl Upload {
     pub(super) fn withdraw_manifest(&self, journal: &Journal, intent: &Intent) -> Result<()> {
         let copy = intent.copy();
         let overview = journal::overview(&self.folder)?.unwrap_or_else(|| Overview::new(intent.clone()));
-        self.remove(journal, intent, &overview, |removal, mut inventory| {
+        self.remove(journal, intent, &overview, &Seen::default(), |removal, mut inventory| {
             inventory.check_abort(&copy, Some(removal.nonce))?;
             Ok((vec![keys::manifest(&intent.prefix, &copy)], vec![]))
         })
@@ -118,6 +121,7 @@ impl Upload {
         journal: &Journal,
         intent: &Intent,
         overview: &Overview,
+        seen: &Seen,
         decide: impl FnOnce(&Removal, Inventory) -> Result<(Vec<String>, Vec<String>)>,
     ) -> Result<()> {
         let nonce = overview.removal.unwrap_or_else(random::id);
@@ -141,7 +145,7 @@ impl Upload {
             }
             decided => decided?,
         };
-        match removal.delete(&objects, &announcements) {
+        match removal.delete(&objects, &announcements, seen) {
             Ok(()) => Ok(()),
             Err(Interrupted { error, refused_at_once: true }) if removal.all_exist(&objects)? => {
                 Err(removal.back_off(error))

@@ -35,13 +35,14 @@ fn sample(store: &str) -> Host {
     host
 }
 
-/// Without what differs from run to run: IDs, times, the name of the host, the URL.
+/// Without what differs from run to run: IDs, times, the name of the host, the URL, the version.
 fn normal(text: &str, host: &Host, id: &str) -> String {
     let is_time = |word: &str| word.len() == 20 && word.ends_with('Z') && word.starts_with("20");
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_string();
     let text = text
         .replace(&host.s3.url(), "http://127.0.0.1:1")
         .replace(id, "ID")
+        .replace(concat!("zfs2s3 ", env!("CARGO_PKG_VERSION")), "zfs2s3 0.2.0")
         .replace(&format!("host: {name}\n"), "host: nas\n")
         .replace(&format!("\"host\":\"{name}\""), "\"host\":\"nas\"");
     let words = text.split_inclusive([' ', '\n', '"']);

@@ -71,6 +71,20 @@ fn a_removal_that_had_begun_is_undone_while_the_backup_is_whole() {
 }
 
 #[test]
+fn an_upload_that_is_complete_and_protected_is_resumed_and_not_aborted() {
+    let host = host();
+    host.ok("upload tank/a@1");
+    host.killed("upload -l 2099-01-01 -i @1 tank/a@2", "PutObject", 0, Fault::KillAfter);
+    let said = host.fails(3, "abort_upload");
+    assert!(said.contains("is kept until 2099-01-01T00:00:00Z by an Object Lock (GOVERNANCE)"), "{said}");
+    assert!(said.contains("'zfs2s3 resume_upload' stores it"), "{said}");
+    assert_eq!(host.s3.state().count("DeleteObject"), 0);
+    host.ok("resume_upload");
+    assert!(host.listed()[1].ends_with("stored"));
+    host.assert_clean();
+}
+
+#[test]
 fn a_lock_that_outlives_those_it_depends_on_is_a_warning() {
     let host = host();
     host.ok("upload tank/a@1");

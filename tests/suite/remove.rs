@@ -1,5 +1,6 @@
 //! `remove`: exactly the one backup that is named, and never one that others need.
 
+use crate::support::s3::IfMatch;
 use crate::support::{Fault, Host, key, made_stream};
 
 fn month() -> Host {
@@ -428,6 +429,33 @@ fn the_requests_of_a_removal() {
     host.s3.state().log.clear();
     host.fails(3, "remove tank/a@1");
     assert_eq!(host.s3.state().log.len(), 1);
+}
+
+#[test]
+fn an_object_that_another_program_replaced_is_not_deleted() {
+    let host = month();
+    host.s3.fault("DeleteObject", 0, 1, Fault::Replace);
+    let said = host.fails(1, "remove -i @3 tank/a@4");
+    assert!(said.contains("has changed since it was looked at"), "{said}");
+    assert!(said.contains("'-i tank/a@3 tank/a@4' is still stored"), "{said}");
+    assert_eq!(host.listed()[3], "tank/a@4 tank/a@3 700 STANDARD stored");
+    host.s3.no_more_faults();
+    // its data, after its manifest was deleted
+    host.s3.fault("DeleteObject", 1, 1, Fault::Replace);
+    let said = host.fails(1, "remove -i @3 tank/a@4");
+    assert!(said.contains("the removal has begun"), "{said}");
+    is_continued(&host);
+}
+
+#[test]
+fn servers_without_conditional_deletes_delete() {
+    for if_match in [IfMatch::Ignored, IfMatch::Refused, IfMatch::Fails] {
+        let host = month();
+        host.s3.state().capabilities.if_match = if_match;
+        host.ok("remove -i @3 tank/a@4");
+        assert_eq!(host.listed().len(), 3);
+        host.assert_clean();
+    }
 }
 
 /// A refusal may follow an attempt that succeeded.

@@ -1,6 +1,6 @@
 //! Servers that support less than AWS, or differ from it: everything works with each of them.
 
-use crate::support::s3::{Capabilities, Encoding};
+use crate::support::s3::{Capabilities, Encoding, IfMatch};
 use crate::support::{Fault, Host, S1, key, real};
 
 type Quirk = fn(&mut Capabilities);
@@ -33,6 +33,8 @@ const QUIRKS: &[(&str, Quirk)] = &[
     ("501 to encoding-type", |p| p.encoding = Encoding::Refused),
     ("encoding-type ignored", |p| p.encoding = Encoding::Ignored),
     ("keys encoded unasked (rclone before 1.69)", |p| p.encoding = Encoding::Always),
+    ("501 to a conditional delete", |p| p.if_match = IfMatch::Refused),
+    ("conditional deletes that never match", |p| p.if_match = IfMatch::Fails),
     ("replies with other names (moto)", |p| p.moto = true),
     ("the first version of ListObjects", |p| {
         p.lists_as_before = true;

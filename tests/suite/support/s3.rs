@@ -38,6 +38,8 @@ pub enum Fault {
     TruncateReply,
     /// It is done; one bit in the middle of the body of the reply is flipped.
     FlipBit,
+    /// Another program replaces the object before anything is done.
+    Replace,
     /// The client is killed (SIGKILL) before anything is done.
     KillBefore,
     /// The client is killed after it was done.
@@ -173,6 +175,8 @@ pub struct Capabilities {
     pub locks: bool,
     /// Refuses each DeleteObject.
     pub may_delete: bool,
+    /// Of If-Match at DeleteObject.
+    pub if_match: IfMatch,
     /// Each page of a listing is empty, and names another one.
     pub lists_for_ever: bool,
     /// Additional length of its upload IDs.
@@ -187,6 +191,16 @@ pub enum Encoding {
     Refused,
     /// Encodes even if not asked to.
     Always,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum IfMatch {
+    Known,
+    Ignored,
+    /// With 501.
+    Refused,
+    /// Matches no ETag.
+    Fails,
 }
 
 pub struct ArchiveCopy {
@@ -334,6 +348,7 @@ impl S3 {
             locks: false,
             mangles: false,
             may_delete: true,
+            if_match: IfMatch::Known,
             lists_for_ever: false,
             long_ids: 0,
             page: 1000,
@@ -420,6 +435,9 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
         match fault {
             Some(Fault::Drop) => break,
             Some(Fault::KillBefore) => return kill(victim),
+            Some(Fault::Replace) => {
+                state.lock().unwrap().object_mut(&request.key()).etag = "\"another\"".to_string();
+            }
             Some(Fault::Delay(time)) => std::thread::sleep(time),
             Some(Fault::Status(status, code)) => {
                 if reply(&mut stream, &request, error(status, code, "as the test wants it"), false).is_err() {
@@ -553,6 +571,19 @@ struct Answer {
 
 fn ok(body: impl Into<Vec<u8>>) -> Answer {
     Answer { status: 200, headers: vec![], body: body.into() }
+}
+
+/// The refusal of a DeleteObject by its If-Match.
+fn unmet_condition(state: &State, request: &Request, key: &str) -> Option<Answer> {
+    let wanted = request.header("if-match")?;
+    let found = state.objects.get(key).map(|object| object.etag.as_str());
+    match (state.capabilities.if_match, found) {
+        (IfMatch::Ignored, _) => None,
+        (IfMatch::Refused, _) => Some(error(501, "NotImplemented", "no conditional deletes")),
+        (_, None) => Some(error(404, "NoSuchKey", "there is no such object")),
+        (IfMatch::Known, Some(etag)) if etag == wanted => None,
+        (_, Some(_)) => Some(error(412, "PreconditionFailed", "the ETag differs")),
+    }
 }
 
 fn error(status: u16, code: &str, why: &str) -> Answer {
@@ -698,6 +729,9 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             error(403, "AccessDenied", "nothing may be deleted")
         }
         "DeleteObject" => {
+            if let Some(refusal) = unmet_condition(state, request, &key) {
+                return refusal;
+            }
             let object = state.objects.remove(&key);
             if let Some(object) = object.filter(|_| state.capabilities.locks) {
                 state.hidden.insert(key, object);
