@@ -1,6 +1,6 @@
 //! Reads one stored backup. Nothing is delivered unchecked: each chunk is checked against its SHA-256 in the
-//! manifest, the list of these against the composite one in the store, and the stream's BEGIN and END records
-//! against the guids.
+//! manifest, the list of these against the composite one in the store, the stream's BEGIN and END records
+//! against the guids, and each record against its own checksum.
 
 use std::sync::atomic::AtomicBool;
 
@@ -16,8 +16,8 @@ use crate::restore::resume::search::StreamChunks;
 use crate::restore::survey::{Survey, why_unreadable};
 use crate::s3::client::Client;
 use crate::state::store::format::Entry;
-use crate::stream::spill_check::SpillCheck;
-use crate::stream::{StreamError, Tail, check_begin};
+use crate::stream::check::StreamCheck;
+use crate::stream::{StreamError, check_begin};
 use crate::ui::Ui;
 
 /// For objects of the Python tool, which have no chunks. Bytes.
@@ -183,9 +183,7 @@ impl<'a> StoredBackup<'a> {
         let mut skip = (from % self.chunk_size) as usize;
         let count: u64 = self.segments.iter().map(|segment| segment.size.div_ceil(self.chunk_size)).sum();
         let link = self.entry.link();
-        let mut tail = Tail::new();
-        // a resumed one begins at a record
-        let mut spill_check = if from == 0 { SpillCheck::default() } else { SpillCheck::between_records() };
+        let mut check = if from == 0 { StreamCheck::new() } else { StreamCheck::from_record_at(from) };
         let fetch_one = |index, buffer: &mut [u8], stop: &AtomicBool| {
             let range = self.range(first + index);
             self.fetch(&range, &mut buffer[..range.length], stop)?;
@@ -196,18 +194,20 @@ impl<'a> StoredBackup<'a> {
             if first + index == 0 {
                 check_begin(chunk, link).map_err(|e| self.invalid(e))?;
             }
-            tail.push(chunk);
             let chunk = &chunk[std::mem::take(&mut skip)..];
-            spill_check.push(chunk);
+            check.push(chunk).map_err(|e| self.invalid(e))?;
             deliver(chunk)?;
             ui.advance(chunk.len() as u64, true);
             Ok(())
         })?;
         // it was stored as it was sent, so refusing it now would not help
-        if let Some(object) = spill_check.lost_object() {
+        if let Some(object) = check.lost_object() {
             ui.warning(&self.invalid(StreamError::Loses(object)).message);
         }
-        tail.check_end(link).map_err(|e| self.invalid(e))
+        if let Some(unchecked) = check.unchecked() {
+            ui.warning(&format!("the stored stream of '{}' {unchecked}", self.entry.backup()));
+        }
+        check.check_end(link).map_err(|e| self.invalid(e))
     }
 
     fn range(&self, index: u64) -> ChunkRange<'_> {

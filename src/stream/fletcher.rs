@@ -4,17 +4,22 @@
 //! span, starting at zero, can be appended to any earlier sums (see [`Sums::then`]), so one pass over a
 //! payload serves two streams.
 
+use serde::{Deserialize, Serialize};
+
 pub const SUMS: usize = 32;
 
 /// The sums at some point of a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sums([u64; 4]);
 
 /// The sums over some bytes that arrive in slices, starting at zero.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Span {
     sums: [u64; 4],
     words: u64,
+    /// The words are of a big-endian host.
+    swapped: bool,
     /// The beginning of a word that the next slice completes.
     begun: Vec<u8>,
 }
@@ -35,15 +40,26 @@ impl Span {
         self.add(words);
         self.begun.extend_from_slice(rest);
     }
+    pub fn of_host(swapped: bool) -> Self {
+        Span { swapped, ..Span::default() }
+    }
     pub fn of(bytes: &[u8]) -> Self {
         let mut span = Span::default();
         span.push(bytes);
         span
     }
     fn add(&mut self, words: &[[u8; 4]]) {
+        if self.swapped {
+            self.add_by(words, u32::from_be_bytes);
+        } else {
+            self.add_by(words, u32::from_le_bytes);
+        }
+    }
+    #[inline]
+    fn add_by(&mut self, words: &[[u8; 4]], number: impl Fn([u8; 4]) -> u32) {
         let [mut a, mut b, mut c, mut d] = self.sums;
         for word in words {
-            a = a.wrapping_add(u64::from(u32::from_le_bytes(*word)));
+            a = a.wrapping_add(u64::from(number(*word)));
             b = b.wrapping_add(a);
             c = c.wrapping_add(b);
             d = d.wrapping_add(c);

@@ -9,13 +9,16 @@
 //! END    0 type=5 u32   8 checksum 32 bytes                                               40 toguid
 //! ```
 
+pub mod check;
 pub mod fletcher;
 pub mod record;
 pub mod rewriting;
-pub mod spill_check;
+mod spill_check;
 pub mod split;
 
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use self::record::{RECORD, Record};
 use crate::model::backup::Link;
@@ -38,6 +41,19 @@ pub enum StreamError {
         found: u64,
     },
     NoEnd,
+    /// There are bytes after END, from this one on.
+    AfterEnd(u64),
+    /// The checksum of this record, which begins at byte `at`, is wrong; the last right one ends at `from`.
+    Damaged {
+        record: u64,
+        at: u64,
+        from: u64,
+    },
+    /// The length in this record, which begins at byte `at`, is invalid.
+    WrongLength {
+        record: u64,
+        at: u64,
+    },
     BigEndian,
     UnknownRecord,
     Checksum,
@@ -55,6 +71,15 @@ impl fmt::Display for StreamError {
                 write!(f, "its {field} is {found}, not {expected}: it is the stream of another snapshot")
             }
             StreamError::NoEnd => f.write_str("it is incomplete: it has no END record"),
+            StreamError::AfterEnd(at) => write!(f, "it continues after its END record, at byte {at}"),
+            StreamError::Damaged { record, at, from } => write!(
+                f,
+                "it is damaged: record {record}, at byte {at}, has the wrong checksum, so it or the data before it, from \
+                 byte {from}, were changed after ZFS had written them"
+            ),
+            StreamError::WrongLength { record, at } => {
+                write!(f, "record {record}, at byte {at}, has an invalid length")
+            }
             StreamError::BigEndian => f.write_str("it is from a big-endian host"),
             StreamError::UnknownRecord => f.write_str("it has a record that this version does not know"),
             StreamError::Loses(object) => write!(
@@ -97,21 +122,23 @@ pub fn begins_clone(bytes: &[u8]) -> bool {
 }
 
 /// Keeps the last bytes, as many as a record has, of a stream that arrives in slices.
-pub struct Tail {
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tail {
     last: Vec<u8>,
 }
 
 impl Tail {
-    pub fn new() -> Self {
+    fn new() -> Self {
         Tail { last: Vec::with_capacity(2 * RECORD) }
     }
-    pub fn push(&mut self, bytes: &[u8]) {
+    fn push(&mut self, bytes: &[u8]) {
         self.last.extend_from_slice(&bytes[bytes.len().saturating_sub(RECORD)..]);
         let surplus = self.last.len().saturating_sub(RECORD);
         self.last.drain(..surplus);
     }
     /// Are the last bytes the END record of the stream of `link`?
-    pub fn check_end(&self, link: Link) -> Result<(), StreamError> {
+    fn check_end(&self, link: Link) -> Result<(), StreamError> {
         let record: &[u8; RECORD] = self.last.first_chunk().ok_or(StreamError::TooShort(self.last.len()))?;
         let matches = |swapped| {
             let record = Record { bytes: record, swapped };

@@ -99,11 +99,18 @@ impl Record<'_> {
         raw.copy_from_slice(&self.bytes[at..at + 8]);
         if self.swapped { u64::from_be_bytes(raw) } else { u64::from_le_bytes(raw) }
     }
-    /// Four sums, of a little-endian host.
     pub fn sums(&self, at: usize) -> Sums {
         let mut raw = [0; SUMS];
         raw.copy_from_slice(&self.bytes[at..at + SUMS]);
+        if self.swapped {
+            raw.chunks_exact_mut(8).for_each(<[u8]>::reverse);
+        }
         Sums::from(raw)
+    }
+
+    /// Is this a type of record whose layout this version knows?
+    pub fn is_known(&self) -> bool {
+        matches!(self.u32(0), 1..=5 | 7..=10)
     }
 
     /// None: it is BEGIN, not a record, or one that this version does not know.

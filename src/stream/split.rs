@@ -1,8 +1,11 @@
 //! Splits a stream that arrives in slices of any size into records and payloads. Pure.
 
+use serde::{Deserialize, Serialize};
+
 use super::record::RECORD;
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RecordSplitter {
     /// A record that has not fully arrived.
     record: Vec<u8>,

@@ -1,16 +1,18 @@
 //! The stream of one backup from `zfs send`, checked as it is read: it begins with the BEGIN record of that
-//! backup, and it ends only if it is complete. An interrupted stream reads as an error, never as an end, so a
-//! chunk that is short for this reason is never mistaken for the last one.
+//! backup, every record passes its check, and it ends only if it is complete. An interrupted stream reads as
+//! an error, never as an end, so a chunk that is short for this reason is never mistaken for the last one.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use crate::chunk_io::send::fill;
 use crate::error::{Error, Result};
 use crate::model::backup::{Backup, Link};
+use crate::stream::check::StreamCheck;
 use crate::stream::record::RECORD;
 use crate::stream::rewriting::{Rewriting, begin_payload};
-use crate::stream::spill_check::SpillCheck;
-use crate::stream::{StreamError, Tail, begins_clone, check_begin};
+use crate::stream::{StreamError, begins_clone, check_begin};
+use crate::ui::Ui;
 use crate::zfs::{Send, Zfs};
 
 pub struct Source {
@@ -22,9 +24,12 @@ pub struct Source {
     send: Option<Send>,
     /// Turns it into the stream of the old name, if the snapshot was renamed.
     renamed: Option<Rewriting>,
-    tail: Tail,
-    spill_check: SpillCheck,
+    check: StreamCheck,
+    ui: Arc<Ui>,
 }
+
+const CHANGED: &str = "memory, a pipe, or a program in ZFS2S3_ZFS (such as ssh) may be at fault; 'zfs2s3 resume_upload' reads the \
+                       stream again, and if that differs from what was sent already, 'zfs2s3 abort_upload' ends the upload";
 
 /// How many bytes are rewritten at once.
 const PIECE: usize = 256 << 10;
@@ -32,7 +37,13 @@ const PIECE: usize = 256 << 10;
 impl Source {
     /// `stored_as`: with the names that it had when the upload began. The stream contains the name, and
     /// whether it creates a clone, which ZFS judges by the names.
-    pub fn open(zfs: &Zfs, backup: &Backup, flags: &[String], stored_as: &Backup) -> Result<Self> {
+    pub fn open(
+        zfs: &Zfs,
+        backup: &Backup,
+        flags: &[String],
+        stored_as: &Backup,
+        ui: &Arc<Ui>,
+    ) -> Result<Self> {
         let name = stored_as.snapshot.name.as_str();
         let mut source = Source {
             name: backup.snapshot.name.clone(),
@@ -40,8 +51,8 @@ impl Source {
             ready: vec![0; RECORD],
             send: None,
             renamed: None,
-            tail: Tail::new(),
-            spill_check: SpillCheck::default(),
+            check: StreamCheck::new(),
+            ui: Arc::clone(ui),
         };
         let mut send = zfs.send(backup, flags)?;
         let cannot_read = |e: io::Error| {
@@ -109,9 +120,8 @@ impl Source {
     }
 
     fn check(&mut self, bytes: &[u8]) -> Result<()> {
-        self.tail.push(bytes);
-        self.spill_check.push(bytes);
-        match self.spill_check.lost_object() {
+        self.check.push(bytes).map_err(|e| Error::failed(self.wrong(&e)).hint(CHANGED))?;
+        match self.check.lost_object() {
             None => Ok(()),
             Some(object) => Err(Error::failed(self.wrong(&StreamError::Loses(object))).hint(
                 "this is a bug in the OpenZFS of this host: see https://github.com/openzfs/zfs/issues/18239",
@@ -123,7 +133,10 @@ impl Source {
     fn check_end(&mut self) -> Result<()> {
         if let Some(send) = self.send.take() {
             send.finish().map_err(Error::for_now)?;
-            self.tail.check_end(self.link).map_err(|e| Error::try_again(self.wrong(&e)))?;
+            self.check.check_end(self.link).map_err(|e| Error::try_again(self.wrong(&e)))?;
+            if let Some(unchecked) = self.check.unchecked() {
+                self.ui.warning(&format!("the stream of {} {unchecked}", self.name));
+            }
         }
         Ok(())
     }

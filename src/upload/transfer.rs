@@ -83,7 +83,13 @@ impl<'a> Transfer<'a> {
     pub fn run(&self) -> Result<u64> {
         self.open_segment(1)?;
         let intent = &self.overview.intent;
-        let source = Source::open(&self.upload.zfs, self.backup, &intent.send_args, &intent.backup())?;
+        let source = Source::open(
+            &self.upload.zfs,
+            self.backup,
+            &intent.send_args,
+            &intent.backup(),
+            &self.upload.ui,
+        )?;
         let chunk_size = usize::try_from(intent.chunking.chunk_size)
             .map_err(|_| Error::usage("ZFS2S3_CHUNK_SIZE is too large for this machine"))?;
         let size = send::run(source, chunk_size, self.upload.client.jobs, self)?;

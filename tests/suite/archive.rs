@@ -5,7 +5,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use crate::restore::{PLACE, RESUMED, interrupt, sha256};
-use crate::support::{Fault, Host, S1, S2, key, made_stream, real};
+use crate::support::{Fault, Host, S1, S2, key, made_stream, real, summed};
 
 /// A chain of four: the first two in DEEP_ARCHIVE, the third in GLACIER, the last in STANDARD.
 fn archived() -> Host {
@@ -450,6 +450,7 @@ fn the_origin_of_a_clone_is_thawed_with_it() {
     let mut stream = made_stream(5, 1, 700);
     // DRR_FLAG_CLONE, in drr_flags of BEGIN
     stream[36] |= 1;
+    let stream = summed(&stream);
     host.add_stream(("", 5), Some(("", 1)), &stream);
     host.ok("upload -i tank/a@1 tank/clone@5");
     host.run("thaw tank/clone@5").expect(75);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Fault, Host, S1, S2, key, made_stream, real};
+use crate::support::{Fault, Host, S1, S2, key, made_stream, real, summed};
 
 /// Snapshots 1 to 4 in a chain, and a bypass from 1 to 4.
 fn month() -> Host {
@@ -602,6 +602,7 @@ fn a_route_that_zfs_receive_would_refuse_is_not_begun() {
 fn clone_stream(guid: u64, from: u64) -> Vec<u8> {
     let mut stream = made_stream(guid, from, 700);
     stream[36] |= 1;
+    let stream = summed(&stream);
     stream
 }
 

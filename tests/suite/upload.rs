@@ -1,6 +1,6 @@
 //! `upload`: the bucket and the store afterwards, and what is refused.
 
-use crate::support::{BUCKET, Host, S1, S2, key, made_stream, real};
+use crate::support::{BUCKET, Host, MadeStream, S1, S2, key, made_stream, real};
 
 #[test]
 fn a_full_and_an_incremental_backup_are_stored_byte_for_byte() {
@@ -489,6 +489,88 @@ fn a_stream_that_would_lose_attributes_is_not_stored() {
     assert_eq!((output.status.code(), output.stdout), (Some(0), bad));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("zfs2s3: warning: ") && said.contains("would lose"), "{said}");
+}
+
+/// What was changed on the way from the pool, in memory or by a program in between.
+#[test]
+fn a_damaged_stream_is_refused_at_its_record() {
+    let good = real("full.zfs");
+    // a WRITE record with 128 KiB, and the next record
+    let (write, next) = (166_736, 166_736 + 312 + (128 << 10));
+    let flipped = |at: usize| {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        bad
+    };
+    let mut swapped = good.clone();
+    swapped.copy_within(next + 312..next + 312 + (128 << 10), write + 312);
+    swapped[next + 312..next + 312 + (128 << 10)].copy_from_slice(&good[write + 312..next]);
+    let from = write + 312;
+    for (bad, record, from) in [
+        (flipped(write + 400), next, from),
+        (flipped(next + 30), next, from),
+        (flipped(next + 311), next, from),
+        (swapped, next, from),
+        (flipped(900_000), 0, 0),
+    ] {
+        let mut host = Host::with_real_streams();
+        host.set("ZFS2S3_CHUNK_SIZE", "16K");
+        host.add_stream(S1, None, &bad);
+        let said = host.fails(1, "upload tank/src@s1");
+        let place = format!(
+            ", at byte {record}, has the wrong checksum, so it or the data before it, from byte {from}, "
+        );
+        assert!(said.contains("the stream of tank/src@s1: it is damaged: record "), "{said}");
+        assert!(record == 0 || said.contains(&place), "{said}");
+        assert!(said.contains("hint: memory, a pipe, or a program in ZFS2S3_ZFS"), "{said}");
+        assert_eq!(host.s3.state().count("CompleteMultipartUpload"), 0);
+        host.ok("abort_upload");
+        host.assert_clean();
+    }
+    // END and more
+    let host = Host::with_real_streams();
+    host.add_stream(S1, None, &[&good[..], &good[good.len() - 312..]].concat());
+    let said = host.fails(1, "upload tank/src@s1");
+    assert!(said.contains(&format!("it continues after its END record, at byte {}", good.len())), "{said}");
+    // a record of a later version, with the right checksum
+    let mut later = MadeStream::default();
+    later.record(&[(8, 0x2_F5BA_CBAC), (16, 1), (40, S1.1)], &[]);
+    later.record(&[(0, 77)], &[5; 1000]);
+    later.end(S1.1);
+    host.ok("abort_upload");
+    host.add_stream(S1, None, &later.bytes);
+    let said = host.ok("upload tank/src@s1").stderr;
+    assert!(
+        said.contains("warning: the stream of tank/src@s1 is not checked after record 2, at byte 312"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_a_wrapper_changes_is_found() {
+    let mut host = Host::with_real_streams();
+    let wrapper = host.home().join("ssh");
+    let zfs = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/support/zfs");
+    let text = format!(
+        "#!/bin/sh\nif [ \"$1\" = send ]; then\n{zfs} \"$@\" | {{ head -c 400000; printf X; tail -c +2; }}\nelse\nexec {zfs} \"$@\"\nfi\n"
+    );
+    std::fs::write(&wrapper, text).unwrap();
+    host.set("ZFS2S3_ZFS", &format!("sh {}", wrapper.display()));
+    let said = host.fails(1, "upload tank/src@s1");
+    assert!(said.contains("it is damaged: record "), "{said}");
+    host.ok("abort_upload");
+}
+
+/// Its hashes are right, so only its records show the damage.
+#[test]
+fn a_stream_that_was_stored_damaged_is_not_handed_on() {
+    let host = Host::new();
+    host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
+    let mut bad = real("full.zfs");
+    bad[400_000] ^= 1;
+    host.s3.state().put("tank/src@s1", &bad);
+    let said = host.fails(1, "download tank/src@s1");
+    assert!(said.contains("the stored stream of 'tank/src@s1': it is damaged: record "), "{said}");
 }
 
 #[test]

@@ -306,24 +306,107 @@ pub fn real(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/streams")).join(name)).unwrap()
 }
 
-/// A stream of `size` bytes with the right BEGIN and END records, and noise between them.
+/// A valid stream of `size` bytes: BEGIN, whose payload is what is left over, WRITE records of noise, END.
 pub fn made_stream(guid: u64, from: u64, size: usize) -> Vec<u8> {
-    let mut bytes = vec![0; size.max(624)];
+    const BLOCK: usize = 32 << 10;
     let mut noise = guid.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ from.rotate_left(32) ^ 0x5851_f42d;
-    for byte in &mut bytes {
-        noise = noise.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        *byte = (noise >> 56) as u8;
+    let mut noise = |length: usize| -> Vec<u8> {
+        let mut next = || {
+            noise = noise.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (noise >> 56) as u8
+        };
+        (0..length).map(|_| next()).collect()
+    };
+    let left = size.max(624) - 624;
+    let (blocks, rest) = (left / (312 + BLOCK), left % (312 + BLOCK));
+    let mut stream = MadeStream::default();
+    stream.record(
+        &[(4, rest as u64), (8, 0x2_F5BA_CBAC), (16, 1), (32, 2), (40, guid), (48, from)],
+        &noise(rest),
+    );
+    for n in 0..blocks {
+        stream.record(
+            &[(0, 3), (8, 5), (24, (n * BLOCK) as u64), (32, BLOCK as u64), (40, guid)],
+            &noise(BLOCK),
+        );
     }
-    let end = bytes.len() - 312;
-    bytes[..8].copy_from_slice(&[0; 8]);
-    bytes[8..16].copy_from_slice(&0x2_F5BA_CBACu64.to_le_bytes());
-    bytes[16..24].copy_from_slice(&1u64.to_le_bytes());
-    bytes[32..40].copy_from_slice(&2u64.to_le_bytes());
-    bytes[40..48].copy_from_slice(&guid.to_le_bytes());
-    bytes[48..56].copy_from_slice(&from.to_le_bytes());
-    bytes[end..end + 4].copy_from_slice(&5u32.to_le_bytes());
-    bytes[end + 40..end + 48].copy_from_slice(&guid.to_le_bytes());
-    bytes
+    stream.end(guid);
+    stream.bytes
+}
+
+/// The records of a stream, with the right checksums.
+#[derive(Default)]
+pub struct MadeStream {
+    pub bytes: Vec<u8>,
+    /// fletcher-4, word by word.
+    sums: [u64; 4],
+}
+
+impl MadeStream {
+    /// `fields`: numbers of 8 bytes, and where they are in the record.
+    pub fn record(&mut self, fields: &[(usize, u64)], payload: &[u8]) {
+        let mut record = [0; 312];
+        for (at, value) in fields {
+            let length = if *at == 4 { 4 } else { 8 };
+            record[*at..*at + length].copy_from_slice(&value.to_le_bytes()[..length]);
+        }
+        self.whole_record(&record, payload);
+    }
+    fn whole_record(&mut self, record: &[u8], payload: &[u8]) {
+        let is_begin = self.bytes.is_empty();
+        let mut record = record.to_vec();
+        self.add(&record[..280]);
+        if !is_begin {
+            let sums = self.sums.iter().flat_map(|sum| sum.to_le_bytes());
+            record[280..].iter_mut().zip(sums).for_each(|(byte, sum)| *byte = sum);
+        }
+        let last = record[280..].to_vec();
+        self.add(&last);
+        self.add(payload);
+        self.bytes.extend_from_slice(&record);
+        self.bytes.extend_from_slice(payload);
+    }
+    pub fn end(&mut self, guid: u64) {
+        let [a, b, c, d] = self.sums;
+        self.record(&[(0, 5), (8, a), (16, b), (24, c), (32, d), (40, guid)], &[]);
+    }
+    fn add(&mut self, bytes: &[u8]) {
+        let [mut a, mut b, mut c, mut d] = self.sums;
+        for word in bytes.chunks_exact(4) {
+            a = a.wrapping_add(u64::from(u32::from_le_bytes(word.try_into().unwrap())));
+            b = b.wrapping_add(a);
+            c = c.wrapping_add(b);
+            d = d.wrapping_add(c);
+        }
+        self.sums = [a, b, c, d];
+    }
+}
+
+/// The stream with the right checksums. Only of BEGIN, OBJECT, FREEOBJECTS, WRITE, FREE and END records.
+pub fn summed(stream: &[u8]) -> Vec<u8> {
+    let mut made = MadeStream::default();
+    let mut at = 0;
+    while at < stream.len() {
+        let u32 =
+            |from: usize| u32::from_le_bytes(stream[at + from..at + from + 4].try_into().unwrap()) as usize;
+        let payload = match u32(0) {
+            0 => u32(4),
+            1 if u32(36) > 0 => u32(36),
+            1 => u32(28).next_multiple_of(8),
+            3 => u32(32),
+            2 | 4 | 5 => 0,
+            kind => panic!("a record of the type {kind}"),
+        };
+        let record = &stream[at..at + 312];
+        let payload = &stream[at + 312..at + 312 + payload];
+        if u32(0) == 5 {
+            made.end(u64::from_le_bytes(record[40..48].try_into().unwrap()));
+        } else {
+            made.whole_record(record, payload);
+        }
+        at += 312 + payload.len();
+    }
+    made.bytes
 }
 
 /// The key of the first segment.
