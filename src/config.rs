@@ -167,17 +167,35 @@ impl UploadSettings {
     }
 }
 
+/// The Object Lock of a new upload.
+#[derive(Clone, Copy)]
+pub struct LockRequest {
+    pub retention: Retention,
+    /// Its length is the same for each upload, so that of a base ends earlier.
+    pub by_days: bool,
+}
+
 impl UploadSettings {
     /// The Object Lock that the user asks for. `until`: that of the command line, which comes first.
-    pub fn lock(&self, until: Option<&str>, now: Utc) -> Result<Option<Retention>> {
+    pub fn lock(&self, until: Option<&str>, now: Utc) -> Result<Option<LockRequest>> {
+        let by_days = until.is_none();
         let until = match until {
             Some(text) => Some(Utc::from_date(text).map_err(|why| Error::usage(format!("-l: {why}")))?),
-            None => self.lock_days.and_then(|days| now.plus_days(days)),
+            None => {
+                let end = |days| {
+                    let end = now.plus_days(days);
+                    end.ok_or_else(|| {
+                        Error::setting("ZFS2S3_LOCK_DAYS", format!("{days} days from now is out of range"))
+                    })
+                };
+                self.lock_days.map(end).transpose()?
+            }
         };
         if until.is_some_and(|until| until <= now) {
             return Err(Error::usage("-l: the date is past"));
         }
-        Ok(until.map(|until| Retention { mode: self.lock_mode, until }))
+        let request = |until| LockRequest { retention: Retention { mode: self.lock_mode, until }, by_days };
+        Ok(until.map(request))
     }
 }
 

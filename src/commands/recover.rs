@@ -8,7 +8,7 @@ use crate::model::shell::quoted;
 use crate::model::units::{count, human_size};
 use crate::recover::compare::{Difference, compare};
 use crate::recover::scan::scan_bucket;
-use crate::recover::{cancel, merge};
+use crate::recover::{cancel, hidden, merge};
 use crate::state::journal;
 use crate::state::store::Store;
 use crate::state::store::format::Contents;
@@ -35,12 +35,16 @@ pub fn run(context: &Context, args: &cli::RecoverArgs) -> Result<()> {
     if let Some(host) = args.revive.as_deref().filter(|_| !args.dry_run) {
         cancel::removals_of(host, &client, &store.contents.prefix, &context.ui)?;
     }
-    let scan = scan_bucket(&client, &store.contents, left_alone.as_ref(), args.dry_run, &context.ui)?;
+    let scan = scan_bucket(&client, &store.contents, left_alone.as_ref(), &context.ui)?;
     let all_was_read = scan.unreadable.is_empty();
     let difference = compare(&store.contents, scan);
     report(&difference, &context.ui);
     let is_sound = all_was_read && difference.is_sound();
-    match add(args, store, difference, &context.ui) {
+    let before = store.contents.clone();
+    let added = add(args, store, difference, &context.ui);
+    // only now, because it may take long: the store is saved
+    hidden::report(&client, &before, args.dry_run || before.entries.is_empty(), &context.ui);
+    match added {
         Ok(()) if !is_sound => {
             Err(Error::failed("some backups in the bucket or in the store cannot be restored")
                 .hint("the warnings name them, and the reasons"))

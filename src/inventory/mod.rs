@@ -57,6 +57,11 @@ impl<'a> Inventory<'a> {
         self.place_of(name).is_some_and(|n| self.copies[n].lost.is_none())
     }
 
+    /// Is this object listed? Without a listing it may be there.
+    pub fn may_have(&self, key: &str) -> bool {
+        self.listing.as_ref().is_none_or(|listing| listing.objects.iter().any(|object| object.key == key))
+    }
+
     /// All objects of a copy, the manifest first; and separately its announcements.
     pub fn objects_of(&self, name: &CopyName) -> (Vec<String>, Vec<String>) {
         let stem = keys::stem(self.prefix, name);

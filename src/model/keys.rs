@@ -15,7 +15,7 @@ use crate::model::backup::{Backup, Link};
 use crate::model::copy::{CopyName, Id};
 use crate::model::names::{Guid, check_point_name};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ObjectKind {
     Manifest,
     Segment(u32),

@@ -46,10 +46,20 @@ pub struct Retention {
     pub until: Utc,
 }
 
+/// The end of a protection, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProtectedUntil {
+    Time(Utc),
+    /// It has no known end.
+    Unknown,
+}
+
 /// The protection of an object, as HEAD shows it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectLock {
     pub retention: Option<Retention>,
+    /// A retention that this version cannot read, as S3 writes it.
+    unreadable: Option<String>,
     /// It has no end.
     pub legal_hold: bool,
 }
@@ -57,18 +67,32 @@ pub struct ObjectLock {
 impl ObjectLock {
     /// By the headers `x-amz-object-lock-mode`, `-retain-until-date` and `-legal-hold`.
     pub fn of(mode: Option<&str>, until: Option<&str>, legal_hold: Option<&str>) -> Self {
+        let words: Vec<&str> = mode.into_iter().chain(until).collect();
         let mode = mode.and_then(|text| text.parse().ok());
         let until = until.and_then(|text| Utc::lenient(text).ok());
+        let retention = mode.zip(until).map(|(mode, until)| Retention { mode, until });
         ObjectLock {
-            retention: mode.zip(until).map(|(mode, until)| Retention { mode, until }),
+            retention,
+            unreadable: (retention.is_none() && !words.is_empty()).then(|| words.join(" ")),
             legal_hold: legal_hold.is_some_and(|text| text.eq_ignore_ascii_case("ON")),
         }
+    }
+
+    /// Until when it is protected; the latest is without an end.
+    pub fn end(&self) -> Option<ProtectedUntil> {
+        if self.legal_hold || self.unreadable.is_some() {
+            return Some(ProtectedUntil::Unknown);
+        }
+        self.retention.map(|retention| ProtectedUntil::Time(retention.until))
     }
 
     /// What protects it now, in words; none: nothing.
     pub fn protection(&self, now: Utc) -> Option<String> {
         match self {
             ObjectLock { legal_hold: true, .. } => Some("by a legal hold".to_string()),
+            ObjectLock { unreadable: Some(words), .. } => {
+                Some(format!("by an Object Lock that this version does not know ({words:?})"))
+            }
             ObjectLock { retention: Some(Retention { mode, until }), .. } if *until > now => {
                 Some(format!("until {until} by an Object Lock ({mode})"))
             }
@@ -96,7 +120,11 @@ mod tests {
             "it has ended"
         );
         assert_eq!(words(None, None, Some("ON")).unwrap(), "by a legal hold");
-        assert_eq!(words(Some("NEW"), Some("2027-01-01T00:00:00Z"), None), None);
+        for (mode, until) in [(Some("NEW"), Some("2027-01-01T00:00:00Z")), (Some("COMPLIANCE"), Some("soon"))]
+        {
+            let said = words(mode, until, None).unwrap();
+            assert!(said.contains("does not know") && said.contains(until.unwrap()), "{said}");
+        }
         assert!("soft".parse::<Mode>().is_err());
     }
 }

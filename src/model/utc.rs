@@ -37,6 +37,7 @@ impl Utc {
     /// As a user writes it: a day, which begins at midnight UTC, or a time.
     pub fn from_date(text: &str) -> Result<Self, String> {
         if text.len() == 10 { Utc::try_from(format!("{text}T00:00:00Z")) } else { Utc::lenient(text) }
+            .map(|time| Utc::of(time.0))
             .map_err(|_| format!("'{text}' is neither a date, such as 2026-12-31, nor a time"))
     }
     /// None: out of range.

@@ -4,23 +4,23 @@
 
 use std::collections::BTreeMap;
 
+use crate::error::one_line;
 use crate::model::copy::CopyName;
 use crate::model::keys::{self, ObjectKind};
 use crate::model::shell::delete_version;
 use crate::model::units::{count, human_size};
 use crate::s3::client::Client;
-use crate::s3::failure::FailureKind;
 use crate::s3::reply::Version;
-use crate::state::store::format::Contents;
+use crate::state::store::format::{Contents, State};
 use crate::ui::Ui;
 
-/// A copy whose manifest is hidden.
+/// A copy, some of whose objects are hidden.
 #[derive(Debug, PartialEq)]
 struct HiddenCopy {
     copy: CopyName,
     /// Of the hidden versions.
     bytes: u64,
-    /// When its manifest was hidden, as S3 writes it.
+    /// When it was hidden, as S3 writes it.
     since: String,
     /// The key and the version of each delete marker.
     markers: Vec<(String, String)>,
@@ -28,42 +28,50 @@ struct HiddenCopy {
 
 /// Reports them. `all`: with the commands that bring them back, also those that are not in the store.
 pub fn report(client: &Client, contents: &Contents, all: bool, ui: &Ui) {
-    let versions = match client.list_versions(&contents.prefix) {
+    let is_ours = |version: &Version| keys::parse(&contents.prefix, &version.key).is_some();
+    let versions = match client.list_versions(&contents.prefix, is_ours) {
         Ok(versions) => versions,
-        // a server without versions, or credentials that may not list them
-        Err(failure) if failure.kind == FailureKind::Final => return,
+        // a server without versions
+        Err(failure) if failure.has_no_such_call() || failure.is_not_supported() => return,
+        Err(failure) if failure.says_forbidden() => {
+            if all {
+                ui.note(
+                    "these credentials may not list versions (s3:ListBucketVersions), so backups that were deleted from a \
+                     bucket with versions are not shown",
+                );
+            }
+            return;
+        }
         Err(failure) => return ui.warning(&format!("versions could not be listed: {}", failure.describe())),
     };
     let (mut others, mut bytes) = (0u64, 0u64);
     for hidden in hidden_copies(&contents.prefix, versions) {
-        let HiddenCopy { copy, since, markers, .. } = &hidden;
-        let size = human_size(hidden.bytes);
-        let entry = contents.entries.iter().find(|entry| entry.copy() == *copy);
-        let commands = || {
-            for (key, version) in markers {
-                ui.note(&format!("  {}", delete_version(&contents.bucket, key, version)));
-            }
-        };
+        let entry = contents.entries.iter().find(|entry| entry.copy() == hidden.copy);
+        if entry.is_some_and(|entry| entry.state == State::Removing) {
+            // its removal is under way
+            continue;
+        }
+        if entry.is_none() && !all {
+            others += 1;
+            bytes = bytes.saturating_add(hidden.bytes);
+            continue;
+        }
+        let (size, since) = (human_size(hidden.bytes), one_line(&hidden.since));
+        let words = format!(
+            "deleted from the bucket ({since}); older versions are kept there, and these commands bring it back:"
+        );
         match entry {
             Some(entry) => {
-                ui.warning(&format!(
-                    "'{}' ({size}) is in the store, but was deleted from the bucket ({since}); older versions are kept there, \
-                     and these commands bring it back:",
-                    entry.backup()
-                ));
-                commands();
+                ui.warning(&format!("'{}' ({size}) is in the store, but was {words}", entry.backup()));
             }
-            None if all => {
-                ui.note(&format!(
-                    "a backup of {} ({size}) was deleted from the bucket ({since}); older versions are kept there, and these \
-                     commands bring it back:",
-                    copy.name
-                ));
-                commands();
-            }
-            None => {
-                others += 1;
-                bytes = bytes.saturating_add(hidden.bytes);
+            None => ui.note(&format!("a backup of {} ({size}) was {words}", hidden.copy.name)),
+        }
+        for (key, version) in &hidden.markers {
+            match delete_version(&contents.bucket, key, version) {
+                Some(command) => ui.note(&format!("  {command}")),
+                None => {
+                    ui.note(&format!("  (delete the delete marker of '{}' by other means)", one_line(key)))
+                }
             }
         }
     }
@@ -76,37 +84,51 @@ pub fn report(client: &Client, contents: &Contents, all: bool, ui: &Ui) {
     }
 }
 
-/// The copies whose manifest's latest version is a delete marker, and that have an older one.
+/// One key, over all its versions.
+#[derive(Default)]
+struct KeyVersions {
+    is_hidden: bool,
+    /// The delete markers. Those that are not the latest hide nothing, and can be deleted as well.
+    markers: Vec<Version>,
+    /// The newest version that is no marker.
+    newest: Option<Version>,
+}
+
+/// The copies of which an object is hidden, and that would be whole without the delete markers, as far as is
+/// known.
 fn hidden_copies(prefix: &str, versions: Vec<Version>) -> Vec<HiddenCopy> {
-    let mut by_key: BTreeMap<String, Vec<Version>> = BTreeMap::new();
+    let mut copies: BTreeMap<CopyName, BTreeMap<ObjectKind, KeyVersions>> = BTreeMap::new();
     for version in versions {
-        by_key.entry(version.key.clone()).or_default().push(version);
-    }
-    let mut copies: BTreeMap<CopyName, HiddenCopy> = BTreeMap::new();
-    let mut with_manifest: Vec<CopyName> = Vec::new();
-    for (key, versions) in by_key {
-        let Some(parsed) = keys::parse(prefix, &key) else { continue };
-        let marker = versions.iter().find(|version| version.is_latest && version.is_marker);
-        // versions come from the latest to the oldest
-        let hidden = versions.iter().find(|version| !version.is_marker);
-        let (Some(marker), Some(hidden)) = (marker, hidden) else { continue };
+        let Some(parsed) = keys::parse(prefix, &version.key) else { continue };
         if matches!(parsed.kind, ObjectKind::Removing(_)) {
             continue;
         }
-        let copy = copies.entry(parsed.copy.clone()).or_insert_with(|| HiddenCopy {
-            copy: parsed.copy.clone(),
-            bytes: 0,
-            since: String::new(),
-            markers: vec![],
-        });
-        copy.bytes = copy.bytes.saturating_add(hidden.size);
-        copy.markers.push((key, marker.version_id.clone()));
-        if parsed.kind == ObjectKind::Manifest {
-            copy.since = marker.modified.clone();
-            with_manifest.push(parsed.copy);
+        let key = copies.entry(parsed.copy).or_default().entry(parsed.kind).or_default();
+        key.is_hidden |= version.is_marker && version.is_latest;
+        if version.is_marker {
+            key.markers.push(version);
+        } else {
+            // versions come from the latest to the oldest
+            key.newest.get_or_insert(version);
         }
     }
-    with_manifest.into_iter().filter_map(|copy| copies.remove(&copy)).collect()
+    let hidden = |(copy, keys): (CopyName, BTreeMap<ObjectKind, KeyVersions>)| {
+        let is_kept = |kind| keys.get(&kind).is_some_and(|key| key.newest.is_some());
+        if !is_kept(ObjectKind::Manifest) || !is_kept(ObjectKind::Segment(1)) {
+            return None;
+        }
+        let mut found = HiddenCopy { copy, bytes: 0, since: String::new(), markers: vec![] };
+        for key in keys.into_values().filter(|key| key.is_hidden) {
+            let Some(newest) = key.newest else { continue };
+            found.bytes = found.bytes.saturating_add(newest.size);
+            if let Some(latest) = key.markers.iter().find(|marker| marker.is_latest) {
+                found.since = found.since.max(latest.modified.clone());
+            }
+            found.markers.extend(key.markers.into_iter().map(|marker| (marker.key, marker.version_id)));
+        }
+        (!found.markers.is_empty()).then_some(found)
+    };
+    copies.into_iter().filter_map(hidden).collect()
 }
 
 #[cfg(test)]
@@ -141,12 +163,16 @@ mod tests {
     const ONE: &str = "1/0000000000000001-full-0000000a";
 
     #[test]
-    fn a_copy_is_hidden_if_its_manifest_is() {
+    fn a_copy_is_hidden_if_one_of_its_objects_is() {
         let gone =
             format!("D {ONE}.yml, K {ONE}.yml 10, D {ONE}.zfs, K {ONE}.zfs 700, D {ONE}.removing-00000001");
-        assert_eq!(hidden(&gone), [("tank/a@1".to_string(), 710, "t0".to_string(), 2)]);
+        assert_eq!(hidden(&gone), [("tank/a@1".to_string(), 710, "t2".to_string(), 2)]);
         let only_data = format!("K {ONE}.yml 10, D {ONE}.zfs, K {ONE}.zfs 700");
-        assert_eq!(hidden(&only_data), []);
+        assert_eq!(hidden(&only_data), [("tank/a@1".to_string(), 700, "t1".to_string(), 1)]);
+        let purged = format!("D {ONE}.yml, K {ONE}.yml 10, D {ONE}.zfs");
+        assert_eq!(hidden(&purged), [], "its data have no older version");
+        let twice = format!("D {ONE}.yml, D {ONE}.yml, K {ONE}.yml 10, K {ONE}.zfs 700");
+        assert_eq!(hidden(&twice), [("tank/a@1".to_string(), 10, "t0".to_string(), 2)]);
         let there_again = format!("K {ONE}.yml 10, D {ONE}.yml, K {ONE}.yml 9, K {ONE}.zfs 700");
         assert_eq!(hidden(&there_again), []);
         let expired = format!("D {ONE}.yml, D {ONE}.zfs, K {ONE}.zfs 700");

@@ -4,7 +4,7 @@
 
 pub mod cancel;
 pub mod compare;
-mod hidden;
+pub mod hidden;
 mod leftovers;
 pub mod scan;
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::compare::{BucketScan, is_python_key};
-use super::hidden;
 use super::leftovers::{self, BackupObject};
 use crate::chunk_io::each::for_each;
 use crate::error::Result;
@@ -18,12 +17,11 @@ use crate::state::store::format::{Contents, Entry};
 use crate::ui::Ui;
 
 /// Scans the bucket, and reports what it has beside usable backups. The copy whose upload is `pending` is
-/// left to `resume_upload`. `show_hidden`: with all backups that were deleted, but have older versions.
+/// left to `resume_upload`.
 pub fn scan_bucket(
     client: &Client,
     contents: &Contents,
     pending: Option<&CopyName>,
-    show_hidden: bool,
     ui: &Ui,
 ) -> Result<BucketScan> {
     let prefix = contents.prefix.as_str();
@@ -52,7 +50,6 @@ pub fn scan_bucket(
     scan.python = of_python.iter().map(|object| object.key.clone()).collect();
     leftovers::report_python_objects(&contents.entries, &of_python, ui);
     leftovers::report(client, contents, &listed, pending, ui)?;
-    hidden::report(client, contents, show_hidden || contents.entries.is_empty(), ui);
     Ok(scan)
 }
 

@@ -9,7 +9,7 @@
 pub mod spare;
 pub mod stored;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::chunk_io::each::for_each;
@@ -112,6 +112,10 @@ impl Removal<'_> {
         seen: &Seen,
     ) -> Result<(), Interrupted> {
         for (n, key) in objects.iter().enumerate() {
+            if seen.missing.contains(key) {
+                // a bucket with versions would get another delete marker
+                continue;
+            }
             let deleted = match seen.etag(key) {
                 Some(etag) => self.client.delete_if_unchanged(key, etag),
                 None => self.client.delete(key),
@@ -138,31 +142,64 @@ impl Removal<'_> {
 pub struct Seen {
     /// By key. Absent for an object that is not there, or that may not be read.
     etags: BTreeMap<String, String>,
+    missing: BTreeSet<String>,
+    /// What protects it, in words.
+    protection: Option<String>,
 }
 
 impl Seen {
     fn etag(&self, key: &str) -> Option<&str> {
         self.etags.get(key).map(String::as_str)
     }
+
+    /// Refuses what an Object Lock protects: in a bucket with versions, S3 would only hide it.
+    pub fn check_unlocked(&self, name: &str) -> Result<()> {
+        match &self.protection {
+            None => Ok(()),
+            Some(protection) => Err(Error::refused(format!("'{name}' is kept {protection}"))),
+        }
+    }
+
+    /// What is deleted although an Object Lock protects it, because it is not a whole backup.
+    pub fn warn_if_locked(&self, name: &str, ui: &Ui) {
+        if let Some(protection) = &self.protection {
+            ui.warning(&format!(
+                "the objects of '{name}' are only hidden by delete markers: the bucket keeps, and bills, what is protected \
+                 {protection}"
+            ));
+        }
+    }
 }
 
-/// Looks at the objects of a copy. Refuses one that an Object Lock protects: in a bucket with versions, S3
-/// would only hide it.
-pub fn look_at(client: &Client, name: &str, keys: &[String]) -> Result<Seen> {
-    let heads = for_each(keys, client.jobs, |key| match client.head(key) {
-        Ok(head) => Ok(head),
-        // who may not read cannot know
-        Err(failure) if failure.is_forbidden() => Ok(None),
-        Err(failure) => Err(failure.into()),
+/// Looks at the objects of a copy. Those that the inventory does not list are not there.
+pub fn look_at(client: &Client, inventory: &Inventory, keys: &[String]) -> Result<Seen> {
+    let heads = for_each(keys, client.jobs, |key| {
+        if !inventory.may_have(key) {
+            return Ok(Some(None));
+        }
+        match client.head(key) {
+            Ok(head) => Ok(Some(head)),
+            // who may not read cannot know
+            Err(failure) if failure.is_forbidden() => Ok(None),
+            Err(failure) => Err(failure.into()),
+        }
     })?;
     let now = clock::now();
-    let locks = heads.iter().flatten().map(|head| head.lock);
-    let strictest = locks.max_by_key(|lock| (lock.legal_hold, lock.retention.map(|r| r.until)));
-    if let Some(protection) = strictest.and_then(|lock| lock.protection(now)) {
-        return Err(Error::refused(format!("'{name}' is kept {protection}")));
+    let locks = heads.iter().flatten().flatten().map(|head| &head.lock);
+    let strictest = locks.max_by_key(|lock| lock.end());
+    let mut seen = Seen { protection: strictest.and_then(|lock| lock.protection(now)), ..Seen::default() };
+    for (key, head) in keys.iter().zip(heads) {
+        match head {
+            Some(Some(head)) if !head.etag.is_empty() => {
+                seen.etags.insert(key.clone(), head.etag);
+            }
+            Some(None) => {
+                seen.missing.insert(key.clone());
+            }
+            Some(Some(_)) | None => {}
+        }
     }
-    let etags = keys.iter().zip(heads).filter_map(|(key, head)| Some((key.clone(), head?.etag)));
-    Ok(Seen { etags: etags.filter(|(_, etag)| !etag.is_empty()).collect() })
+    Ok(seen)
 }
 
 /// Withdraws an announcement: deletes it, or where nothing may be deleted, replaces it by an empty object.

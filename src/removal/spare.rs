@@ -35,7 +35,11 @@ impl SpareCopy<'_> {
         inventory.check_remove(&copy, None)?;
         let name = format!("copy {id} of {}", copy.name);
         let (objects, _) = inventory.objects_of(&copy);
-        let seen = look_at(self.client, &name, &objects)?;
+        let seen = look_at(self.client, &inventory, &objects)?;
+        if inventory.is_whole(&copy) {
+            seen.check_unlocked(&name)?;
+        }
+        seen.warn_if_locked(&name, self.ui);
         if dry_run {
             return Ok((name, Outcome::WouldDelete(objects)));
         }

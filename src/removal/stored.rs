@@ -48,9 +48,10 @@ impl StoredCopy<'_> {
         check_not_shared(&self.store.contents, self.at, &keys)?;
         let seen = match self.check_before(&entry)? {
             Ok(seen) => seen,
-            Err((error, is_whole)) => {
-                return Err(if dry_run { error } else { self.back_off(error, is_whole) });
+            Err((error, is_whole)) if error.status == Status::Refused && !dry_run => {
+                return Err(self.back_off(error, is_whole));
             }
+            Err((error, _)) => return Err(error),
         };
         check_unchanged_in_bucket(self.client, &self.store.contents.prefix, &entry)?;
         if dry_run {
@@ -79,11 +80,18 @@ impl StoredCopy<'_> {
     fn check_before(&self, entry: &Entry) -> Result<Result<Seen, (Error, bool)>> {
         let copy = entry.copy();
         let mut inventory = Inventory::read(self.client, &self.store.contents, self.ui, OpenUploads::Skip)?;
+        let is_whole = inventory.is_whole(&copy);
         let checked = inventory.check_remove(&copy, entry.removal).and_then(|()| {
             let keys = entry.keys(&self.store.contents.prefix);
-            look_at(self.client, &entry.backup().to_string(), &keys)
+            let (seen, name) = (look_at(self.client, &inventory, &keys)?, entry.backup().to_string());
+            if is_whole || entry.removal.is_none() {
+                seen.check_unlocked(&name)?;
+            }
+            // what is left of an interrupted removal is no backup
+            seen.warn_if_locked(&name, self.ui);
+            Ok(seen)
         });
-        Ok(checked.map_err(|error| (error, inventory.is_whole(&copy))))
+        Ok(checked.map_err(|error| (error, is_whole)))
     }
 
     /// From here on the store calls it `removing`. Returns the nonce of its announcement.

@@ -60,11 +60,15 @@ fn lock_headers(lock: Option<Retention>) -> Vec<(&'static str, String)> {
 }
 
 fn hint_lock(mut failure: Failure, lock: Option<Retention>) -> Failure {
-    if lock.is_some() && failure.kind == FailureKind::Final {
-        failure.hints = vec![
+    let may_be_why = matches!(
+        failure.code.as_str(),
+        "InvalidRequest" | "InvalidArgument" | "AccessDenied" | "NotImplemented"
+    );
+    if lock.is_some() && may_be_why && failure.hints.is_empty() {
+        failure.hints.push(
             "to lock objects, the bucket needs an Object Lock, and the credentials s3:PutObjectRetention"
                 .to_string(),
-        ];
+        );
     }
     failure
 }
@@ -157,15 +161,26 @@ impl Client {
         }
     }
 
-    /// ListObjectVersions, all pages: the versions and delete markers whose key begins with `prefix`.
-    pub fn list_versions(&self, prefix: &str) -> Result<Vec<Version>> {
+    /// ListObjectVersions, all pages: the versions and delete markers whose key begins with `prefix` and that
+    /// `keep` selects.
+    pub fn list_versions(&self, prefix: &str, keep: impl Fn(&Version) -> bool) -> Result<Vec<Version>> {
         self.pages(
             "list versions",
             prefix,
             |body| reply::versions(body, prefix),
-            |version: &Version| version.key.starts_with(prefix),
+            keep,
             || listing(prefix).query("versions", ""),
         )
+    }
+
+    /// GetObjectLockConfiguration: does the bucket have an Object Lock? None: it may not be asked.
+    pub fn bucket_has_object_lock(&self) -> Result<Option<bool>> {
+        match self.send(&Request::new("GET", "").query("object-lock", "").at_most(64 << 10)) {
+            Ok(reply) => Ok(Some(reply::has_object_lock(&reply.body))),
+            Err(failure) if failure.is_forbidden() => Ok(None),
+            Err(failure) if failure.has_no_such_call() || failure.is_not_supported() => Ok(Some(false)),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// ListParts, all pages.
@@ -372,9 +387,20 @@ impl Client {
         self.send(&request).map(|_| ()).map_err(|failure| hint_lock(failure, lock))
     }
 
-    /// DeleteObject. A missing object is not an error.
+    /// DeleteObject. A missing object is not an error. The policy of a bucket may allow only conditional
+    /// deletes: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-delete-enforce.html>
     pub fn delete(&self, key: &str) -> Result<()> {
-        self.delete_by(&Request::new("DELETE", key))
+        let refused = match self.delete_by(&Request::new("DELETE", key)) {
+            Err(failure) if failure.says_forbidden() => failure,
+            reply => return reply,
+        };
+        match self.head(key) {
+            Ok(Some(head)) if !head.etag.is_empty() => {
+                let request = Request::new("DELETE", key).header("if-match", head.etag);
+                self.delete_by(&request).map_err(|_| refused)
+            }
+            _ => Err(refused),
+        }
     }
 
     /// The same, if the object still has this ETag. Servers without conditional deletes ignore it.
@@ -382,10 +408,12 @@ impl Client {
         let request = Request::new("DELETE", key).extra_header(Extra::IfMatch, "if-match", etag);
         match self.delete_by(&request) {
             Err(mut failure) if failure.status == Some(412) => {
-                let is_unchanged = self.head(key)?.is_none_or(|head| head.etag == etag);
-                if is_unchanged {
+                match self.head(key)? {
+                    // an earlier attempt, whose reply was lost, has deleted it
+                    None => return Ok(()),
                     // this server compares ETags in another way
-                    return self.delete(key);
+                    Some(head) if head.etag == etag => return self.delete_by(&Request::new("DELETE", key)),
+                    Some(_) => {}
                 }
                 failure.message =
                     "the object has changed since it was looked at: another program writes here".to_string();

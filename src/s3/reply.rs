@@ -231,6 +231,16 @@ pub fn uploads(body: &[u8], prefix: &str) -> Result<Page<ListedUpload>, String> 
     Ok(Page { items: read.uploads, next })
 }
 
+/// Of GetObjectLockConfiguration. A server without this call may answer anything.
+pub fn has_object_lock(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Configuration {
+        #[serde(rename = "ObjectLockEnabled")]
+        enabled: String,
+    }
+    parse_named(body, "ObjectLockConfiguration").is_ok_and(|read: Configuration| read.enabled == "Enabled")
+}
+
 /// A version of an object, or a delete marker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Version {
@@ -263,10 +273,11 @@ pub fn versions(body: &[u8], prefix: &str) -> Result<Page<Version>, String> {
     #[serde(rename_all = "PascalCase")]
     struct Listed {
         key: String,
-        version_id: String,
-        is_latest: bool,
+        version_id: Option<String>,
         #[serde(default)]
-        size: u64,
+        is_latest: String,
+        #[serde(default)]
+        size: String,
         #[serde(default)]
         last_modified: String,
     }
@@ -275,10 +286,11 @@ pub fn versions(body: &[u8], prefix: &str) -> Result<Page<Version>, String> {
     let version = |is_marker| {
         move |listed: Listed| Version {
             key: decoded(listed.key, is_encoded, prefix),
-            version_id: listed.version_id,
-            is_latest: listed.is_latest,
+            // an object from before versioning was enabled
+            version_id: listed.version_id.unwrap_or_else(|| "null".to_string()),
+            is_latest: listed.is_latest.trim().eq_ignore_ascii_case("true"),
             is_marker,
-            size: listed.size,
+            size: listed.size.trim().parse().unwrap_or(0),
             modified: listed.last_modified,
         }
     };

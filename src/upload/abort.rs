@@ -80,16 +80,22 @@ impl Upload {
         let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
         let may_list = inventory.listing().is_some();
         let (mut objects, announcements) = inventory.objects_of(&copy);
-        drop(inventory);
+        // could 'resume_upload' still store it?
+        let can_be_stored = inventory.is_whole(&copy) && inventory.check_resume(&intent.backup()).is_ok();
         if !may_list {
             let segments = overview.segments.keys().map(|n| keys::segment(&intent.prefix, &copy, *n));
             let there = self.client.head_if_allowed(&manifest)?.map(|_| manifest.clone());
             objects = there.into_iter().chain(segments).collect();
         }
         if objects.contains(&manifest) {
-            let seen = look_at(&self.client, &intent.backup().to_string(), &objects).map_err(|error| {
-                error.hint("it is complete in the bucket: 'zfs2s3 resume_upload' stores it")
-            })?;
+            let (seen, name) = (look_at(&self.client, &inventory, &objects)?, intent.backup().to_string());
+            drop(inventory);
+            if can_be_stored {
+                seen.check_unlocked(&name).map_err(|error| {
+                    error.hint("it is complete in the bucket: 'zfs2s3 resume_upload' stores it")
+                })?;
+            }
+            seen.warn_if_locked(&name, &self.ui);
             self.remove(journal, intent, overview, &seen, |removal, mut inventory| {
                 inventory.check_abort(&copy, Some(removal.nonce))?;
                 let (listed, announcements) = inventory.objects_of(&copy);
@@ -98,6 +104,8 @@ impl Upload {
             self.abort_uploads(intent, overview)?;
             return Ok(());
         }
+        look_at(&self.client, &inventory, &objects)?.warn_if_locked(&intent.backup().to_string(), &self.ui);
+        drop(inventory);
         self.abort_uploads(intent, overview)?;
         for key in objects.iter().chain(&announcements) {
             self.client.delete(key)?;

@@ -13,6 +13,7 @@ use crate::inventory::{IF_IT_DIED, Inventory, OpenUploads, WHEN_IT_HAS_ENDED};
 use crate::model::digest::{Composite, Sha256};
 use crate::model::keys;
 use crate::model::manifest::{Manifest, Segment, Stream, text};
+use crate::model::object_lock::ProtectedUntil;
 use crate::model::readme;
 use crate::model::units::{count, human_size};
 use crate::os::clock;
@@ -80,6 +81,7 @@ impl Upload {
         manifest.stream.segments = segments;
         let manifest = self.put_manifest(intent, manifest, &text)?;
         drop(text); // it may be large
+        self.check_locks(intent, &manifest.stream.segments);
         let has_readme = self.settle(&journal, intent, &manifest.stream.segments)?;
         let is_first = self.store.contents.entries.iter().all(|entry| entry.stream.is_none());
         // a backup does not fail without it
@@ -270,6 +272,28 @@ impl Upload {
         }
         self.client.put_locked(&key, text.as_bytes(), intent.lock_at(clock::now()))?;
         Ok(manifest)
+    }
+
+    /// A server may accept the request for an Object Lock, and ignore it. The backup is stored all the same.
+    fn check_locks(&self, intent: &Intent, segments: &[Segment]) {
+        let Some(wanted) = intent.lock_at(clock::now()) else { return };
+        let manifest = keys::manifest(&intent.prefix, &intent.copy());
+        for key in segments.iter().map(|segment| &segment.key).chain([&manifest]) {
+            let end = match self.client.head_if_allowed(key) {
+                Ok(head) => head.and_then(|head| head.lock.end()),
+                Err(failure) => {
+                    return self
+                        .ui
+                        .warning(&format!("the Object Lock was not checked: {}", failure.describe()));
+                }
+            };
+            if end.is_none_or(|end| end < ProtectedUntil::Time(wanted.until)) {
+                return self.ui.warning(&format!(
+                    "the server does not show an Object Lock on '{key}': it may have ignored it, or these credentials may \
+                     not see it (s3:GetObjectRetention)"
+                ));
+            }
+        }
     }
 
     /// Decides, by a listing after the manifest was written, whether this backup is stored. Returns whether

@@ -4,13 +4,13 @@
 use super::Upload;
 use crate::chain::{self, Member};
 use crate::chunk_io::each::for_each;
-use crate::config::UploadSettings;
+use crate::config::{LockRequest, UploadSettings};
 use crate::error::{Error, Result};
 use crate::inventory::{Inventory, Listing, OpenUploads};
 use crate::model::backup::Backup;
 use crate::model::keys;
 use crate::model::names::{BaseName, SnapshotName};
-use crate::model::object_lock::Retention;
+use crate::model::object_lock::ProtectedUntil;
 use crate::model::readme;
 use crate::model::storage_class::StorageClass;
 use crate::model::units::count;
@@ -28,7 +28,7 @@ impl Upload {
         snapshot: &SnapshotName,
         base: Option<&BaseName>,
         settings: UploadSettings,
-        lock: Option<Retention>,
+        lock: Option<LockRequest>,
         dry_run: bool,
     ) -> Result<Intent> {
         let backup = self.find_backup(snapshot, base)?;
@@ -44,7 +44,7 @@ impl Upload {
             host: Some(host::name()),
             chunking: settings.chunking.for_endpoint(&self.endpoint),
             storage_class: settings.storage_class,
-            lock,
+            lock: lock.map(|lock| lock.retention),
             send_args: vec![],
             estimate: None,
             begun: clock::now(),
@@ -58,7 +58,11 @@ impl Upload {
             Err(error) => return Err(error),
         };
         if let Some(lock) = lock {
-            self.warn_of_earlier_locks(&backup, lock)?;
+            if self.client.bucket_has_object_lock()? == Some(false) {
+                return Err(Error::failed(format!("the bucket '{}' has no Object Lock", intent.bucket))
+                    .hint("it must be enabled for the bucket; ZFS2S3_LOCK_DAYS or -l asked for it"));
+            }
+            self.warn_of_earlier_locks(&backup, lock);
         }
         if intent.estimate.is_some_and(|bytes| bytes < settings.standard_below) {
             intent.storage_class = StorageClass::standard();
@@ -79,8 +83,9 @@ impl Upload {
         Ok(Backup { snapshot: found.point, base: Some(older.point) })
     }
 
-    /// A backup is of no use without those that it depends on, whose locks may end earlier.
-    fn warn_of_earlier_locks(&self, backup: &Backup, lock: Retention) -> Result<()> {
+    /// A backup is of no use without those that it depends on, whose locks may end earlier. If the length of
+    /// locks is always the same, they do; then only one that has ended, or that never was, is a warning.
+    fn warn_of_earlier_locks(&self, backup: &Backup, lock: LockRequest) {
         let Contents { entries, prefix, .. } = &self.store.contents;
         let member = |entry: &Entry| Member {
             link: entry.link(),
@@ -88,16 +93,25 @@ impl Upload {
             announced: false,
         };
         let members: Vec<Member> = entries.iter().map(member).collect();
-        let Some(base) = backup.base.as_ref() else { return Ok(()) };
-        let Some(chain) = chain::route_to(&members, base.guid, None) else { return Ok(()) };
+        let Some(base) = backup.base.as_ref() else { return };
+        let Some(chain) = chain::route_to(&members, base.guid, None) else { return };
         let ends = for_each(&chain, self.client.jobs, |n| {
             let key = entries[*n].keys(prefix).into_iter().next().unwrap_or_default();
-            Ok(self.client.head_if_allowed(&key)?.and_then(|head| head.lock.retention))
-        })?;
+            Ok(self.client.head_if_allowed(&key)?.and_then(|head| head.lock.end()))
+        });
+        let ends = match ends {
+            Ok(ends) => ends,
+            Err(error) => {
+                self.ui
+                    .warning(&format!("it is not known until when its base is protected: {}", error.message));
+                return;
+            }
+        };
+        let needed = if lock.by_days { clock::now() } else { lock.retention.until };
         let earlier: Vec<&str> = chain
             .iter()
             .zip(ends)
-            .filter(|(_, end)| end.is_none_or(|end| end.until < lock.until))
+            .filter(|(_, end)| end.is_none_or(|end| end < ProtectedUntil::Time(needed)))
             .map(|(n, _)| entries[*n].snapshot.name.as_str())
             .collect();
         if let Some(first) = earlier.first() {
@@ -106,10 +120,9 @@ impl Upload {
                 n => format!(" and {}", count(n as u64, "other backup")),
             };
             self.ui.warning(&format!(
-                "it depends on {first}{others}, which the Object Lock protects not as long, or not at all"
+                "it depends on {first}{others}, which no Object Lock protects for as long, as far as these credentials may see"
             ));
         }
-        Ok(())
     }
 
     fn check_against_inventory(&self, intent: &Intent, backup: &Backup, dry_run: bool) -> Result<()> {

@@ -700,7 +700,7 @@ def hidden(host):
     host.does('one that is not locked is stored', 'upload', '-i', '@s2', 'tank/src@s3')
     host.does('and removed', 'remove', '-i', '@s2', 'tank/src@s3')
     said = host.does('recover names it', 'recover', '-n')
-    commands = re.findall(r'aws s3api delete-object --bucket \S+ --key (\S+) --version-id (\S+)', said)
+    commands = re.findall(r'aws s3api delete-object --bucket=\S+ --key=(\S+) --version-id=(\S+)', said)
     host.check('with two commands', len(commands), 2, said)
     s3 = S3(host.server)
     for key, version in commands:

@@ -1,5 +1,6 @@
 //! Object Locks: uploads with one, and removals of what one protects.
 
+use crate::support::s3::IfMatch;
 use crate::support::{Fault, Host, key, made_stream};
 
 fn host() -> Host {
@@ -91,16 +92,38 @@ fn a_lock_that_outlives_those_it_depends_on_is_a_warning() {
     host.ok("upload -l 2098-01-01 -i @1 tank/a@2");
     let said = host.ok("upload -n -l 2098-01-01 -i @2 tank/a@3").stderr;
     assert!(
-        said.contains("warning: it depends on tank/a@1, which the Object Lock protects not as long"),
+        said.contains("warning: it depends on tank/a@1, which no Object Lock protects for as long"),
         "{said}"
     );
     let said = host.ok("upload -l 2099-01-01 -i @2 tank/a@3").stderr;
     assert!(said.contains("it depends on tank/a@1 and 1 other backup, which"), "{said}");
+    // locks of the same length end one after the other
+    let mut host = self::host();
+    host.set("ZFS2S3_LOCK_DAYS", "30");
+    host.ok("upload tank/a@1");
+    host.s3.state().locked.values_mut().for_each(|lock| lock.1 = "2098-01-01T00:00:00Z".to_string());
+    host.set("ZFS2S3_LOCK_DAYS", "36000");
+    assert_eq!(host.ok("upload -n -i @1 tank/a@2").stderr, "");
+    host.s3.state().locked.clear();
+    let said = host.ok("upload -n -i @1 tank/a@2").stderr;
+    assert!(said.contains("it depends on tank/a@1, which no Object Lock protects"), "{said}");
+    // and it is only a warning
+    host.s3.fault("HeadObject", 0, 1, Fault::Status(405, "MethodNotAllowed"));
+    let said = host.ok("upload -i @1 tank/a@2").stderr;
+    assert!(said.contains("warning: it is not known until when its base is protected"), "{said}");
 }
 
 #[test]
 fn a_bucket_without_an_object_lock_refuses_before_anything_is_sent() {
     let host = Host::with_snapshots(1);
+    for command in ["upload -n", "upload"] {
+        let said = host.fails(1, &format!("{command} -l 2099-01-01 tank/a@1"));
+        assert!(said.contains("the bucket 'test-bucket' has no Object Lock"), "{said}");
+        assert!(!said.contains("pending"), "{said}");
+    }
+    assert_eq!(host.s3.state().count("CreateMultipartUpload"), 0);
+    // whether there is one may not be asked
+    host.s3.fault("GetObjectLockConfiguration", 0, 1, Fault::Status(403, "AccessDenied"));
     let said = host.fails(1, "upload -l 2099-01-01 tank/a@1");
     assert!(said.contains("Bucket is missing Object Lock Configuration"), "{said}");
     assert!(
@@ -118,10 +141,18 @@ fn a_bucket_without_an_object_lock_refuses_before_anything_is_sent() {
 fn delete_from_outside(host: &Host, start: &str) {
     let mut state = host.s3.state();
     let keys: Vec<String> = state.objects.keys().filter(|key| key.starts_with(start)).cloned().collect();
-    for key in keys {
-        let object = state.objects.remove(&key).unwrap();
-        state.hidden.insert(key, object);
+    keys.iter().for_each(|key| state.hide(key));
+}
+
+/// Runs the commands that `recover` has printed.
+fn run_commands(host: &Host, said: &str) -> usize {
+    let commands: Vec<&str> =
+        said.lines().filter_map(|line| line.split("--bucket=test-bucket ").nth(1)).collect();
+    for command in &commands {
+        let (key, version) = command.strip_prefix("--key=").unwrap().split_once(" --version-id=").unwrap();
+        assert!(host.s3.state().delete_marker(key, version.trim_matches('\'')), "{command}");
     }
+    commands.len()
 }
 
 #[test]
@@ -133,25 +164,95 @@ fn backups_that_delete_markers_hide_are_named_with_the_commands_that_bring_them_
         host.ok("upload -i @1 tank/a@2");
         delete_from_outside(&host, "tank/a@2/");
         let said = host.fails(1, "recover");
-        let data = host.s3.state().hidden.keys().find(|key| key.ends_with(".zfs")).unwrap().clone();
         assert!(said.contains("'-i tank/a@1 tank/a@2' ("), "{said}");
         assert!(
             said.contains("is in the store, but was deleted from the bucket (2026-01-01T00:00:00.000Z)"),
             "{said}"
         );
-        for key in [data.clone(), data.replace(".zfs", ".yml")] {
-            let command =
-                format!("aws s3api delete-object --bucket test-bucket --key {key} --version-id 'marker 1'\n");
-            assert!(said.contains(&command), "{command}: {said}");
-        }
-        // so they do
-        let mut state = host.s3.state();
-        let hidden = std::mem::take(&mut state.hidden);
-        state.objects.extend(hidden);
-        drop(state);
+        assert_eq!(run_commands(&host, &said), 2);
         host.ok("recover");
         host.ok("restore tank/a@2 tank/new");
     }
+}
+
+/// As after a removal that was interrupted, or whose replies were lost.
+#[test]
+fn all_delete_markers_of_a_backup_are_named() {
+    for if_match in [IfMatch::Known, IfMatch::Ignored] {
+        let host = host();
+        host.s3.state().capabilities.if_match = if_match;
+        host.ok("upload tank/a@1");
+        host.s3.fault("DeleteObject", 0, 1, Fault::LoseReply);
+        host.killed("remove tank/a@1", "DeleteObject", 1, Fault::KillAfter);
+        host.ok("remove tank/a@1");
+        let markers = |host: &Host| -> usize {
+            let state = host.s3.state();
+            state.markers.iter().filter(|(key, _)| !key.contains("removing")).map(|(_, ids)| ids.len()).sum()
+        };
+        // only a server without conditional deletes makes another one for the repeated request
+        let expected = if if_match == IfMatch::Known { 2 } else { 3 };
+        assert_eq!(markers(&host), expected);
+        let said = host.fails(1, "recover -n");
+        assert_eq!(run_commands(&host, &said), expected);
+        host.ok("recover");
+        host.ok("restore tank/a@1 tank/new");
+    }
+}
+
+#[test]
+fn hidden_data_of_a_manifest_that_is_there_are_named() {
+    let host = host();
+    host.ok("upload tank/a@1");
+    let data = host.real_key(&key("tank/a@1", 1, None));
+    host.s3.state().hide(&data);
+    let said = host.fails(1, "recover");
+    assert!(said.contains("'tank/a@1' (700B) is in the store, but was deleted from the bucket"), "{said}");
+    assert_eq!(run_commands(&host, &said), 1);
+    host.ok("restore tank/a@1 tank/new");
+}
+
+#[test]
+fn a_protected_copy_that_can_no_longer_be_stored_is_aborted() {
+    let host = host();
+    host.ok("upload tank/a@1");
+    host.killed("upload -l 2099-01-01 -i @1 tank/a@2", "PutObject", 0, Fault::KillAfter);
+    // another host removes its base
+    delete_from_outside(&host, "tank/a@1/");
+    host.fails(3, "resume_upload");
+    let said = host.ok("abort_upload").stderr;
+    assert!(
+        said.contains("are only hidden by delete markers") && said.contains("until 2099-01-01"),
+        "{said}"
+    );
+    host.assert_clean();
+    // and one without a manifest
+    let host = self::host();
+    host.killed("upload -l 2099-01-01 tank/a@1", "PutObject", 0, Fault::KillBefore);
+    let said = host.ok("abort_upload").stderr;
+    assert!(said.contains("are only hidden by delete markers"), "{said}");
+    host.assert_clean();
+}
+
+#[test]
+fn a_removal_that_is_half_done_continues_under_a_lock() {
+    let host = host();
+    host.ok("upload tank/a@1");
+    host.killed("remove tank/a@1", "DeleteObject", 0, Fault::KillAfter);
+    let data = host.real_key(&key("tank/a@1", 1, None));
+    host.s3.state().locked.insert(data, ("COMPLIANCE".to_string(), "2099-01-01T00:00:00.000Z".to_string()));
+    let said = host.ok("remove tank/a@1").stderr;
+    assert!(said.contains("are only hidden by delete markers") && said.contains("COMPLIANCE"), "{said}");
+    assert!(host.listed().is_empty());
+    host.assert_clean();
+}
+
+#[test]
+fn a_lock_that_the_server_ignores_is_a_warning() {
+    let host = host();
+    host.s3.state().capabilities.ignores_locks = true;
+    let said = host.ok("upload -l 2099-01-01 tank/a@1").stderr;
+    assert!(said.contains("warning: the server does not show an Object Lock on 'tank/a@1/"), "{said}");
+    assert!(host.listed()[0].ends_with("stored"));
 }
 
 #[test]

@@ -448,6 +448,31 @@ fn an_object_that_another_program_replaced_is_not_deleted() {
 }
 
 #[test]
+fn a_bucket_may_allow_only_conditional_deletes() {
+    let host = month();
+    host.s3.state().capabilities.deletes_by_condition = true;
+    host.ok("remove -i @3 tank/a@4");
+    host.killed("remove -i @2 tank/a@3", "DeleteObject", 1, Fault::KillBefore);
+    host.ok("remove -i @2 tank/a@3");
+    assert_eq!(host.listed().len(), 2);
+    host.assert_clean();
+    host.killed("upload -i @2 tank/a@3", "PutObject", 0, Fault::KillAfter);
+    host.ok("abort_upload");
+    host.assert_clean();
+}
+
+/// A failure of S3 must not undo a removal that has begun.
+#[test]
+fn a_removal_stays_begun_if_the_next_one_fails() {
+    let host = month();
+    host.killed("remove -i @3 tank/a@4", "DeleteObject", 0, Fault::KillBefore);
+    host.s3.fault("HeadObject", 0, 2, Fault::Status(405, "MethodNotAllowed"));
+    let said = host.fails(1, "remove -i @3 tank/a@4");
+    assert!(!said.contains("still stored"), "{said}");
+    is_continued(&host);
+}
+
+#[test]
 fn servers_without_conditional_deletes_delete() {
     for if_match in [IfMatch::Ignored, IfMatch::Refused, IfMatch::Fails] {
         let host = month();

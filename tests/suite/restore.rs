@@ -602,8 +602,7 @@ fn a_route_that_zfs_receive_would_refuse_is_not_begun() {
 fn clone_stream(guid: u64, from: u64) -> Vec<u8> {
     let mut stream = made_stream(guid, from, 700);
     stream[36] |= 1;
-    let stream = summed(&stream);
-    stream
+    summed(&stream)
 }
 
 fn clones(first: &[(u64, u64)], then: &[(u64, u64)]) -> Vec<u8> {

@@ -89,6 +89,7 @@ impl Request {
         match (self.method.as_str(), self.key().is_empty()) {
             ("GET", true) if has("uploads") => "ListMultipartUploads",
             ("GET", true) if has("versions") => "ListObjectVersions",
+            ("GET", true) if has("object-lock") => "GetObjectLockConfiguration",
             ("GET", true) => "ListObjectsV2",
             ("GET", false) if has("uploadId") => "ListParts",
             ("GET", false) => "GetObject",
@@ -173,6 +174,10 @@ pub struct Capabilities {
     pub mangles: bool,
     /// The bucket has an Object Lock. Then it has versions, and DeleteObject only hides an object.
     pub locks: bool,
+    /// Accepts requests for Object Locks, and does nothing.
+    pub ignores_locks: bool,
+    /// Allows only conditional deletes, by the policy of the bucket.
+    pub deletes_by_condition: bool,
     /// Refuses each DeleteObject.
     pub may_delete: bool,
     /// Of If-Match at DeleteObject.
@@ -221,8 +226,9 @@ pub struct State {
     pub archives: Vec<&'static str>,
     /// The archive tiers of objects in INTELLIGENT_TIERING, by key.
     pub archive_tiers: BTreeMap<String, &'static str>,
-    /// What delete markers hide.
+    /// What delete markers hide, and the IDs of these, the latest first.
     pub hidden: BTreeMap<String, Object>,
+    pub markers: BTreeMap<String, Vec<String>>,
     /// The Object Locks, by key: mode and end.
     pub locked: BTreeMap<String, (String, String)>,
     /// The accepted bodies of RestoreObject, with their keys.
@@ -256,6 +262,27 @@ impl State {
     }
     pub fn object_mut(&mut self, key: &str) -> &mut Object {
         self.objects.get_mut(&self.real_key(key)).expect("the object is there")
+    }
+    /// DeleteObject in a bucket with versions: it adds a delete marker, even if there is nothing to hide.
+    pub fn hide(&mut self, key: &str) {
+        if let Some(object) = self.objects.remove(key) {
+            self.hidden.insert(key.to_string(), object);
+        }
+        self.next_id += 1;
+        let id = format!("-m {}", self.next_id);
+        self.markers.entry(key.to_string()).or_default().insert(0, id);
+    }
+    /// DeleteObject with a version ID. Returns whether there was such a delete marker.
+    pub fn delete_marker(&mut self, key: &str, id: &str) -> bool {
+        let Some(markers) = self.markers.get_mut(key) else { return false };
+        let count = markers.len();
+        markers.retain(|marker| marker != id);
+        let found = markers.len() < count;
+        if markers.is_empty() {
+            self.markers.remove(key);
+            self.objects.extend(self.hidden.remove_entry(key));
+        }
+        found
     }
     /// Removes an object; it can be put back with the returned key.
     pub fn take(&mut self, key: &str) -> Option<(String, Object)> {
@@ -347,6 +374,8 @@ impl S3 {
             may_list: true,
             locks: false,
             mangles: false,
+            ignores_locks: false,
+            deletes_by_condition: false,
             may_delete: true,
             if_match: IfMatch::Known,
             lists_for_ever: false,
@@ -361,6 +390,7 @@ impl S3 {
             copies: BTreeMap::new(),
             archives: vec![],
             hidden: BTreeMap::new(),
+            markers: BTreeMap::new(),
             locked: BTreeMap::new(),
             archive_tiers: BTreeMap::new(),
             thawed: vec![],
@@ -580,6 +610,8 @@ fn unmet_condition(state: &State, request: &Request, key: &str) -> Option<Answer
     match (state.capabilities.if_match, found) {
         (IfMatch::Ignored, _) => None,
         (IfMatch::Refused, _) => Some(error(501, "NotImplemented", "no conditional deletes")),
+        // as SeaweedFS says it of what a delete marker hides
+        (_, None) if state.markers.contains_key(key) => Some(error(412, "PreconditionFailed", "deleted")),
         (_, None) => Some(error(404, "NoSuchKey", "there is no such object")),
         (IfMatch::Known, Some(etag)) if etag == wanted => None,
         (_, Some(_)) => Some(error(412, "PreconditionFailed", "the ETag differs")),
@@ -687,6 +719,7 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
     let lock = ["mode", "retain-until-date"].map(|name| request.header(&format!("x-amz-object-lock-{name}")));
     match lock {
         [None, None] => {}
+        _ if state.capabilities.ignores_locks => {}
         [Some(mode), Some(until)] if state.capabilities.locks => {
             state.locked.insert(key.clone(), (mode.to_string(), until.to_string()));
         }
@@ -697,6 +730,14 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             error(403, "AccessDenied", "no listing")
         }
         "ListObjectsV2" => list_objects(state, request),
+        "GetObjectLockConfiguration" if state.capabilities.locks => ok(
+            "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>",
+        ),
+        "GetObjectLockConfiguration" => error(
+            404,
+            "ObjectLockConfigurationNotFoundError",
+            "Object Lock configuration does not exist for this bucket",
+        ),
         "ListObjectVersions" => list_versions(state, request),
         "ListMultipartUploads" if state.capabilities.lists_objects_for_uploads => {
             list_objects(state, request)
@@ -728,14 +769,17 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
         "DeleteObject" if !state.capabilities.may_delete => {
             error(403, "AccessDenied", "nothing may be deleted")
         }
+        "DeleteObject" if state.capabilities.deletes_by_condition && request.header("if-match").is_none() => {
+            error(403, "AccessDenied", "the policy of this bucket requires If-Match")
+        }
         "DeleteObject" => {
             if let Some(refusal) = unmet_condition(state, request, &key) {
                 return refusal;
             }
-            let object = state.objects.remove(&key);
-            if let Some(object) = object.filter(|_| state.capabilities.locks) {
-                state.hidden.insert(key, object);
+            if state.capabilities.locks {
+                state.hide(&key);
             }
+            state.objects.remove(&key);
             Answer { status: 204, headers: vec![], body: vec![] }
         }
         "CreateMultipartUpload" => {
@@ -1013,11 +1057,17 @@ fn list_versions(state: &State, request: &Request) -> Answer {
     let prefix = request.param("prefix").unwrap_or_default();
     let after = request.param("key-marker").unwrap_or_default();
     let is_encoded = encodes(state, request);
-    let mut keys: Vec<&String> = state.objects.keys().chain(state.hidden.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    let mut found = keys.into_iter().filter(|key| key.starts_with(&prefix) && **key > after);
-    let page: Vec<&String> = found.by_ref().take(state.capabilities.page).collect();
+    let markers = state.markers.iter().flat_map(|(key, ids)| ids.iter().map(move |id| (key, Some(id))));
+    let versions = state.objects.keys().chain(state.hidden.keys()).map(|key| (key, None));
+    let mut all: Vec<(&String, Option<&String>)> = markers.chain(versions).collect();
+    // those of a key from the latest to the oldest
+    all.sort_by_key(|(key, id)| (*key, id.is_none()));
+    let id_of = |id: Option<&String>| id.map_or("v1".to_string(), String::clone);
+    let last = request.param("version-id-marker");
+    let is_last = |(key, id): &(&String, Option<&String>)| **key == after && last == Some(id_of(*id));
+    let begin = all.iter().position(is_last).map_or(0, |n| n + 1);
+    let mut found = all[begin..].iter().filter(|(key, _)| key.starts_with(&prefix));
+    let page: Vec<_> = found.by_ref().take(state.capabilities.page).collect();
     let more = found.next().is_some();
     let item = |kind: &str, key: &str, id: &str, is_latest: bool, size: usize| {
         let key = escape(&if is_encoded { form_encode(key) } else { key.to_string() });
@@ -1027,19 +1077,20 @@ fn list_versions(state: &State, request: &Request) -> Answer {
         )
     };
     let mut items = String::new();
-    for key in &page {
-        if let Some(object) = state.objects.get(*key) {
-            items += &item("Version", key, "null", true, object.bytes.len());
-        } else {
-            items += &item("DeleteMarker", key, "marker 1", true, 0);
-        }
-        if let Some(object) = state.hidden.get(*key) {
-            items += &item("Version", key, "v1", false, object.bytes.len());
-        }
+    for (key, id) in &page {
+        let is_latest = match id {
+            Some(id) => state.markers[*key].first() == Some(id),
+            None => !state.markers.contains_key(*key),
+        };
+        let object = state.objects.get(*key).or(state.hidden.get(*key));
+        let kind = if id.is_some() { "DeleteMarker" } else { "Version" };
+        let size = object.filter(|_| id.is_none()).map_or(0, |object| object.bytes.len());
+        items += &item(kind, key, &id_of(*id), is_latest, size);
     }
-    let next = page.last().filter(|_| more).map(|key| {
+    let next = page.last().filter(|_| more).map(|(key, id)| {
         let key = escape(&if is_encoded { form_encode(key) } else { key.to_string() });
-        format!("<NextKeyMarker>{key}</NextKeyMarker><NextVersionIdMarker>v1</NextVersionIdMarker>")
+        let id = id_of(*id);
+        format!("<NextKeyMarker>{key}</NextKeyMarker><NextVersionIdMarker>{id}</NextVersionIdMarker>")
     });
     ok(format!(
         "<ListVersionsResult><Name>{BUCKET}</Name><Prefix>{}</Prefix><KeyMarker/>{}<IsTruncated>{more}</IsTruncated>{}{items}</ListVersionsResult>",
