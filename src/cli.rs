@@ -22,6 +22,7 @@ pub enum Command {
     Restore(RestoreArgs),
     Download(DownloadArgs),
     Thaw(ThawArgs),
+    Verify(VerifyArgs),
     Recover(RecoverArgs),
 }
 
@@ -84,6 +85,9 @@ pub struct ListArgs {
     /// as JSON
     #[argh(switch, short = 'j')]
     pub json: bool,
+    /// also show when each was last verified, and how
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
     /// only this dataset's backups
     #[argh(positional)]
     pub dataset: Option<String>,
@@ -159,6 +163,24 @@ pub struct ThawArgs {
     /// the dataset to restore into; what it has already is not thawed
     #[argh(positional)]
     pub target: Option<String>,
+}
+
+/// verify that the stored backups can be restored, without reading them unless -s or -D is given
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "verify")]
+pub struct VerifyArgs {
+    /// as JSON
+    #[argh(switch, short = 'j')]
+    pub json: bool,
+    /// also read so many percent of the chunks of each object, at least one
+    #[argh(option, short = 's', arg_name = "percent")]
+    pub sample: Option<String>,
+    /// also read everything; if it is stopped, the same command continues
+    #[argh(switch, short = 'D')]
+    pub deep: bool,
+    /// only the backups that these snapshots need: dataset@snap, or a guid
+    #[argh(positional)]
+    pub snapshots: Vec<String>,
 }
 
 /// rebuild the store from the bucket
@@ -321,7 +343,13 @@ mod tests {
         assert_eq!(run("upload -i@1 t@2"), upload(false, Some("@1")));
         assert_eq!(run("upload --base=@1 t@2"), upload(false, Some("@1")));
         assert_eq!(run("upload --dry-run --base #b t@2"), upload(true, Some("#b")));
-        let list = ListArgs { script: true, parsable: true, json: false, dataset: Some("t".to_string()) };
+        let list = ListArgs {
+            script: true,
+            parsable: true,
+            json: false,
+            verbose: false,
+            dataset: Some("t".to_string()),
+        };
         assert_eq!(run("list -Hp t"), Command::List(list));
         assert_eq!(run("resume_upload"), Command::Resume(ResumeUploadArgs {}));
     }

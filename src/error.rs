@@ -16,6 +16,8 @@ pub enum Status {
     Refused,
     /// An upload is pending, or (resume_upload, abort_upload) none is.
     Pending,
+    /// What is stored is damaged.
+    Damaged,
     /// A temporary failure; the state is kept.
     TryAgain,
     /// An archived object must be thawed first.
@@ -31,6 +33,7 @@ impl Status {
             Status::Usage => 2,
             Status::Refused => 3,
             Status::Pending => 4,
+            Status::Damaged => 5,
             Status::TryAgain | Status::Archived | Status::UnderWay => 75,
         }
     }
@@ -72,6 +75,13 @@ impl Error {
     /// Adds a line on what to try next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
+        self
+    }
+    /// That damage is in the way: `verify` looks for it, but other commands fail.
+    pub fn of_damage(mut self) -> Self {
+        if self.status == Status::Damaged {
+            self.status = Status::Failed;
+        }
         self
     }
     /// As a temporary failure.

@@ -6,6 +6,7 @@
 //! - `commands`: one file for each command, which parses the arguments, calls the parts below, and prints
 //! - `cli`: the arguments
 //! - `upload`: stores a backup, and resumes or aborts an interrupted upload
+//! - `verify`: proves that stored backups can be restored
 //! - `restore`: receives stored backups into a dataset
 //! - `recover`: rebuilds the store from the bucket
 //! - `removal`: announces, decides and completes a removal
@@ -42,6 +43,7 @@ mod state;
 mod stream;
 mod ui;
 mod upload;
+mod verify;
 mod zfs;
 
 use std::process::ExitCode;

@@ -18,6 +18,7 @@ use crate::state::archive_states::{self, ArchiveStates, Seen, SeenState};
 use crate::state::journal;
 use crate::state::journal::record::Overview;
 use crate::state::store::format::{Contents, Entry, State};
+use crate::state::verified::{self, Proof, Verified};
 use crate::ui::table::aligned;
 
 pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
@@ -30,7 +31,10 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
     let contents = context.store()?.contents;
     let (states, warning) = archive_states::read(&context.folder);
     warning.into_iter().for_each(|warning| context.ui.warning(&warning));
-    let rows = rows(&contents, &states, pending.as_ref(), args.dataset.as_deref());
+    let (verified, warning) = verified::read(&context.folder);
+    warning.into_iter().for_each(|warning| context.ui.warning(&warning));
+    let known = Known { contents: &contents, states, verified };
+    let rows = rows(&known, pending.as_ref(), args.dataset.as_deref());
     context.ui.data(&match args {
         cli::ListArgs { json: true, .. } => {
             serde_json::to_string_pretty(&rows).map_err(|e| Error::failed(e.to_string()))? + "\n"
@@ -44,7 +48,7 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
             });
             return Ok(());
         }
-        cli::ListArgs { parsable, .. } => table(&rows, *parsable, clock::now()),
+        cli::ListArgs { parsable, verbose, .. } => table(&rows, *parsable, *verbose, clock::now()),
     })
 }
 
@@ -61,16 +65,25 @@ struct Row {
     state: &'static str,
     /// Of an archived backup, when S3 was last asked.
     last_seen: Option<Seen>,
+    /// What `verify` has proven.
+    verified: Option<Proof>,
 }
 
-fn rows(
-    contents: &Contents,
-    states: &ArchiveStates,
-    pending: Option<&Overview>,
-    dataset: Option<&str>,
-) -> Vec<Row> {
-    let seen = |entry: &Entry| states.get(entry.keys(&contents.prefix).first()?).cloned();
-    let mut rows: Vec<Row> = contents.entries.iter().map(|entry| Row::of(entry, seen(entry))).collect();
+/// What the files of this host say.
+struct Known<'a> {
+    contents: &'a Contents,
+    states: ArchiveStates,
+    verified: Verified,
+}
+
+fn rows(known: &Known, pending: Option<&Overview>, dataset: Option<&str>) -> Vec<Row> {
+    let Known { contents, states, verified } = known;
+    let row = |entry: &Entry| {
+        let keys = entry.keys(&contents.prefix);
+        let key = keys.first().map(String::as_str).unwrap_or_default();
+        Row::of(entry, states.get(key).cloned(), verified.backups.get(key).cloned())
+    };
+    let mut rows: Vec<Row> = contents.entries.iter().map(row).collect();
     if let Some(Overview { intent, .. }) = pending
         && contents.entries.iter().all(|entry| entry.copy() != intent.copy())
     {
@@ -85,6 +98,7 @@ fn rows(
             stored: None,
             state: "uploading",
             last_seen: None,
+            verified: None,
         });
     }
     rows.retain(|row| dataset.is_none_or(|dataset| dataset_of(&row.snapshot) == dataset));
@@ -92,7 +106,7 @@ fn rows(
 }
 
 impl Row {
-    fn of(entry: &Entry, last_seen: Option<Seen>) -> Self {
+    fn of(entry: &Entry, last_seen: Option<Seen>, verified: Option<Proof>) -> Self {
         let stream = entry.stream.as_ref();
         Row {
             snapshot: entry.snapshot.name.clone(),
@@ -108,6 +122,18 @@ impl Row {
                 State::Removing => "removing",
             },
             last_seen,
+            verified,
+        }
+    }
+
+    /// How and when it was last verified.
+    fn verified(&self, parsable: bool) -> String {
+        let Some(proof) = &self.verified else { return "-".to_string() };
+        let time = |t: Utc| if parsable { t.unix_seconds().to_string() } else { t.to_minute() };
+        match (&proof.damaged, proof.best()) {
+            (Some(damage), _) => format!("damaged {}", time(damage.found)),
+            (None, Some((method, when))) => format!("{} {}", method.as_str(), time(when)),
+            (None, None) => "-".to_string(),
         }
     }
 
@@ -153,11 +179,14 @@ impl Row {
 
 /// A table whose first column is a tree: each backup is below its base. If one is archived, another column
 /// shows what can be read.
-fn table(rows: &[Row], parsable: bool, now: Utc) -> String {
+fn table(rows: &[Row], parsable: bool, verbose: bool, now: Utc) -> String {
     let mut header = ["SNAPSHOT", "SIZE", "CLASS", "STORED", "STATE"].map(str::to_string).to_vec();
     let with_readable = rows.iter().any(Row::is_archived);
     if with_readable {
         header.push("READABLE".to_string());
+    }
+    if verbose {
+        header.push("VERIFIED".to_string());
     }
     let mut cells = vec![header];
     for (label, row) in tree(rows) {
@@ -170,9 +199,11 @@ fn table(rows: &[Row], parsable: bool, now: Utc) -> String {
         let stored = row.stored.map(time).unwrap_or_else(|| "-".to_string());
         let class = row.storage_class.as_ref().map_or("-".to_string(), StorageClass::to_string);
         cells.push(vec![label, size, class, stored, row.state.to_string()]);
-        if with_readable {
-            cells.last_mut().into_iter().for_each(|cells| cells.push(row.readable(parsable, now)));
-        }
+        let last = cells.last_mut().into_iter();
+        last.for_each(|cells| {
+            cells.extend(with_readable.then(|| row.readable(parsable, now)));
+            cells.extend(verbose.then(|| row.verified(parsable)));
+        });
     }
     aligned(&cells, &[1])
 }
@@ -236,6 +267,7 @@ mod tests {
             stored: Some(Utc::try_from("2026-01-02T03:04:05Z".to_string()).unwrap()),
             state: "stored",
             last_seen: None,
+            verified: None,
         }
     }
 
@@ -256,7 +288,8 @@ mod tests {
             labels,
             ["t@1", "├ t@2", "│ └ t@3", "│ └ t@4", "│ └ t@5", "└ t@4", "u@1", "u@9 (from u#8)"]
         );
-        let text = table(&rows[..2], false, Utc::try_from("2026-01-03T00:00:00Z".to_string()).unwrap());
+        let text =
+            table(&rows[..2], false, false, Utc::try_from("2026-01-03T00:00:00Z".to_string()).unwrap());
         let expected = "\
 SNAPSHOT   SIZE  CLASS     STORED            STATE
 t@1       1.27G  STANDARD  2026-01-02 03:04  stored
@@ -286,11 +319,11 @@ t@1       1.27G  STANDARD  2026-01-02 03:04  stored
             archived(5, seen(SeenState::Readable, Some("2026-01-02T23:59:00Z"))),
             archived(6, seen(SeenState::Archived, None)),
         ];
-        let text = table(&rows, false, now);
+        let text = table(&rows, false, false, now);
         let last: Vec<&str> = text.lines().map(|line| line.split("stored").last().unwrap().trim()).collect();
         assert!(last[0].ends_with("STATE   READABLE"), "{text}");
         assert_eq!(last[1..], ["yes", "no", "thawing", "until 2026-01-03 00:01", "no", "no"]);
-        assert!(!table(&rows[..1], false, now).contains("READABLE"));
+        assert!(!table(&rows[..1], false, false, now).contains("READABLE"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod restore;
 pub mod resume_upload;
 pub mod thaw;
 pub mod upload;
+pub mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -37,6 +38,7 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
         Command::Restore(args) => restore::run(&context, &args),
         Command::Download(args) => download::run(&context, &args),
         Command::Thaw(args) => thaw::run(&context, &args),
+        Command::Verify(args) => verify::run(&context, &args),
         Command::Recover(args) => recover::run(&context, &args),
     }
 }

@@ -12,6 +12,7 @@ use crate::recover::{cancel, hidden, merge};
 use crate::state::journal;
 use crate::state::store::Store;
 use crate::state::store::format::Contents;
+use crate::state::verified;
 use crate::ui::Ui;
 
 pub fn run(context: &Context, args: &cli::RecoverArgs) -> Result<()> {
@@ -41,6 +42,9 @@ pub fn run(context: &Context, args: &cli::RecoverArgs) -> Result<()> {
     report(&difference, &context.ui);
     let is_sound = all_was_read && difference.is_sound();
     let before = store.contents.clone();
+    if before.entries.is_empty() && !args.dry_run {
+        verified::forget(&context.folder);
+    }
     let added = add(args, store, difference, &context.ui);
     // only now, because it may take long: the store is saved
     hidden::report(&client, &before, args.dry_run || before.entries.is_empty(), &context.ui);

@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn object(key: &str, size: u64) -> Object {
-        Object { key: key.to_string(), size, modified: String::new() }
+        Object { key: key.to_string(), size, modified: String::new(), etag: String::new() }
     }
 
     fn stem(history: &str) -> String {

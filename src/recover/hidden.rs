@@ -66,14 +66,7 @@ pub fn report(client: &Client, contents: &Contents, all: bool, ui: &Ui) {
             }
             None => ui.note(&format!("a backup of {} ({size}) was {words}", hidden.copy.name)),
         }
-        for (key, version) in &hidden.markers {
-            match delete_version(&contents.bucket, key, version) {
-                Some(command) => ui.note(&format!("  {command}")),
-                None => {
-                    ui.note(&format!("  (delete the delete marker of '{}' by other means)", one_line(key)))
-                }
-            }
-        }
+        show_commands(contents, &hidden, ui);
     }
     if others > 0 {
         ui.note(&format!(
@@ -81,6 +74,30 @@ pub fn report(client: &Client, contents: &Contents, all: bool, ui: &Ui) {
             count(others, "deleted backup"),
             human_size(bytes)
         ));
+    }
+}
+
+/// Reports one copy, if delete markers hide an object of it.
+pub fn report_copy(client: &Client, contents: &Contents, copy: &CopyName, ui: &Ui) {
+    let is_its =
+        |version: &Version| keys::parse(&contents.prefix, &version.key).is_some_and(|it| it.copy == *copy);
+    // without versions there is nothing to report
+    let Ok(versions) = client.list_versions(&keys::stem(&contents.prefix, copy), is_its) else { return };
+    for hidden in hidden_copies(&contents.prefix, versions) {
+        ui.note(&format!(
+            "it was deleted from the bucket ({}); older versions are kept there, and these commands bring it back:",
+            one_line(&hidden.since)
+        ));
+        show_commands(contents, &hidden, ui);
+    }
+}
+
+fn show_commands(contents: &Contents, hidden: &HiddenCopy, ui: &Ui) {
+    for (key, version) in &hidden.markers {
+        match delete_version(&contents.bucket, key, version) {
+            Some(command) => ui.note(&format!("  {command}")),
+            None => ui.note(&format!("  (delete the delete marker of '{}' by other means)", one_line(key))),
+        }
     }
 }
 

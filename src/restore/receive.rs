@@ -49,7 +49,7 @@ impl PlannedReceive<'_> {
                 }
             })
         });
-        let read = read.and_then(|()| input.check_ended().map_err(|e| self.stored.invalid(e)));
+        let read = read.and_then(|()| input.check_ended().map_err(|e| self.stored.invalid(e).of_damage()));
         ui.transfer_done();
         let explain = |error: Error| {
             let is_about_features = WORDS_ON_FEATURES.iter().any(|words| error.message.contains(words));

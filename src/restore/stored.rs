@@ -149,11 +149,29 @@ impl<'a> StoredBackup<'a> {
 
     /// The error that the stored stream is invalid.
     pub fn invalid(&self, e: StreamError) -> Error {
-        Error::failed(format!("the stored stream of '{}': {e}", self.entry.backup()))
+        Error::new(Status::Damaged, format!("the stored stream of '{}': {e}", self.entry.backup()))
     }
 
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Are its hashes known? Not if the Python tool has stored it.
+    pub fn is_hashed(&self) -> bool {
+        self.segments.iter().all(|segment| segment.sums.is_some())
+    }
+
+    /// Of each object, the indexes of its chunks.
+    pub fn chunks_of_objects(&self) -> Vec<std::ops::Range<u64>> {
+        let chunks =
+            |segment: &StoredSegment| segment.first..segment.first + segment.size.div_ceil(self.chunk_size);
+        self.segments.iter().map(chunks).collect()
+    }
+
+    /// Reads one chunk, and checks its hash.
+    pub fn check_chunk(&self, index: u64) -> Result<()> {
+        let range = self.range(index);
+        self.fetch(&range, &mut vec![0; range.length], &AtomicBool::new(false))
     }
 
     /// Where an interrupted receive continues. At most jobs + 1 chunks are in memory.
@@ -170,12 +188,33 @@ impl<'a> StoredBackup<'a> {
             self.fetch(&range, &mut chunk, &AtomicBool::new(false)).map(|()| chunk)
         };
         let mut chunks = StreamChunks::new(fetch, self.chunk_size, self.size, self.client.jobs + 1);
-        locate::find_resume_point(&mut chunks, partial)
+        locate::find_resume_point(&mut chunks, partial).map_err(undelivered)
     }
 
     /// Delivers the stream in order, from the position `from`, where a record begins. The first chunk that
     /// stays damaged ends it, and nothing of it or after it is delivered.
     pub fn read(&self, from: u64, ui: &Ui, mut deliver: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut check = if from == 0 { StreamCheck::new() } else { StreamCheck::from_record_at(from) };
+        self.read_on(from, &mut check, ui, |chunk, _, _| deliver(chunk)).map_err(undelivered)?;
+        // it was stored as it was sent, so refusing it now would not help
+        if let Some(object) = check.lost_object() {
+            ui.warning(&self.invalid(StreamError::Loses(object)).message);
+        }
+        if let Some(unchecked) = check.unchecked() {
+            ui.warning(&format!("the stored stream of '{}' {unchecked}", self.entry.backup()));
+        }
+        Ok(())
+    }
+
+    /// The same, with the check of what was read before. `deliver` also gets the position after the chunk, and
+    /// the check.
+    pub fn read_on(
+        &self,
+        from: u64,
+        check: &mut StreamCheck,
+        ui: &Ui,
+        mut deliver: impl FnMut(&[u8], u64, &StreamCheck) -> Result<()>,
+    ) -> Result<()> {
         let jobs = self.client.jobs;
         // `open` has checked that it fits
         let chunk_size = self.chunk_size as usize;
@@ -183,7 +222,7 @@ impl<'a> StoredBackup<'a> {
         let mut skip = (from % self.chunk_size) as usize;
         let count: u64 = self.segments.iter().map(|segment| segment.size.div_ceil(self.chunk_size)).sum();
         let link = self.entry.link();
-        let mut check = if from == 0 { StreamCheck::new() } else { StreamCheck::from_record_at(from) };
+        let mut position = from;
         let fetch_one = |index, buffer: &mut [u8], stop: &AtomicBool| {
             let range = self.range(first + index);
             self.fetch(&range, &mut buffer[..range.length], stop)?;
@@ -196,17 +235,11 @@ impl<'a> StoredBackup<'a> {
             }
             let chunk = &chunk[std::mem::take(&mut skip)..];
             check.push(chunk).map_err(|e| self.invalid(e))?;
-            deliver(chunk)?;
+            position += chunk.len() as u64;
+            deliver(chunk, position, check)?;
             ui.advance(chunk.len() as u64, true);
             Ok(())
         })?;
-        // it was stored as it was sent, so refusing it now would not help
-        if let Some(object) = check.lost_object() {
-            ui.warning(&self.invalid(StreamError::Loses(object)).message);
-        }
-        if let Some(unchecked) = check.unchecked() {
-            ui.warning(&format!("the stored stream of '{}' {unchecked}", self.entry.backup()));
-        }
         check.check_end(link).map_err(|e| self.invalid(e))
     }
 
@@ -244,12 +277,20 @@ impl<'a> StoredBackup<'a> {
         }
         let (last, sum) =
             (start + buffer.len() as u64 - 1, found.map(|sum| sum.to_string()).unwrap_or_default());
-        Err(Error::failed(format!(
-            "the object '{}' (segment {number}) is damaged in bytes {start} to {last}: their SHA-256 is {sum}",
-            segment.key
+        Err(Error::new(
+            Status::Damaged,
+            format!(
+                "the object '{}' (segment {number}) is damaged in bytes {start} to {last}: their SHA-256 is {sum}",
+                segment.key
+            ),
         ))
-        .hint("nothing of that chunk or after it was delivered"))
     }
+}
+
+fn undelivered(error: Error) -> Error {
+    let is_damage = error.status == Status::Damaged;
+    let error = error.of_damage();
+    if is_damage { error.hint("nothing of that chunk or after it was delivered") } else { error }
 }
 
 /// Several errors as one.
@@ -271,7 +312,7 @@ pub fn all_as_one(mut errors: Vec<Error>) -> Error {
     hints.into_iter().fold(all, Error::hint)
 }
 
-fn check_manifest(entry: &Entry, known: &Stream, manifest: &Manifest) -> Result<()> {
+pub fn check_manifest(entry: &Entry, known: &Stream, manifest: &Manifest) -> Result<()> {
     let same = manifest.snapshot.guid == entry.snapshot.guid
         && manifest.base.as_ref().map(|base| base.guid) == entry.base.as_ref().map(|base| base.guid)
         && manifest.stream == *known;

@@ -25,6 +25,8 @@ pub struct Object {
     pub size: u64,
     /// As S3 writes it.
     pub modified: String,
+    /// Empty if the server does not list it.
+    pub etag: String,
 }
 
 #[derive(Debug, PartialEq)]
@@ -129,6 +131,8 @@ pub fn objects(body: &[u8], prefix: &str) -> Result<Page<Object>, String> {
         size: u64,
         #[serde(default)]
         last_modified: String,
+        #[serde(rename = "ETag", default)]
+        etag: String,
     }
     let read: ListObjects = parse_named(body, "ListBucket")?;
     let is_encoded = is_url(read.encoding_type.as_deref());
@@ -146,6 +150,7 @@ pub fn objects(body: &[u8], prefix: &str) -> Result<Page<Object>, String> {
         key: decoded(o.key, is_encoded, prefix),
         size: o.size,
         modified: o.last_modified,
+        etag: o.etag,
     };
     let items = read.contents.into_iter().map(object).collect();
     Ok(Page { items, next })

@@ -6,3 +6,4 @@ pub mod durable;
 pub mod journal;
 pub mod lock;
 pub mod store;
+pub mod verified;

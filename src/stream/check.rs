@@ -24,7 +24,7 @@ const KNOWN_FEATURES: u64 = 0x3FFB_0007;
 const MAX_BEGIN_PAYLOAD: u32 = 1 << 20;
 
 /// It can be saved, and continue later.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StreamCheck {
     state: State,

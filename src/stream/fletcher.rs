@@ -13,7 +13,7 @@ pub const SUMS: usize = 32;
 pub struct Sums([u64; 4]);
 
 /// The sums over some bytes that arrive in slices, starting at zero.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
     sums: [u64; 4],

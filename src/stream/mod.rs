@@ -122,7 +122,7 @@ pub fn begins_clone(bytes: &[u8]) -> bool {
 }
 
 /// Keeps the last bytes, as many as a record has, of a stream that arrives in slices.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Tail {
     last: Vec<u8>,

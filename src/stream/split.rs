@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::RECORD;
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordSplitter {
     /// A record that has not fully arrived.

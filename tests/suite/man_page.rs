@@ -20,8 +20,18 @@ fn section(name: &str) -> String {
     from.split("\n.Sh ").next().unwrap().to_string()
 }
 
-const COMMANDS: &[&str] =
-    &["upload", "resume_upload", "abort_upload", "remove", "list", "restore", "download", "thaw", "recover"];
+const COMMANDS: &[&str] = &[
+    "upload",
+    "resume_upload",
+    "abort_upload",
+    "remove",
+    "list",
+    "restore",
+    "download",
+    "thaw",
+    "verify",
+    "recover",
+];
 
 #[test]
 fn commands_and_their_options_are_those_of_the_program() {
@@ -132,6 +142,6 @@ fn help_and_mistakes() {
     assert_eq!(
         said,
         "zfs2s3: error: there is no command 'frobnicate'\n\
-         zfs2s3: hint: the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, recover\n"
+         zfs2s3: hint: the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, verify, recover\n"
     );
 }

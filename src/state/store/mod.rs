@@ -46,6 +46,10 @@ impl Folder {
     pub fn archive_states(&self) -> PathBuf {
         self.0.join("archive_states.yml")
     }
+    /// What `verify` has proven, for `list`.
+    pub fn verified(&self) -> PathBuf {
+        self.0.join("verified.yml")
+    }
     pub fn lock(&self) -> PathBuf {
         self.0.join("lock")
     }

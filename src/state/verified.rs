@@ -1,0 +1,194 @@
+//! ~/.local/share/zfs2s3/verified.yml: what `verify` has proven of each backup, how and when; and how far a
+//! deep one has come. Only `list` shows it, and nothing is decided by it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::durable;
+use super::store::format::Contents;
+use super::store::{Folder, io_error, read_text};
+use crate::error::{Error, Result};
+use crate::model::digest::Sha256;
+use crate::model::utc::Utc;
+use crate::model::yaml;
+use crate::stream::check::StreamCheck;
+
+const VERSION: u32 = 1;
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verified {
+    version: u32,
+    /// By the key of the manifest.
+    pub backups: BTreeMap<String, Proof>,
+    /// A deep verification that is not done yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deep: Option<DeepRun>,
+}
+
+#[derive(Deserialize)]
+struct OnlyVersion {
+    version: u32,
+}
+
+/// How thoroughly a backup was verified, the least thorough first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// By what S3 says of its objects.
+    Objects,
+    /// By reading some of its chunks.
+    Sample,
+    /// By reading all of it.
+    Deep,
+}
+
+impl Method {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Objects => "objects",
+            Method::Sample => "sample",
+            Method::Deep => "deep",
+        }
+    }
+}
+
+/// What is known of one backup.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proof {
+    /// When it was last found whole, by each method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<Utc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Utc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deep: Option<Utc>,
+    /// It was found damaged, and by nothing as thorough whole since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<Damage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Damage {
+    pub method: Method,
+    pub found: Utc,
+}
+
+impl Proof {
+    pub fn add(&mut self, method: Method, is_whole: bool, now: Utc) {
+        if !is_whole {
+            self.damaged = Some(Damage { method, found: now });
+            return;
+        }
+        if self.damaged.is_some_and(|damage| damage.method <= method) {
+            self.damaged = None;
+        }
+        let time = match method {
+            Method::Objects => &mut self.objects,
+            Method::Sample => &mut self.sample,
+            Method::Deep => &mut self.deep,
+        };
+        *time = Some(now);
+        if method > Method::Objects {
+            self.objects = Some(now);
+        }
+    }
+
+    /// The most thorough proof that there is.
+    pub fn best(&self) -> Option<(Method, Utc)> {
+        let all = [(Method::Deep, self.deep), (Method::Sample, self.sample), (Method::Objects, self.objects)];
+        all.into_iter().find_map(|(method, time)| Some((method, time?)))
+    }
+}
+
+/// A deep verification: the same command continues it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeepRun {
+    pub since: Utc,
+    /// The snapshots that were asked for; none: all.
+    pub snapshots: Vec<String>,
+    /// In the middle of a backup.
+    pub at: Option<DeepPosition>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeepPosition {
+    /// The key of the manifest.
+    pub manifest: String,
+    /// Of the chunks that were read so far, as part of this whole.
+    pub composite_sha256: Sha256,
+    /// Bytes.
+    pub position: u64,
+    pub check: StreamCheck,
+}
+
+/// The file, and a warning if it cannot be used. A damaged one counts as empty.
+pub fn read(folder: &Folder) -> (Verified, Option<String>) {
+    match read_file(folder) {
+        Ok(found) => (found.unwrap_or_default(), None),
+        Err(error) => (Verified::default(), Some(error.message)),
+    }
+}
+
+fn read_file(folder: &Folder) -> Result<Option<Verified>> {
+    let path = folder.verified();
+    let unusable = |why: String| Error::failed(format!("{} cannot be used: {why}", path.display()));
+    let Some(text) = read_text(&path)? else { return Ok(None) };
+    if is_newer(&text) {
+        return Err(unusable("a newer version of zfs2s3 wrote it".to_string()));
+    }
+    yaml::from_str::<Verified>(&text).map(Some).map_err(unusable)
+}
+
+fn is_newer(text: &str) -> bool {
+    yaml::from_str::<OnlyVersion>(text).is_ok_and(|file| file.version > VERSION)
+}
+
+/// Changes the file, and drops what is no longer in the store. A newer version's file is left alone.
+pub fn update(folder: &Folder, contents: &Contents, change: impl FnOnce(&mut Verified)) -> Result<()> {
+    let path = folder.verified();
+    if read_text(&path)?.is_some_and(|text| is_newer(&text)) {
+        return Ok(());
+    }
+    let (mut verified, _) = read(folder);
+    change(&mut verified);
+    verified.version = VERSION;
+    let keys = contents.entries.iter().filter_map(|entry| entry.keys(&contents.prefix).into_iter().next());
+    let keys: HashSet<String> = keys.collect();
+    verified.backups.retain(|key, _| keys.contains(key));
+    let text = yaml::to_string(&verified).map_err(Error::failed)?;
+    folder.make()?;
+    durable::replace_shared(&path, text.as_bytes()).map_err(|e| io_error("cannot write", &path, &e))
+}
+
+/// For a store that is made anew: what was proven of another one does not count.
+pub fn forget(folder: &Folder) {
+    let _ = std::fs::remove_file(folder.verified());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(day: u32) -> Utc {
+        Utc::try_from(format!("2026-01-{day:02}T00:00:00Z")).unwrap()
+    }
+
+    #[test]
+    fn damage_stays_known_until_something_as_thorough_finds_none() {
+        let mut proof = Proof::default();
+        proof.add(Method::Deep, true, time(1));
+        proof.add(Method::Sample, false, time(2));
+        proof.add(Method::Objects, true, time(3));
+        let damage = Damage { method: Method::Sample, found: time(2) };
+        assert_eq!((proof.damaged, proof.best()), (Some(damage), Some((Method::Deep, time(1)))));
+        assert_eq!(proof.objects, Some(time(3)));
+        proof.add(Method::Deep, true, time(4));
+        assert_eq!((proof.damaged, proof.objects), (None, Some(time(4))));
+    }
+}
