@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(hint("uplaod"), "did you mean 'upload'?");
         assert_eq!(
             hint("resume"),
-            "the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, recover"
+            "the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, verify, recover"
         );
         assert_eq!(hint("ls"), "did you mean 'list'?");
         assert_eq!(hint("frobnicate"), hint("resume"));

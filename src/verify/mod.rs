@@ -53,6 +53,13 @@ impl Checked {
     }
 }
 
+/// What the file gets to know of a backup.
+struct Finding {
+    manifest: String,
+    method: Method,
+    is_whole: bool,
+}
+
 /// The listing of the bucket, by key; none: listing is forbidden.
 struct Listings<'a> {
     objects: Option<HashMap<&'a str, &'a Object>>,
@@ -94,7 +101,7 @@ impl Verify<'_> {
                 checked.problems.push((key, Problem::Manifest("its base cannot be restored".to_string())));
             }
         }
-        self.save(&checked, Method::Objects)?;
+        self.save(checked.iter().filter_map(|checked| self.finding(checked)).collect())?;
         Ok(checked)
     }
 
@@ -103,12 +110,20 @@ impl Verify<'_> {
         keys.into_iter().next().unwrap_or_default()
     }
 
-    fn save(&self, checked: &[Checked], method: Method) -> Result<()> {
+    /// For the file; none: it could not be checked.
+    fn finding(&self, checked: &Checked) -> Option<Finding> {
+        (checked.severity() != Severity::Unchecked).then(|| Finding {
+            manifest: self.manifest_key(checked.place),
+            method: checked.method,
+            is_whole: checked.is_whole(),
+        })
+    }
+
+    fn save(&self, findings: Vec<Finding>) -> Result<()> {
         let now = clock::now();
         verified::update(self.folder, self.contents, |verified| {
-            for checked in checked.iter().filter(|checked| checked.severity() != Severity::Unchecked) {
-                let proof = verified.backups.entry(self.manifest_key(checked.place)).or_default();
-                proof.add(method, checked.is_whole(), now);
+            for Finding { manifest, method, is_whole } in findings {
+                verified.backups.entry(manifest).or_default().add(method, is_whole, now);
             }
         })
     }

@@ -53,6 +53,11 @@ impl Problem {
         }
     }
 
+    /// Is it nothing, if all of the object has the right hashes?
+    pub fn is_decided_by_reading(&self) -> bool {
+        matches!(self, Problem::Copied | Problem::Replaced { .. } | Problem::Newer { .. })
+    }
+
     /// Does the backup lose anything by it?
     pub fn prevents_restore(&self) -> bool {
         self.severity() == Severity::Damage && *self != Problem::Unknown

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::objects::Problem;
-use super::{Checked, Verify};
+use super::{Checked, Finding, Verify};
 use crate::chunk_io::each::for_each;
 use crate::error::{Error, Result, Status};
 use crate::os::clock;
@@ -18,39 +18,75 @@ use crate::state::verified::{self, DeepPosition, DeepRun, Method};
 use crate::stream::StreamError;
 use crate::stream::check::StreamCheck;
 
+/// Hashes in memory, of 32 bytes each, unless one backup has more.
+const MAX_HASHES: u64 = 1 << 16;
+
 impl Verify<'_> {
     /// Reads so many percent of the chunks of each object, at least one. Skips what is damaged already, or
     /// archived; returns how many are archived.
     pub fn read_samples(&self, checked: &mut [Checked], percent: f64) -> Result<u64> {
+        let jobs = self.client.jobs;
         let mut archived = 0;
-        for checked in checked.iter_mut().filter(|checked| checked.is_whole()) {
-            let entry = &self.contents.entries[checked.place];
-            let stored = match StoredBackup::open(self.client, &self.contents.prefix, entry)? {
-                Opened::Readable(stored) if stored.is_hashed() => stored,
-                Opened::Readable(_) => continue,
-                Opened::Unreadable(survey) if survey.can_be_thawed() => {
-                    archived += 1;
-                    continue;
+        let mut whole: Vec<&mut Checked> = checked.iter_mut().filter(|checked| checked.is_whole()).collect();
+        let mut results = Results::new(self);
+        let mut rest = whole.as_mut_slice();
+        while !rest.is_empty() {
+            let (batch, others) = rest.split_at_mut(self.batch_size(rest));
+            rest = others;
+            let entries: Vec<&Entry> = batch.iter().map(|it| &self.contents.entries[it.place]).collect();
+            let opened = for_each(&entries, jobs, |entry| {
+                StoredBackup::open(self.client, &self.contents.prefix, entry)
+            })?;
+            let mut stored = Vec::new();
+            for (checked, opened) in batch.iter_mut().zip(opened) {
+                match opened {
+                    Opened::Readable(readable) if readable.is_hashed() => stored.push((checked, readable)),
+                    Opened::Readable(_) => {}
+                    Opened::Unreadable(survey) if survey.can_be_thawed() => archived += 1,
+                    Opened::Unreadable(survey) => {
+                        let key = self.manifest_key(checked.place);
+                        checked.problems.push(unreadable(&key, survey));
+                    }
                 }
-                Opened::Unreadable(survey) => {
-                    checked.problems.push(self.unreadable(checked.place, survey));
-                    continue;
-                }
+            }
+            let chunks_of = |(n, (_, stored)): (usize, &(_, StoredBackup))| {
+                let chunks = stored.chunks_of_objects().into_iter().flat_map(|chunks| draw(chunks, percent));
+                chunks.map(|chunk| (n, chunk)).collect::<Vec<_>>()
             };
-            let drawn: Vec<u64> =
-                stored.chunks_of_objects().into_iter().flat_map(|chunks| draw(chunks, percent)).collect();
-            let found = for_each(&drawn, self.client.jobs, |index| match stored.check_chunk(*index) {
+            let drawn: Vec<(usize, u64)> = stored.iter().enumerate().flat_map(chunks_of).collect();
+            let readable: Vec<&StoredBackup> = stored.iter().map(|(_, readable)| readable).collect();
+            let found = for_each(&drawn, jobs, |(n, chunk)| match readable[*n].check_chunk(*chunk) {
                 Err(error) if error.status == Status::TryAgain => Err(error),
                 read => Ok(read.err()),
             })?;
-            let key = self.manifest_key(checked.place);
-            checked
-                .problems
-                .extend(found.into_iter().flatten().map(|error| (key.clone(), problem_of(error))));
-            checked.method = Method::Sample;
-            self.save(std::slice::from_ref(checked), Method::Sample)?;
+            for ((n, _), error) in drawn.iter().zip(found) {
+                if let Some(error) = error {
+                    let checked = &mut stored[*n].0;
+                    let key = self.manifest_key(checked.place);
+                    checked.problems.push((key, problem_of(error)));
+                }
+            }
+            for (checked, _) in stored {
+                checked.method = Method::Sample;
+                results.add(checked)?;
+            }
         }
+        results.save()?;
         Ok(archived)
+    }
+
+    /// How many backups are sampled at once: enough to use all connections, but with few hashes in memory.
+    fn batch_size(&self, rest: &[&mut Checked]) -> usize {
+        let chunks = |checked: &&mut Checked| {
+            let stream = self.contents.entries[checked.place].stream.as_ref();
+            stream.map_or(0, |stream| stream.size / stream.chunk_size.max(1))
+        };
+        let mut sum = 0;
+        let fits = |checked: &&&mut Checked| {
+            sum += chunks(checked);
+            sum <= MAX_HASHES
+        };
+        rest.iter().take(self.client.jobs).take_while(fits).count().max(1)
     }
 
     /// Reads all of each backup, except of what is damaged already. `snapshots`: what was asked for. If it is
@@ -69,14 +105,18 @@ impl Verify<'_> {
             let run = DeepRun { since, snapshots: snapshots.to_vec(), at: None };
             verified::update(self.folder, self.contents, |verified| verified.deep = Some(run))?;
         }
-        for checked in checked.iter_mut().filter(|checked| checked.is_whole()) {
+        let may_be_whole = |checked: &&mut Checked| {
+            checked.problems.iter().all(|(_, problem)| problem.is_decided_by_reading())
+        };
+        let mut results = Results::new(self);
+        for checked in checked.iter_mut().filter(may_be_whole) {
             let key = self.manifest_key(checked.place);
             let proof = verified.backups.get(&key);
             let is_done = is_continued
                 && proof.is_some_and(|proof| {
                     proof.deep.is_some_and(|deep| deep >= since) && proof.damaged.is_none()
                 });
-            if is_done {
+            if is_done && checked.is_whole() {
                 checked.method = Method::Deep;
                 continue;
             }
@@ -88,21 +128,26 @@ impl Verify<'_> {
             let read = self.read_whole(&self.contents.entries[checked.place], &key, begun, save);
             self.ui.transfer_done();
             match read {
-                Ok(None) => checked.method = Method::Deep,
+                Ok(None) => {
+                    checked.method = Method::Deep;
+                    checked.problems.iter_mut().for_each(|(_, problem)| *problem = Problem::Copied);
+                }
                 Ok(Some(problem)) => checked.problems.push(problem),
                 Err(error) if error.status == Status::Damaged => {
                     checked.method = Method::Deep;
                     checked.problems.push((key, problem_of(error)));
                 }
                 Err(error) if error.status == Status::TryAgain => {
+                    results.save()?;
                     return Err(error.hint("the same command continues"));
                 }
                 Err(error) => checked.problems.push((key, problem_of(error))),
             }
             if checked.method == Method::Deep {
-                self.save(std::slice::from_ref(checked), Method::Deep)?;
+                results.add(checked)?;
             }
         }
+        results.save()?;
         verified::update(self.folder, self.contents, |verified| verified.deep = None)
     }
 
@@ -116,7 +161,7 @@ impl Verify<'_> {
     ) -> Result<Option<(String, Problem)>> {
         let stored = match StoredBackup::open(self.client, &self.contents.prefix, entry)? {
             Opened::Readable(stored) => stored,
-            Opened::Unreadable(survey) => return Ok(Some(self.unreadable_key(key, survey))),
+            Opened::Unreadable(survey) => return Ok(Some(unreadable(key, survey))),
         };
         let composite = entry.stream.as_ref().map(|stream| stream.composite_sha256);
         let begun = begun.filter(|at| Some(at.composite_sha256) == composite && at.position < stored.size());
@@ -141,14 +186,34 @@ impl Verify<'_> {
         }
         Ok(None)
     }
+}
 
-    fn unreadable(&self, place: usize, survey: Survey) -> (String, Problem) {
-        self.unreadable_key(&self.manifest_key(place), survey)
+/// What was found, and is not in the file yet: it is written every few seconds.
+struct Results<'a> {
+    verify: &'a Verify<'a>,
+    new: Vec<Finding>,
+    saved: Instant,
+}
+
+impl<'a> Results<'a> {
+    fn new(verify: &'a Verify<'a>) -> Self {
+        Results { verify, new: Vec::new(), saved: Instant::now() }
     }
 
-    fn unreadable_key(&self, key: &str, mut survey: Survey) -> (String, Problem) {
-        (key.to_string(), Problem::Unchecked(why_unreadable([&mut survey]).message))
+    fn add(&mut self, checked: &Checked) -> Result<()> {
+        self.new.extend(self.verify.finding(checked));
+        if self.saved.elapsed() >= self.verify.save_every { self.save() } else { Ok(()) }
     }
+
+    fn save(&mut self) -> Result<()> {
+        self.verify.save(std::mem::take(&mut self.new))?;
+        self.saved = Instant::now();
+        Ok(())
+    }
+}
+
+fn unreadable(key: &str, mut survey: Survey) -> (String, Problem) {
+    (key.to_string(), Problem::Unchecked(why_unreadable([&mut survey]).message))
 }
 
 fn problem_of(error: Error) -> Problem {

@@ -146,6 +146,28 @@ fn each_damage_is_found_with_its_object() {
     }
 }
 
+/// Put there again by another program, without a checksum.
+#[test]
+fn an_object_with_another_etag_is_judged_by_reading_it() {
+    let host = host();
+    let data = data(&host, 2, Some(1));
+    let mut state = host.s3.state();
+    let object = state.objects.get_mut(&data).unwrap();
+    (object.etag, object.checksum) = ("\"again\"".to_string(), None);
+    drop(state);
+    host.fails(5, "verify");
+    host.fails(5, "verify -s 100");
+    let said = host.ok("verify -D").stderr;
+    assert!(
+        said.contains("it was copied, since its ETag has changed, but its SHA-256 is the same"),
+        "{said}"
+    );
+    assert!(!host.ok("list -v").stdout.contains("damaged"));
+    host.s3.state().objects.get_mut(&data).unwrap().bytes[70_000] ^= 1;
+    let said = host.fails(5, "verify -D");
+    assert!(said.contains("is damaged in bytes 65536 to 131071"), "{said}");
+}
+
 #[test]
 fn what_a_delete_marker_hides_is_shown_with_the_command() {
     let host = Host::with_snapshots(1);
@@ -176,7 +198,7 @@ fn a_base_that_is_not_stored_is_damage() {
     );
 }
 
-/// No false alarm where the server keeps no checksums, does not list ETags as they were given, or may not list.
+/// No false alarm if the server keeps no checksums, lists other ETags than it gave, or may not list.
 #[test]
 fn other_servers_and_rights() {
     let host = Host::with_snapshots(2);
