@@ -17,9 +17,6 @@ use super::split::{RecordSplitter, StreamSlice};
 use super::{StreamError, Tail, begin_of, spill_check};
 use crate::model::backup::Link;
 
-/// The features in `drr_versioninfo`, from bit 2 on, that this version knows: `DMU_BACKUP_FEATURE_*` in
-/// OpenZFS include/sys/zfs_ioctl.h, up to LARGE_MICROZAP.
-const KNOWN_FEATURES: u64 = 0x3FFB_0007;
 /// The maximum payload of BEGIN.
 const MAX_BEGIN_PAYLOAD: u32 = 1 << 20;
 
@@ -30,8 +27,6 @@ pub struct StreamCheck {
     state: State,
     /// From a big-endian host.
     swapped: bool,
-    /// The BEGIN record has features that this version does not know.
-    new_features: bool,
     /// Over everything before the next record or its payload. None: unknown, until a record says it.
     sums: Option<Sums>,
     /// A record had a checksum.
@@ -91,7 +86,6 @@ impl StreamCheck {
         StreamCheck {
             state,
             swapped: false,
-            new_features: false,
             sums: (position == 0).then(Sums::default),
             summed: false,
             split: RecordSplitter::default(),
@@ -159,23 +153,17 @@ impl StreamCheck {
         let given = record.sums(CHECKSUM);
         let before = self.sums;
         let is_end = record.u32(0) == super::DRR_END;
+        let in_end = is_end.then(|| record.sums(8)).filter(|sums| self.summed || *sums != Sums::default());
+        if before.is_some() && in_end.is_some_and(|sums| Some(sums) != before) {
+            return Err(self.damaged(at));
+        }
         if given == Sums::default() && !self.summed {
             // a stream without checksums
-            let payload = [&bytes[..CHECKSUM], &[0; SUMS][..]].concat();
-            self.sums = before.map(|sums| sums.then(&self.span(&payload)));
+            self.sums = before.map(|sums| sums.then(&self.span(bytes)));
         } else {
             let until_sums = before.map(|sums| sums.then(&self.span(&bytes[..CHECKSUM])));
-            let in_end = is_end.then(|| record.sums(8)).filter(|_| before.is_some());
-            if until_sums.is_some_and(|sums| sums != given) || in_end.is_some_and(|sums| Some(sums) != before)
-            {
-                if self.new_features {
-                    return self.stop_checking(at);
-                }
-                return Err(StreamError::Damaged {
-                    record: self.records + 1,
-                    at,
-                    from: self.checked_until(),
-                });
+            if until_sums.is_some_and(|sums| sums != given) {
+                return Err(self.damaged(at));
             }
             self.summed = true;
             self.sums = Some(given.then(&self.span(&bytes[CHECKSUM..])));
@@ -183,7 +171,7 @@ impl StreamCheck {
         self.records += 1;
         self.last_at = at;
         let Some(facts) = record.facts() else {
-            if record.is_known() && !self.new_features {
+            if record.is_known() {
                 return Err(StreamError::WrongLength { record: self.records, at });
             }
             return self.stop_checking(at);
@@ -199,7 +187,6 @@ impl StreamCheck {
     fn check_begin(&mut self, bytes: &[u8; RECORD]) -> Result<(), StreamError> {
         let begin = begin_of(bytes)?;
         self.swapped = begin.swapped;
-        self.new_features = (begin.u64(16) >> 2) & !KNOWN_FEATURES != 0;
         if begin.u32(4) > MAX_BEGIN_PAYLOAD {
             return Err(StreamError::NotAStream);
         }
@@ -209,6 +196,12 @@ impl StreamCheck {
         self.records = 1;
         self.state = State::Records;
         Ok(())
+    }
+
+    fn damaged(&self, at: u64) -> StreamError {
+        // in the rest of a stream the records before it were not counted
+        let record = if self.begins_at == 0 { self.records + 1 } else { 0 };
+        StreamError::Damaged { record, at, from: self.checked_until() }
     }
 
     /// The end of the last checksum that was right. That of BEGIN is only in the next record.
@@ -410,19 +403,29 @@ mod tests {
         // a WRITE of 32 MiB
         let long = with_record(&[(0, 3), (32, 32 << 20)]);
         assert_eq!(error_of(&long), Some(StreamError::WrongLength { record: places.len() as u64, at }));
-        // a stream with a feature of a later version may have another layout
-        let mut feature = FULL.to_vec();
-        feature[16..24].copy_from_slice(&(1u64 | 1 << 32).to_le_bytes());
-        let check = checked(&feature, 4096).unwrap();
-        assert_eq!(check.unchecked(), Some(Unchecked { record: 1, at: places[1] as u64 }));
+        // a damaged BEGIN may seem to have features of a later version
+        for bit in [18 + 2, 44] {
+            let mut feature = FULL.to_vec();
+            feature[16 + bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(error_of(&feature), Some(StreamError::Damaged { record: 2, .. })));
+        }
     }
 
     #[test]
     fn a_stream_without_checksums_passes() {
-        let mut bare = FULL.to_vec();
         let places = records(FULL);
+        let end = places[places.len() - 1];
+        let mut bare = FULL.to_vec();
         places[1..].iter().for_each(|at| bare[at + CHECKSUM..at + RECORD].fill(0));
+        let in_end = end + 8..end + 8 + SUMS;
+        bare[in_end.clone()].fill(0);
         assert_eq!(error_of(&bare), None);
+        // only END has one
+        let sums = Sums::default().then(&Span::of(&bare[..end]));
+        bare[in_end].copy_from_slice(&sums.bytes());
+        assert_eq!(error_of(&bare), None);
+        bare[400_000] ^= 1;
+        assert!(matches!(error_of(&bare), Some(StreamError::Damaged { .. })));
         // but not one that has lost one of them
         let mut lost = FULL.to_vec();
         lost[places[5] + CHECKSUM..places[5] + RECORD].fill(0);

@@ -43,7 +43,8 @@ pub enum StreamError {
     NoEnd,
     /// There are bytes after END, from this one on.
     AfterEnd(u64),
-    /// The checksum of this record, which begins at byte `at`, is wrong; the last right one ends at `from`.
+    /// The checksum of this record (0: its number is unknown), which begins at byte `at`, is wrong; the last
+    /// right one ends at `from`.
     Damaged {
         record: u64,
         at: u64,
@@ -72,11 +73,14 @@ impl fmt::Display for StreamError {
             }
             StreamError::NoEnd => f.write_str("it is incomplete: it has no END record"),
             StreamError::AfterEnd(at) => write!(f, "it continues after its END record, at byte {at}"),
-            StreamError::Damaged { record, at, from } => write!(
-                f,
-                "it is damaged: record {record}, at byte {at}, has the wrong checksum, so it or the data before it, from \
-                 byte {from}, were changed after ZFS had written them"
-            ),
+            StreamError::Damaged { record, at, from } => {
+                let name = if *record == 0 { "a record".to_string() } else { format!("record {record}") };
+                write!(
+                    f,
+                    "it is damaged: {name}, at byte {at}, has the wrong checksum, so it or the data before it, from byte \
+                     {from}, were changed after ZFS had written them"
+                )
+            }
             StreamError::WrongLength { record, at } => {
                 write!(f, "record {record}, at byte {at}, has an invalid length")
             }

@@ -3,7 +3,7 @@
 //! An encrypted dataset is sent raw, so that it stays encrypted and needs no key. For an unencrypted one, raw
 //! would mean large blocks, compressed and embedded data (`-Lec`), but embedded data are not requested:
 //!
-//! - since OpenZFS 2.2.7 they lose data (see [`crate::stream::spill_check`]);
+//! - since OpenZFS 2.2.7 they lose data (see [`crate::stream::check`]);
 //! - before 2.1.8 they may differ between two sends of the same snapshot:
 //!   <https://github.com/openzfs/zfs/issues/13778>;
 //! - a stream with embedded data cannot be received below an encrypted dataset.
