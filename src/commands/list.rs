@@ -31,7 +31,8 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
     let contents = context.store()?.contents;
     let (states, warning) = archive_states::read(&context.folder);
     warning.into_iter().for_each(|warning| context.ui.warning(&warning));
-    let (verified, warning) = verified::read(&context.folder);
+    let shows_proofs = args.verbose || args.json;
+    let (verified, warning) = if shows_proofs { verified::read(&context.folder) } else { Default::default() };
     warning.into_iter().for_each(|warning| context.ui.warning(&warning));
     let known = Known { contents: &contents, states, verified };
     let rows = rows(&known, pending.as_ref(), args.dataset.as_deref());

@@ -11,12 +11,11 @@ use crate::error::{Error, Result, Status};
 use crate::model::copy::Id;
 use crate::model::names::Guid;
 use crate::model::units::count;
-use crate::recover::hidden;
 use crate::state::store::format::{Contents, Entry, State};
 use crate::state::store::selector::SnapshotSelector;
 use crate::state::verified::Method;
 use crate::verify::cost::{Cost, cost, leading_to};
-use crate::verify::objects::{Problem, Severity};
+use crate::verify::objects::Severity;
 use crate::verify::{Checked, Verify};
 
 pub fn run(context: &Context, args: &cli::VerifyArgs) -> Result<()> {
@@ -31,47 +30,57 @@ pub fn run(context: &Context, args: &cli::VerifyArgs) -> Result<()> {
     let save_every = config::save_every(&context.env);
     let verify = Verify { client: &client, contents, folder: &context.folder, ui, save_every };
     let mut checked = verify.check_objects(&places)?;
-    let mut archived = 0;
-    if let Some(percent) = percent {
-        archived = verify.read_samples(&mut checked, percent)?;
-    }
-    if args.deep {
-        verify.read_all(&mut checked, &args.snapshots)?;
-    }
-    for checked in &checked {
-        let entry = &contents.entries[checked.place];
-        for (key, problem) in &checked.problems {
-            let words = format!("'{}': the object '{key}': {problem}", entry.backup());
-            if problem.severity() == Severity::Note { ui.note(&words) } else { ui.warning(&words) }
-        }
-        if checked.problems.iter().any(|(_, problem)| *problem == Problem::Missing) {
-            hidden::report_copy(&client, contents, &entry.copy(), ui);
-        }
-    }
-    let damaged: HashSet<usize> = checked
-        .iter()
-        .filter(|checked| checked.problems.iter().any(|(_, problem)| problem.prevents_restore()))
-        .map(|checked| checked.place)
-        .collect();
-    let cost = cost(&contents.entries, &damaged);
+    let mut unread = 0;
+    let read = match percent {
+        Some(percent) => verify.read_samples(&mut checked, percent).map(|count| unread = count),
+        None if args.deep => verify.read_all(&mut checked, &args.snapshots),
+        None => Ok(()),
+    };
+    // a command of this host may have removed backups meanwhile
+    let now = context.store()?.contents;
+    let is_still_stored = |checked: &Checked| {
+        let copy = contents.entries[checked.place].copy();
+        now.entries.iter().any(|entry| entry.state == State::Stored && entry.copy() == copy)
+    };
+    checked.retain(|checked| checked.is_whole() || is_still_stored(checked));
+    let places = |counts: &dyn Fn(&Checked) -> bool| -> HashSet<usize> {
+        checked.iter().filter(|checked| counts(checked)).map(|checked| checked.place).collect()
+    };
+    let damaged = places(&|it| it.problems.iter().any(|(_, problem)| problem.prevents_restore()));
+    let cost = cost(&contents.entries, &damaged, &places(&Checked::is_whole));
     if args.json {
         let report = Report::of(contents, &checked, &cost);
         let text = serde_json::to_string_pretty(&report).map_err(|e| Error::failed(e.to_string()))?;
         ui.data(&(text + "\n"))?;
     }
-    if archived > 0 {
+    if unread > 0 {
         ui.note(&format!(
-            "of {}, no chunk was read: they must be thawed first",
-            count(archived, "archived backup")
+            "of {}, no chunk was read: it must be thawed first, or the Python tool kept no hashes",
+            count(unread, "backup")
         ));
     }
-    outcome(&checked, &cost)?;
-    let method = match (percent, args.deep) {
-        (_, true) => Method::Deep,
-        (Some(_), false) => Method::Sample,
-        (None, false) => Method::Objects,
+    match (outcome(&checked, &cost), read) {
+        (Ok(()), Ok(())) => {}
+        (Err(damage), Err(error)) if damage.status == Status::Damaged => {
+            let error_words = error
+                .hints
+                .iter()
+                .fold(damage.hint(format!("not all was read: {error}")), |all, hint| all.hint(hint));
+            return Err(error_words);
+        }
+        (_, Err(error)) => return Err(error),
+        (Err(error), Ok(())) => return Err(error),
+    }
+    let of = |method| checked.iter().filter(|checked| checked.method == method).count();
+    let methods = [Method::Deep, Method::Sample, Method::Objects].map(|method| (of(method), method.as_str()));
+    let used: Vec<(usize, &str)> = methods.into_iter().filter(|(count, _)| *count > 0).collect();
+    let how = match used.as_slice() {
+        [(_, method)] => (*method).to_string(),
+        several => {
+            several.iter().map(|(count, method)| format!("{count} {method}")).collect::<Vec<_>>().join(", ")
+        }
     };
-    ui.note(&format!("verified {} ({})", count(checked.len() as u64, "backup"), method.as_str()));
+    ui.note(&format!("verified {} ({how})", count(checked.len() as u64, "backup")));
     Ok(())
 }
 
@@ -109,6 +118,10 @@ fn outcome(checked: &[Checked], cost: &Cost) -> Result<()> {
         if !cost.spared.is_empty() {
             error = error.hint(format!("these still can, by another route: {}", cost.spared.join(", ")));
         }
+        if !cost.unknown.is_empty() {
+            error = error
+                .hint(format!("these may, by a route that was not verified: {}", cost.unknown.join(", ")));
+        }
         return Err(error);
     }
     match with(Severity::Unchecked) {
@@ -124,8 +137,10 @@ struct Report<'a> {
     backups: Vec<BackupReport<'a>>,
     /// Snapshots that can no longer be restored.
     lost: &'a [String],
-    /// Snapshots that depend on damaged backups, and can be restored by another route.
+    /// Snapshots that depend on damaged backups, and can be restored by another route; or perhaps, since that
+    /// was not verified.
     spared: &'a [String],
+    unknown: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -149,7 +164,7 @@ struct ProblemReport<'a> {
 impl<'a> Report<'a> {
     fn of(contents: &'a Contents, checked: &'a [Checked], cost: &'a Cost) -> Self {
         let backups = checked.iter().map(|it| BackupReport::of(&contents.entries[it.place], it)).collect();
-        Report { backups, lost: &cost.lost, spared: &cost.spared }
+        Report { backups, lost: &cost.lost, spared: &cost.spared, unknown: &cost.unknown }
     }
 }
 

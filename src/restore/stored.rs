@@ -161,11 +161,21 @@ impl<'a> StoredBackup<'a> {
         self.segments.iter().all(|segment| segment.sums.is_some())
     }
 
-    /// Of each object, the indexes of its chunks.
-    pub fn chunks_of_objects(&self) -> Vec<std::ops::Range<u64>> {
+    /// Of each object, its key and the indexes of its chunks.
+    pub fn chunks_of_objects(&self) -> Vec<(&str, std::ops::Range<u64>)> {
         let chunks =
             |segment: &StoredSegment| segment.first..segment.first + segment.size.div_ceil(self.chunk_size);
-        self.segments.iter().map(chunks).collect()
+        self.segments.iter().map(|segment| (segment.key.as_str(), chunks(segment))).collect()
+    }
+
+    /// The key of the object with this chunk.
+    pub fn object_of(&self, chunk: u64) -> &str {
+        &self.range(chunk).segment.key
+    }
+
+    /// The key of the object with the byte at this position of the stream, or the last one.
+    pub fn object_at(&self, position: u64) -> &str {
+        self.object_of(position.min(self.size.saturating_sub(1)) / self.chunk_size)
     }
 
     /// Reads one chunk, and checks its hash.

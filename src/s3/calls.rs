@@ -19,6 +19,7 @@ use crate::model::manifest::text::{CheckedManifest, ManifestReader};
 use crate::model::manifest::{ManifestError, max_len};
 use crate::model::object_lock::{ObjectLock, Retention};
 use crate::model::storage_class::StorageClass;
+use crate::model::utc::Utc;
 
 /// Limits for a listing: pages (a billion keys), and empty pages in a row.
 const MAX_PAGES: usize = 1_000_000;
@@ -80,6 +81,7 @@ pub struct Head {
     pub etag: String,
     /// The composite SHA-256, if the server keeps it.
     pub checksum: Option<String>,
+    pub modified: Option<Utc>,
     /// Absent for STANDARD.
     pub storage_class: Option<StorageClass>,
     /// `x-amz-restore`: the state of the readable copy of an archived object.
@@ -261,6 +263,7 @@ impl Client {
             })?,
             etag: reply.header("etag").unwrap_or_default().to_string(),
             checksum: reply.header("x-amz-checksum-sha256").map(str::to_string),
+            modified: reply.header("last-modified").and_then(|text| Utc::from_http(text).ok()),
             storage_class: reply.header("x-amz-storage-class").map(StorageClass::of),
             restore: reply.header("x-amz-restore").map(str::to_string),
             archive_status: reply.header("x-amz-archive-status").map(str::to_string),

@@ -5,15 +5,40 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 /// After an error the old file is unchanged; after success the new one is on disk.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_through(&path.with_extension("tmp"), path, bytes)
 }
 
+/// A replacement takes much less.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
+
 /// The same for a file that several processes may replace at the same time: one of them wins.
 pub fn replace_shared(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    remove_abandoned(path);
     replace_through(&path.with_extension(format!("{}.tmp", std::process::id())), path, bytes)
+}
+
+/// Removes what processes that were killed have left of replacements of this file.
+fn remove_abandoned(path: &Path) {
+    let (Some(folder), Some(stem)) = (path.parent(), path.file_stem().and_then(|stem| stem.to_str())) else {
+        return;
+    };
+    let is_old = |entry: &std::fs::DirEntry| {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > ABANDONED_AFTER)
+    };
+    let is_temporary = |name: &str| {
+        let rest = name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(".tmp"));
+        rest.is_some_and(|rest| rest.starts_with('.') && rest[1..].bytes().all(|b| b.is_ascii_digit()))
+    };
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_temporary) && is_old(&entry) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn replace_through(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -53,4 +78,27 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
 
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn what_killed_processes_left_is_removed() {
+        let folder = std::env::temp_dir().join(format!("zfs2s3-durable-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("a.yml");
+        for (name, age) in [("a.1.tmp", 7200), ("a.2.tmp", 60), ("a.x.tmp", 7200), ("b.1.tmp", 7200)] {
+            let file = File::create(folder.join(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        }
+        replace_shared(&path, b"text").unwrap();
+        let mut names: Vec<_> =
+            std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(names, ["a.2.tmp", "a.x.tmp", "a.yml", "b.1.tmp"]);
+    }
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::durable;
 use super::store::format::Contents;
 use super::store::{Folder, io_error, read_text};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
+use crate::model::copy::Id;
 use crate::model::digest::Sha256;
 use crate::model::utc::Utc;
 use crate::model::yaml;
@@ -22,9 +23,9 @@ pub struct Verified {
     version: u32,
     /// By the key of the manifest.
     pub backups: BTreeMap<String, Proof>,
-    /// A deep verification that is not done yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deep: Option<DeepRun>,
+    /// Deep verifications that are not done yet, one for each selection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deep: Vec<DeepRun>,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +66,12 @@ pub struct Proof {
     pub sample: Option<Utc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deep: Option<Utc>,
+    /// In which deep verification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deep_run: Option<Id>,
+    /// The ETags of objects that are not the recorded ones, but whose data were right.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub etags: BTreeMap<String, String>,
     /// It was found damaged, and by nothing as thorough whole since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<Damage>,
@@ -105,9 +112,10 @@ impl Proof {
 }
 
 /// A deep verification: the same command continues it.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeepRun {
+    pub id: Id,
     pub since: Utc,
     /// The snapshots that were asked for; none: all.
     pub snapshots: Vec<String>,
@@ -115,7 +123,7 @@ pub struct DeepRun {
     pub at: Option<DeepPosition>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeepPosition {
     /// The key of the manifest.
@@ -130,19 +138,23 @@ pub struct DeepPosition {
 /// The file, and a warning if it cannot be used. A damaged one counts as empty.
 pub fn read(folder: &Folder) -> (Verified, Option<String>) {
     match read_file(folder) {
-        Ok(found) => (found.unwrap_or_default(), None),
+        Ok(found) => (found, None),
         Err(error) => (Verified::default(), Some(error.message)),
     }
 }
 
-fn read_file(folder: &Folder) -> Result<Option<Verified>> {
+fn read_file(folder: &Folder) -> Result<Verified> {
     let path = folder.verified();
     let unusable = |why: String| Error::failed(format!("{} cannot be used: {why}", path.display()));
-    let Some(text) = read_text(&path)? else { return Ok(None) };
-    if is_newer(&text) {
-        return Err(unusable("a newer version of zfs2s3 wrote it".to_string()));
+    let Some(text) = read_text(&path)? else { return Ok(Verified::default()) };
+    match yaml::from_str::<Verified>(&text) {
+        Ok(verified) if verified.version <= VERSION => Ok(verified),
+        Err(why) if !is_newer(&text) => Err(unusable(why)),
+        _ => Err(Error::new(
+            Status::Refused,
+            unusable("a newer version of zfs2s3 wrote it".to_string()).message,
+        )),
     }
-    yaml::from_str::<Verified>(&text).map(Some).map_err(unusable)
 }
 
 fn is_newer(text: &str) -> bool {
@@ -152,10 +164,10 @@ fn is_newer(text: &str) -> bool {
 /// Changes the file, and drops what is no longer in the store. A newer version's file is left alone.
 pub fn update(folder: &Folder, contents: &Contents, change: impl FnOnce(&mut Verified)) -> Result<()> {
     let path = folder.verified();
-    if read_text(&path)?.is_some_and(|text| is_newer(&text)) {
-        return Ok(());
-    }
-    let (mut verified, _) = read(folder);
+    let mut verified = match read_file(folder) {
+        Err(error) if error.status == Status::Refused => return Ok(()),
+        read => read.unwrap_or_default(),
+    };
     change(&mut verified);
     verified.version = VERSION;
     let keys = contents.entries.iter().filter_map(|entry| entry.keys(&contents.prefix).into_iter().next());

@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::fletcher::{SUMS, Span, Sums};
+use super::fletcher::{Span, Sums};
 use super::record::{CHECKSUM, RECORD, Record, RecordKind};
 use super::split::{RecordSplitter, StreamSlice};
 use super::{StreamError, Tail, begin_of, spill_check};
@@ -224,6 +224,7 @@ impl StreamCheck {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fletcher::SUMS;
     use super::*;
     use crate::model::names::Guid;
 

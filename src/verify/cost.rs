@@ -10,24 +10,35 @@ use crate::state::store::format::{Entry, State};
 pub struct Cost {
     /// Names of snapshots.
     pub lost: Vec<String>,
-    /// Those that depend on damaged backups, but can be restored by another route.
+    /// Those that depend on damaged backups, but can be restored by another route, which is whole.
     pub spared: Vec<String>,
+    /// The same, but the route was not verified.
+    pub unknown: Vec<String>,
 }
 
-/// `damaged`: places in the store.
-pub fn cost(entries: &[Entry], damaged: &HashSet<usize>) -> Cost {
-    let member = |(n, entry): (usize, &Entry)| Member {
-        link: entry.link(),
-        whole: entry.state == State::Stored && !damaged.contains(&n),
-        announced: false,
+/// `damaged`, `whole`: places in the store.
+pub fn cost(entries: &[Entry], damaged: &HashSet<usize>, whole: &HashSet<usize>) -> Cost {
+    let reached_by = |counts: &dyn Fn(usize) -> bool| {
+        let member = |(n, entry): (usize, &Entry)| Member {
+            link: entry.link(),
+            whole: entry.state == State::Stored && counts(n),
+            announced: false,
+        };
+        recoverable(&entries.iter().enumerate().map(member).collect::<Vec<_>>())
     };
-    let reached = recoverable(&entries.iter().enumerate().map(member).collect::<Vec<_>>());
+    let surely = reached_by(&|n| whole.contains(&n));
+    let perhaps = reached_by(&|n| !damaged.contains(&n));
     let affected = affected(entries, damaged);
     let mut cost = Cost::default();
     let mut seen = HashSet::new();
     for entry in entries.iter().filter(|entry| affected.contains(&entry.snapshot.guid)) {
-        if seen.insert(entry.snapshot.guid) {
-            let list = if reached.contains(&entry.snapshot.guid) { &mut cost.spared } else { &mut cost.lost };
+        let guid = &entry.snapshot.guid;
+        if seen.insert(*guid) {
+            let list = match (surely.contains(guid), perhaps.contains(guid)) {
+                (true, _) => &mut cost.spared,
+                (false, true) => &mut cost.unknown,
+                (false, false) => &mut cost.lost,
+            };
             list.push(entry.snapshot.name.clone());
         }
     }
@@ -90,7 +101,10 @@ mod tests {
             (&[0], "A B C D E", ""),
             (&[5], "E", ""),
         ] {
-            let cost = cost(&entries, &damaged.iter().copied().collect());
+            let damaged: HashSet<usize> = damaged.iter().copied().collect();
+            let whole = (0..entries.len()).filter(|n| !damaged.contains(n)).collect();
+            let cost = cost(&entries, &damaged, &whole);
+            assert_eq!(cost.unknown, [""; 0]);
             let names = |names: &[String]| names.join(" ").replace("tank/a@", "");
             assert_eq!(
                 (names(&cost.lost).as_str(), names(&cost.spared).as_str()),
@@ -98,6 +112,14 @@ mod tests {
                 "{damaged:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_route_that_was_not_verified_is_only_possible() {
+        let entries = store("A, B<A, C<B, C<A").entries;
+        let cost = cost(&entries, &HashSet::from([1]), &HashSet::from([0]));
+        assert_eq!((cost.lost, cost.unknown), (vec!["tank/a@B".to_string()], vec!["tank/a@C".to_string()]));
+        assert!(cost.spared.is_empty());
     }
 
     #[test]

@@ -5,23 +5,26 @@ pub mod cost;
 pub mod objects;
 pub mod read;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::chunk_io::each::for_each;
 use crate::error::Result;
 use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest};
 use crate::inventory::{Listing, OpenUploads};
-use crate::model::copy::CopyName;
+use crate::model::copy::{CopyName, Id};
 use crate::model::keys::{self, ObjectKind};
 use crate::model::manifest::{Segment, Stream};
+use crate::model::utc::Utc;
 use crate::os::clock;
+use crate::recover::hidden;
 use crate::restore::stored::check_manifest;
 use crate::s3::client::Client;
+use crate::s3::failure::FailureKind;
 use crate::s3::reply::Object;
 use crate::state::store::Folder;
 use crate::state::store::format::{Contents, Entry};
-use crate::state::verified::{self, Method};
+use crate::state::verified::{self, Method, Verified};
 use crate::ui::Ui;
 use objects::{Listed, Problem, Severity, compare, judge};
 
@@ -51,6 +54,10 @@ impl Checked {
     pub fn is_whole(&self) -> bool {
         self.severity() == Severity::Note
     }
+
+    fn can_be_read(&self) -> bool {
+        !self.problems.iter().any(|(_, problem)| problem.prevents_reading())
+    }
 }
 
 /// What the file gets to know of a backup.
@@ -58,6 +65,22 @@ struct Finding {
     manifest: String,
     method: Method,
     is_whole: bool,
+    time: Utc,
+    /// Of a deep verification.
+    run: Option<Id>,
+    /// Those of objects that are copies.
+    etags: Vec<(String, String)>,
+}
+
+impl Finding {
+    fn enter(self, verified: &mut Verified) {
+        let proof = verified.backups.entry(self.manifest).or_default();
+        proof.add(self.method, self.is_whole, self.time);
+        if self.run.is_some() {
+            proof.deep_run = self.run;
+            proof.etags = self.etags.into_iter().collect();
+        }
+    }
 }
 
 /// The listing of the bucket, by key; none: listing is forbidden.
@@ -65,43 +88,60 @@ struct Listings<'a> {
     objects: Option<HashMap<&'a str, &'a Object>>,
     /// The keys of segments, by copy.
     segments: HashMap<CopyName, Vec<&'a str>>,
+    /// The copies whose removal a host has announced.
+    announced: HashSet<CopyName>,
 }
 
 impl<'a> Listings<'a> {
     fn new(listing: Option<&'a Listing>, prefix: &str) -> Self {
-        let mut segments: HashMap<CopyName, Vec<&str>> = HashMap::new();
+        let by_key = |listing: &'a Listing| listing.objects.iter().map(|o| (o.key.as_str(), o)).collect();
+        let objects = listing.map(by_key);
+        let mut listings = Listings { objects, segments: HashMap::new(), announced: HashSet::new() };
         for object in listing.iter().flat_map(|listing| &listing.objects) {
-            if let Some(keys::Parsed { copy, kind: ObjectKind::Segment(_) }) =
-                keys::parse(prefix, &object.key)
-            {
-                segments.entry(copy).or_default().push(&object.key);
+            match keys::parse(prefix, &object.key) {
+                Some(keys::Parsed { copy, kind: ObjectKind::Segment(_) }) => {
+                    listings.segments.entry(copy).or_default().push(&object.key);
+                }
+                Some(keys::Parsed { copy, kind: ObjectKind::Removing(_) }) if object.size > 0 => {
+                    listings.announced.insert(copy);
+                }
+                _ => {}
             }
         }
-        let by_key = |listing: &'a Listing| listing.objects.iter().map(|o| (o.key.as_str(), o)).collect();
-        Listings { objects: listing.map(by_key), segments }
+        listings
     }
 }
 
 impl Verify<'_> {
     /// Checks the objects of these backups, without reading them. A transient failure is an error.
     pub fn check_objects(&self, places: &[usize]) -> Result<Vec<Checked>> {
+        let (verified, warning) = verified::read(self.folder);
+        warning.into_iter().for_each(|warning| self.ui.warning_once(&warning));
         let listing = Listing::read(self.client, self.contents, self.ui, OpenUploads::Skip)?;
         let listings = Listings::new(listing.as_ref(), &self.contents.prefix);
         let mut checked = for_each(places, self.client.jobs, |place| {
             let entry = &self.contents.entries[*place];
             let problems = match &entry.stream {
-                Some(stream) => self.check_by_manifest(entry, stream, &listings)?,
+                Some(stream) => self.check_by_manifest(entry, stream, &listings, &verified)?,
                 None => self.check_python(entry, &listings)?,
+            };
+            let is_announced = listings.announced.contains(&entry.copy());
+            let problems = if is_announced && !problems.is_empty() {
+                let why = "a host is removing it".to_string();
+                vec![(self.manifest_key(*place), Problem::Unchecked(why))]
+            } else {
+                problems
             };
             Ok(Checked { place: *place, method: Method::Objects, problems })
         })?;
         for place in cost::unsound(&self.contents.entries) {
             if let Some(checked) = checked.iter_mut().find(|checked| checked.place == place) {
-                let key = self.manifest_key(place);
-                checked.problems.push((key, Problem::Manifest("its base cannot be restored".to_string())));
+                checked.problems.push((self.manifest_key(place), Problem::NoBase));
             }
         }
-        self.save(checked.iter().filter_map(|checked| self.finding(checked)).collect())?;
+        checked.iter().for_each(|checked| self.report(checked));
+        self.read_unclear(&mut checked)?;
+        self.save(checked.iter().filter_map(|checked| self.finding(checked, None)).collect());
         Ok(checked)
     }
 
@@ -110,22 +150,49 @@ impl Verify<'_> {
         keys.into_iter().next().unwrap_or_default()
     }
 
-    /// For the file; none: it could not be checked.
-    fn finding(&self, checked: &Checked) -> Option<Finding> {
+    fn report(&self, checked: &Checked) {
+        let entry = &self.contents.entries[checked.place];
+        for (key, problem) in &checked.problems {
+            let words = format!("'{}': {}", entry.backup(), problem.describe(key));
+            if problem.severity() == Severity::Note { self.ui.note(&words) } else { self.ui.warning(&words) }
+        }
+        if checked.problems.iter().any(|(_, problem)| *problem == Problem::Missing) {
+            hidden::report_copy(self.client, self.contents, &entry.copy(), self.ui);
+        }
+    }
+
+    /// Adds what was found by reading, and reports it at once: reading may take days.
+    fn add(&self, checked: &mut Checked, key: String, problem: Problem) {
+        let entry = &self.contents.entries[checked.place];
+        self.ui.warning(&format!("'{}': {}", entry.backup(), problem.describe(&key)));
+        checked.problems.push((key, problem));
+    }
+
+    /// For the file; none: it could not be checked. `run`: the deep verification.
+    fn finding(&self, checked: &Checked, run: Option<Id>) -> Option<Finding> {
+        let etag = |(key, problem): &(String, Problem)| match problem {
+            Problem::Copied { etag } => Some((key.clone(), etag.clone())),
+            _ => None,
+        };
         (checked.severity() != Severity::Unchecked).then(|| Finding {
             manifest: self.manifest_key(checked.place),
             method: checked.method,
             is_whole: checked.is_whole(),
+            time: clock::now(),
+            run,
+            etags: checked.problems.iter().filter_map(etag).collect(),
         })
     }
 
-    fn save(&self, findings: Vec<Finding>) -> Result<()> {
-        let now = clock::now();
-        verified::update(self.folder, self.contents, |verified| {
-            for Finding { manifest, method, is_whole } in findings {
-                verified.backups.entry(manifest).or_default().add(method, is_whole, now);
-            }
-        })
+    fn save(&self, findings: Vec<Finding>) {
+        self.update(|verified| findings.into_iter().for_each(|finding| finding.enter(verified)));
+    }
+
+    /// That it cannot be written must not hide what was found.
+    fn update(&self, change: impl FnOnce(&mut Verified)) {
+        if let Err(error) = verified::update(self.folder, self.contents, change) {
+            self.ui.warning_once(&error.message);
+        }
     }
 
     fn check_by_manifest(
@@ -133,6 +200,7 @@ impl Verify<'_> {
         entry: &Entry,
         known: &Stream,
         listings: &Listings,
+        verified: &Verified,
     ) -> Result<Vec<(String, Problem)>> {
         let manifest = keys::manifest(&self.contents.prefix, &entry.copy());
         let mut problems = Vec::new();
@@ -146,9 +214,11 @@ impl Verify<'_> {
             }
             ManifestRead::Unreadable { why, .. } => Some(Problem::Unchecked(why.message)),
         };
-        problems.extend(problem.map(|problem| (manifest, problem)));
+        problems.extend(problem.map(|problem| (manifest.clone(), problem)));
+        let proven = verified.backups.get(&manifest).map(|proof| &proof.etags);
         for segment in &known.segments {
-            let problem = self.check_segment(segment, known, listings)?;
+            let proven = proven.and_then(|etags| etags.get(&segment.key)).map(String::as_str);
+            let problem = self.check_segment(segment, known, listings, proven)?;
             problems.extend(problem.map(|problem| (segment.key.clone(), problem)));
         }
         let there = listings.segments.get(&entry.copy()).into_iter().flatten();
@@ -162,19 +232,20 @@ impl Verify<'_> {
         expected: &Segment,
         stream: &Stream,
         listings: &Listings,
+        proven: Option<&str>,
     ) -> Result<Option<Problem>> {
-        let mut modified = "";
         if let Some(objects) = &listings.objects {
-            let listed = objects.get(expected.key.as_str()).copied();
-            match compare(expected, listed) {
+            match compare(expected, objects.get(expected.key.as_str()).copied()) {
                 Listed::Same => return Ok(None),
                 Listed::Wrong(problem) => return Ok(Some(problem)),
-                Listed::Unclear => modified = listed.map_or("", |object| object.modified.as_str()),
+                Listed::Unclear => {}
             }
         }
         match self.client.head(&expected.key) {
-            Ok(head) => Ok(judge(expected, head.as_ref(), modified, stream.stored)),
-            Err(failure) if failure.is_forbidden() => Ok(Some(Problem::Unchecked(failure.describe()))),
+            Ok(head) => Ok(judge(expected, head.as_ref(), proven, stream.stored)),
+            Err(failure) if failure.kind == FailureKind::Final => {
+                Ok(Some(Problem::Unchecked(failure.describe())))
+            }
             Err(failure) => Err(failure.into()),
         }
     }
@@ -183,13 +254,17 @@ impl Verify<'_> {
     fn check_python(&self, entry: &Entry, listings: &Listings) -> Result<Vec<(String, Problem)>> {
         let mut problems = Vec::new();
         for key in entry.keys(&self.contents.prefix) {
-            let is_there = match &listings.objects {
-                Some(objects) => objects.contains_key(key.as_str()),
-                None => self.client.head_if_allowed(&key)?.is_some(),
+            let problem = match &listings.objects {
+                Some(objects) => (!objects.contains_key(key.as_str())).then_some(Problem::Missing),
+                None => match self.client.head(&key) {
+                    Ok(head) => head.is_none().then_some(Problem::Missing),
+                    Err(failure) if failure.kind == FailureKind::Final => {
+                        Some(Problem::Unchecked(failure.describe()))
+                    }
+                    Err(failure) => return Err(failure.into()),
+                },
             };
-            if !is_there {
-                problems.push((key, Problem::Missing));
-            }
+            problems.extend(problem.map(|problem| (key, problem)));
         }
         Ok(problems)
     }

@@ -5,74 +5,41 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Instant;
 
-use super::objects::Problem;
-use super::{Checked, Finding, Verify};
+use super::objects::{Problem, Severity};
+use super::{Checked, Verify};
 use crate::chunk_io::each::for_each;
 use crate::error::{Error, Result, Status};
+use crate::model::utc::Utc;
 use crate::os::clock;
 use crate::os::random;
 use crate::restore::stored::{Opened, StoredBackup};
 use crate::restore::survey::{Survey, why_unreadable};
 use crate::state::store::format::Entry;
-use crate::state::verified::{self, DeepPosition, DeepRun, Method};
+use crate::state::verified::{self, DeepPosition, DeepRun, Method, Proof, Verified};
 use crate::stream::StreamError;
 use crate::stream::check::StreamCheck;
 
 /// Hashes in memory, of 32 bytes each, unless one backup has more.
 const MAX_HASHES: u64 = 1 << 16;
+/// Seconds: a deep verification that was stopped longer ago begins anew.
+const MAX_AGE: i64 = 30 * 86_400;
 
 impl Verify<'_> {
-    /// Reads so many percent of the chunks of each object, at least one. Skips what is damaged already, or
-    /// archived; returns how many are archived.
+    /// Reads so many percent of the chunks of each object, at least one. Skips what cannot be read, or is
+    /// archived; returns how many backups were not read.
     pub fn read_samples(&self, checked: &mut [Checked], percent: f64) -> Result<u64> {
-        let jobs = self.client.jobs;
-        let mut archived = 0;
-        let mut whole: Vec<&mut Checked> = checked.iter_mut().filter(|checked| checked.is_whole()).collect();
-        let mut results = Results::new(self);
-        let mut rest = whole.as_mut_slice();
-        while !rest.is_empty() {
-            let (batch, others) = rest.split_at_mut(self.batch_size(rest));
-            rest = others;
-            let entries: Vec<&Entry> = batch.iter().map(|it| &self.contents.entries[it.place]).collect();
-            let opened = for_each(&entries, jobs, |entry| {
-                StoredBackup::open(self.client, &self.contents.prefix, entry)
-            })?;
-            let mut stored = Vec::new();
-            for (checked, opened) in batch.iter_mut().zip(opened) {
-                match opened {
-                    Opened::Readable(readable) if readable.is_hashed() => stored.push((checked, readable)),
-                    Opened::Readable(_) => {}
-                    Opened::Unreadable(survey) if survey.can_be_thawed() => archived += 1,
-                    Opened::Unreadable(survey) => {
-                        let key = self.manifest_key(checked.place);
-                        checked.problems.push(unreadable(&key, survey));
-                    }
-                }
-            }
-            let chunks_of = |(n, (_, stored)): (usize, &(_, StoredBackup))| {
-                let chunks = stored.chunks_of_objects().into_iter().flat_map(|chunks| draw(chunks, percent));
-                chunks.map(|chunk| (n, chunk)).collect::<Vec<_>>()
-            };
-            let drawn: Vec<(usize, u64)> = stored.iter().enumerate().flat_map(chunks_of).collect();
-            let readable: Vec<&StoredBackup> = stored.iter().map(|(_, readable)| readable).collect();
-            let found = for_each(&drawn, jobs, |(n, chunk)| match readable[*n].check_chunk(*chunk) {
-                Err(error) if error.status == Status::TryAgain => Err(error),
-                read => Ok(read.err()),
-            })?;
-            for ((n, _), error) in drawn.iter().zip(found) {
-                if let Some(error) = error {
-                    let checked = &mut stored[*n].0;
-                    let key = self.manifest_key(checked.place);
-                    checked.problems.push((key, problem_of(error)));
-                }
-            }
-            for (checked, _) in stored {
-                checked.method = Method::Sample;
-                results.add(checked)?;
-            }
-        }
-        results.save()?;
-        Ok(archived)
+        let mut readable: Vec<&mut Checked> = checked.iter_mut().filter(|it| it.can_be_read()).collect();
+        let unread = checked_by_samples(self, &mut readable, |_| true, percent)?;
+        Ok(unread)
+    }
+
+    /// Reads one chunk of each object that is unclear by its ETag: another object is found so.
+    pub fn read_unclear(&self, checked: &mut [Checked]) -> Result<()> {
+        let is_unclear = |checked: &&mut Checked| {
+            checked.can_be_read() && checked.problems.iter().any(|(_, problem)| problem.is_unclear())
+        };
+        let mut unclear: Vec<&mut Checked> = checked.iter_mut().filter(is_unclear).collect();
+        checked_by_samples(self, &mut unclear, Problem::is_unclear, 0.0).map(|_| ())
     }
 
     /// How many backups are sampled at once: enough to use all connections, but with few hashes in memory.
@@ -89,126 +56,216 @@ impl Verify<'_> {
         rest.iter().take(self.client.jobs).take_while(fits).count().max(1)
     }
 
-    /// Reads all of each backup, except of what is damaged already. `snapshots`: what was asked for. If it is
-    /// stopped, the next call continues.
+    /// Reads all of each backup. `snapshots`: what was asked for. If it is stopped, the next call for the same
+    /// continues.
     pub fn read_all(&self, checked: &mut [Checked], snapshots: &[String]) -> Result<()> {
         let (verified, warning) = verified::read(self.folder);
-        warning.into_iter().for_each(|warning| self.ui.warning(&warning));
-        let continued = verified.deep.filter(|run| run.snapshots == snapshots);
-        let since = continued.as_ref().map_or_else(clock::now, |run| run.since);
-        let is_continued = continued.is_some();
-        if is_continued {
-            self.ui.note(&format!("continuing the deep verification that began at {since}"));
-        }
-        let mut at = continued.and_then(|run| run.at);
-        if !is_continued {
-            let run = DeepRun { since, snapshots: snapshots.to_vec(), at: None };
-            verified::update(self.folder, self.contents, |verified| verified.deep = Some(run))?;
-        }
-        let may_be_whole = |checked: &&mut Checked| {
-            checked.problems.iter().all(|(_, problem)| problem.is_decided_by_reading())
+        warning.into_iter().for_each(|warning| self.ui.warning_once(&warning));
+        let Verified { backups, deep, .. } = verified;
+        let continued = deep.into_iter().find(|run| run.snapshots == snapshots && is_recent(run.since));
+        let run = match continued {
+            Some(run) => {
+                self.ui.note(&format!("continuing the deep verification that began at {}", run.since));
+                run
+            }
+            None => {
+                DeepRun { id: random::id(), since: clock::now(), snapshots: snapshots.to_vec(), at: None }
+            }
         };
-        let mut results = Results::new(self);
-        for checked in checked.iter_mut().filter(may_be_whole) {
+        let mut results = Results { verify: self, run, new: Vec::new(), saved: Instant::now() };
+        results.save();
+        for checked in checked.iter_mut().filter(|checked| checked.can_be_read()) {
             let key = self.manifest_key(checked.place);
-            let proof = verified.backups.get(&key);
-            let is_done = is_continued
-                && proof.is_some_and(|proof| {
-                    proof.deep.is_some_and(|deep| deep >= since) && proof.damaged.is_none()
-                });
-            if is_done && checked.is_whole() {
+            let is_of_this_run =
+                |proof: &Proof| proof.deep_run == Some(results.run.id) && proof.damaged.is_none();
+            if backups.get(&key).is_some_and(is_of_this_run) && checked.is_whole() {
                 checked.method = Method::Deep;
                 continue;
             }
-            let save = |at: Option<DeepPosition>| {
-                let run = DeepRun { since, snapshots: snapshots.to_vec(), at };
-                verified::update(self.folder, self.contents, |verified| verified.deep = Some(run))
-            };
-            let begun = at.take().filter(|at| at.manifest == key);
-            let read = self.read_whole(&self.contents.entries[checked.place], &key, begun, save);
+            let is_it = results.run.at.as_ref().is_some_and(|at| at.manifest == key);
+            let begun = if is_it { results.run.at.take() } else { None };
+            let read = self.read_whole(&self.contents.entries[checked.place], &key, begun, &mut results);
             self.ui.transfer_done();
             match read {
-                Ok(None) => {
-                    checked.method = Method::Deep;
-                    checked.problems.iter_mut().for_each(|(_, problem)| *problem = Problem::Copied);
-                }
-                Ok(Some(problem)) => checked.problems.push(problem),
-                Err(error) if error.status == Status::Damaged => {
-                    checked.method = Method::Deep;
-                    checked.problems.push((key, problem_of(error)));
+                Ok(found) => {
+                    let is_read = found.iter().all(|(_, problem)| !matches!(problem, Problem::Unchecked(_)));
+                    found.into_iter().for_each(|(key, problem)| self.add(checked, key, problem));
+                    if is_read {
+                        checked.method = Method::Deep;
+                        self.clear(checked);
+                        results.run.at = None;
+                        results.add(checked);
+                    }
                 }
                 Err(error) if error.status == Status::TryAgain => {
-                    results.save()?;
+                    results.save();
                     return Err(error.hint("the same command continues"));
                 }
-                Err(error) => checked.problems.push((key, problem_of(error))),
-            }
-            if checked.method == Method::Deep {
-                results.add(checked)?;
+                Err(error) => self.add(checked, key, Problem::Unchecked(error.message)),
             }
         }
-        results.save()?;
-        verified::update(self.folder, self.contents, |verified| verified.deep = None)
+        let id = results.run.id;
+        results.save();
+        self.update(|verified| verified.deep.retain(|run| run.id != id));
+        Ok(())
     }
 
-    /// Reads one backup, from where an earlier run was. A problem: it cannot be read.
+    /// What only reading could tell is a copy.
+    fn clear(&self, checked: &mut Checked) {
+        if !checked
+            .problems
+            .iter()
+            .all(|(_, problem)| problem.is_unclear() || problem.severity() == Severity::Note)
+        {
+            return;
+        }
+        let backup = self.contents.entries[checked.place].backup();
+        for (key, problem) in checked.problems.iter_mut().filter(|(_, problem)| problem.is_unclear()) {
+            problem.clear();
+            self.ui.note(&format!("'{backup}': {}", problem.describe(key)));
+        }
+    }
+
+    /// Reads one backup, from where an earlier run was. Returns what is wrong with it.
     fn read_whole(
         &self,
         entry: &Entry,
         key: &str,
         begun: Option<DeepPosition>,
-        save: impl Fn(Option<DeepPosition>) -> Result<()>,
-    ) -> Result<Option<(String, Problem)>> {
+        results: &mut Results,
+    ) -> Result<Vec<(String, Problem)>> {
         let stored = match StoredBackup::open(self.client, &self.contents.prefix, entry)? {
             Opened::Readable(stored) => stored,
-            Opened::Unreadable(survey) => return Ok(Some(unreadable(key, survey))),
+            Opened::Unreadable(survey) => return Ok(vec![unreadable(key, survey)]),
         };
         let composite = entry.stream.as_ref().map(|stream| stream.composite_sha256);
         let begun = begun.filter(|at| Some(at.composite_sha256) == composite && at.position < stored.size());
-        let (from, mut check) = begun.map_or((0, StreamCheck::new()), |at| (at.position, at.check));
-        let mut saved = Instant::now();
+        let (mut position, mut check) = begun.map_or((0, StreamCheck::new()), |at| (at.position, at.check));
         self.ui.transfer(&entry.snapshot.name, Some(stored.size()));
-        stored.read_on(from, &mut check, self.ui, |_, position, check| {
+        let read = stored.read_on(position, &mut check, self.ui, |_, now, check| {
+            position = now;
             if let Some(composite_sha256) = composite
-                && saved.elapsed() >= self.save_every
+                && results.is_due()
             {
                 let manifest = key.to_string();
-                save(Some(DeepPosition { manifest, composite_sha256, position, check: check.clone() }))?;
-                saved = Instant::now();
+                results.run.at =
+                    Some(DeepPosition { manifest, composite_sha256, position, check: check.clone() });
+                results.save();
             }
             Ok(())
-        })?;
+        });
+        let mut found = Vec::new();
+        match read {
+            Ok(()) => {}
+            Err(error) if error.status == Status::Damaged => {
+                found.push((stored.object_at(position).to_string(), Problem::Read(error.message)));
+            }
+            Err(error) => return Err(error),
+        }
         if let Some(object) = check.lost_object() {
-            self.ui.warning(&stored.invalid(StreamError::Loses(object)).message);
+            let why = stored.invalid(StreamError::Loses(object)).message;
+            found.push((key.to_string(), Problem::Loses(why)));
         }
         if let Some(unchecked) = check.unchecked() {
-            self.ui.warning(&format!("the stored stream of '{}' {unchecked}", entry.backup()));
+            let why = format!("the stored stream of '{}' {unchecked}", entry.backup());
+            found.push((key.to_string(), Problem::Unchecked(why)));
         }
-        Ok(None)
+        Ok(found)
     }
 }
 
-/// What was found, and is not in the file yet: it is written every few seconds.
+fn is_recent(since: Utc) -> bool {
+    (0..MAX_AGE).contains(&(clock::now().unix_seconds() - since.unix_seconds()))
+}
+
+/// Reads samples of the objects of these backups that have a problem that `counts`, or of all. Returns how
+/// many backups were not read.
+fn checked_by_samples(
+    verify: &Verify,
+    backups: &mut [&mut Checked],
+    counts: impl Fn(&Problem) -> bool,
+    percent: f64,
+) -> Result<u64> {
+    let jobs = verify.client.jobs;
+    let mut unread = 0;
+    let mut rest = backups;
+    while !rest.is_empty() {
+        let (batch, others) = rest.split_at_mut(verify.batch_size(rest));
+        rest = others;
+        let entries: Vec<&Entry> = batch.iter().map(|it| &verify.contents.entries[it.place]).collect();
+        let opened = for_each(&entries, jobs, |entry| {
+            StoredBackup::open(verify.client, &verify.contents.prefix, entry)
+        })?;
+        let mut stored = Vec::new();
+        for (checked, opened) in batch.iter_mut().zip(opened) {
+            match opened {
+                Opened::Readable(readable) if readable.is_hashed() => stored.push((checked, readable)),
+                Opened::Readable(_) => unread += 1,
+                Opened::Unreadable(survey) if survey.can_be_thawed() => unread += 1,
+                Opened::Unreadable(survey) => {
+                    let (key, problem) = unreadable(&verify.manifest_key(checked.place), survey);
+                    verify.add(checked, key, problem);
+                }
+            }
+        }
+        let mut drawn: Vec<(usize, u64)> = Vec::new();
+        for (n, (checked, stored)) in stored.iter().enumerate() {
+            for (key, chunks) in stored.chunks_of_objects() {
+                let mut problems = checked.problems.iter().filter(|(object, _)| object == key);
+                if percent > 0.0 || problems.any(|(_, problem)| counts(problem)) {
+                    drawn.extend(draw(chunks, percent).into_iter().map(|chunk| (n, chunk)));
+                }
+            }
+        }
+        let readable: Vec<&StoredBackup> = stored.iter().map(|(_, readable)| readable).collect();
+        let found = for_each(&drawn, jobs, |(n, chunk)| match readable[*n].check_chunk(*chunk) {
+            Err(error) if error.status == Status::TryAgain => Err(error),
+            read => Ok(read.err().map(|error| (readable[*n].object_of(*chunk).to_string(), error))),
+        });
+        let found = found?;
+        for ((n, _), error) in drawn.iter().zip(found) {
+            if let Some((key, error)) = error {
+                verify.add(stored[*n].0, key, problem_of(error));
+            }
+        }
+        if percent > 0.0 {
+            stored.iter_mut().for_each(|(checked, _)| checked.method = Method::Sample);
+            let findings: Vec<_> = stored.iter().filter_map(|(it, _)| verify.finding(it, None)).collect();
+            verify.save(findings);
+        }
+    }
+    Ok(unread)
+}
+
+/// What a deep verification has found, and is not in the file yet: it is written every few seconds, together
+/// with the position.
 struct Results<'a> {
     verify: &'a Verify<'a>,
-    new: Vec<Finding>,
+    run: DeepRun,
+    new: Vec<super::Finding>,
     saved: Instant,
 }
 
-impl<'a> Results<'a> {
-    fn new(verify: &'a Verify<'a>) -> Self {
-        Results { verify, new: Vec::new(), saved: Instant::now() }
+impl Results<'_> {
+    fn is_due(&self) -> bool {
+        self.saved.elapsed() >= self.verify.save_every
     }
 
-    fn add(&mut self, checked: &Checked) -> Result<()> {
-        self.new.extend(self.verify.finding(checked));
-        if self.saved.elapsed() >= self.verify.save_every { self.save() } else { Ok(()) }
+    fn add(&mut self, checked: &Checked) {
+        self.new.extend(self.verify.finding(checked, Some(self.run.id)));
+        if self.is_due() {
+            self.save();
+        }
     }
 
-    fn save(&mut self) -> Result<()> {
-        self.verify.save(std::mem::take(&mut self.new))?;
+    fn save(&mut self) {
+        let (new, run) = (std::mem::take(&mut self.new), self.run.clone());
+        self.verify.update(|verified| {
+            new.into_iter().for_each(|finding| finding.enter(verified));
+            verified.deep.retain(|other| other.snapshots != run.snapshots);
+            verified.deep.push(run);
+        });
         self.saved = Instant::now();
-        Ok(())
     }
 }
 
@@ -246,7 +303,7 @@ mod tests {
     #[test]
     fn as_many_are_drawn_as_were_asked_for() {
         for (count, percent, wanted) in
-            [(1, 1.0, 1), (100, 1.0, 1), (100, 10.0, 10), (7, 50.0, 4), (50, 100.0, 50)]
+            [(1, 1.0, 1), (100, 0.0, 1), (100, 1.0, 1), (100, 10.0, 10), (7, 50.0, 4), (50, 100.0, 50)]
         {
             let drawn = draw(1000..1000 + count, percent);
             assert_eq!(drawn.len(), wanted, "{count}, {percent}");
