@@ -353,7 +353,10 @@ fn a_deep_one_that_was_stopped_continues() {
         assert!(ran.stderr.contains("continuing the deep verification that began at 20"), "{}", ran.stderr);
         let rest = chunks(&host);
         // the damaged chunk is read again, three times, and so are some that were on their way
-        assert!(killed > 15 && killed + rest <= whole + 10, "{first}: {killed} and {rest}, of {whole}");
+        assert!(
+            2 * killed > whole && killed + rest <= whole + 10,
+            "{first}: {killed} and {rest}, of {whole}"
+        );
         // another selection is another run
         assert!(!host.run("verify -D tank/a@1").stderr.contains("continuing"));
     }
