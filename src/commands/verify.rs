@@ -60,28 +60,27 @@ pub fn run(context: &Context, args: &cli::VerifyArgs) -> Result<()> {
         ));
     }
     match (outcome(&checked, &cost), read) {
-        (Ok(()), Ok(())) => {}
         (Err(damage), Err(error)) if damage.status == Status::Damaged => {
-            let error_words = error
-                .hints
-                .iter()
-                .fold(damage.hint(format!("not all was read: {error}")), |all, hint| all.hint(hint));
-            return Err(error_words);
+            let damage = damage.hint(format!("not all was read: {error}"));
+            return Err(error.hints.into_iter().fold(damage, Error::hint));
         }
-        (_, Err(error)) => return Err(error),
-        (Err(error), Ok(())) => return Err(error),
+        (_, Err(error)) | (Err(error), Ok(())) => return Err(error),
+        (Ok(()), Ok(())) => {}
     }
-    let of = |method| checked.iter().filter(|checked| checked.method == method).count();
-    let methods = [Method::Deep, Method::Sample, Method::Objects].map(|method| (of(method), method.as_str()));
-    let used: Vec<(usize, &str)> = methods.into_iter().filter(|(count, _)| *count > 0).collect();
-    let how = match used.as_slice() {
-        [(_, method)] => (*method).to_string(),
-        several => {
-            several.iter().map(|(count, method)| format!("{count} {method}")).collect::<Vec<_>>().join(", ")
-        }
-    };
-    ui.note(&format!("verified {} ({how})", count(checked.len() as u64, "backup")));
+    ui.note(&format!("verified {}{}", count(checked.len() as u64, "backup"), methods_of(&checked)));
     Ok(())
+}
+
+/// By which methods, and how many by each if they are several.
+fn methods_of(checked: &[Checked]) -> String {
+    let of = |method| checked.iter().filter(|checked| checked.method == method).count();
+    let counts = [Method::Deep, Method::Sample, Method::Objects].map(|method| (of(method), method.as_str()));
+    let used: Vec<(usize, &str)> = counts.into_iter().filter(|(count, _)| *count > 0).collect();
+    let words: Vec<String> = match used.as_slice() {
+        [(_, method)] => vec![(*method).to_string()],
+        several => several.iter().map(|(count, method)| format!("{count} {method}")).collect(),
+    };
+    if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
 }
 
 fn percent(text: &str) -> Result<f64> {

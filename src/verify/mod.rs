@@ -140,7 +140,10 @@ impl Verify<'_> {
             }
         }
         checked.iter().for_each(|checked| self.report(checked));
-        self.read_unclear(&mut checked)?;
+        // what cannot be read now stays unclear
+        if let Err(error) = self.read_unclear(&mut checked) {
+            self.ui.warning(&error.message);
+        }
         self.save(checked.iter().filter_map(|checked| self.finding(checked, None)).collect());
         Ok(checked)
     }

@@ -29,8 +29,7 @@ impl Verify<'_> {
     /// archived; returns how many backups were not read.
     pub fn read_samples(&self, checked: &mut [Checked], percent: f64) -> Result<u64> {
         let mut readable: Vec<&mut Checked> = checked.iter_mut().filter(|it| it.can_be_read()).collect();
-        let unread = checked_by_samples(self, &mut readable, |_| true, percent)?;
-        Ok(unread)
+        self.sample(&mut readable, Some(percent))
     }
 
     /// Reads one chunk of each object that is unclear by its ETag: another object is found so.
@@ -39,7 +38,66 @@ impl Verify<'_> {
             checked.can_be_read() && checked.problems.iter().any(|(_, problem)| problem.is_unclear())
         };
         let mut unclear: Vec<&mut Checked> = checked.iter_mut().filter(is_unclear).collect();
-        checked_by_samples(self, &mut unclear, Problem::is_unclear, 0.0).map(|_| ())
+        self.sample(&mut unclear, None).map(|_| ())
+    }
+
+    /// Reads so many percent of the chunks of each object; or if there is no percentage, one of each object that
+    /// is unclear. Returns how many backups were not read.
+    fn sample(&self, backups: &mut [&mut Checked], percent: Option<f64>) -> Result<u64> {
+        let jobs = self.client.jobs;
+        let mut unread = 0;
+        let (mut findings, mut saved) = (Vec::new(), Instant::now());
+        let mut rest = backups;
+        while !rest.is_empty() {
+            let (batch, others) = rest.split_at_mut(self.batch_size(rest));
+            rest = others;
+            let entries: Vec<&Entry> = batch.iter().map(|it| &self.contents.entries[it.place]).collect();
+            let opened = for_each(&entries, jobs, |entry| {
+                StoredBackup::open(self.client, &self.contents.prefix, entry)
+            })?;
+            let mut stored = Vec::new();
+            for (checked, opened) in batch.iter_mut().zip(opened) {
+                match opened {
+                    Opened::Readable(readable) if readable.is_hashed() => stored.push((checked, readable)),
+                    Opened::Readable(_) => unread += 1,
+                    Opened::Unreadable(survey) if survey.can_be_thawed() => unread += 1,
+                    Opened::Unreadable(survey) => {
+                        let (key, problem) = unreadable(&self.manifest_key(checked.place), survey);
+                        self.add(checked, key, problem);
+                    }
+                }
+            }
+            let mut drawn: Vec<(usize, u64)> = Vec::new();
+            for (n, (checked, stored)) in stored.iter().enumerate() {
+                for (key, chunks) in stored.chunks_of_objects() {
+                    let mut problems = checked.problems.iter().filter(|(object, _)| object == key);
+                    if percent.is_some() || problems.any(|(_, problem)| problem.is_unclear()) {
+                        let chunks = draw(chunks, percent.unwrap_or(0.0));
+                        drawn.extend(chunks.into_iter().map(|chunk| (n, chunk)));
+                    }
+                }
+            }
+            let readable: Vec<&StoredBackup> = stored.iter().map(|(_, readable)| readable).collect();
+            let found = for_each(&drawn, jobs, |(n, chunk)| match readable[*n].check_chunk(*chunk) {
+                Err(error) if error.status == Status::TryAgain => Err(error),
+                read => Ok(read.err().map(|error| (readable[*n].object_of(*chunk).to_string(), error))),
+            })?;
+            for ((n, _), error) in drawn.iter().zip(found) {
+                if let Some((key, error)) = error {
+                    self.add(stored[*n].0, key, problem_of(error));
+                }
+            }
+            if percent.is_some() {
+                stored.iter_mut().for_each(|(checked, _)| checked.method = Method::Sample);
+                findings.extend(stored.iter().filter_map(|(it, _)| self.finding(it, None)));
+                if saved.elapsed() >= self.save_every {
+                    self.save(std::mem::take(&mut findings));
+                    saved = Instant::now();
+                }
+            }
+        }
+        self.save(findings);
+        Ok(unread)
     }
 
     /// How many backups are sampled at once: enough to use all connections, but with few hashes in memory.
@@ -176,65 +234,6 @@ impl Verify<'_> {
 
 fn is_recent(since: Utc) -> bool {
     (0..MAX_AGE).contains(&(clock::now().unix_seconds() - since.unix_seconds()))
-}
-
-/// Reads samples of the objects of these backups that have a problem that `counts`, or of all. Returns how
-/// many backups were not read.
-fn checked_by_samples(
-    verify: &Verify,
-    backups: &mut [&mut Checked],
-    counts: impl Fn(&Problem) -> bool,
-    percent: f64,
-) -> Result<u64> {
-    let jobs = verify.client.jobs;
-    let mut unread = 0;
-    let mut rest = backups;
-    while !rest.is_empty() {
-        let (batch, others) = rest.split_at_mut(verify.batch_size(rest));
-        rest = others;
-        let entries: Vec<&Entry> = batch.iter().map(|it| &verify.contents.entries[it.place]).collect();
-        let opened = for_each(&entries, jobs, |entry| {
-            StoredBackup::open(verify.client, &verify.contents.prefix, entry)
-        })?;
-        let mut stored = Vec::new();
-        for (checked, opened) in batch.iter_mut().zip(opened) {
-            match opened {
-                Opened::Readable(readable) if readable.is_hashed() => stored.push((checked, readable)),
-                Opened::Readable(_) => unread += 1,
-                Opened::Unreadable(survey) if survey.can_be_thawed() => unread += 1,
-                Opened::Unreadable(survey) => {
-                    let (key, problem) = unreadable(&verify.manifest_key(checked.place), survey);
-                    verify.add(checked, key, problem);
-                }
-            }
-        }
-        let mut drawn: Vec<(usize, u64)> = Vec::new();
-        for (n, (checked, stored)) in stored.iter().enumerate() {
-            for (key, chunks) in stored.chunks_of_objects() {
-                let mut problems = checked.problems.iter().filter(|(object, _)| object == key);
-                if percent > 0.0 || problems.any(|(_, problem)| counts(problem)) {
-                    drawn.extend(draw(chunks, percent).into_iter().map(|chunk| (n, chunk)));
-                }
-            }
-        }
-        let readable: Vec<&StoredBackup> = stored.iter().map(|(_, readable)| readable).collect();
-        let found = for_each(&drawn, jobs, |(n, chunk)| match readable[*n].check_chunk(*chunk) {
-            Err(error) if error.status == Status::TryAgain => Err(error),
-            read => Ok(read.err().map(|error| (readable[*n].object_of(*chunk).to_string(), error))),
-        });
-        let found = found?;
-        for ((n, _), error) in drawn.iter().zip(found) {
-            if let Some((key, error)) = error {
-                verify.add(stored[*n].0, key, problem_of(error));
-            }
-        }
-        if percent > 0.0 {
-            stored.iter_mut().for_each(|(checked, _)| checked.method = Method::Sample);
-            let findings: Vec<_> = stored.iter().filter_map(|(it, _)| verify.finding(it, None)).collect();
-            verify.save(findings);
-        }
-    }
-    Ok(unread)
 }
 
 /// What a deep verification has found, and is not in the file yet: it is written every few seconds, together

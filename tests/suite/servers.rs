@@ -76,6 +76,8 @@ fn everything_works_with_each_quirk() {
         host.run("thaw tank/src@s2 tank/new").expect(75);
         host.s3.state().finish_thawing();
         host.ok("thaw tank/src@s2 tank/new");
+        host.ok("verify");
+        host.ok("verify -D");
         host.ok("restore tank/src@s2 tank/new");
         assert_eq!(received(&host), [real("full.zfs"), real("incr.zfs")].concat(), "{name}");
         host.ok("remove -i @s1 tank/src@s2");
