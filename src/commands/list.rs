@@ -80,9 +80,8 @@ struct Known<'a> {
 fn rows(known: &Known, pending: Option<&Overview>, dataset: Option<&str>) -> Vec<Row> {
     let Known { contents, states, verified } = known;
     let row = |entry: &Entry| {
-        let keys = entry.keys(&contents.prefix);
-        let key = keys.first().map(String::as_str).unwrap_or_default();
-        Row::of(entry, states.get(key).cloned(), verified.backups.get(key).cloned())
+        let key = entry.first_key(&contents.prefix);
+        Row::of(entry, states.get(&key).cloned(), verified.backups.get(&key).cloned())
     };
     let mut rows: Vec<Row> = contents.entries.iter().map(row).collect();
     if let Some(Overview { intent, .. }) = pending
@@ -130,10 +129,9 @@ impl Row {
     /// How and when it was last verified.
     fn verified(&self, parsable: bool) -> String {
         let Some(proof) = &self.verified else { return "-".to_string() };
-        let time = |t: Utc| if parsable { t.unix_seconds().to_string() } else { t.to_minute() };
         match (&proof.damaged, proof.best()) {
-            (Some(damage), _) => format!("damaged {}", time(damage.found)),
-            (None, Some((method, when))) => format!("{} {}", method.as_str(), time(when)),
+            (Some(damage), _) => format!("damaged {}", time(damage.found, parsable)),
+            (None, Some((method, when))) => format!("{} {}", method.as_str(), time(when, parsable)),
             (None, None) => "-".to_string(),
         }
     }
@@ -146,7 +144,6 @@ impl Row {
 
     /// Can it be read now?
     fn readable(&self, parsable: bool, now: Utc) -> String {
-        let time = |t: Utc| if parsable { t.unix_seconds().to_string() } else { t.to_minute() };
         match &self.last_seen {
             _ if self.state == "uploading" => "-".to_string(),
             None if self.storage_class.is_none() => "-".to_string(),
@@ -155,7 +152,7 @@ impl Row {
             Some(Seen { state: SeenState::Thawing, .. }) => "thawing".to_string(),
             Some(Seen { state: SeenState::Readable, until: None, .. }) => "yes".to_string(),
             Some(Seen { state: SeenState::Readable, until: Some(until), .. }) if *until > now => {
-                format!("until {}", time(*until))
+                format!("until {}", time(*until, parsable))
             }
             Some(_) => "no".to_string(),
         }
@@ -178,6 +175,11 @@ impl Row {
     }
 }
 
+/// For a table.
+fn time(t: Utc, parsable: bool) -> String {
+    if parsable { t.unix_seconds().to_string() } else { t.to_minute() }
+}
+
 /// A table whose first column is a tree: each backup is below its base. If one is archived, another column
 /// shows what can be read.
 fn table(rows: &[Row], parsable: bool, verbose: bool, now: Utc) -> String {
@@ -196,8 +198,7 @@ fn table(rows: &[Row], parsable: bool, verbose: bool, now: Utc) -> String {
             Some(bytes) => human_size(bytes),
             None => "-".to_string(),
         };
-        let time = |t: Utc| if parsable { t.unix_seconds().to_string() } else { t.to_minute() };
-        let stored = row.stored.map(time).unwrap_or_else(|| "-".to_string());
+        let stored = row.stored.map(|stored| time(stored, parsable)).unwrap_or_else(|| "-".to_string());
         let class = row.storage_class.as_ref().map_or("-".to_string(), StorageClass::to_string);
         cells.push(vec![label, size, class, stored, row.state.to_string()]);
         let last = cells.last_mut().into_iter();

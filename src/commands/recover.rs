@@ -18,7 +18,7 @@ use crate::ui::Ui;
 pub fn run(context: &Context, args: &cli::RecoverArgs) -> Result<()> {
     let _lock = context.lock_unless(args.dry_run, "recover")?;
     journal::refuse_python_upload(&context.folder, &context.local.bucket)?;
-    let (store, client) = context.store_and_client()?;
+    let (mut store, client) = context.store_and_client()?;
     let pending = journal::overview(&context.folder)?.map(|overview| overview.intent);
     if let Some(intent) = &pending {
         // with a store of another server it could not be resumed
@@ -41,13 +41,13 @@ pub fn run(context: &Context, args: &cli::RecoverArgs) -> Result<()> {
     let difference = compare(&store.contents, scan);
     report(&difference, &context.ui);
     let is_sound = all_was_read && difference.is_sound();
-    let before = store.contents.clone();
-    if before.entries.is_empty() && !args.dry_run {
+    let was_empty = store.contents.entries.is_empty();
+    if was_empty && !args.dry_run {
         verified::forget(&context.folder);
     }
-    let added = add(args, store, difference, &context.ui);
+    let added = add(args, &mut store, difference, &context.ui);
     // only now, because it may take long: the store is saved
-    hidden::report(&client, &before, args.dry_run || before.entries.is_empty(), &context.ui);
+    hidden::report(&client, &store.contents, args.dry_run || was_empty, &context.ui);
     match added {
         Ok(()) if !is_sound => {
             Err(Error::failed("some backups in the bucket or in the store cannot be restored")
@@ -60,7 +60,7 @@ pub fn run(context: &Context, args: &cli::RecoverArgs) -> Result<()> {
     }
 }
 
-fn add(args: &cli::RecoverArgs, mut store: Store, difference: Difference, ui: &Ui) -> Result<()> {
+fn add(args: &cli::RecoverArgs, store: &mut Store, difference: Difference, ui: &Ui) -> Result<()> {
     let is_empty = store.contents.entries.is_empty();
     let additions = difference.additions();
     if additions == 0 {

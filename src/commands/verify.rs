@@ -37,10 +37,12 @@ pub fn run(context: &Context, args: &cli::VerifyArgs) -> Result<()> {
         None => Ok(()),
     };
     // a command of this host may have removed backups meanwhile
-    let now = context.store()?.contents;
+    let now = if checked.iter().all(Checked::is_whole) { None } else { Some(context.store()?.contents) };
     let is_still_stored = |checked: &Checked| {
         let copy = contents.entries[checked.place].copy();
-        now.entries.iter().any(|entry| entry.state == State::Stored && entry.copy() == copy)
+        now.iter()
+            .flat_map(|now| &now.entries)
+            .any(|entry| entry.state == State::Stored && entry.copy() == copy)
     };
     checked.retain(|checked| checked.is_whole() || is_still_stored(checked));
     let places = |counts: &dyn Fn(&Checked) -> bool| -> HashSet<usize> {

@@ -79,7 +79,7 @@ impl Thaw<'_> {
 
     fn key(&self, step: &PlannedStep) -> String {
         let entry = &self.contents.entries[step.place];
-        entry.keys(&self.contents.prefix).into_iter().next().unwrap_or_default()
+        entry.first_key(&self.contents.prefix)
     }
 
     /// The requests that are needed. The error: an object has no such tier.
@@ -204,8 +204,8 @@ pub fn under_way(contents: &Contents, steps: &[PlannedStep], news: &[(String, Se
     let (mut objects, mut bytes) = (0u64, 0u64);
     let mut durations: Vec<String> = Vec::new();
     for step in steps {
-        let key = contents.entries[step.place].keys(&contents.prefix).into_iter().next();
-        let tier = news.iter().find(|(of, _)| Some(of) == key.as_ref()).and_then(|(_, seen)| seen.tier);
+        let key = contents.entries[step.place].first_key(&contents.prefix);
+        let tier = news.iter().find(|(of, _)| *of == key).and_then(|(_, seen)| seen.tier);
         for object in step.survey.archived() {
             objects += 1;
             bytes = bytes.saturating_add(object.bytes);

@@ -222,18 +222,21 @@ pub fn uploads(body: &[u8], prefix: &str) -> Result<Page<ListedUpload>, String> 
     for upload in &mut read.uploads {
         upload.key = decoded(std::mem::take(&mut upload.key), is_encoded, prefix);
     }
-    let next = match (read.is_truncated, read.next_key_marker) {
-        (false, _) => None,
-        (true, Some(key)) => {
-            let key = decoded(key, is_encoded, prefix);
-            let id = read.next_upload_id_marker.map(|id| ("upload-id-marker", id));
-            Some(std::iter::once(("key-marker", key)).chain(id).collect())
-        }
-        (true, None) => {
-            return Err("the list of uploads is truncated, but has no marker for the next page".to_string());
-        }
-    };
+    let key = read.next_key_marker.map(|key| decoded(key, is_encoded, prefix));
+    let id = read.next_upload_id_marker.map(|id| ("upload-id-marker", id));
+    let next = if read.is_truncated { Some(after_key("uploads", key, id)?) } else { None };
     Ok(Page { items: read.uploads, next })
+}
+
+/// The query parameters for the next page of a list that continues after a key and an ID.
+fn after_key(
+    list: &str,
+    key: Option<String>,
+    id: Option<(&'static str, String)>,
+) -> Result<Vec<(&'static str, String)>, String> {
+    let key =
+        key.ok_or_else(|| format!("the list of {list} is truncated, but has no marker for the next page"))?;
+    Ok(std::iter::once(("key-marker", key)).chain(id).collect())
 }
 
 /// Of GetObjectLockConfiguration. A server without this call may answer anything.
@@ -299,17 +302,9 @@ pub fn versions(body: &[u8], prefix: &str) -> Result<Page<Version>, String> {
             modified: listed.last_modified,
         }
     };
-    let next = match (read.is_truncated, read.next_key_marker) {
-        (false, _) => None,
-        (true, Some(key)) => {
-            let key = decoded(key, is_encoded, prefix);
-            let id = read.next_version_id_marker.map(|id| ("version-id-marker", id));
-            Some(std::iter::once(("key-marker", key)).chain(id).collect())
-        }
-        (true, None) => {
-            return Err("the list of versions is truncated, but has no marker for the next page".to_string());
-        }
-    };
+    let key = read.next_key_marker.map(|key| decoded(key, is_encoded, prefix));
+    let id = read.next_version_id_marker.map(|id| ("version-id-marker", id));
+    let next = if read.is_truncated { Some(after_key("versions", key, id)?) } else { None };
     let versions = read.versions.into_iter().map(version(false));
     Ok(Page { items: versions.chain(read.markers.into_iter().map(version(true))).collect(), next })
 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::durable;
 use super::store::format::Contents;
 use super::store::{Folder, io_error, read_text};
-use crate::error::{Error, Result};
+use super::{durable, informative};
+use crate::error::{Error, Result, Status};
 use crate::model::archive::{Archive, Tier};
 use crate::model::utc::Utc;
 use crate::model::yaml;
@@ -23,11 +23,6 @@ pub type ArchiveStates = BTreeMap<String, Seen>;
 struct File {
     version: u32,
     backups: ArchiveStates,
-}
-
-#[derive(Deserialize)]
-struct OnlyVersion {
-    version: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,43 +48,30 @@ pub enum SeenState {
     Archived,
 }
 
-/// The file, and a warning if it cannot be used. A damaged one counts as empty.
+/// The file, and a warning if it cannot be used.
 pub fn read(folder: &Folder) -> (ArchiveStates, Option<String>) {
-    match read_file(folder) {
-        Ok(Some(file)) => (file.backups, None),
-        Ok(None) => (ArchiveStates::new(), None),
+    match informative::read::<File>(&folder.archive_states(), VERSION) {
+        Ok(found) => (found.map(|file| file.backups).unwrap_or_default(), None),
         Err(error) => (ArchiveStates::new(), Some(error.message)),
     }
-}
-
-fn read_file(folder: &Folder) -> Result<Option<File>> {
-    let path = folder.archive_states();
-    let unusable = |why: String| Error::failed(format!("{} cannot be used: {why}", path.display()));
-    let Some(text) = read_text(&path)? else { return Ok(None) };
-    if is_newer(&text) {
-        return Err(unusable("a newer version of zfs2s3 wrote it".to_string()));
-    }
-    yaml::from_str::<File>(&text).map(Some).map_err(unusable)
-}
-
-fn is_newer(text: &str) -> bool {
-    yaml::from_str::<OnlyVersion>(text).is_ok_and(|file| file.version > VERSION)
 }
 
 /// Adds what was seen, and drops what is no longer in the store. What can be read is kept only if its class
 /// says otherwise, or an earlier entry did.
 pub fn update(folder: &Folder, contents: &Contents, news: &[(String, Seen)]) -> Result<()> {
     let path = folder.archive_states();
-    if read_text(&path)?.is_some_and(|text| is_newer(&text)) {
-        return Ok(());
-    }
-    let (mut backups, _) = read(folder);
+    let before = read_text(&path)?;
+    let parsed = before.as_ref().map(|text| informative::parse::<File>(&path, text, VERSION));
+    let mut backups = match parsed {
+        Some(Err(error)) if error.status == Status::Refused => return Ok(()),
+        Some(Ok(file)) => file.backups,
+        Some(Err(_)) | None => ArchiveStates::new(),
+    };
     let mut archives: HashMap<String, bool> = HashMap::new();
     for entry in &contents.entries {
         let class = entry.stream.as_ref().map(|stream| &stream.storage_class);
-        if let Some(key) = entry.keys(&contents.prefix).into_iter().next() {
-            archives.insert(key, Archive::of(class, None).is_some_and(Archive::is_of_aws));
-        }
+        let is_archive = Archive::of(class, None).is_some_and(Archive::is_of_aws);
+        archives.insert(entry.first_key(&contents.prefix), is_archive);
     }
     for (key, seen) in news {
         let is_plain = seen.state == SeenState::Readable && seen.until.is_none();
@@ -101,7 +83,7 @@ pub fn update(folder: &Folder, contents: &Contents, news: &[(String, Seen)]) -> 
     }
     backups.retain(|key, _| archives.contains_key(key));
     let text = yaml::to_string(&File { version: VERSION, backups }).map_err(Error::failed)?;
-    if read_text(&path)?.as_ref() == Some(&text) {
+    if before.as_ref() == Some(&text) {
         return Ok(());
     }
     folder.make()?;

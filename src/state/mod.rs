@@ -3,6 +3,7 @@
 
 pub mod archive_states;
 pub mod durable;
+mod informative;
 pub mod journal;
 pub mod lock;
 pub mod store;

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::durable;
 use super::store::format::Contents;
-use super::store::{Folder, io_error, read_text};
+use super::store::{Folder, io_error};
+use super::{durable, informative};
 use crate::error::{Error, Result, Status};
 use crate::model::copy::Id;
 use crate::model::digest::Sha256;
@@ -26,11 +26,6 @@ pub struct Verified {
     /// Deep verifications that are not done yet, one for each selection.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deep: Vec<DeepRun>,
-}
-
-#[derive(Deserialize)]
-struct OnlyVersion {
-    version: u32,
 }
 
 /// How thoroughly a backup was verified, the least thorough first.
@@ -135,43 +130,25 @@ pub struct DeepPosition {
     pub check: StreamCheck,
 }
 
-/// The file, and a warning if it cannot be used. A damaged one counts as empty.
+/// The file, and a warning if it cannot be used.
 pub fn read(folder: &Folder) -> (Verified, Option<String>) {
-    match read_file(folder) {
-        Ok(found) => (found, None),
+    match informative::read(&folder.verified(), VERSION) {
+        Ok(found) => (found.unwrap_or_default(), None),
         Err(error) => (Verified::default(), Some(error.message)),
     }
 }
 
-fn read_file(folder: &Folder) -> Result<Verified> {
-    let path = folder.verified();
-    let unusable = |why: String| Error::failed(format!("{} cannot be used: {why}", path.display()));
-    let Some(text) = read_text(&path)? else { return Ok(Verified::default()) };
-    match yaml::from_str::<Verified>(&text) {
-        Ok(verified) if verified.version <= VERSION => Ok(verified),
-        Err(why) if !is_newer(&text) => Err(unusable(why)),
-        _ => Err(Error::new(
-            Status::Refused,
-            unusable("a newer version of zfs2s3 wrote it".to_string()).message,
-        )),
-    }
-}
-
-fn is_newer(text: &str) -> bool {
-    yaml::from_str::<OnlyVersion>(text).is_ok_and(|file| file.version > VERSION)
-}
-
-/// Changes the file, and drops what is no longer in the store. A newer version's file is left alone.
+/// Changes the file, and drops what is no longer in the store.
 pub fn update(folder: &Folder, contents: &Contents, change: impl FnOnce(&mut Verified)) -> Result<()> {
     let path = folder.verified();
-    let mut verified = match read_file(folder) {
+    let mut verified: Verified = match informative::read(&path, VERSION) {
         Err(error) if error.status == Status::Refused => return Ok(()),
-        read => read.unwrap_or_default(),
+        read => read.ok().flatten().unwrap_or_default(),
     };
     change(&mut verified);
     verified.version = VERSION;
-    let keys = contents.entries.iter().filter_map(|entry| entry.keys(&contents.prefix).into_iter().next());
-    let keys: HashSet<String> = keys.collect();
+    let keys: HashSet<String> =
+        contents.entries.iter().map(|entry| entry.first_key(&contents.prefix)).collect();
     verified.backups.retain(|key, _| keys.contains(key));
     let text = yaml::to_string(&verified).map_err(Error::failed)?;
     folder.make()?;

@@ -12,13 +12,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::fletcher::{Span, Sums};
-use super::record::{CHECKSUM, RECORD, Record, RecordKind};
+use super::record::{CHECKSUM, MAX_BEGIN_PAYLOAD, RECORD, Record, RecordKind};
 use super::split::{RecordSplitter, StreamSlice};
 use super::{StreamError, Tail, begin_of, spill_check};
 use crate::model::backup::Link;
-
-/// The maximum payload of BEGIN.
-const MAX_BEGIN_PAYLOAD: u32 = 1 << 20;
 
 /// It can be saved, and continue later.
 #[derive(Clone, Serialize, Deserialize)]

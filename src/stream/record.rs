@@ -12,6 +12,8 @@ pub const RECORD: usize = 312;
 pub const CHECKSUM: usize = RECORD - SUMS;
 /// The maximum payload, in bytes (SPA_MAXBLOCKSIZE).
 const MAX_PAYLOAD: u64 = 16 << 20;
+/// The maximum payload of BEGIN; encryption parameters have 1,028 bytes.
+pub const MAX_BEGIN_PAYLOAD: u32 = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordKind {

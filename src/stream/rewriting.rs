@@ -9,7 +9,7 @@
 //! correctly. The caller is responsible for passing the right bytes.
 
 use super::fletcher::{SUMS, Span, Sums};
-use super::record::{CHECKSUM, RECORD, Record, RecordKind};
+use super::record::{CHECKSUM, MAX_BEGIN_PAYLOAD, RECORD, Record, RecordKind};
 use super::split::{RecordSplitter, StreamSlice};
 use super::{MAGIC, StreamError};
 
@@ -21,8 +21,6 @@ const RESUMING: u64 = 1 << 22;
 /// unique names.
 const NVLIST: [u8; 12] = [0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
 const NVLIST_END: [u8; 4] = [0; 4];
-/// The maximum payload of BEGIN; encryption parameters have 1,028 bytes.
-const MAX_BEGIN_PAYLOAD: u32 = 1 << 20;
 
 /// The length of the payload of a BEGIN record.
 pub fn begin_payload(begin: &[u8; RECORD]) -> Result<usize, StreamError> {

@@ -96,7 +96,7 @@ impl Upload {
         let Some(base) = backup.base.as_ref() else { return };
         let Some(chain) = chain::route_to(&members, base.guid, None) else { return };
         let ends = for_each(&chain, self.client.jobs, |n| {
-            let key = entries[*n].keys(prefix).into_iter().next().unwrap_or_default();
+            let key = entries[*n].first_key(prefix);
             Ok(self.client.head_if_allowed(&key)?.and_then(|head| head.lock.end()))
         });
         let ends = match ends {

@@ -149,8 +149,7 @@ impl Verify<'_> {
     }
 
     fn manifest_key(&self, place: usize) -> String {
-        let keys = self.contents.entries[place].keys(&self.contents.prefix);
-        keys.into_iter().next().unwrap_or_default()
+        self.contents.entries[place].first_key(&self.contents.prefix)
     }
 
     fn report(&self, checked: &Checked) {

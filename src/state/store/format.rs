@@ -91,15 +91,17 @@ impl Entry {
     pub fn copy(&self) -> CopyName {
         CopyName { name: self.snapshot.name.clone(), link: self.link(), id: self.id }
     }
+    /// The key of its manifest, or of its only object if the Python tool stored it.
+    pub fn first_key(&self, prefix: &str) -> String {
+        match &self.stream {
+            None => keys::python(&self.backup()),
+            Some(_) => keys::manifest(prefix, &self.copy()),
+        }
+    }
     /// All objects of this backup: the manifest first, as a removal deletes them.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
-        match &self.stream {
-            None => vec![keys::python(&self.backup())],
-            Some(stream) => {
-                let manifest = keys::manifest(prefix, &self.copy());
-                std::iter::once(manifest).chain(stream.segments.iter().map(|s| s.key.clone())).collect()
-            }
-        }
+        let segments = self.stream.iter().flat_map(|stream| &stream.segments);
+        std::iter::once(self.first_key(prefix)).chain(segments.map(|s| s.key.clone())).collect()
     }
     pub fn size(&self) -> Option<u64> {
         self.stream.as_ref().map(|stream| stream.size)
