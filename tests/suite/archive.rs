@@ -534,6 +534,8 @@ fn restore_w_with_a_property_continues_after_it_was_killed() {
 fn a_failure_while_it_waits_does_not_end_it() {
     let mut host = archived();
     host.set("ZFS2S3_TEST_PATIENCE_MS", "200");
+    // with several, a round reports only the first of its failures
+    host.set("ZFS2S3_JOBS", "1");
     let child = waiting(&host, "restore -w tank/a@4 tank/new", 3);
     host.s3.fault("HeadObject", 0, 3, Fault::Status(503, "SlowDown"));
     until(|| host.s3.state().faults_left() == 0);
