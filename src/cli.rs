@@ -23,6 +23,7 @@ pub enum Command {
     Download(DownloadArgs),
     Thaw(ThawArgs),
     Verify(VerifyArgs),
+    Doctor(DoctorArgs),
     Recover(RecoverArgs),
 }
 
@@ -181,6 +182,15 @@ pub struct VerifyArgs {
     /// only the backups that these snapshots need: dataset@snap, or a guid
     #[argh(positional)]
     pub snapshots: Vec<String>,
+}
+
+/// check what could make a backup, removal or restore fail later
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "doctor")]
+pub struct DoctorArgs {
+    /// as JSON
+    #[argh(switch, short = 'j')]
+    pub json: bool,
 }
 
 /// rebuild the store from the bucket
@@ -368,7 +378,7 @@ mod tests {
         assert_eq!(hint("uplaod"), "did you mean 'upload'?");
         assert_eq!(
             hint("resume"),
-            "the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, verify, recover"
+            "the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, verify, doctor, recover"
         );
         assert_eq!(hint("ls"), "did you mean 'list'?");
         assert_eq!(hint("frobnicate"), hint("resume"));

@@ -251,12 +251,12 @@ impl RemoteSettings {
     }
 }
 
-/// Smaller limits, so that tests need neither gigabytes nor a quarter of an hour. Not in release builds.
 /// How often the position of a deep verification is saved.
 pub fn save_every(env: &Env) -> Duration {
     Duration::from_secs(test_only(env, "ZFS2S3_TEST_SAVE_EVERY").unwrap_or(10))
 }
 
+/// Smaller limits, so that tests need neither gigabytes nor a quarter of an hour. Not in release builds.
 fn test_only(env: &Env, name: &str) -> Option<u64> {
     if !cfg!(debug_assertions) {
         return None;

@@ -6,6 +6,7 @@
 //! - `commands`: one file for each command, which parses the arguments, calls the parts below, and prints
 //! - `cli`: the arguments
 //! - `upload`: stores a backup, and resumes or aborts an interrupted upload
+//! - `doctor`: checks what could make a backup, removal or restore fail later
 //! - `verify`: proves that stored backups can be restored
 //! - `restore`: receives stored backups into a dataset
 //! - `recover`: rebuilds the store from the bucket
@@ -31,6 +32,7 @@ mod chunk_io;
 mod cli;
 mod commands;
 mod config;
+mod doctor;
 mod error;
 mod inventory;
 mod model;

@@ -34,10 +34,17 @@ impl fmt::Debug for Credentials {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum CredentialSource {
-    Fixed(Credentials),
+    Fixed(Credentials, Origin),
     /// A shell command from the config file that prints credentials as JSON.
     Process(String),
     AwsTool,
+}
+
+/// Where fixed credentials are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Variables,
+    Profile,
 }
 
 /// A helper that takes longer is considered to hang.
@@ -58,7 +65,8 @@ impl CredentialSource {
     pub fn new(env: &Env, profile: &Profile) -> Self {
         if let (Some(access), Some(secret)) = (env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY"))
         {
-            return CredentialSource::fixed(access, secret, env.get("AWS_SESSION_TOKEN"));
+            let token = env.get("AWS_SESSION_TOKEN");
+            return CredentialSource::fixed(access, secret, token, Origin::Variables);
         }
         // the identity of a pod or a CI job
         let is_web_identity =
@@ -69,7 +77,8 @@ impl CredentialSource {
         if let (Some(access), Some(secret)) =
             (profile.secret("aws_access_key_id"), profile.secret("aws_secret_access_key"))
         {
-            return CredentialSource::fixed(access, secret, profile.secret("aws_session_token"));
+            let token = profile.secret("aws_session_token");
+            return CredentialSource::fixed(access, secret, token, Origin::Profile);
         }
         match profile.secret("credential_process") {
             Some(command) => CredentialSource::Process(command.to_string()),
@@ -77,23 +86,39 @@ impl CredentialSource {
         }
     }
 
-    fn fixed(access: &str, secret: &str, token: Option<&str>) -> Self {
-        CredentialSource::Fixed(Credentials {
+    fn fixed(access: &str, secret: &str, token: Option<&str>, origin: Origin) -> Self {
+        let credentials = Credentials {
             access_key: access.to_string(),
             secret_key: secret.to_string(),
             session_token: token.map(str::to_string),
             expires: None,
-        })
+        };
+        CredentialSource::Fixed(credentials, origin)
     }
 
     pub fn can_be_asked_again(&self) -> bool {
-        !matches!(self, CredentialSource::Fixed(_))
+        !matches!(self, CredentialSource::Fixed(..))
+    }
+
+    /// Temporary credentials that cannot be renewed.
+    pub fn will_expire(&self) -> bool {
+        matches!(self, CredentialSource::Fixed(Credentials { session_token: Some(_), .. }, _))
+    }
+
+    /// Where they come from, in words.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            CredentialSource::Fixed(_, Origin::Variables) => "from AWS_ACCESS_KEY_ID",
+            CredentialSource::Fixed(_, Origin::Profile) => "from the AWS profile",
+            CredentialSource::Process(_) => "from the credential_process of the AWS profile",
+            CredentialSource::AwsTool => "from 'aws configure export-credentials'",
+        }
     }
 
     /// `limit`: how long a helper may take.
     pub fn fetch(&self, limit: Duration) -> Result<Credentials> {
         match self {
-            CredentialSource::Fixed(credentials) => Ok(credentials.clone()),
+            CredentialSource::Fixed(credentials, _) => Ok(credentials.clone()),
             CredentialSource::Process(line) => {
                 run(Command::new("/bin/sh").args(["-c", line]), "credential_process", limit)
                     .map_err(|why| Error::failed(format!("no credentials: {why}")))
@@ -171,7 +196,7 @@ mod tests {
             ("AWS_SECRET_ACCESS_KEY", "s"),
             ("AWS_SESSION_TOKEN", "t"),
         ]);
-        let CredentialSource::Fixed(credentials) = CredentialSource::new(&env, &Profile::default()) else {
+        let CredentialSource::Fixed(credentials, _) = CredentialSource::new(&env, &Profile::default()) else {
             panic!()
         };
         assert_eq!((credentials.access_key.as_str(), credentials.session_token.as_deref()), ("a", Some("t")));
@@ -179,7 +204,7 @@ mod tests {
         assert_eq!(CredentialSource::new(&half, &Profile::default()), CredentialSource::AwsTool);
         let credentials =
             Profile::of_credentials(&[("aws_access_key_id", "OLD"), ("aws_secret_access_key", "OLD")]);
-        assert!(matches!(CredentialSource::new(&half, &credentials), CredentialSource::Fixed(_)));
+        assert!(matches!(CredentialSource::new(&half, &credentials), CredentialSource::Fixed(..)));
         let web = Env::of(&[("AWS_ROLE_ARN", "arn:…"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")]);
         assert_eq!(CredentialSource::new(&web, &credentials), CredentialSource::AwsTool, "not the old keys");
     }
@@ -221,7 +246,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown_by_debug() {
-        let source = CredentialSource::fixed("AKIA", "s3cret", Some("t0ken"));
+        let source = CredentialSource::fixed("AKIA", "s3cret", Some("t0ken"), Origin::Variables);
         let shown = format!("{source:?}");
         assert!(!shown.contains("s3cret") && !shown.contains("t0ken") && !shown.contains("AKIA"), "{shown}");
     }

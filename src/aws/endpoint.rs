@@ -20,6 +20,8 @@ pub struct Endpoint {
     pub url: String,
     /// The URL of the bucket, without a trailing slash.
     pub bucket_url: String,
+    /// That of STS, which knows whose credentials are: of AWS, or as the user sets it.
+    pub sts_url: Option<String>,
     bucket: String,
 }
 
@@ -32,10 +34,16 @@ impl Endpoint {
         if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return Err(Error::setting("AWS_REGION", format!("'{region}' cannot be a region")));
         }
-        let given = given_url(env, profile);
+        let given = given_url(env, profile, "s3");
         let url = match given {
             Some(given) => with_scheme(given).map_err(|why| Error::setting("AWS_ENDPOINT_URL", why))?,
-            None => aws_url(region),
+            None => aws_url("s3", region),
+        };
+        let sts_url = match given_url(env, profile, "sts") {
+            Some(given) => {
+                Some(with_scheme(given).map_err(|why| Error::setting("AWS_ENDPOINT_URL_STS", why))?)
+            }
+            None => is_aws(host_of(&url)).then(|| aws_url("sts", region)),
         };
         let by_path = match Style::new(env, profile)? {
             Style::Path => true,
@@ -48,8 +56,13 @@ impl Endpoint {
             bucket_url: bucket_url(bucket, &region, by_path)?,
             region,
             url,
+            sts_url,
             bucket: bucket.to_string(),
         })
+    }
+
+    pub fn is_aws(&self) -> bool {
+        is_aws(host_of(&self.url))
     }
 
     /// The URL without the bucket, if it seems to contain it: `https://s3.example.org` for
@@ -67,16 +80,21 @@ impl Endpoint {
 
 /// In the order of AWS's own tools.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
-fn given_url<'a>(env: &'a Env, profile: &'a Profile) -> Option<&'a str> {
+/// Another server than AWS has no STS, unless it is set for itself.
+fn given_url<'a>(env: &'a Env, profile: &'a Profile, service: &str) -> Option<&'a str> {
     let is_true = |value: Option<&str>| value.is_some_and(|value| value.eq_ignore_ascii_case("true"));
     if is_true(
         env.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").or(profile.get("ignore_configured_endpoint_urls")),
     ) {
         return None;
     }
-    env.first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
-        .or_else(|| profile.s3_service("endpoint_url"))
-        .or_else(|| profile.get("endpoint_url"))
+    match service {
+        "sts" => env.get("AWS_ENDPOINT_URL_STS").or_else(|| profile.service("sts", "endpoint_url")),
+        _ => env
+            .first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+            .or_else(|| profile.service("s3", "endpoint_url"))
+            .or_else(|| profile.get("endpoint_url")),
+    }
 }
 
 /// How URLs name the bucket.
@@ -120,9 +138,13 @@ fn bucket_url(bucket: &str, region: &Region, by_path: bool) -> Result<String> {
     Ok(if by_path { model.with_path_style().url() } else { model.url() })
 }
 
-fn aws_url(region: &str) -> String {
+fn is_aws(host: &str) -> bool {
+    host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
+}
+
+fn aws_url(service: &str, region: &str) -> String {
     let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    format!("https://s3.{region}.{domain}")
+    format!("https://{service}.{region}.{domain}")
 }
 
 fn with_scheme(given: &str) -> Result<String, String> {
@@ -146,7 +168,7 @@ fn with_scheme(given: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{rest}"))
 }
 
-fn is_loopback(authority: &str) -> bool {
+pub fn is_loopback(authority: &str) -> bool {
     let host = authority.split('/').next().unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     name == "localhost"
@@ -175,6 +197,20 @@ mod tests {
         assert_eq!(url(&[("AWS_ENDPOINT_URL", "https://s3.example.org/")], "b"), "https://s3.example.org/b");
         let both = [("AWS_ENDPOINT_URL", "https://a"), ("AWS_ENDPOINT_URL_S3", "https://s")];
         assert_eq!(url(&both, "b"), "https://s/b");
+    }
+
+    #[test]
+    fn sts_is_that_of_aws_or_as_set() {
+        let sts = |env: &[(&str, &str)]| {
+            Endpoint::new(&Env::of(env), &Profile::default(), "b").unwrap().sts_url.unwrap_or_default()
+        };
+        assert_eq!(sts(&[("AWS_REGION", "eu-west-1")]), "https://sts.eu-west-1.amazonaws.com");
+        assert_eq!(sts(&[("AWS_REGION", "cn-north-1")]), "https://sts.cn-north-1.amazonaws.com.cn");
+        let other = ("AWS_ENDPOINT_URL", "https://s3.example.org");
+        assert_eq!(sts(&[other]), "");
+        assert_eq!(sts(&[other, ("AWS_ENDPOINT_URL_STS", "localhost:4566")]), "http://localhost:4566");
+        let by_name = ("AWS_ENDPOINT_URL", "https://s3.eu-west-1.amazonaws.com");
+        assert_eq!(sts(&[by_name, ("AWS_REGION", "eu-west-1")]), "https://sts.eu-west-1.amazonaws.com");
     }
 
     #[test]

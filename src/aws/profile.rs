@@ -60,9 +60,9 @@ impl Profile {
         Ok(Profile { config: found, credentials, services })
     }
 
-    /// A setting for S3 in the section that the profile's `services` names.
-    pub fn s3_service(&self, key: &str) -> Option<&str> {
-        self.services.get(&format!("s3.{key}")).map(String::as_str).filter(|value| !value.is_empty())
+    /// A setting for a service in the section that the profile's `services` names.
+    pub fn service(&self, service: &str, key: &str) -> Option<&str> {
+        self.services.get(&format!("{service}.{key}")).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// A setting of the config file.

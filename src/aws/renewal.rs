@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::aws::credentials::{CredentialSource, Credentials};
 use crate::error::{Error, Result};
+use crate::model::utc::Utc;
 use crate::os::clock;
 use crate::os::mutex::lock;
 
@@ -42,6 +43,15 @@ impl RenewingCredentials {
         if slot.current.as_ref() == Some(expired) {
             slot.current = None;
         }
+    }
+
+    pub fn source(&self) -> &CredentialSource {
+        &self.source
+    }
+
+    /// When the current ones expire, if that is known.
+    pub fn expire(&self) -> Option<Utc> {
+        self.slot().current.as_ref()?.expires
     }
 
     /// How often credentials were fetched.

@@ -12,6 +12,7 @@ mod copies;
 mod listing;
 mod messages;
 pub mod read_manifest;
+mod summary;
 
 use std::collections::HashMap;
 

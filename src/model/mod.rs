@@ -26,6 +26,7 @@ pub mod chunks;
 pub mod copy;
 pub mod digest;
 pub mod keys;
+pub mod lifecycle;
 pub mod manifest;
 pub mod names;
 pub mod object_lock;

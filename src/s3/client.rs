@@ -1,8 +1,8 @@
 //! Sends requests: signs each attempt anew, reuses connections, retries if that may help.
 
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ureq::http::{self, HeaderMap, StatusCode};
@@ -20,6 +20,7 @@ use crate::aws::proxy::Proxy;
 use crate::aws::renewal::RenewingCredentials;
 use crate::config::RemoteSettings;
 use crate::error::{Result, Status, one_line};
+use crate::model::utc::Utc;
 use crate::os::clock;
 use crate::ui::Ui;
 
@@ -39,6 +40,8 @@ pub struct Client {
     pub(super) encryption: Vec<(&'static str, String)>,
     /// Has the server answered before?
     has_answered: AtomicBool,
+    /// How many seconds the clock of this host is ahead of the server's, by the first reply that has a date.
+    clock_ahead: OnceLock<i64>,
     credentials: RenewingCredentials,
     limiter: Option<Limiter>,
     patience: Duration,
@@ -72,6 +75,7 @@ impl Client {
             headers: remote.headers,
             encryption: remote.encryption,
             has_answered: AtomicBool::new(false),
+            clock_ahead: OnceLock::new(),
             credentials: RenewingCredentials::new(remote.credentials, remote.helper_limit),
             limiter: remote.bandwidth.map(Limiter::new),
             patience: remote.patience,
@@ -98,6 +102,14 @@ impl Client {
     /// One attempt (two if the credentials had expired).
     pub fn send_once(&self, request: &Request) -> Result<Reply, Failure> {
         self.with_valid_credentials(|credentials| self.exchange(request, credentials))
+    }
+
+    pub fn credentials(&self) -> &RenewingCredentials {
+        &self.credentials
+    }
+
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// How long a failing request is retried.
@@ -244,8 +256,12 @@ impl Client {
         extras: Extras,
     ) -> Result<http::Response<ureq::Body>, Failure> {
         let failed = |message: String, kind| Failure::transport(request.describe(), message, kind);
+        let url = match request.service {
+            "sts" => self.endpoint.sts_url.as_deref().unwrap_or_default(),
+            _ => &self.endpoint.bucket_url,
+        };
         let signing = Signing {
-            bucket_url: &self.endpoint.bucket_url,
+            url,
             region: &self.endpoint.region,
             extras,
             headers: &self.headers,
@@ -274,17 +290,32 @@ impl Client {
         match outcome {
             Ok(response) => {
                 self.has_answered.store(true, Ordering::SeqCst);
+                if self.clock_ahead.get().is_none() {
+                    self.note_clock(response.headers());
+                }
                 Ok(response)
             }
             Err(e) => {
                 let destination = Destination {
-                    url: &self.endpoint.url,
+                    url: if request.service == "sts" { url } else { &self.endpoint.url },
                     proxy: self.proxy.as_ref(),
                     has_answered: self.has_answered.load(Ordering::SeqCst),
                 };
                 Err(destination.failure(request.describe(), &e))
             }
         }
+    }
+
+    fn note_clock(&self, headers: &HeaderMap) {
+        let date = headers.get("date").and_then(|text| text.to_str().ok());
+        if let Some(date) = date.and_then(|text| Utc::from_http(text).ok()) {
+            self.clock_ahead.get_or_init(|| clock::now().unix_seconds() - date.unix_seconds());
+        }
+    }
+
+    /// How many seconds the clock of this host is ahead of the server's. None: no reply had a date.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.clock_ahead.get().copied()
     }
 
     fn refusal(&self, request: &Request, status: StatusCode, reply: &Reply) -> Failure {

@@ -4,6 +4,7 @@
 mod agent;
 pub mod calls;
 pub mod client;
+pub mod configuration;
 mod dialect;
 pub mod failure;
 mod hint;

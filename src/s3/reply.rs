@@ -66,7 +66,7 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
 
 /// Parses an element whose children are all optional, so that an element with another name must be refused.
 /// `name`: how its name begins; on some servers it ends in Response.
-fn parse_named<'a, T: Deserialize<'a>>(body: &'a [u8], name: &str) -> Result<T, String> {
+pub(super) fn parse_named<'a, T: Deserialize<'a>>(body: &'a [u8], name: &str) -> Result<T, String> {
     match root(text(body)?) {
         Some(found) if found.starts_with(name) => parse(body),
         found => Err(format!(
@@ -239,14 +239,19 @@ fn after_key(
     Ok(std::iter::once(("key-marker", key)).chain(id).collect())
 }
 
-/// Of GetObjectLockConfiguration. A server without this call may answer anything.
-pub fn has_object_lock(body: &[u8]) -> bool {
+/// Of GetCallerIdentity.
+pub fn caller_arn(body: &[u8]) -> Result<String, String> {
     #[derive(Deserialize)]
-    struct Configuration {
-        #[serde(rename = "ObjectLockEnabled")]
-        enabled: String,
+    #[serde(rename_all = "PascalCase")]
+    struct Reply {
+        get_caller_identity_result: Identity,
     }
-    parse_named(body, "ObjectLockConfiguration").is_ok_and(|read: Configuration| read.enabled == "Enabled")
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Identity {
+        arn: String,
+    }
+    Ok(parse::<Reply>(body)?.get_caller_identity_result.arn)
 }
 
 /// A version of an object, or a delete marker.

@@ -15,8 +15,10 @@ use crate::aws::credentials::Credentials;
 use crate::model::digest::Sha256;
 use crate::model::utc::Utc;
 
-/// Any S3 call.
+/// Any S3 call, or one of STS.
 pub struct Request<'a> {
+    /// `s3` or `sts`.
+    pub service: &'static str,
     pub method: &'static str,
     /// Empty: the bucket itself.
     pub key: &'a str,
@@ -31,6 +33,8 @@ pub struct Request<'a> {
     /// The SHA-256 of `body`. It is part of the signature, so S3 refuses a body that was damaged in transit.
     pub sha256: Sha256,
     pub meter: Option<Meter<'a>>,
+    /// What it asks of the bucket, for messages.
+    purpose: &'static str,
     /// Limit for the body of the reply, in bytes.
     pub max_len: u64,
 }
@@ -41,7 +45,8 @@ const MAX_REPLY: u64 = 64 << 20;
 /// Everything that a signature depends on.
 #[derive(Clone, Copy)]
 pub struct Signing<'a> {
-    pub bucket_url: &'a str,
+    /// Of the bucket, or of STS.
+    pub url: &'a str,
     pub region: &'a Region,
     pub extras: Extras,
     /// Headers of every request.
@@ -58,6 +63,7 @@ pub struct Signed {
 impl<'a> Request<'a> {
     pub fn new(method: &'static str, key: &'a str) -> Self {
         Request {
+            service: "s3",
             method,
             key,
             query: vec![],
@@ -67,8 +73,14 @@ impl<'a> Request<'a> {
             body: b"",
             sha256: Sha256::of(b""),
             meter: None,
+            purpose: "listing the bucket",
             max_len: MAX_REPLY,
         }
+    }
+    /// A call of STS. `body`: its parameters.
+    pub fn sts(body: &'a [u8]) -> Self {
+        let request = Request::new("POST", "").body(body, Sha256::of(body)).at_most(64 << 10);
+        Request { service: "sts", ..request.header("content-type", "application/x-www-form-urlencoded") }
     }
     pub fn query(mut self, name: &'static str, value: impl ToString) -> Self {
         self.query.push((name, value.to_string()));
@@ -125,6 +137,12 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// What a request about the bucket asks, for messages, such as `reading the lifecycle rules`.
+    pub fn purpose(mut self, purpose: &'static str) -> Self {
+        self.purpose = purpose;
+        self
+    }
+
     /// A larger reply is refused.
     pub fn at_most(mut self, bytes: u64) -> Self {
         self.max_len = bytes;
@@ -141,13 +159,13 @@ impl<'a> Request<'a> {
         let part = self.query.iter().find(|(name, _)| *name == "partNumber");
         let part = part.map(|(_, number)| format!(" part {number}")).unwrap_or_default();
         match self.key {
-            "" => "listing the bucket".to_string(),
+            "" => self.purpose.to_string(),
             key => format!("{} {key}{part}", self.method),
         }
     }
 
-    fn url(&self, bucket_url: &str, extras: Extras) -> Result<Url, String> {
-        let mut text = format!("{bucket_url}/{}", signing::uri_encode(self.key, false));
+    fn url(&self, base: &str, extras: Extras) -> Result<Url, String> {
+        let mut text = format!("{base}/{}", signing::uri_encode(self.key, false));
         let query = self.query.iter().map(|(name, value)| (*name, value.as_str()));
         let extra = self.extra_query.iter().filter(|(extra, ..)| extras.has(*extra));
         let extra = extra.map(|(_, name, value)| (*name, *value));
@@ -177,8 +195,8 @@ impl<'a> Request<'a> {
     /// Headers that a proxy may consume or change are not signed: `Expect`, `Range`. S3 requires Host,
     /// Content-Type and everything that begins with x-amz-.
     pub fn sign(&self, with: &Signing) -> Result<Signed, String> {
-        let Signing { bucket_url, region, extras, headers: for_all, credentials, now } = *with;
-        let url = self.url(bucket_url, extras)?;
+        let Signing { url, region, extras, headers: for_all, credentials, now } = *with;
+        let url = self.url(url, extras)?;
         let time = now.date_time();
         let host = match (url.host_str(), url.port()) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -197,7 +215,8 @@ impl<'a> Request<'a> {
         };
         add("host", &host)?;
         add("x-amz-content-sha256", &self.sha256.to_string())?;
-        add("x-amz-date", &now.to_string().replace(['-', ':'], ""))?;
+        let date_time = now.to_string().replace(['-', ':'], "");
+        add("x-amz-date", &date_time)?;
         if let Some(token) = &credentials.session_token {
             add("x-amz-security-token", token)?;
         }
@@ -210,11 +229,16 @@ impl<'a> Request<'a> {
 
         let signature = |headers: &HeaderMap| -> Result<String, rust_s3::error::S3Error> {
             let canonical = self.canonical(&url, headers)?;
-            let to_sign = signing::string_to_sign(&time, region, &canonical)?;
-            let key = signing::signing_key(&time, &credentials.secret_key, region, "s3")?;
+            let scope = signing::scope_string(&time, region)?;
+            let scope = scope.replace("/s3/aws4_request", &format!("/{}/aws4_request", self.service));
+            let hash = Sha256::of(canonical.as_bytes());
+            let to_sign = format!("AWS4-HMAC-SHA256\n{date_time}\n{scope}\n{hash}");
+            let key = signing::signing_key(&time, &credentials.secret_key, region, self.service)?;
             let mac = hmac(&key, to_sign.as_bytes())?;
-            let signed = signing::signed_header_string(headers);
-            signing::authorization_header(&credentials.access_key, &time, region, &signed, &mac)
+            let (access_key, signed) = (&credentials.access_key, signing::signed_header_string(headers));
+            Ok(format!(
+                "AWS4-HMAC-SHA256 Credential={access_key}/{scope},SignedHeaders={signed},Signature={mac}"
+            ))
         };
         let authorization = signature(&headers).map_err(|e| format!("cannot sign: {e}"))?;
         let mut authorization: HeaderValue = authorization
@@ -273,7 +297,7 @@ mod tests {
     ) -> Result<Signed, String> {
         let region = Region::Custom { region: "us-east-1".to_string(), endpoint: String::new() };
         let now = Utc::try_from("2013-05-24T00:00:00Z".to_string()).unwrap();
-        request.sign(&Signing { bucket_url, region: &region, extras, headers: &[], credentials, now })
+        request.sign(&Signing { url: bucket_url, region: &region, extras, headers: &[], credentials, now })
     }
     fn sign(request: &Request, token: Option<&str>) -> Signed {
         let extras = Dialect::new(true, true).extras();

@@ -1,6 +1,7 @@
 //! Runs `zfs`: queries properties, holds and releases, sends and receives. Nothing here destroys or rolls
 //! back a dataset.
 
+pub mod inspect;
 mod send_flags;
 
 use std::collections::HashSet;

@@ -1,17 +1,67 @@
 //! The configuration of the bucket.
 
 use super::Result;
+use crate::model::lifecycle::Rule;
 use crate::s3::client::Client;
-use crate::s3::reply;
+use crate::s3::configuration::{self, BucketLock, Versioning};
 use crate::s3::request::Request;
+
+/// What S3 says about a part of the configuration.
+pub enum Configured<T> {
+    Known(T),
+    /// These credentials may not ask.
+    Forbidden,
+    /// The server does not have this call, or not in the form that AWS has.
+    NotSupported(String),
+}
+
+/// Bytes: a thousand lifecycle rules, the maximum, have fewer.
+const MAX_CONFIGURATION: u64 = 4 << 20;
 
 impl Client {
     /// GetObjectLockConfiguration: does the bucket have an Object Lock? None: it may not be asked.
     pub fn bucket_has_object_lock(&self) -> Result<Option<bool>> {
-        match self.send(&Request::new("GET", "").query("object-lock", "").at_most(64 << 10)) {
-            Ok(reply) => Ok(Some(reply::has_object_lock(&reply.body))),
-            Err(failure) if failure.is_forbidden() => Ok(None),
-            Err(failure) if failure.has_no_such_call() || failure.is_not_supported() => Ok(Some(false)),
+        match self.bucket_lock()? {
+            Configured::Known(lock) => Ok(Some(lock.is_enabled)),
+            Configured::Forbidden => Ok(None),
+            Configured::NotSupported(_) => Ok(Some(false)),
+        }
+    }
+
+    /// GetObjectLockConfiguration.
+    pub fn bucket_lock(&self) -> Result<Configured<BucketLock>> {
+        let none = ("ObjectLockConfigurationNotFoundError", BucketLock::default());
+        self.configuration("object-lock", "reading the Object Lock", configuration::bucket_lock, none)
+    }
+
+    /// GetBucketVersioning.
+    pub fn versioning(&self) -> Result<Configured<Versioning>> {
+        let none = ("", Versioning::Never);
+        self.configuration("versioning", "reading the versioning", configuration::versioning, none)
+    }
+
+    /// GetBucketLifecycleConfiguration: the enabled rules.
+    pub fn lifecycle_rules(&self) -> Result<Configured<Vec<Rule>>> {
+        let none = ("NoSuchLifecycleConfiguration", Vec::new());
+        self.configuration("lifecycle", "reading the lifecycle rules", configuration::lifecycle, none)
+    }
+
+    /// `none`: the error code if there is no such configuration, and what that means.
+    fn configuration<T>(
+        &self,
+        name: &'static str,
+        purpose: &'static str,
+        parse: impl Fn(&[u8]) -> Result<T, String>,
+        none: (&str, T),
+    ) -> Result<Configured<T>> {
+        let request = Request::new("GET", "").query(name, "").purpose(purpose).at_most(MAX_CONFIGURATION);
+        match self.send(&request) {
+            Ok(reply) => Ok(parse(&reply.body).map_or_else(Configured::NotSupported, Configured::Known)),
+            Err(failure) if failure.code == none.0 => Ok(Configured::Known(none.1)),
+            Err(failure) if failure.is_forbidden() => Ok(Configured::Forbidden),
+            Err(failure) if failure.has_no_such_call() || failure.is_not_supported() => {
+                Ok(Configured::NotSupported(failure.describe()))
+            }
             Err(failure) => Err(failure),
         }
     }

@@ -2,9 +2,14 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html>
 
 mod bucket;
+mod identity;
 mod listings;
 mod multipart;
 mod objects;
+mod probes;
+
+pub use bucket::Configured;
+pub use probes::WrongSum;
 
 use super::failure::{Failure, FailureKind};
 use super::reply::ListedPart;

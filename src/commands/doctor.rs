@@ -1,0 +1,57 @@
+//! `doctor`: checks what could make a backup, removal or restore fail later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Context;
+use crate::cli;
+use crate::config::{RemoteSettings, UploadSettings};
+use crate::doctor::Doctor;
+use crate::doctor::report::{Finding, Level};
+use crate::error::{Error, Result};
+use crate::model::units::count;
+use crate::s3::client::Client;
+
+/// A person is waiting for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn run(context: &Context, args: &cli::DoctorArgs) -> Result<()> {
+    let upload = UploadSettings::new(&context.env)?;
+    let remote = RemoteSettings::new(&context.env, &context.local)?;
+    let contents = context.store_of(&remote).map(|store| store.contents);
+    let ca_bundle = remote.ca_bundle.clone();
+    let remote = RemoteSettings { patience: remote.patience.min(PATIENCE), ..remote };
+    let doctor = Doctor {
+        client: Client::new(remote, Arc::clone(&context.ui)),
+        ca_bundle,
+        contents,
+        bucket: &context.local.bucket,
+        prefix: &context.local.prefix,
+        folder: &context.folder,
+        upload: &upload,
+        zfs: context.zfs(),
+        ui: &context.ui,
+    };
+    let mut all: Vec<Finding> = Vec::new();
+    doctor.run(|findings| {
+        if !args.json {
+            context.ui.data(&findings.iter().map(Finding::text).collect::<String>())?;
+        }
+        all.extend(findings);
+        Ok(())
+    })?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&all).map_err(|e| Error::failed(e.to_string()))?;
+        context.ui.data(&(text + "\n"))?;
+    }
+    let of = |level| all.iter().filter(|finding| finding.level == level).count() as u64;
+    let (errors, warnings) = (of(Level::Error), of(Level::Warning));
+    let words = format!("{}, {}", count(errors, "error"), count(warnings, "warning"));
+    match errors {
+        0 => {
+            context.ui.note(&words);
+            Ok(())
+        }
+        _ => Err(Error::failed(words)),
+    }
+}

@@ -1,0 +1,189 @@
+//! What this host and the bucket have: the store, the pending upload, what differs, what is unfinished, and
+//! when it was last verified.
+
+use std::collections::HashSet;
+
+use super::pool::some;
+use super::report::Finding;
+use crate::error::{Result, one_line};
+use crate::inventory::{Inventory, OpenUploads};
+use crate::model::copy::CopyName;
+use crate::model::keys;
+use crate::model::shell::abort_multipart_upload;
+use crate::model::units::{count, human_size};
+use crate::model::utc::Utc;
+use crate::s3::calls::{MultipartUpload, Parts};
+use crate::s3::client::Client;
+use crate::s3::reply::ListedUpload;
+use crate::state::journal;
+use crate::state::journal::record::Intent;
+use crate::state::store::Folder;
+use crate::state::store::format::{Contents, State};
+use crate::state::verified;
+use crate::ui::Ui;
+
+/// How many uploads are asked for their size, and named.
+const NAMED: usize = 5;
+/// Days: an older verification is worth a warning.
+const RECENT: i64 = 35;
+const DAY: i64 = 86_400;
+
+/// The pending upload of this host, and what it means.
+pub fn pending(folder: &Folder, bucket: &str, findings: &mut Vec<Finding>) -> Option<Intent> {
+    const CHECK: &str = "pending upload";
+    let overview =
+        match journal::refuse_python_upload(folder, bucket).and_then(|()| journal::overview(folder)) {
+            Ok(overview) => overview,
+            Err(error) => {
+                findings.push(Finding::of_error(CHECK, &error));
+                return None;
+            }
+        };
+    let intent = overview.map(|overview| overview.intent);
+    findings.push(match &intent {
+        None => Finding::ok(CHECK, "none"),
+        Some(intent) => Finding::warning(
+            CHECK,
+            format!(
+                "{}, since {}: until it has ended, no other can begin",
+                intent.backup().describe(),
+                intent.begun
+            ),
+        )
+        .hint("unless it is running now: 'zfs2s3 resume_upload' resumes it, 'zfs2s3 abort_upload' aborts it"),
+    });
+    intent
+}
+
+/// How the store and the bucket differ. Listing must be permitted.
+pub fn compare(
+    client: &Client,
+    contents: &Contents,
+    pending: Option<&CopyName>,
+    ui: &Ui,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let inventory = Inventory::read(client, contents, ui, OpenUploads::List)?;
+    let summary = inventory.summary(pending);
+    let names = |list: &[String]| some(&list.iter().map(String::as_str).collect::<Vec<_>>());
+    let backups = |list: &[String]| count(list.len() as u64, "backup");
+    findings.push(if summary.lost.is_empty() {
+        Finding::ok("store", format!("{}, all in the bucket", count(summary.whole as u64, "backup")))
+    } else {
+        let message = format!("{} not whole in the bucket: {}", backups(&summary.lost), names(&summary.lost));
+        Finding::error("store", message)
+            .hint("'zfs2s3 verify' shows which snapshots can no longer be restored")
+    });
+    if !summary.only_in_bucket.is_empty() {
+        let found = backups(&summary.only_in_bucket);
+        findings.push(if contents.entries.is_empty() {
+            Finding::warning("store", format!("it is empty, and the bucket has {found}"))
+                .hint("'zfs2s3 recover' rebuilds it")
+        } else {
+            Finding::warning(
+                "store",
+                format!("the bucket has {found} that it lacks, of another host or lost by this one"),
+            )
+            .hint("'zfs2s3 recover -n' lists them, 'zfs2s3 recover -m' adds them")
+        });
+    }
+    for (list, words, hint) in [
+        (&summary.removing, "begun to be removed", "the same 'zfs2s3 remove' completes the removal"),
+        (
+            &summary.announced,
+            "announced for removal by another host, so none can be a base",
+            "'zfs2s3 recover -n' shows by which host, and since when",
+        ),
+        (
+            &summary.incomplete,
+            "incomplete in the bucket; a host may be storing or removing it",
+            "if none is, 'zfs2s3 recover -n' shows what can be deleted",
+        ),
+    ] {
+        if !list.is_empty() {
+            let message = format!("{} {words}: {}", backups(list), names(list));
+            findings.push(Finding::warning("store", message).hint(hint));
+        }
+    }
+    let uploads = inventory.listing().map(|listing| listing.uploads.as_slice()).unwrap_or_default();
+    findings.push(unfinished(client, contents, uploads, pending));
+    Ok(())
+}
+
+/// Uploads that were begun and neither completed nor aborted: their parts are billed.
+fn unfinished(
+    client: &Client,
+    contents: &Contents,
+    uploads: &[ListedUpload],
+    pending: Option<&CopyName>,
+) -> Finding {
+    const CHECK: &str = "unfinished uploads";
+    let is_left = |upload: &&ListedUpload| {
+        keys::parse(&contents.prefix, &upload.key).is_some_and(|parsed| Some(&parsed.copy) != pending)
+    };
+    let left: Vec<&ListedUpload> = uploads.iter().filter(is_left).collect();
+    if left.is_empty() {
+        return Finding::ok(CHECK, "none");
+    }
+    let size = |upload: &ListedUpload| {
+        let upload = MultipartUpload { key: &upload.key, upload_id: &upload.upload_id, checksums: false };
+        match client.list_parts(upload) {
+            Ok(Parts::Listed(parts)) => Some(parts.iter().map(|part| part.size).sum::<u64>()),
+            _ => None,
+        }
+    };
+    let sizes: Option<Vec<u64>> = left.iter().take(NAMED).map(|upload| size(upload)).collect();
+    let size = match sizes {
+        Some(sizes) if left.len() <= NAMED => format!(", {}", human_size(sizes.iter().sum())),
+        Some(sizes) => format!(", more than {}", human_size(sizes.iter().sum())),
+        None => String::new(),
+    };
+    let oldest = left.iter().filter_map(|upload| upload.initiated.as_deref()).min();
+    let oldest = oldest.map_or(String::new(), |time| format!(", the oldest begun {}", one_line(time)));
+    let finding = Finding::warning(CHECK, format!("{}{size}{oldest}", left.len()))
+        .hint("if no host is working on it, abort it, because its parts are billed:");
+    left.iter().take(NAMED).fold(finding, |finding, upload| {
+        finding.hint(abort_multipart_upload(&contents.bucket, &upload.key, &one_line(&upload.upload_id)))
+    })
+}
+
+/// When the stored backups were last verified; what was just stored was in the bucket then.
+pub fn verification(folder: &Folder, contents: &Contents, now: Utc) -> Option<Finding> {
+    const CHECK: &str = "verification";
+    let (verified, warning) = verified::read(folder);
+    if let Some(warning) = warning {
+        return Some(Finding::warning(CHECK, warning));
+    }
+    let stored: Vec<_> = contents.entries.iter().filter(|entry| entry.state == State::Stored).collect();
+    let proof = |key: &str| verified.backups.get(key);
+    let keys: Vec<(String, Option<Utc>)> = stored
+        .iter()
+        .map(|entry| (entry.first_key(&contents.prefix), entry.stream.as_ref().map(|stream| stream.stored)))
+        .collect();
+    let damaged: HashSet<&str> = keys
+        .iter()
+        .filter(|(key, _)| proof(key).is_some_and(|proof| proof.damaged.is_some()))
+        .map(|(key, _)| key.as_str())
+        .collect();
+    if keys.is_empty() {
+        return None;
+    }
+    if !damaged.is_empty() {
+        let words = format!("{} found damaged", count(damaged.len() as u64, "backup"));
+        return Some(Finding::error(CHECK, words).hint("'zfs2s3 verify' shows what that costs"));
+    }
+    let is_recent = |(key, stored): &&(String, Option<Utc>)| {
+        let verified = proof(key).and_then(|proof| proof.best()).map(|(_, time)| time);
+        let times = [verified, proof(key).and_then(|proof| proof.objects), *stored];
+        let last = times.into_iter().flatten().max();
+        last.is_some_and(|time| now.unix_seconds() - time.unix_seconds() <= RECENT * DAY)
+    };
+    let old = keys.len() - keys.iter().filter(is_recent).count();
+    Some(match old {
+        0 => Finding::ok(CHECK, format!("all were stored or verified in the last {RECENT} days")),
+        _ => {
+            Finding::warning(CHECK, format!("{} not verified for {RECENT} days", count(old as u64, "backup")))
+                .hint("'zfs2s3 verify' checks them without reading them; run it every week")
+        }
+    })
+}

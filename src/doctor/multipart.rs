@@ -1,0 +1,243 @@
+//! What the server makes of multipart uploads: the permissions, the sums, the lists, the number of parts.
+
+use super::probes::{Answer, Probes, answer, not_put};
+use super::report::{Finding, Level};
+use crate::config::UploadSettings;
+use crate::model::chunks::{Chunking, MAX_PARTS};
+use crate::model::digest::Sha256;
+use crate::model::object_lock::Retention;
+use crate::model::storage_class::StorageClass;
+use crate::model::units::human_size;
+use crate::os::clock;
+use crate::s3::calls::{MultipartUpload, Parts, WrongSum};
+use crate::s3::failure::Failure;
+
+const BODY: &[u8] = b"a part of 'zfs2s3 doctor'\n";
+
+impl Probes<'_> {
+    /// Begins an upload as `upload` would, learns from it, and aborts it.
+    pub fn multipart(&self, settings: &UploadSettings, findings: &mut Vec<Finding>) {
+        let key = self.key("upload");
+        let class = &settings.storage_class;
+        let begun = self.client.create_multipart_upload(&key, class, None, &mut false);
+        let (id, checksums) = match answer(begun) {
+            Answer::Allowed(begun) => begun,
+            Answer::Forbidden => return findings.push(not_put()),
+            Answer::Failed(failure) => {
+                return findings.push(Finding::of_failure(Level::Error, "multipart upload", &failure));
+            }
+        };
+        findings.push(Finding::ok("multipart upload", format!("begun in the storage class {class}")));
+        let upload = MultipartUpload { key: &key, upload_id: &id, checksums };
+        match self.put_part(upload, 1) {
+            Ok(()) => {
+                findings.push(self.wrong_sums(upload));
+                let chunking = settings.chunking.for_endpoint(&self.client.endpoint().url);
+                findings.push(self.number_of_parts(upload, chunking));
+                findings.push(self.list_of_parts(upload));
+            }
+            Err(failure) => findings.push(Finding::of_failure(Level::Error, "multipart upload", &failure)),
+        }
+        findings.push(self.list_of_uploads(upload));
+        findings.push(self.abort(upload));
+        if self.bucket.has_lock() {
+            findings.push(self.locking(settings));
+        }
+    }
+
+    fn put_part(&self, upload: MultipartUpload, number: u16) -> Result<(), Failure> {
+        self.client.upload_part(upload, number, BODY, Sha256::of(BODY), &|_| {}).map(|_| ())
+    }
+
+    /// A part that was damaged in transit must be refused, by one of the two sums that it has.
+    fn wrong_sums(&self, upload: MultipartUpload) -> Finding {
+        const CHECK: &str = "SHA-256";
+        let is_refused = |which| match self.client.upload_part_with_wrong_sum(upload, 2, BODY, which) {
+            Ok(()) => Ok(false),
+            Err(failure) if failure.status.is_some() => Ok(true),
+            Err(failure) => Err(failure),
+        };
+        let (signed, checksum) = match (
+            is_refused(WrongSum::Signed),
+            if upload.checksums { is_refused(WrongSum::Checksum) } else { Ok(false) },
+        ) {
+            (Ok(signed), Ok(checksum)) => (signed, checksum),
+            (Err(failure), _) | (_, Err(failure)) => {
+                return Finding::of_failure(Level::Warning, CHECK, &failure);
+            }
+        };
+        match (signed, checksum) {
+            (true, _) => Finding::ok(CHECK, "a part that was damaged in transit is refused"),
+            (false, true) => Finding::ok(
+                CHECK,
+                "a part that was damaged in transit is refused by its checksum, not by its signature",
+            ),
+            (false, false) => {
+                let message = "the server stores a part whose SHA-256 is wrong";
+                let is_protected = self.client.endpoint().url.starts_with("https:");
+                let finding = if is_protected {
+                    Finding::warning(CHECK, format!("{message}; only TLS protects data in transit"))
+                } else {
+                    Finding::error(CHECK, format!("{message}, so damage in transit is not noticed"))
+                };
+                let finding = finding.hint("run 'zfs2s3 verify -D' after uploads, which reads all of them");
+                if is_protected { finding } else { finding.hint("use https") }
+            }
+        }
+    }
+
+    /// How many parts may an upload have?
+    fn number_of_parts(&self, upload: MultipartUpload, chunking: Chunking) -> Finding {
+        const CHECK: &str = "parts";
+        let accepts = |number: u16| match self.put_part(upload, number) {
+            Ok(()) => Ok(true),
+            Err(failure) if failure.refuses_part_number() || failure.is_not_supported() => Ok(false),
+            Err(failure) => Err(failure),
+        };
+        let highest = match accepts(MAX_PARTS as u16) {
+            Ok(true) => Ok(MAX_PARTS as u16),
+            Ok(false) => highest_accepted(MAX_PARTS as u16, accepts),
+            Err(failure) => Err(failure),
+        };
+        match highest {
+            Ok(highest) if highest >= chunking.parts_per_segment => {
+                Finding::ok(CHECK, format!("up to {highest} in an upload"))
+            }
+            Ok(highest) => {
+                let size = human_size(u64::from(highest) * chunking.chunk_size);
+                Finding::error(
+                    CHECK,
+                    format!(
+                        "the server accepts {highest} in an upload, so a stream of more than {size} fails"
+                    ),
+                )
+                .hint(format!("set ZFS2S3_PARTS={highest}"))
+            }
+            Err(failure) => Finding::of_failure(Level::Warning, CHECK, &failure),
+        }
+    }
+
+    fn list_of_parts(&self, upload: MultipartUpload) -> Finding {
+        const ACTION: &str = "s3:ListMultipartUploadParts";
+        let consequence = "so 'resume_upload' relies on what this host has recorded";
+        match answer(self.client.list_parts(upload)) {
+            Answer::Allowed(Parts::Listed(parts)) if parts.iter().any(|part| part.part_number == 1) => {
+                Finding::ok(ACTION, "permitted")
+            }
+            Answer::Allowed(Parts::Listed(_) | Parts::NoSuchUpload) => {
+                Finding::warning(ACTION, "the list of parts lacks a part that was just sent")
+            }
+            Answer::Allowed(Parts::NotSupported(_)) => {
+                Finding::warning(ACTION, format!("not supported by this server, {consequence}"))
+            }
+            Answer::Forbidden => Finding::not_permitted(Level::Warning, ACTION, consequence),
+            Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
+        }
+    }
+
+    fn list_of_uploads(&self, upload: MultipartUpload) -> Finding {
+        const ACTION: &str = "s3:ListBucketMultipartUploads";
+        let consequence =
+            "so uploads that other hosts have left unfinished are not seen, and their parts are billed";
+        match answer(self.client.list_uploads(upload.key)) {
+            Answer::Allowed(uploads) if uploads.iter().any(|it| it.upload_id == upload.upload_id) => {
+                Finding::ok(ACTION, "permitted")
+            }
+            Answer::Allowed(_) => {
+                Finding::warning(ACTION, format!("this server does not list open uploads, {consequence}"))
+            }
+            Answer::Forbidden => Finding::not_permitted(Level::Warning, ACTION, consequence),
+            Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
+        }
+    }
+
+    fn abort(&self, upload: MultipartUpload) -> Finding {
+        const ACTION: &str = "s3:AbortMultipartUpload";
+        let consequence =
+            "so unfinished uploads stay in the bucket and are billed, as does the probe of this check";
+        match answer(self.client.abort_multipart_upload(upload.key, upload.upload_id)) {
+            Answer::Allowed(()) => Finding::ok(ACTION, "permitted"),
+            Answer::Forbidden => Finding::not_permitted(Level::Warning, ACTION, consequence)
+                .hint("a lifecycle rule can abort uploads that are older than a month"),
+            Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
+        }
+    }
+
+    /// May uploads be protected by an Object Lock? An upload that is aborted protects nothing.
+    fn locking(&self, settings: &UploadSettings) -> Finding {
+        const ACTION: &str = "s3:PutObjectRetention";
+        let Some(until) = clock::now().plus_days(1) else {
+            return Finding::warning(ACTION, "not checked, because the clock is out of range");
+        };
+        let lock = Some(Retention { mode: settings.lock_mode, until });
+        let (key, class) = (self.key("locked"), &settings.storage_class);
+        match answer(self.client.create_multipart_upload(&key, class, lock, &mut false)) {
+            Answer::Allowed((id, _)) => match self.client.abort_multipart_upload(&key, &id) {
+                Ok(()) => Finding::ok(ACTION, "permitted"),
+                Err(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
+            },
+            Answer::Forbidden => {
+                let is_needed = settings.lock_days.is_some();
+                let level = if is_needed { Level::Error } else { Level::Warning };
+                Finding::not_permitted(level, ACTION, "so uploads with -l or ZFS2S3_LOCK_DAYS fail")
+            }
+            Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
+        }
+    }
+
+    /// Does the server keep the composite SHA-256 of an object? Returns its key.
+    pub fn checksums(&self, findings: &mut Vec<Finding>) -> Vec<String> {
+        let key = self.key("whole");
+        let kept = self.completed(&key).map(|()| self.client.head(&key));
+        findings.push(match kept {
+            Ok(Ok(Some(head))) if head.checksum.is_some() => Finding::ok(
+                "checksums",
+                "the server keeps the SHA-256 of an object, and 'verify' compares it",
+            ),
+            Ok(Ok(Some(_))) => Finding::ok(
+                "checksums",
+                "the server keeps no SHA-256; 'verify' compares sizes and ETags, and -s or -D reads objects",
+            ),
+            Ok(Ok(None)) => Finding::error("checksums", "an object that was just completed is not there"),
+            Ok(Err(failure)) | Err(failure) => Finding::of_failure(Level::Warning, "checksums", &failure),
+        });
+        vec![key]
+    }
+
+    fn completed(&self, key: &str) -> Result<(), Failure> {
+        let begun = self.client.create_multipart_upload(key, &StorageClass::standard(), None, &mut false);
+        let (id, checksums) = begun?;
+        let upload = MultipartUpload { key, upload_id: &id, checksums };
+        let completed =
+            self.client.upload_part(upload, 1, BODY, Sha256::of(BODY), &|_| {}).and_then(|etag| {
+                self.client.complete_multipart_upload_once(upload, &[(1, &etag, Sha256::of(BODY))])
+            });
+        if completed.is_err() {
+            // the abort of the first upload has shown whether this is permitted
+            let _ = self.client.abort_multipart_upload(key, &id);
+        }
+        completed.map(|_| ())
+    }
+}
+
+/// The highest part number below `refused` that is accepted.
+fn highest_accepted(refused: u16, accepts: impl Fn(u16) -> Result<bool, Failure>) -> Result<u16, Failure> {
+    let (mut accepted, mut refused) = (1, refused);
+    while refused - accepted > 1 {
+        let middle = accepted + (refused - accepted) / 2;
+        if accepts(middle)? { accepted = middle } else { refused = middle }
+    }
+    Ok(accepted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_part_number_is_found() {
+        for limit in [1, 2, 999, 1000, 9_999] {
+            assert_eq!(highest_accepted(10_000, |number| Ok(number <= limit)).unwrap(), limit);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! zfs on this host: its version, the rights of its user, holds that were left behind, and whether the next
+//! incremental backup has a base.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::report::Finding;
+use super::rights;
+use super::zfs_faults;
+use crate::error::{Error, Result};
+use crate::model::copy::Id;
+use crate::model::names::{Guid, dataset_of};
+use crate::model::shell::quoted;
+use crate::state::store::format::{Contents, State};
+use crate::zfs::Zfs;
+use crate::zfs::inspect::{DatasetInfo, PointInfo, User};
+
+/// How the tags of the holds of uploads begin.
+const TAG: &str = "zfs2s3-";
+/// How many of a kind are named.
+const NAMED: usize = 5;
+
+/// `pending`: the tag of the holds of the pending upload.
+pub fn check(zfs: &Zfs, contents: Option<&Contents>, pending: Option<&str>, findings: &mut Vec<Finding>) {
+    if let Err(error) = inspect(zfs, contents, pending, findings) {
+        findings.push(Finding::of_error("zfs", &error));
+    }
+}
+
+fn inspect(
+    zfs: &Zfs,
+    contents: Option<&Contents>,
+    pending: Option<&str>,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let version = zfs.version()?;
+    let datasets = zfs.all_datasets()?;
+    let encrypted = datasets.iter().filter(|dataset| dataset.is_encrypted).count();
+    findings.extend(zfs_faults::judge(version.as_deref(), encrypted));
+    let here: HashSet<&str> = datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+    let entries = contents.map(|contents| contents.entries.as_slice()).unwrap_or_default();
+    let stored = entries.iter().filter(|entry| entry.state == State::Stored);
+    let mut backed_up: BTreeMap<&str, HashSet<Guid>> = BTreeMap::new();
+    for entry in stored {
+        let dataset = dataset_of(&entry.snapshot.name);
+        if here.contains(dataset) {
+            backed_up.entry(dataset).or_default().insert(entry.snapshot.guid);
+        }
+    }
+    findings.push(rights_of_user(zfs, &datasets, &backed_up));
+    let points = zfs.all_points()?;
+    findings.push(holds_left(zfs, &points, entries.iter().filter_map(|entry| entry.id), pending)?);
+    findings.extend(bases(&points, &backed_up));
+    Ok(())
+}
+
+fn rights_of_user(zfs: &Zfs, datasets: &[DatasetInfo], backed_up: &BTreeMap<&str, HashSet<Guid>>) -> Finding {
+    const CHECK: &str = "zfs allow";
+    let user = match zfs.user() {
+        Ok(user) if user.is_root => return Finding::ok(CHECK, "zfs runs as root, which may do everything"),
+        Ok(user) => user,
+        Err(error) => {
+            let why = format!("not checked, because it is unknown which user zfs runs as: {error}");
+            return Finding::warning(CHECK, why);
+        }
+    };
+    // before the first backup, any dataset may be the one
+    let names: Vec<&str> = if backed_up.is_empty() {
+        datasets.iter().map(|dataset| dataset.name.as_str()).collect()
+    } else {
+        backed_up.keys().copied().collect()
+    };
+    match missing_rights(zfs, &names, &user) {
+        Ok((lacking, _)) if backed_up.is_empty() && lacking.len() < names.len() => {
+            let count = names.len() - lacking.len();
+            Finding::ok(CHECK, format!("user {} may upload {count} of {} datasets", user.name, names.len()))
+        }
+        Ok((lacking, restore)) if lacking.is_empty() => {
+            let also = if restore { "upload and restore" } else { "upload" };
+            Finding::ok(CHECK, format!("user {} may {also} the datasets", user.name))
+        }
+        Ok((lacking, _)) => {
+            let finding =
+                Finding::error(CHECK, format!("user {} may not upload {}", user.name, some(&lacking)));
+            lacking.iter().take(NAMED).fold(finding, |finding, dataset| {
+                let (user, dataset) = (quoted(&user.name), quoted(dataset));
+                finding.hint(format!("zfs allow -u {user} send,hold,release {dataset}"))
+            })
+        }
+        Err(error) => Finding::warning(CHECK, format!("not checked: {error}")),
+    }
+}
+
+/// The datasets that the user may not upload, and whether all of them may be restored.
+fn missing_rights<'a>(zfs: &Zfs, datasets: &[&'a str], user: &User) -> Result<(Vec<&'a str>, bool), Error> {
+    let (mut lacking, mut restore) = (Vec::new(), true);
+    for dataset in datasets {
+        let (uploads, restores) = rights::missing(&zfs.allowed(dataset)?, dataset, user);
+        if !uploads.is_empty() {
+            lacking.push(*dataset);
+        }
+        restore &= restores.is_empty();
+    }
+    Ok((lacking, restore))
+}
+
+/// Holds of uploads that are no longer pending.
+fn holds_left(
+    zfs: &Zfs,
+    points: &[PointInfo],
+    stored: impl Iterator<Item = Id>,
+    pending: Option<&str>,
+) -> Result<Finding> {
+    const CHECK: &str = "holds";
+    let held: Vec<&str> =
+        points.iter().filter(|point| point.holds > 0).map(|point| point.name.as_str()).collect();
+    let stored: BTreeSet<String> = stored.map(|id| format!("{TAG}{id}")).collect();
+    let is_id = |tag: &str| tag.strip_prefix(TAG).is_some_and(|id| id.parse::<Id>().is_ok());
+    let mut left = zfs.holds(&held)?;
+    left.retain(|(tag, _)| is_id(tag) && Some(tag.as_str()) != pending);
+    if left.is_empty() {
+        return Ok(Finding::ok(CHECK, "none is left by an upload that has ended"));
+    }
+    let names: Vec<&str> = left.iter().map(|(_, snapshot)| snapshot.as_str()).collect();
+    let all_stored = left.iter().all(|(tag, _)| stored.contains(tag));
+    let unless = if all_stored { "" } else { ", unless another user's upload is pending" };
+    let finding = Finding::warning(
+        CHECK,
+        format!("{} cannot be destroyed, because an upload that has ended holds it{unless}", some(&names)),
+    );
+    Ok(left.iter().take(NAMED).fold(finding, |finding, (tag, snapshot)| {
+        finding.hint(format!("zfs release {tag} {}", quoted(snapshot)))
+    }))
+}
+
+/// For each dataset that was backed up: is a snapshot or bookmark of it left that is stored?
+fn bases(points: &[PointInfo], backed_up: &BTreeMap<&str, HashSet<Guid>>) -> Vec<Finding> {
+    let has_base: HashSet<&str> = points
+        .iter()
+        .map(|point| (dataset_of(&point.name), point.guid))
+        .filter(|(dataset, guid)| backed_up.get(dataset).is_some_and(|stored| stored.contains(guid)))
+        .map(|(dataset, _)| dataset)
+        .collect();
+    let without: Vec<&str> =
+        backed_up.keys().copied().filter(|dataset| !has_base.contains(dataset)).collect();
+    if backed_up.is_empty() {
+        return Vec::new();
+    }
+    vec![if without.is_empty() {
+        Finding::ok("bases", "each dataset that is backed up has a stored snapshot, or a bookmark of one")
+    } else {
+        Finding::warning(
+            "bases",
+            format!(
+                "no stored snapshot, or bookmark of one, is left of {}: its next backup must be a full one",
+                some(&without)
+            ),
+        )
+        .hint("keep the last stored snapshot of each dataset, or a bookmark of it")
+    }]
+}
+
+/// The first few, and how many there are beyond them.
+pub fn some(names: &[&str]) -> String {
+    let shown = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

@@ -1,0 +1,123 @@
+//! What a user may do with a dataset, by the output of `zfs allow`. Pure.
+//!
+//! The output has a part for the dataset, and for each of its parents that grants anything:
+//!
+//! ```text
+//! ---- Permissions on tank/home ----------------
+//! Permission sets:
+//!     @backup hold,release,send
+//! Local+Descendent permissions:
+//!     user alice @backup,mount
+//!     group staff snapshot
+//!     everyone hold
+//! ```
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::zfs::inspect::User;
+
+/// What uploads, and restores, need.
+const FOR_UPLOADS: &[&str] = &["send", "hold", "release"];
+const FOR_RESTORES: &[&str] = &["create", "mount", "receive"];
+
+/// Those that the user does not have: for uploads, and for restores.
+pub fn missing(allowed: &str, dataset: &str, user: &User) -> (Vec<&'static str>, Vec<&'static str>) {
+    let granted = granted(allowed, dataset, user);
+    let lacks =
+        |needed: &[&'static str]| needed.iter().filter(|right| !granted.contains(**right)).copied().collect();
+    (lacks(FOR_UPLOADS), lacks(FOR_RESTORES))
+}
+
+fn granted(allowed: &str, dataset: &str, user: &User) -> HashSet<String> {
+    let mut sets: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+    let mut given: Vec<&str> = Vec::new();
+    let (mut is_own, mut section) = (false, "");
+    for line in allowed.lines() {
+        if let Some(rest) = line.strip_prefix("---- Permissions on ") {
+            is_own = rest.trim_end_matches(['-', ' ']) == dataset.trim_end_matches(['-', ' ']);
+            continue;
+        }
+        if !line.starts_with([' ', '\t']) {
+            section = line.trim_end_matches(':');
+            continue;
+        }
+        let line = line.trim();
+        let applies = match section {
+            "Permission sets" => {
+                if let Some((name, rights)) = line.split_once(' ') {
+                    sets.entry(name).or_default().extend(rights.split(','));
+                }
+                continue;
+            }
+            "Local permissions" => is_own,
+            "Descendent permissions" => !is_own,
+            "Local+Descendent permissions" => true,
+            _ => false,
+        };
+        let rights = match line.split(' ').collect::<Vec<_>>()[..] {
+            ["everyone", rights] => Some(rights),
+            ["user", name, rights] if name == user.name => Some(rights),
+            ["group", name, rights] if user.groups.iter().any(|group| group == name) => Some(rights),
+            _ => None,
+        };
+        given.extend(rights.filter(|_| applies).iter().flat_map(|rights| rights.split(',')));
+    }
+    let mut all = HashSet::new();
+    while let Some(right) = given.pop() {
+        if all.insert(right.to_string()) {
+            given.extend(sets.get(right).into_iter().flatten());
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALLOWED: &str = "---- Permissions on tank/home ------------------------------------
+Permission sets:
+\t@all @some,release
+\t@some send
+Create time permissions:
+\tdestroy
+Local permissions:
+\tuser alice @all
+Local+Descendent permissions:
+\tgroup staff create,mount
+---- Permissions on tank -----------------------------------------
+Local permissions:
+\tuser alice snapshot
+\teveryone rollback
+Descendent permissions:
+\teveryone receive
+Local+Descendent permissions:
+\tuser alice hold
+\tuser bob send
+";
+
+    fn of(name: &str, groups: &[&str]) -> User {
+        let groups = groups.iter().map(|group| group.to_string()).collect();
+        User { name: name.to_string(), groups, is_root: false }
+    }
+
+    #[test]
+    fn rights_of_the_dataset_and_its_parents_count() {
+        let mut all: Vec<String> =
+            granted(ALLOWED, "tank/home", &of("alice", &["staff"])).into_iter().collect();
+        all.sort();
+        assert_eq!(
+            all,
+            ["@all", "@some", "create", "hold", "mount", "receive", "release", "send"],
+            "neither those for tank alone, nor for its creator"
+        );
+        assert_eq!(
+            missing(ALLOWED, "tank/home", &of("alice", &["staff"])),
+            (vec![], vec![]),
+            "everything that is needed"
+        );
+        let (uploads, restores) = missing(ALLOWED, "tank/home", &of("bob", &["other"]));
+        assert_eq!((uploads, restores), (vec!["hold", "release"], vec!["create", "mount"]));
+        assert_eq!(missing("", "tank/home", &of("alice", &[])).0, FOR_UPLOADS);
+    }
+}
