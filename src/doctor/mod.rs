@@ -137,12 +137,12 @@ impl Doctor<'_> {
             }
             Some(why) => {
                 findings.push(probes.reading(&self.object_to_read(contents)));
-                findings.push(Finding::warning(
-                    "not checked",
-                    format!(
-                        "what only a probe object can show, such as If-Match and checksums, because {why}"
+                let what = "what only an object can show, such as If-Match and checksums";
+                findings.push(
+                    Finding::warning("not checked", format!("{what}, because {why}")).hint(
+                        "in another bucket of this server, or with other credentials, it can be checked",
                     ),
-                ));
+                );
                 // a condition that a server ignores makes a delete marker
                 findings.extend(probes.clean_up(&[]));
             }

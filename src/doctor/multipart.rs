@@ -14,6 +14,8 @@ use crate::s3::failure::Failure;
 
 const BODY: &[u8] = b"a part of 'zfs2s3 doctor'\n";
 
+const BY_LIFECYCLE: &str = "a lifecycle rule can abort uploads that are older than a month";
+
 impl Probes<'_> {
     /// Begins an upload as `upload` would, learns from it, and aborts it.
     pub fn multipart(&self, settings: &UploadSettings, findings: &mut Vec<Finding>) {
@@ -119,18 +121,24 @@ impl Probes<'_> {
 
     fn list_of_parts(&self, upload: MultipartUpload) -> Finding {
         const ACTION: &str = "s3:ListMultipartUploadParts";
-        let consequence = "so 'resume_upload' relies on what this host has recorded";
         match answer(self.client.list_parts(upload)) {
             Answer::Allowed(Parts::Listed(parts)) if parts.iter().any(|part| part.part_number == 1) => {
                 Finding::ok(ACTION, "permitted")
             }
             Answer::Allowed(Parts::Listed(_) | Parts::NoSuchUpload) => {
-                Finding::warning(ACTION, "the list of parts lacks a part that was just sent")
+                Finding::error(ACTION, "the list of parts lacks one that was just sent")
+                    .hint("zfs2s3 needs a server that is strongly consistent, as S3 is")
             }
-            Answer::Allowed(Parts::NotSupported(_)) => {
-                Finding::warning(ACTION, format!("not supported by this server, {consequence}"))
-            }
-            Answer::Forbidden => Finding::not_permitted(Level::Warning, ACTION, consequence),
+            Answer::Allowed(Parts::NotSupported(_)) => Finding::warning(
+                ACTION,
+                "not supported by this server, so an interrupted upload sends its last segment again",
+            )
+            .hint("a smaller ZFS2S3_PARTS makes segments shorter"),
+            Answer::Forbidden => Finding::not_permitted(
+                Level::Error,
+                ACTION,
+                "so an interrupted upload cannot be resumed, only aborted",
+            ),
             Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
         }
     }
@@ -145,6 +153,7 @@ impl Probes<'_> {
             }
             Answer::Allowed(_) => {
                 Finding::warning(ACTION, format!("this server does not list open uploads, {consequence}"))
+                    .hint(BY_LIFECYCLE)
             }
             Answer::Forbidden => Finding::not_permitted(Level::Warning, ACTION, consequence),
             Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
@@ -157,8 +166,9 @@ impl Probes<'_> {
             "so unfinished uploads stay in the bucket and are billed, as does the probe of this check";
         match answer(self.client.abort_multipart_upload(upload.key, upload.upload_id)) {
             Answer::Allowed(()) => Finding::ok(ACTION, "permitted"),
-            Answer::Forbidden => Finding::not_permitted(Level::Warning, ACTION, consequence)
-                .hint("a lifecycle rule can abort uploads that are older than a month"),
+            Answer::Forbidden => {
+                Finding::not_permitted(Level::Warning, ACTION, consequence).hint(BY_LIFECYCLE)
+            }
             Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
         }
     }

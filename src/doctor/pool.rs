@@ -60,7 +60,8 @@ fn rights_of_user(zfs: &Zfs, datasets: &[DatasetInfo], backed_up: &BTreeMap<&str
         Ok(user) => user,
         Err(error) => {
             let why = format!("not checked, because it is unknown which user zfs runs as: {error}");
-            return Finding::warning(CHECK, why);
+            return Finding::warning(CHECK, why)
+                .hint("as root, or with the rights in SECURITY of the man page, uploads work");
         }
     };
     // before the first backup, any dataset may be the one

@@ -87,10 +87,10 @@ impl<'a> Probes<'a> {
     pub fn why_not_write(&self, may_delete: bool, may_delete_versions: bool) -> Option<&'static str> {
         if self.bucket.locks_everything() {
             Some("the bucket protects each object from deletion")
-        } else if !may_delete {
-            Some("it could not be deleted")
         } else if self.bucket.keeps_versions() && !may_delete_versions {
             Some("its version could not be deleted")
+        } else if !may_delete {
+            Some("it could not be deleted")
         } else {
             None
         }

@@ -1,7 +1,5 @@
 //! Faults of versions of OpenZFS that affect what `zfs send` gives. Pure.
 
-use std::cmp::Ordering;
-
 use super::report::Finding;
 
 /// Major, minor and patch.
@@ -31,25 +29,24 @@ const FAULTS: &[Fault] = &[
     },
 ];
 
+const TESTED: &str = "zfs2s3 is tested with OpenZFS 2.1 and 2.3";
+
 /// `text`: the output of `zfs version`. `encrypted`: how many datasets are.
 pub fn judge(text: Option<&str>, encrypted: usize) -> Vec<Finding> {
     const CHECK: &str = "zfs";
     let Some(text) = text else {
-        return vec![Finding::warning(
-            CHECK,
-            "a version before OpenZFS 0.8, which this program was not tested with",
-        )];
+        return vec![Finding::warning(CHECK, "a version before OpenZFS 0.8").hint(TESTED)];
     };
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let userland = lines.next().unwrap_or_default();
     let kernel = lines.find_map(|line| line.strip_prefix("zfs-kmod-"));
     let Some(version) = parse(userland.trim_start_matches("zfs-")) else {
-        return vec![Finding::warning(CHECK, format!("the version '{userland}' is unknown"))];
+        return vec![Finding::warning(CHECK, format!("the version '{userland}' is unknown")).hint(TESTED)];
     };
     let mut findings = vec![Finding::ok(CHECK, format!("OpenZFS {}", userland.trim_start_matches("zfs-")))];
     // zfs send is done by the kernel
     let of_kernel = kernel.and_then(parse).unwrap_or(version);
-    if of_kernel.cmp(&version) != Ordering::Equal {
+    if of_kernel != version {
         findings.push(
             Finding::warning(
                 CHECK,
@@ -61,12 +58,12 @@ pub fn judge(text: Option<&str>, encrypted: usize) -> Vec<Finding> {
     let is_affected =
         |fault: &&Fault| of_kernel >= fault.from && fault.until.is_none_or(|until| of_kernel < until);
     for fault in FAULTS.iter().filter(is_affected) {
-        let words = format!("{}: {}", fault.url, fault.effect);
         findings.push(match encrypted {
             0 => {
                 Finding::ok(CHECK, format!("no dataset is encrypted, so this does not matter: {}", fault.url))
             }
-            _ => Finding::warning(CHECK, format!("of encrypted datasets, {words}")),
+            _ => Finding::warning(CHECK, format!("of encrypted datasets, {}", fault.effect))
+                .hint(format!("see {}, and upgrade to a version without this fault", fault.url)),
         });
     }
     findings
@@ -97,7 +94,7 @@ mod tests {
             let warnings = |encrypted| {
                 let found = judge(Some(version), encrypted);
                 let warnings = found.iter().filter(|found| found.level != Level::Ok);
-                warnings.map(|found| found.message.clone()).collect::<Vec<_>>()
+                warnings.map(|found| found.hints.concat()).collect::<Vec<_>>()
             };
             assert!(warnings(0).is_empty(), "{version}");
             let found = warnings(1).concat();
@@ -108,7 +105,7 @@ mod tests {
     #[test]
     fn the_kernel_may_have_another_version() {
         let found = judge(Some("zfs-2.3.1-1\nzfs-kmod-2.1.7-1\n"), 1);
-        assert!(found[1].message.contains("2.1.7") && found[2].message.contains("13778"), "{found:?}");
+        assert!(found[1].message.contains("2.1.7") && found[2].hints[0].contains("13778"), "{found:?}");
         assert_eq!(judge(None, 0)[0].level, Level::Warning);
         assert_eq!(judge(Some("something\n"), 0)[0].level, Level::Warning);
     }

@@ -4,6 +4,7 @@
 
 mod archive;
 mod config;
+mod doctor;
 mod faults;
 mod format;
 mod hosts;

@@ -83,10 +83,20 @@ impl Request {
     fn key(&self) -> String {
         self.key_in_bucket().unwrap_or_default()
     }
+    /// STS is at the same address.
+    pub fn is_for_sts(&self) -> bool {
+        self.path == "/" && self.body.starts_with(b"Action=")
+    }
     /// The name of the call in the API.
     fn call(&self) -> &'static str {
         let has = |name: &str| self.query.split('&').any(|pair| pair.split('=').next() == Some(name));
         match (self.method.as_str(), self.key().is_empty()) {
+            ("POST", true) if self.is_for_sts() => "GetCallerIdentity",
+            ("GET", true) if has("versioning") => "GetBucketVersioning",
+            ("GET", true) if has("lifecycle") => "GetBucketLifecycleConfiguration",
+            ("GET", false) if has("retention") => "GetObjectRetention",
+            ("GET", false) if has("legal-hold") => "GetObjectLegalHold",
+            ("DELETE", false) if has("versionId") => "DeleteObjectVersion",
             ("GET", true) if has("uploads") => "ListMultipartUploads",
             ("GET", true) if has("versions") => "ListObjectVersions",
             ("GET", true) if has("object-lock") => "GetObjectLockConfiguration",
@@ -182,6 +192,20 @@ pub struct Capabilities {
     pub may_delete: bool,
     /// Of If-Match at DeleteObject.
     pub if_match: IfMatch,
+    /// Honors If-None-Match at PutObject.
+    pub if_none_match: bool,
+    /// Seconds that its clock is ahead.
+    pub clock: i64,
+    /// Checks no hash of a body.
+    pub takes_wrong_sums: bool,
+    /// `Enabled` or `Suspended`: then DeleteObject only hides an object, as with `locks`.
+    pub versioning: Option<&'static str>,
+    /// The retention of each new object, as XML; only with `locks`.
+    pub default_retention: Option<&'static str>,
+    /// The lifecycle rules, as XML; they are not carried out.
+    pub lifecycle: &'static str,
+    /// What STS says.
+    pub arn: &'static str,
     /// Each page of a listing is empty, and names another one.
     pub lists_for_ever: bool,
     /// Additional length of its upload IDs.
@@ -271,6 +295,9 @@ impl State {
         self.next_id += 1;
         let id = format!("-m {}", self.next_id);
         self.markers.entry(key.to_string()).or_default().insert(0, id);
+    }
+    fn keeps_versions(&self) -> bool {
+        self.capabilities.locks || self.capabilities.versioning.is_some()
     }
     /// DeleteObject with a version ID. Returns whether there was such a delete marker.
     pub fn delete_marker(&mut self, key: &str, id: &str) -> bool {
@@ -378,6 +405,13 @@ impl S3 {
             deletes_by_condition: false,
             may_delete: true,
             if_match: IfMatch::Known,
+            if_none_match: true,
+            clock: 0,
+            takes_wrong_sums: false,
+            versioning: None,
+            default_retention: None,
+            lifecycle: "",
+            arn: "arn:aws:iam::123456789012:user/nas",
             lists_for_ever: false,
             long_ids: 0,
             page: 1000,
@@ -496,7 +530,15 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             }
             _ => {}
         }
-        let mut done = match sigv4::check(&request) {
+        let (clock, takes_wrong_sums) = {
+            let capabilities = &state.lock().unwrap().capabilities;
+            (capabilities.clock, capabilities.takes_wrong_sums)
+        };
+        let mut done = match sigv4::check(&request, !takes_wrong_sums) {
+            // as AWS does from 15 minutes on
+            Ok(()) if clock.abs() > 900 => {
+                error(403, "RequestTimeTooSkewed", "The difference between the times is too large.")
+            }
             Ok(()) => answer(&mut state.lock().unwrap(), &request, call),
             Err((status, code, why)) => error(status, code, &why),
         };
@@ -521,6 +563,9 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             }
             break;
         }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
+        let date = SystemTime::UNIX_EPOCH + Duration::from_secs((now + clock) as u64);
+        done.headers.push(("Date", http_date(date)));
         let cut = matches!(fault, Some(Fault::TruncateReply));
         if reply(&mut stream, &request, done, cut).is_err() || cut {
             break;
@@ -710,6 +755,14 @@ fn refusal(capabilities: &Capabilities, request: &Request, call: &str) -> Option
 
 fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
     let key = request.key();
+    if call == "GetCallerIdentity" {
+        return ok(format!(
+            "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
+             <Arn>{}</Arn><UserId>AIDATEST</UserId><Account>123456789012</Account></GetCallerIdentityResult>\
+             </GetCallerIdentityResponse>",
+            state.capabilities.arn
+        ));
+    }
     if request.key_in_bucket().is_none() {
         return error(404, "NoSuchBucket", "The specified bucket does not exist");
     }
@@ -730,9 +783,36 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             error(403, "AccessDenied", "no listing")
         }
         "ListObjectsV2" => list_objects(state, request),
-        "GetObjectLockConfiguration" if state.capabilities.locks => ok(
-            "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>",
-        ),
+        "GetObjectLockConfiguration" if state.capabilities.locks => {
+            let default = state.capabilities.default_retention;
+            let rule = default.map(|xml| format!("<Rule><DefaultRetention>{xml}</DefaultRetention></Rule>"));
+            ok(format!(
+                "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>{}</ObjectLockConfiguration>",
+                rule.unwrap_or_default()
+            ))
+        }
+        "GetBucketVersioning" => {
+            let status =
+                if state.capabilities.locks { Some("Enabled") } else { state.capabilities.versioning };
+            let status = status.map(|status| format!("<Status>{status}</Status>")).unwrap_or_default();
+            ok(format!("<VersioningConfiguration>{status}</VersioningConfiguration>"))
+        }
+        "GetBucketLifecycleConfiguration" if state.capabilities.lifecycle.is_empty() => {
+            error(404, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist")
+        }
+        "GetBucketLifecycleConfiguration" => {
+            ok(format!("<LifecycleConfiguration>{}</LifecycleConfiguration>", state.capabilities.lifecycle))
+        }
+        "GetObjectRetention" | "GetObjectLegalHold" => {
+            error(404, "NoSuchObjectLockConfiguration", "The specified object does not have one")
+        }
+        "DeleteObjectVersion" => {
+            let id = request.param("versionId").unwrap_or_default();
+            if !state.delete_marker(&key, &id) && state.hidden.remove(&key).is_none() && id == "v1" {
+                state.objects.remove(&key);
+            }
+            Answer { status: 204, headers: vec![], body: vec![] }
+        }
         "GetObjectLockConfiguration" => error(
             404,
             "ObjectLockConfigurationNotFoundError",
@@ -761,9 +841,20 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             Answer { status: 404, headers, body: vec![] }
         }
         "HeadObject" | "GetObject" => get(state, &key, request.header("range")),
+        "PutObject"
+            if state.capabilities.if_none_match
+                && request.header("if-none-match").is_some()
+                && state.objects.contains_key(&key) =>
+        {
+            error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")
+        }
         "PutObject" => {
             state.put_exactly(&key, &request.body);
-            ok("")
+            let mut said = ok("");
+            if state.keeps_versions() {
+                said.headers.push(("x-amz-version-id", "v1".to_string()));
+            }
+            said
         }
         "RestoreObject" => restore_object(state, &key, &request.body),
         "DeleteObject" if !state.capabilities.may_delete => {
@@ -776,7 +867,7 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             if let Some(refusal) = unmet_condition(state, request, &key) {
                 return refusal;
             }
-            if state.capabilities.locks {
+            if state.keeps_versions() {
                 state.hide(&key);
             }
             state.objects.remove(&key);
@@ -808,9 +899,9 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
 fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Answer {
     let id = request.param("uploadId").unwrap_or_default();
     let (mangles, strict_complete) = (state.capabilities.mangles, state.capabilities.strict_complete);
-    let page_size = state.capabilities.page;
+    let (page_size, takes_wrong_sums) = (state.capabilities.page, state.capabilities.takes_wrong_sums);
     let root = if state.capabilities.moto { "ListPartsResponse" } else { "ListPartsResult" };
-    let strict = state.capabilities.no_checksums_at.is_empty();
+    let strict = state.capabilities.no_checksums_at.is_empty() && !state.capabilities.takes_wrong_sums;
     let without_etag = state.capabilities.parts_without_etag;
     let Some(upload) = state.uploads.get_mut(&id).filter(|upload| upload.key == key) else {
         return error(404, "NoSuchUpload", "The specified upload does not exist.");
@@ -819,7 +910,8 @@ fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Ans
         "UploadPart" => {
             let sum = BASE64.encode(sha256(&request.body));
             let given = request.header("x-amz-checksum-sha256");
-            if upload.checksums && (given.is_some() || strict) && given != Some(&sum) {
+            let is_checked = strict || (given.is_some() && !takes_wrong_sums);
+            if upload.checksums && is_checked && given != Some(&sum) {
                 return error(400, "InvalidRequest", "the part's checksum is missing or wrong");
             }
             let Some(number @ 1..=10_000) = request.param("partNumber").and_then(|text| text.parse().ok())

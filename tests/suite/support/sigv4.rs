@@ -25,8 +25,8 @@ fn hmac(key: &[u8], message: &str) -> Vec<u8> {
     sha256(&[pad(0x5c), inner].concat())
 }
 
-/// The error code and why, as S3 would put it.
-pub fn check(request: &Request) -> Result<(), (u16, &'static str, String)> {
+/// The error code and why, as S3 would put it. `body`: check its hash, too.
+pub fn check(request: &Request, body: bool) -> Result<(), (u16, &'static str, String)> {
     let denied = |code, why: &str| Err((403, code, why.to_string()));
     let header = |name: &str| request.header(name).unwrap_or_default();
     let Some(fields) = header("authorization").strip_prefix("AWS4-HMAC-SHA256 ") else {
@@ -38,7 +38,8 @@ pub fn check(request: &Request) -> Result<(), (u16, &'static str, String)> {
     };
     let date_time = header("x-amz-date");
     let Some(date) = date_time.get(..8) else { return denied("AccessDenied", "no x-amz-date") };
-    let scope = format!("{date}/{REGION}/s3/aws4_request");
+    let service = if request.is_for_sts() { "sts" } else { "s3" };
+    let scope = format!("{date}/{REGION}/{service}/aws4_request");
     // with a letter for the host at its end, if there are several
     let is_known = |key: &str| key.trim_end_matches(['A', 'B']) == ACCESS_KEY;
     match field("Credential").split_once('/') {
@@ -71,13 +72,13 @@ pub fn check(request: &Request) -> Result<(), (u16, &'static str, String)> {
     );
     let to_sign = format!("AWS4-HMAC-SHA256\n{date_time}\n{scope}\n{}", hex(&sha256(canonical.as_bytes())));
     let mut key = format!("AWS4{SECRET_KEY}").into_bytes();
-    for part in [date, REGION, "s3", "aws4_request"] {
+    for part in [date, REGION, service, "aws4_request"] {
         key = hmac(&key, part);
     }
     if hex(&hmac(&key, &to_sign)) != field("Signature") {
         return denied("SignatureDoesNotMatch", "The request signature we calculated does not match.");
     }
-    if hex(&sha256(&request.body)) != body_hash {
+    if body && hex(&sha256(&request.body)) != body_hash {
         return Err((
             400,
             "XAmzContentSHA256Mismatch",
