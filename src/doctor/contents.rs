@@ -55,15 +55,20 @@ pub fn pending(folder: &Folder, bucket: &str, findings: &mut Vec<Finding>) -> Op
     intent
 }
 
-/// How the store and the bucket differ. Listing must be permitted.
+/// How the store and the bucket differ. `lists_uploads`: open uploads can be listed.
 pub fn compare(
     client: &Client,
     contents: &Contents,
     pending: Option<&CopyName>,
+    lists_uploads: bool,
     ui: &Ui,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let inventory = Inventory::read(client, contents, ui, OpenUploads::List)?;
+    let Some(listing) = inventory.listing() else {
+        findings.push(Finding::not_checked("store", "s3:ListBucket"));
+        return Ok(());
+    };
     let summary = inventory.summary(pending);
     let names = |list: &[String]| some(&list.iter().map(String::as_str).collect::<Vec<_>>());
     let backups = |list: &[String]| count(list.len() as u64, "backup");
@@ -105,8 +110,9 @@ pub fn compare(
             findings.push(Finding::warning("store", message).hint(hint));
         }
     }
-    let uploads = inventory.listing().map(|listing| listing.uploads.as_slice()).unwrap_or_default();
-    findings.push(unfinished(client, contents, uploads, pending));
+    if lists_uploads {
+        findings.push(unfinished(client, contents, &listing.uploads, pending));
+    }
     Ok(())
 }
 

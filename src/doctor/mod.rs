@@ -31,7 +31,7 @@ use crate::ui::Ui;
 use crate::zfs::Zfs;
 use contents::{compare, pending, verification};
 use probes::Probes;
-use report::Finding;
+use report::{Finding, Level};
 use server::Contact;
 
 pub struct Doctor<'a> {
@@ -96,9 +96,11 @@ impl Doctor<'_> {
         let may_list = listed.is_some();
         let probes = Probes::new(client, &bucket, self.prefix, &owner, random::id(), may_list);
         self.check_permissions(&probes, contents, listed.as_deref(), findings);
+        let is_listing = |found: &Finding| found.check == multipart::LIST_UPLOADS && found.level == Level::Ok;
+        let lists_uploads = findings.iter().any(is_listing);
         report(std::mem::take(findings))?;
         if let Some(contents) = contents.filter(|_| may_list) {
-            let compared = compare(client, contents, pending, self.ui, findings);
+            let compared = compare(client, contents, pending, lists_uploads, self.ui, findings);
             findings.extend(compared.err().map(|error| Finding::of_error("store", &error)));
         }
         report(std::mem::take(findings))
@@ -115,7 +117,7 @@ impl Doctor<'_> {
         findings.push(match listed {
             Some(_) => Finding::ok("s3:ListBucket", "permitted"),
             None => Finding::not_permitted(
-                report::Level::Warning,
+                Level::Warning,
                 "s3:ListBucket",
                 "so the store alone decides what is stored, and 'recover' and parts of 'verify' fail",
             ),
@@ -127,10 +129,7 @@ impl Doctor<'_> {
             None => {
                 let archive = archive_in_use(&self.upload.storage_class, contents);
                 let mut made = probes.object(archive, findings);
-                if findings
-                    .iter()
-                    .all(|found| found.check != "s3:PutObject" || found.level == report::Level::Ok)
-                {
+                if findings.iter().all(|found| found.check != "s3:PutObject" || found.level == Level::Ok) {
                     made.extend(probes.checksums(findings));
                 }
                 findings.extend(probes.clean_up(&made));

@@ -14,6 +14,8 @@ use crate::s3::failure::Failure;
 
 const BODY: &[u8] = b"a part of 'zfs2s3 doctor'\n";
 
+/// The check whose success says that open uploads can be listed.
+pub const LIST_UPLOADS: &str = "s3:ListBucketMultipartUploads";
 const BY_LIFECYCLE: &str = "a lifecycle rule can abort uploads that are older than a month";
 
 impl Probes<'_> {
@@ -144,19 +146,19 @@ impl Probes<'_> {
     }
 
     fn list_of_uploads(&self, upload: MultipartUpload) -> Finding {
-        const ACTION: &str = "s3:ListBucketMultipartUploads";
         let consequence =
             "so uploads that other hosts have left unfinished are not seen, and their parts are billed";
         match answer(self.client.list_uploads(upload.key)) {
             Answer::Allowed(uploads) if uploads.iter().any(|it| it.upload_id == upload.upload_id) => {
-                Finding::ok(ACTION, "permitted")
+                Finding::ok(LIST_UPLOADS, "permitted")
             }
-            Answer::Allowed(_) => {
-                Finding::warning(ACTION, format!("this server does not list open uploads, {consequence}"))
-                    .hint(BY_LIFECYCLE)
-            }
-            Answer::Forbidden => Finding::not_permitted(Level::Warning, ACTION, consequence),
-            Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
+            Answer::Allowed(_) => Finding::warning(
+                LIST_UPLOADS,
+                format!("this server does not list open uploads, {consequence}"),
+            )
+            .hint(BY_LIFECYCLE),
+            Answer::Forbidden => Finding::not_permitted(Level::Warning, LIST_UPLOADS, consequence),
+            Answer::Failed(failure) => Finding::of_failure(Level::Warning, LIST_UPLOADS, &failure),
         }
     }
 

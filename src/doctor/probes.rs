@@ -177,6 +177,8 @@ impl<'a> Probes<'a> {
         }
         let key = self.key("absent");
         let reply = match self.client.delete_if_match(&key, "\"zfs2s3\"") {
+            // S3 says that there is no such object, or that its ETag differs
+            Err(failure) if failure.is_missing() || failure.status == Some(412) => Ok(()),
             Err(failure) if failure.is_not_supported() || failure.has_no_such_call() => {
                 self.client.delete(&key)
             }
@@ -193,11 +195,11 @@ impl<'a> Probes<'a> {
                 );
                 (false, versions)
             }
-            Answer::Failed(failure) if !failure.is_missing() && failure.status != Some(412) => {
+            Answer::Failed(failure) => {
                 findings.push(Finding::of_failure(Level::Warning, "s3:DeleteObject", &failure));
                 (false, versions)
             }
-            _ => {
+            Answer::Allowed(()) => {
                 findings.push(Finding::ok("s3:DeleteObject", "permitted"));
                 (true, versions)
             }
