@@ -34,7 +34,7 @@ impl Bucket {
 
 /// `lock_days`: ZFS2S3_LOCK_DAYS is set.
 pub fn check(client: &Client, prefix: &str, lock_days: bool, findings: &mut Vec<Finding>) -> Bucket {
-    let mut ask = Ask { findings };
+    let mut ask = Ask { is_aws: client.endpoint().is_aws(), findings };
     let versioning = ask.about("versioning", "s3:GetBucketVersioning", client.versioning());
     let lock = ask.about("Object Lock", "s3:GetBucketObjectLockConfiguration", client.bucket_lock());
     let rules = ask.about("lifecycle", "s3:GetLifecycleConfiguration", client.lifecycle_rules());
@@ -45,6 +45,7 @@ pub fn check(client: &Client, prefix: &str, lock_days: bool, findings: &mut Vec<
 }
 
 struct Ask<'a> {
+    is_aws: bool,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -53,8 +54,11 @@ impl Ask<'_> {
         match answer {
             Ok(Configured::Known(known)) => return Some(known),
             Ok(Configured::Forbidden) => self.findings.push(Finding::not_checked(check, action)),
-            Ok(Configured::NotSupported(why)) => {
-                self.findings.push(Finding::ok(check, format!("this server cannot be asked ({why})")));
+            Ok(Configured::NotSupported(why)) if self.is_aws => {
+                self.findings.push(Finding::warning(check, why).hint("is there a proxy in between?"));
+            }
+            Ok(Configured::NotSupported(_)) => {
+                self.findings.push(Finding::ok(check, "not supported by this server"));
             }
             Err(failure) => self.findings.push(Finding::of_failure(Level::Warning, check, &failure)),
         }

