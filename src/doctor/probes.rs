@@ -29,6 +29,7 @@ const A_DAY: i64 = 86_400;
 pub struct Probes<'a> {
     pub client: &'a Client,
     pub bucket: &'a Bucket,
+    store_prefix: &'a str,
     /// That of all probes.
     pub prefix: String,
     /// That of this run, and of all runs of this host.
@@ -55,6 +56,18 @@ pub fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
     }
 }
 
+/// The names of probes, at the ends of their keys.
+const NAMES: &[&str] = &["object", "upload", "locked", "whole", "absent"];
+
+/// Is this the key of a probe? Only those are ever deleted. `prefix`: that of the store. A pool may be called
+/// `zfs2s3-probe-…`, but each key of its backups has a slash after that.
+fn is_probe(prefix: &str, key: &str) -> bool {
+    let is_hex = |word: &str| word.len() == 8 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let rest = key.strip_prefix(prefix).and_then(|key| key.strip_prefix(MARK));
+    let words: Option<Vec<&str>> = rest.map(|rest| rest.split('-').collect());
+    matches!(words.as_deref(), Some([host, run, name]) if is_hex(host) && is_hex(run) && NAMES.contains(name))
+}
+
 /// The prefix of all probes.
 pub fn prefix(store_prefix: &str) -> String {
     format!("{store_prefix}{MARK}")
@@ -65,7 +78,7 @@ impl<'a> Probes<'a> {
     pub fn new(
         client: &'a Client,
         bucket: &'a Bucket,
-        store_prefix: &str,
+        store_prefix: &'a str,
         owner: &str,
         run: Id,
         may_list: bool,
@@ -75,7 +88,7 @@ impl<'a> Probes<'a> {
         let of_host = format!("{prefix}{}-", &host[..8]);
         let keeps_versions = Cell::new(bucket.keeps_versions());
         let stem = format!("{of_host}{run}");
-        Probes { client, bucket, stem, of_host, prefix, may_list, keeps_versions }
+        Probes { client, bucket, store_prefix, stem, of_host, prefix, may_list, keeps_versions }
     }
 
     /// The key of a probe of this run.
@@ -99,9 +112,11 @@ impl<'a> Probes<'a> {
     /// Deletes the probes of an earlier run of this host that was killed, and old ones of other hosts.
     /// `listed`: the objects below `prefix`.
     pub fn sweep(&self, listed: &[Object], now: Utc) -> Vec<Finding> {
+        let is_old = |time: &str| {
+            Utc::lenient(time).is_ok_and(|time| now.unix_seconds() - time.unix_seconds() > A_DAY)
+        };
         let is_left = |key: &str, time: &str| {
-            key.starts_with(&self.of_host)
-                || Utc::lenient(time).is_ok_and(|time| now.unix_seconds() - time.unix_seconds() > A_DAY)
+            is_probe(self.store_prefix, key) && (key.starts_with(&self.of_host) || is_old(time))
         };
         let left: Vec<&str> = listed
             .iter()
@@ -144,7 +159,7 @@ impl<'a> Probes<'a> {
         let mut failures: Vec<Failure> =
             made.iter().filter_map(|key| self.client.delete(key).err()).collect();
         if self.keeps_versions.get() {
-            match self.client.list_versions(&self.stem, |_| true) {
+            match self.client.list_versions(&self.stem, |it| is_probe(self.store_prefix, &it.key)) {
                 Ok(versions) => {
                     let deleted =
                         versions.iter().map(|it| self.client.delete_version(&it.key, &it.version_id));
@@ -229,7 +244,7 @@ impl<'a> Probes<'a> {
         if !self.bucket.keeps_versions() {
             return None;
         }
-        Some(match answer(self.client.list_versions(&self.stem, |_| true)) {
+        Some(match answer(self.client.list_versions(&self.stem, |it| is_probe(self.store_prefix, &it.key))) {
             Answer::Allowed(_) => Finding::ok(ACTION, "permitted"),
             Answer::Forbidden => Finding::not_permitted(
                 Level::Warning,
@@ -358,4 +373,34 @@ pub fn not_put() -> Finding {
 
 fn not_read() -> Finding {
     Finding::not_permitted(Level::Error, "s3:GetObject", "so nothing can be restored or verified")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::keys;
+
+    #[test]
+    fn only_the_keys_of_probes_are_those_of_probes() {
+        for name in NAMES {
+            let key = format!("nas/zfs2s3-probe-01234567-89abcdef-{name}");
+            assert!(is_probe("nas/", &key));
+            assert!(!is_probe("", &key) && keys::parse("nas/", &key).is_none());
+        }
+        for key in [
+            // of pools with such a name
+            "zfs2s3-probe-01234567-89abcdef-object@1/000000000000be3b-full-0000001f.zfs",
+            "zfs2s3-probe-01234567-89abcdef-object/a@1/000000000000be3b-full-0000001f.yml",
+            "zfs2s3-probe-01234567-89abcdef-object@1",
+            "zfs2s3-probe-/a@1/000000000000be3b-full-0000001f.zfs",
+            // of a store whose prefix is such a name
+            "zfs2s3-probe-01234567-89abcdef-objectREADME.zfs2s3.txt",
+            "zfs2s3-probe-01234567-89abcdef-other",
+            "zfs2s3-probe-01234567-89abcdex-object",
+            "zfs2s3-probe-01234567-object",
+            "README.zfs2s3.txt",
+        ] {
+            assert!(!is_probe("", key), "{key}");
+        }
+    }
 }

@@ -274,6 +274,9 @@ fn a_probe_of_another_host_is_left_alone_for_a_day() {
     // the server of the tests says that all its objects are from January 2026
     host.s3.state().put_exactly("nas/zfs2s3-probe-00000000-00000001-object", b"old");
     host.s3.state().put_exactly("zfs2s3-probe-00000000-00000001-object", b"below another prefix");
+    // a pool may have such a name
+    let backup = "nas/zfs2s3-probe-00000000-00000001-object/a@1/0000000000000063-full-00000001.zfs";
+    host.s3.state().put_exactly(backup, b"data");
     let ran = host.ok("doctor");
     assert!(
         ran.stdout.contains("ok       probes: those of an interrupted doctor are deleted"),
@@ -282,7 +285,7 @@ fn a_probe_of_another_host_is_left_alone_for_a_day() {
     );
     let state = host.s3.state();
     let left: Vec<&String> = state.objects.keys().filter(|key| key.contains("probe")).collect();
-    assert_eq!(left, ["zfs2s3-probe-00000000-00000001-object"]);
+    assert_eq!(left, [backup, "zfs2s3-probe-00000000-00000001-object"]);
 }
 
 #[test]
