@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use super::pool::some;
 use super::report::Finding;
-use crate::error::{Result, one_line};
-use crate::inventory::{Inventory, OpenUploads};
+use crate::error::one_line;
+use crate::inventory::Inventory;
 use crate::model::copy::CopyName;
 use crate::model::keys;
 use crate::model::shell::abort_multipart_upload;
@@ -16,11 +16,10 @@ use crate::s3::calls::{MultipartUpload, Parts};
 use crate::s3::client::Client;
 use crate::s3::reply::ListedUpload;
 use crate::state::journal;
-use crate::state::journal::record::Intent;
+use crate::state::journal::record::{Intent, Overview};
 use crate::state::store::Folder;
 use crate::state::store::format::{Contents, State};
 use crate::state::verified;
-use crate::ui::Ui;
 
 /// How many uploads are asked for their size, and named.
 const NAMED: usize = 5;
@@ -28,21 +27,35 @@ const NAMED: usize = 5;
 const RECENT: i64 = 35;
 const DAY: i64 = 86_400;
 
-/// The pending upload of this host, and what it means.
-pub fn pending(folder: &Folder, bucket: &str, findings: &mut Vec<Finding>) -> Option<Intent> {
+/// The pending upload of this host.
+pub enum Pending {
+    None,
+    Upload(Box<Intent>),
+    /// The journal cannot be read, so anything that seems unfinished may be of this upload.
+    Unknown,
+}
+
+impl Pending {
+    pub fn read(folder: &Folder) -> Pending {
+        match journal::overview(folder) {
+            Ok(None) => Pending::None,
+            Ok(Some(overview)) => Pending::Upload(Box::new(overview.intent)),
+            Err(_) => Pending::Unknown,
+        }
+    }
+
+    fn copy(&self) -> Option<CopyName> {
+        if let Pending::Upload(intent) = self { Some(intent.copy()) } else { None }
+    }
+}
+
+/// The pending upload, and what it means.
+pub fn pending(folder: &Folder, bucket: &str) -> Finding {
     const CHECK: &str = "pending upload";
-    let overview =
-        match journal::refuse_python_upload(folder, bucket).and_then(|()| journal::overview(folder)) {
-            Ok(overview) => overview,
-            Err(error) => {
-                findings.push(Finding::of_error(CHECK, &error));
-                return None;
-            }
-        };
-    let intent = overview.map(|overview| overview.intent);
-    findings.push(match &intent {
-        None => Finding::ok(CHECK, "none"),
-        Some(intent) => Finding::warning(
+    let read = journal::refuse_python_upload(folder, bucket).and_then(|()| journal::overview(folder));
+    match read {
+        Ok(None) => Finding::ok(CHECK, "none"),
+        Ok(Some(Overview { intent, .. })) => Finding::warning(
             CHECK,
             format!(
                 "{}, since {}: until it has ended, no other can begin",
@@ -51,25 +64,26 @@ pub fn pending(folder: &Folder, bucket: &str, findings: &mut Vec<Finding>) -> Op
             ),
         )
         .hint("unless it is running now: 'zfs2s3 resume_upload' resumes it, 'zfs2s3 abort_upload' aborts it"),
-    });
-    intent
+        Err(error) => Finding::of_error(CHECK, &error),
+    }
 }
 
 /// How the store and the bucket differ. `lists_uploads`: open uploads can be listed.
 pub fn compare(
     client: &Client,
     contents: &Contents,
-    pending: Option<&CopyName>,
+    inventory: &Inventory,
+    folder: &Folder,
     lists_uploads: bool,
-    ui: &Ui,
     findings: &mut Vec<Finding>,
-) -> Result<()> {
-    let inventory = Inventory::read(client, contents, ui, OpenUploads::List)?;
+) {
     let Some(listing) = inventory.listing() else {
-        findings.push(Finding::not_checked("store", "s3:ListBucket"));
-        return Ok(());
+        return findings.push(Finding::not_checked("store", "s3:ListBucket"));
     };
-    let summary = inventory.summary(pending);
+    // read now, since an upload may have begun meanwhile
+    let pending = Pending::read(folder);
+    let copy = pending.copy();
+    let summary = inventory.summary(copy.as_ref());
     let names = |list: &[String]| some(&list.iter().map(String::as_str).collect::<Vec<_>>());
     let backups = |list: &[String]| count(list.len() as u64, "backup");
     findings.push(if summary.lost.is_empty() {
@@ -111,9 +125,15 @@ pub fn compare(
         }
     }
     if lists_uploads {
-        findings.push(unfinished(client, contents, &listing.uploads, pending));
+        findings.push(match pending {
+            Pending::Unknown => Finding::warning(
+                "unfinished uploads",
+                "not checked, because the pending upload, which may be among them, cannot be read",
+            )
+            .hint("see 'pending upload' above"),
+            _ => unfinished(client, contents, &listing.uploads, copy.as_ref()),
+        });
     }
-    Ok(())
 }
 
 /// Uploads that were begun and neither completed nor aborted: their parts are billed.
@@ -146,8 +166,9 @@ fn unfinished(
     };
     let oldest = left.iter().filter_map(|upload| upload.initiated.as_deref()).min();
     let oldest = oldest.map_or(String::new(), |time| format!(", the oldest begun {}", one_line(time)));
-    let finding = Finding::warning(CHECK, format!("{}{size}{oldest}", left.len()))
-        .hint("if no host is working on it, abort it, because its parts are billed:");
+    let finding = Finding::warning(CHECK, format!("{}{size}{oldest}", left.len())).hint(
+        "only if no host is uploading it now, or will resume it; until it is aborted, its parts are billed:",
+    );
     left.iter().take(NAMED).fold(finding, |finding, upload| {
         finding.hint(abort_multipart_upload(&contents.bucket, &upload.key, &one_line(&upload.upload_id)))
     })

@@ -12,19 +12,22 @@ const CHECK: &str = "lifecycle";
 /// Days: an upload may be pending for that long.
 const SHORTEST_PENDING: u32 = 30;
 
+/// Bytes: the manifest of a stream of 4 TiB in chunks of 16 MiB.
+const LARGEST_MANIFEST: u64 = 16 << 20;
+
 /// The days for which old versions are kept, if a rule deletes those of this store.
 pub fn versions_kept(rules: &[Rule], prefix: &str) -> Option<u32> {
     // a rule for a part of the store leaves the versions of the rest
-    let covers = |rule: &&Rule| rule.applies_to(prefix) && prefix.starts_with(&rule.prefix);
+    let covers = |rule: &&Rule| rule.applies_to(prefix, &[]) && rule.larger_than == 0;
     let actions = rules.iter().filter(covers).flat_map(|rule| &rule.actions);
     actions
         .filter_map(|action| if let Action::ExpireVersions(days) = action { Some(*days) } else { None })
         .min()
 }
 
-/// What the rules do to the objects of a store with this prefix.
-pub fn judge(rules: &[Rule], prefix: &str) -> Vec<Finding> {
-    let relevant: Vec<&Rule> = rules.iter().filter(|rule| rule.applies_to(prefix)).collect();
+/// What the rules do to the objects of a store with this prefix, and with backups of these names.
+pub fn judge(rules: &[Rule], prefix: &str, names: &[String]) -> Vec<Finding> {
+    let relevant: Vec<&Rule> = rules.iter().filter(|rule| rule.applies_to(prefix, names)).collect();
     if relevant.is_empty() {
         let what = if rules.is_empty() { "no rules" } else { "no rule applies to the objects of zfs2s3" };
         return vec![Finding::ok(CHECK, what)];
@@ -45,7 +48,7 @@ fn of_action(rule: &Rule, action: &Action) -> Finding {
         Action::Transition(when, class) if Archive::of(Some(class), None).is_none() => {
             Finding::ok(CHECK, format!("{name} moves objects to {class} {when}, where they can be read at once"))
         }
-        Action::Transition(when, class) if rule.larger_than > 0 => Finding::ok(
+        Action::Transition(when, class) if rule.larger_than >= LARGEST_MANIFEST => Finding::ok(
             CHECK,
             format!(
                 "{name} moves objects of more than {} to {class} {when}: 'zfs2s3 thaw' makes them readable again",
@@ -58,7 +61,8 @@ fn of_action(rule: &Rule, action: &Action) -> Finding {
                 "{name} moves objects to {class} {when}, and with them manifests, which 'recover' and 'verify' must read"
             ),
         )
-        .hint(format!("use ZFS2S3_STORAGE_CLASS={class} instead, which keeps manifests in STANDARD")),
+        .hint(format!("use ZFS2S3_STORAGE_CLASS={class} instead, which keeps manifests in STANDARD"))
+        .hint(format!("or limit the rule to objects of more than {}", human_size(LARGEST_MANIFEST))),
         Action::ExpireVersions(days) => {
             Finding::ok(CHECK, format!("{name} deletes old versions after {days} days"))
         }
@@ -98,12 +102,13 @@ mod tests {
             (Action::Expire(When::Date("2027-01-01".to_string())), 0, "error deletes objects on 2027-01-01"),
             (moved("STANDARD_IA"), 0, "ok moves objects to STANDARD_IA after 30 days"),
             (moved("DEEP_ARCHIVE"), 0, "warning moves objects to DEEP_ARCHIVE after 30 days"),
-            (moved("GLACIER"), 1 << 20, "ok moves objects of more than 1.00M to GLACIER"),
+            (moved("GLACIER"), 16 << 20, "ok moves objects of more than 16.0M to GLACIER"),
+            (moved("GLACIER"), 128 << 10, "warning moves objects to GLACIER"),
             (Action::ExpireVersions(7), 0, "ok deletes old versions after 7 days"),
             (Action::AbortUploads(7), 0, "warning aborts unfinished uploads after 7 days"),
             (Action::AbortUploads(30), 0, "ok aborts unfinished uploads after 30 days"),
         ] {
-            let found = judge(&[Rule { larger_than, ..rule("", &[action]) }], "nas/");
+            let found = judge(&[Rule { larger_than, ..rule("", &[action]) }], "nas/", &[]);
             let text = format!("{:?} {}", found[0].level, found[0].message.replace("the rule 'r' ", ""));
             assert!(text.to_lowercase().starts_with(&expected.to_lowercase()), "{text}, not {expected}");
         }
@@ -113,7 +118,7 @@ mod tests {
     fn rules_for_other_objects_do_not_matter() {
         let other = rule("tmp/", &[Action::Expire(When::Days(1))]);
         let tagged = Rule { needs_tag: true, ..rule("", &[Action::Expire(When::Days(1))]) };
-        let found = judge(&[other, tagged], "nas/");
+        let found = judge(&[other, tagged], "nas/", &[]);
         assert_eq!(found, [Finding::ok("lifecycle", "no rule applies to the objects of zfs2s3")]);
     }
 

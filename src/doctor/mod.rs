@@ -1,12 +1,14 @@
 //! Checks what could make a backup, a removal or a restore fail later: the server and the credentials
-//! (`server`), the bucket (`bucket`, `lifecycle`), each permission and what the server supports (`probes`,
-//! `multipart`), zfs (`pool`, `rights`, `zfs_faults`), and what is stored (`contents`). `report` is what each
-//! returns. It changes nothing, and leaves nothing behind.
+//! (`server`), the bucket (`bucket`, `lifecycle`), each permission and what the server supports (`deletion`,
+//! `multipart`, `objects`, with `probes`), what is stored (`contents`), and zfs (`pool`, `rights`,
+//! `zfs_faults`). `report` is what each returns. It changes nothing, and leaves nothing behind.
 
 mod bucket;
 mod contents;
+mod deletion;
 mod lifecycle;
 mod multipart;
+mod objects;
 mod pool;
 mod probes;
 pub mod report;
@@ -18,18 +20,19 @@ use std::path::PathBuf;
 
 use crate::config::UploadSettings;
 use crate::error::Result;
+use crate::inventory::{Inventory, OpenUploads};
 use crate::model::archive::Archive;
-use crate::model::copy::CopyName;
-use crate::model::readme;
 use crate::model::storage_class::StorageClass;
-use crate::os::{clock, host, random};
+use crate::os::{clock, host};
 use crate::s3::client::Client;
+use crate::s3::failure::Failure;
 use crate::s3::reply::Object;
 use crate::state::store::Folder;
 use crate::state::store::format::Contents;
 use crate::ui::Ui;
 use crate::zfs::Zfs;
 use contents::{compare, pending, verification};
+use objects::Written;
 use probes::Probes;
 use report::{Finding, Level};
 use server::Contact;
@@ -50,10 +53,7 @@ pub struct Doctor<'a> {
 impl Doctor<'_> {
     /// Calls `report` with the findings of each part as soon as they are known.
     pub fn run(self, mut report: impl FnMut(Vec<Finding>) -> Result<()>) -> Result<()> {
-        let mut findings = Vec::new();
-        let intent = pending(self.folder, self.bucket, &mut findings);
-        let copy = intent.as_ref().map(|intent| intent.copy());
-        let tag = intent.as_ref().map(|intent| intent.hold_tag());
+        let mut findings = vec![pending(self.folder, self.bucket)];
         let contents = match &self.contents {
             Ok(contents) => Some(contents),
             Err(error) => {
@@ -64,11 +64,11 @@ impl Doctor<'_> {
         report(std::mem::take(&mut findings))?;
         match &self.client {
             Err(error) => findings.push(Finding::of_error("settings", error)),
-            Ok(client) => self.check_server(client, contents, copy.as_ref(), &mut findings, &mut report)?,
+            Ok(client) => self.check_server(client, contents, &mut findings, &mut report)?,
         }
         findings.extend(contents.and_then(|contents| verification(self.folder, contents, clock::now())));
         report(std::mem::take(&mut findings))?;
-        pool::check(&self.zfs, contents, tag.as_deref(), &mut findings);
+        pool::check(&self.zfs, contents, self.folder, &mut findings);
         report(findings)
     }
 
@@ -76,7 +76,6 @@ impl Doctor<'_> {
         &self,
         client: &Client,
         contents: Option<&Contents>,
-        pending: Option<&CopyName>,
         findings: &mut Vec<Finding>,
         report: &mut impl FnMut(Vec<Finding>) -> Result<()>,
     ) -> Result<()> {
@@ -90,18 +89,25 @@ impl Doctor<'_> {
         let place = format!("'{}', prefix '{}', region {region}", self.bucket, self.prefix);
         findings.push(Finding::ok("bucket", place));
         report(std::mem::take(findings))?;
-        let bucket = bucket::check(client, self.prefix, self.upload.lock_days.is_some(), findings);
+        let names = self.names_in_use(contents);
+        let lock_days = self.upload.lock_days.is_some();
+        let bucket = bucket::check(client, self.prefix, &names, lock_days, findings);
         report(std::mem::take(findings))?;
+        let inventory = match (contents, &listed) {
+            (Some(contents), Ok(_)) => {
+                let read = Inventory::read(client, contents, self.ui, OpenUploads::List);
+                read.map_err(|error| findings.push(Finding::of_error("store", &error))).ok()
+            }
+            _ => None,
+        };
         let owner = format!("{}:{:?}", host::name(), self.folder);
-        let may_list = listed.is_some();
-        let probes = Probes::new(client, &bucket, self.prefix, &owner, random::id(), may_list);
-        self.check_permissions(&probes, contents, listed.as_deref(), findings);
+        let probes = Probes::new(client, &bucket, self.prefix, &owner, listed.is_ok());
+        self.check_permissions(&probes, contents, inventory.as_ref(), listed, findings);
         let is_listing = |found: &Finding| found.check == multipart::LIST_UPLOADS && found.level == Level::Ok;
         let lists_uploads = findings.iter().any(is_listing);
         report(std::mem::take(findings))?;
-        if let Some(contents) = contents.filter(|_| may_list) {
-            let compared = compare(client, contents, pending, lists_uploads, self.ui, findings);
-            findings.extend(compared.err().map(|error| Finding::of_error("store", &error)));
+        if let Some((contents, inventory)) = contents.zip(inventory) {
+            compare(client, contents, &inventory, self.folder, lists_uploads, findings);
         }
         report(std::mem::take(findings))
     }
@@ -110,48 +116,59 @@ impl Doctor<'_> {
         &self,
         probes: &Probes,
         contents: Option<&Contents>,
-        listed: Option<&[Object]>,
+        inventory: Option<&Inventory>,
+        listed: Result<Vec<Object>, Failure>,
         findings: &mut Vec<Finding>,
     ) {
-        findings.extend(probes.sweep(listed.unwrap_or_default(), clock::now()));
+        findings.extend(probes.sweep(listed.as_deref().unwrap_or_default(), clock::now()));
         findings.push(match listed {
-            Some(_) => Finding::ok("s3:ListBucket", "permitted"),
-            None => Finding::not_permitted(
+            Ok(_) => Finding::ok("s3:ListBucket", "permitted"),
+            Err(failure) => Finding::not_permitted(
                 Level::Warning,
                 "s3:ListBucket",
                 "so the store alone decides what is stored, and 'recover' and parts of 'verify' fail",
+                &failure,
             ),
         });
-        findings.extend(probes.version_listing());
         probes.multipart(self.upload, findings);
-        let (may_delete, may_delete_versions) = probes.deletion(findings);
-        match probes.why_not_write(may_delete, may_delete_versions) {
+        let archive = archive_in_use(&self.upload.storage_class, contents);
+        let mut objects = Vec::new();
+        let unchecked = match probes.deletion(findings) {
+            Some(obstacle) => Some(obstacle),
+            // what cannot be uploaded in parts cannot be uploaded at all
+            None if findings.iter().any(|found| found.check == "s3:PutObject") => Some("none can be written"),
             None => {
-                let archive = archive_in_use(&self.upload.storage_class, contents);
-                let mut made = probes.object(archive, findings);
-                if findings.iter().all(|found| found.check != "s3:PutObject" || found.level == Level::Ok) {
-                    made.extend(probes.checksums(findings));
+                objects.push(probes.key("object"));
+                match probes.object(&objects[0], archive, findings) {
+                    Written::Yes => {
+                        objects.push(probes.key("whole"));
+                        findings.push(probes.checksums(&objects[1]));
+                        None
+                    }
+                    Written::AsVersion => Some("the server keeps versions after all"),
+                    // that is an error of its own
+                    Written::No => None,
                 }
-                findings.extend(probes.clean_up(&made));
             }
-            Some(why) => {
-                findings.push(probes.reading(&self.object_to_read(contents)));
-                let what = "what only an object can show, such as If-Match and checksums";
-                findings.push(
-                    Finding::warning("not checked", format!("{what}, because {why}")).hint(
-                        "in another bucket of this server, or with other credentials, it can be checked",
-                    ),
-                );
-                // a condition that a server ignores makes a delete marker
-                findings.extend(probes.clean_up(&[]));
-            }
+        };
+        if let Some(why) = unchecked {
+            let stored = inventory.and_then(Inventory::listing).and_then(|listing| listing.objects.first());
+            findings.push(probes.reading(stored.map(|object| object.key.as_str())));
+            let also = if archive.is_some() { ", s3:RestoreObject" } else { "" };
+            let what = format!("what only an object can show, such as If-Match{also} and checksums");
+            findings.push(
+                Finding::warning("not checked", format!("{what}, because {why}"))
+                    .hint("in another bucket of this server, or with other credentials, it can be checked"),
+            );
         }
+        findings.extend(probes.clean_up(&objects));
     }
 
-    /// The key of an object that should be there.
-    fn object_to_read(&self, contents: Option<&Contents>) -> String {
-        let first = contents.and_then(|contents| contents.entries.first());
-        first.map_or_else(|| readme::key(self.prefix), |entry| entry.first_key(self.prefix))
+    /// The names of stored snapshots, and of the datasets of this host, with which keys may begin.
+    fn names_in_use(&self, contents: Option<&Contents>) -> Vec<String> {
+        let stored = contents.iter().flat_map(|contents| &contents.entries);
+        let stored = stored.map(|entry| entry.snapshot.name.clone());
+        stored.chain(pool::datasets(&self.zfs).into_iter().map(|dataset| dataset.name)).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the server makes of multipart uploads: the permissions, the sums, the lists, the number of parts.
 
-use super::probes::{Answer, Probes, answer, not_put};
+use super::objects::not_put;
+use super::probes::{Answer, Probes, answer};
 use super::report::{Finding, Level};
 use crate::aws::endpoint::is_loopback;
 use crate::config::UploadSettings;
@@ -11,28 +12,33 @@ use crate::model::storage_class::StorageClass;
 use crate::model::units::human_size;
 use crate::os::clock;
 use crate::s3::calls::{MultipartUpload, Parts, WrongSum};
-use crate::s3::failure::Failure;
+use crate::s3::failure::{Failure, FailureKind};
 
 const BODY: &[u8] = b"a part of 'zfs2s3 doctor'\n";
 
 /// The check whose success says that open uploads can be listed.
 pub const LIST_UPLOADS: &str = "s3:ListBucketMultipartUploads";
+const ABORT: &str = "s3:AbortMultipartUpload";
+const UPLOAD: &str = "multipart upload";
 const BY_LIFECYCLE: &str = "a lifecycle rule can abort uploads that are older than a month";
 
 impl Probes<'_> {
-    /// Begins an upload as `upload` would, learns from it, and aborts it.
+    /// Begins an upload as `upload` would, learns from it, and aborts it; unless it would stay.
     pub fn multipart(&self, settings: &UploadSettings, findings: &mut Vec<Finding>) {
+        if !self.may_abort(findings) {
+            return;
+        }
         let key = self.key("upload");
         let class = &settings.storage_class;
         let begun = self.client.create_multipart_upload(&key, class, None, &mut false);
         let (id, checksums) = match answer(begun) {
             Answer::Allowed(begun) => begun,
-            Answer::Forbidden => return findings.push(not_put()),
+            Answer::Forbidden(failure) => return findings.push(not_put(&failure)),
             Answer::Failed(failure) => {
-                return findings.push(Finding::of_failure(Level::Error, "multipart upload", &failure));
+                return findings.push(Finding::of_failure(Level::Error, UPLOAD, &failure));
             }
         };
-        findings.push(Finding::ok("multipart upload", format!("begun in the storage class {class}")));
+        findings.push(Finding::ok(UPLOAD, format!("begun in the storage class {class}")));
         let upload = MultipartUpload { key: &key, upload_id: &id, checksums };
         match self.put_part(upload, 1) {
             Ok(()) => {
@@ -41,13 +47,41 @@ impl Probes<'_> {
                 findings.push(self.number_of_parts(upload, chunking));
                 findings.push(self.list_of_parts(upload));
             }
-            Err(failure) => findings.push(Finding::of_failure(Level::Error, "multipart upload", &failure)),
+            Err(failure) => findings.push(Finding::of_failure(Level::Error, UPLOAD, &failure)),
         }
         findings.push(self.list_of_uploads(upload));
-        findings.push(self.abort(upload));
+        let aborted = self.client.abort_multipart_upload(upload.key, upload.upload_id);
+        findings.extend(aborted.err().map(|failure| {
+            Finding::of_failure(Level::Warning, ABORT, &failure).hint(self.by_hand(upload.key))
+        }));
         if self.bucket.has_lock() {
             findings.push(self.locking(settings));
         }
+    }
+
+    /// May uploads be aborted? One that there is not is refused, but for another reason.
+    fn may_abort(&self, findings: &mut Vec<Finding>) -> bool {
+        let reply = self.client.abort_unknown_upload(&self.key("absent"), "zfs2s3-absent");
+        let (finding, is_permitted) = match answer(reply) {
+            Answer::Forbidden(failure) => {
+                let consequence = "so unfinished uploads stay in the bucket and are billed";
+                let finding = Finding::not_permitted(Level::Warning, ABORT, consequence, &failure);
+                findings.push(finding.hint(BY_LIFECYCLE));
+                let why = "not checked, because the upload of this check could not be aborted";
+                (Finding::warning(UPLOAD, why).hint(format!("allow {ABORT}")), false)
+            }
+            Answer::Failed(failure) if failure.kind == FailureKind::Transient => {
+                (Finding::of_failure(Level::Warning, ABORT, &failure), false)
+            }
+            Answer::Failed(failure) if failure.is_no_call_of_the_server() => {
+                let finding = Finding::of_failure(Level::Warning, ABORT, &failure);
+                (finding.hint("unfinished uploads stay in the bucket"), false)
+            }
+            // that there is no such upload
+            Answer::Allowed(()) | Answer::Failed(_) => (Finding::ok(ABORT, "permitted"), true),
+        };
+        findings.push(finding);
+        is_permitted
     }
 
     fn put_part(&self, upload: MultipartUpload, number: u16) -> Result<(), Failure> {
@@ -59,7 +93,7 @@ impl Probes<'_> {
         const CHECK: &str = "SHA-256";
         let is_refused = |which| match self.client.upload_part_with_wrong_sum(upload, 2, BODY, which) {
             Ok(()) => Ok(false),
-            Err(failure) if failure.status.is_some() => Ok(true),
+            Err(failure) if failure.is_of_wrong_sum() => Ok(true),
             Err(failure) => Err(failure),
         };
         let (signed, checksum) = match (
@@ -130,7 +164,11 @@ impl Probes<'_> {
             Answer::Allowed(Parts::Listed(parts)) if parts.iter().any(|part| part.part_number == 1) => {
                 Finding::ok(ACTION, "permitted")
             }
-            Answer::Allowed(Parts::Listed(_) | Parts::NoSuchUpload) => {
+            Answer::Allowed(Parts::NoSuchUpload) => {
+                Finding::warning(ACTION, "not checked, because another program has aborted the upload")
+                    .hint("run it again")
+            }
+            Answer::Allowed(Parts::Listed(_)) => {
                 Finding::error(ACTION, "the list of parts lacks one that was just sent")
                     .hint("zfs2s3 needs a server that is strongly consistent, as S3 is")
             }
@@ -139,10 +177,11 @@ impl Probes<'_> {
                 "not supported by this server, so an interrupted upload sends its last segment again",
             )
             .hint("a smaller ZFS2S3_PARTS makes segments shorter"),
-            Answer::Forbidden => Finding::not_permitted(
+            Answer::Forbidden(failure) => Finding::not_permitted(
                 Level::Error,
                 ACTION,
                 "so an interrupted upload cannot be resumed, only aborted",
+                &failure,
             ),
             Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
         }
@@ -160,51 +199,39 @@ impl Probes<'_> {
                 format!("this server does not list open uploads, {consequence}"),
             )
             .hint(BY_LIFECYCLE),
-            Answer::Forbidden => Finding::not_permitted(Level::Warning, LIST_UPLOADS, consequence),
-            Answer::Failed(failure) => Finding::of_failure(Level::Warning, LIST_UPLOADS, &failure),
-        }
-    }
-
-    fn abort(&self, upload: MultipartUpload) -> Finding {
-        const ACTION: &str = "s3:AbortMultipartUpload";
-        let consequence =
-            "so unfinished uploads stay in the bucket and are billed, as does the probe of this check";
-        match answer(self.client.abort_multipart_upload(upload.key, upload.upload_id)) {
-            Answer::Allowed(()) => Finding::ok(ACTION, "permitted"),
-            Answer::Forbidden => {
-                Finding::not_permitted(Level::Warning, ACTION, consequence).hint(BY_LIFECYCLE)
+            Answer::Forbidden(failure) => {
+                Finding::not_permitted(Level::Warning, LIST_UPLOADS, consequence, &failure)
             }
-            Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
+            Answer::Failed(failure) => Finding::of_failure(Level::Warning, LIST_UPLOADS, &failure),
         }
     }
 
     /// May uploads be protected by an Object Lock? An upload that is aborted protects nothing.
     fn locking(&self, settings: &UploadSettings) -> Finding {
         const ACTION: &str = "s3:PutObjectRetention";
-        let Some(until) = clock::now().plus_days(1) else {
+        // the policy of the bucket may allow only some times
+        let Some(until) = clock::now().plus_days(settings.lock_days.unwrap_or(1)) else {
             return Finding::warning(ACTION, "not checked, because the clock is out of range");
         };
         let lock = Some(Retention { mode: settings.lock_mode, until });
+        let level = if settings.lock_days.is_some() { Level::Error } else { Level::Warning };
         let (key, class) = (self.key("locked"), &settings.storage_class);
         match answer(self.client.create_multipart_upload(&key, class, lock, &mut false)) {
             Answer::Allowed((id, _)) => match self.client.abort_multipart_upload(&key, &id) {
                 Ok(()) => Finding::ok(ACTION, "permitted"),
-                Err(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
+                Err(failure) => Finding::of_failure(Level::Warning, ABORT, &failure),
             },
-            Answer::Forbidden => {
-                let is_needed = settings.lock_days.is_some();
-                let level = if is_needed { Level::Error } else { Level::Warning };
-                Finding::not_permitted(level, ACTION, "so uploads with -l or ZFS2S3_LOCK_DAYS fail")
+            Answer::Forbidden(failure) => {
+                Finding::not_permitted(level, ACTION, "so uploads with -l or ZFS2S3_LOCK_DAYS fail", &failure)
             }
-            Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
+            Answer::Failed(failure) => Finding::of_failure(level, ACTION, &failure),
         }
     }
 
-    /// Does the server keep the composite SHA-256 of an object? Returns its key.
-    pub fn checksums(&self, findings: &mut Vec<Finding>) -> Vec<String> {
-        let key = self.key("whole");
-        let kept = self.completed(&key).map(|()| self.client.head(&key));
-        findings.push(match kept {
+    /// Does the server keep the composite SHA-256 of an object?
+    pub fn checksums(&self, key: &str) -> Finding {
+        let kept = self.completed(key).map(|()| self.client.head(key));
+        match kept {
             Ok(Ok(Some(head))) if head.checksum.is_some() => Finding::ok(
                 "checksums",
                 "the server keeps the SHA-256 of an object, and 'verify' compares it",
@@ -215,8 +242,7 @@ impl Probes<'_> {
             ),
             Ok(Ok(None)) => Finding::error("checksums", "an object that was just completed is not there"),
             Ok(Err(failure)) | Err(failure) => Finding::of_failure(Level::Warning, "checksums", &failure),
-        });
-        vec![key]
+        }
     }
 
     fn completed(&self, key: &str) -> Result<(), Failure> {

@@ -1,8 +1,9 @@
 //! zfs on this host: its version, the rights of its user, holds that were left behind, and whether the next
 //! incremental backup has a base.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
+use super::contents::Pending;
 use super::report::Finding;
 use super::rights;
 use super::zfs_faults;
@@ -10,47 +11,57 @@ use crate::error::{Error, Result};
 use crate::model::copy::Id;
 use crate::model::names::{Guid, dataset_of};
 use crate::model::shell::quoted;
+use crate::state::store::Folder;
 use crate::state::store::format::{Contents, State};
 use crate::zfs::Zfs;
 use crate::zfs::inspect::{DatasetInfo, PointInfo, User};
 
 /// How the tags of the holds of uploads begin.
 const TAG: &str = "zfs2s3-";
+/// Before the first backup, so many datasets are looked at.
+const SAMPLE: usize = 20;
 /// How many of a kind are named.
 const NAMED: usize = 5;
 
-/// `pending`: the tag of the holds of the pending upload.
-pub fn check(zfs: &Zfs, contents: Option<&Contents>, pending: Option<&str>, findings: &mut Vec<Finding>) {
-    if let Err(error) = inspect(zfs, contents, pending, findings) {
-        findings.push(Finding::of_error("zfs", &error));
-    }
+/// The datasets of this host; none if zfs cannot say.
+pub fn datasets(zfs: &Zfs) -> Vec<DatasetInfo> {
+    zfs.all_datasets().unwrap_or_default()
 }
 
-fn inspect(
-    zfs: &Zfs,
-    contents: Option<&Contents>,
-    pending: Option<&str>,
-    findings: &mut Vec<Finding>,
-) -> Result<()> {
-    let version = zfs.version()?;
-    let datasets = zfs.all_datasets()?;
+pub fn check(zfs: &Zfs, contents: Option<&Contents>, folder: &Folder, findings: &mut Vec<Finding>) {
+    let datasets = match zfs.all_datasets() {
+        Ok(datasets) => datasets,
+        Err(error) => return findings.push(Finding::of_error("zfs", &error)),
+    };
     let encrypted = datasets.iter().filter(|dataset| dataset.is_encrypted).count();
-    findings.extend(zfs_faults::judge(version.as_deref(), encrypted));
+    match zfs.version() {
+        Ok(version) => findings.extend(zfs_faults::judge(version.as_deref(), encrypted)),
+        // a wrapper may permit only what zfs2s3 needs
+        Err(error) => findings.push(not_checked("zfs", &error)),
+    }
     let here: HashSet<&str> = datasets.iter().map(|dataset| dataset.name.as_str()).collect();
     let entries = contents.map(|contents| contents.entries.as_slice()).unwrap_or_default();
-    let stored = entries.iter().filter(|entry| entry.state == State::Stored);
     let mut backed_up: BTreeMap<&str, HashSet<Guid>> = BTreeMap::new();
-    for entry in stored {
+    for entry in entries.iter().filter(|entry| entry.state == State::Stored) {
         let dataset = dataset_of(&entry.snapshot.name);
         if here.contains(dataset) {
             backed_up.entry(dataset).or_default().insert(entry.snapshot.guid);
         }
     }
     findings.push(rights_of_user(zfs, &datasets, &backed_up));
-    let points = zfs.all_points()?;
-    findings.push(holds_left(zfs, &points, entries.iter().filter_map(|entry| entry.id), pending)?);
-    findings.extend(bases(&points, &backed_up));
-    Ok(())
+    match zfs.all_points() {
+        Ok(points) => {
+            findings.push(holds_left(zfs, &points, folder));
+            findings.extend(bases(&points, &backed_up));
+        }
+        Err(error) => findings.push(not_checked("holds", &error)),
+    }
+}
+
+fn not_checked(check: &str, error: &Error) -> Finding {
+    let finding = Finding::warning(check, format!("not checked: {}", error.message));
+    let finding = error.hints.iter().cloned().fold(finding, Finding::hint);
+    if finding.hints.is_empty() { finding.hint("can ZFS2S3_ZFS run this command?") } else { finding }
 }
 
 fn rights_of_user(zfs: &Zfs, datasets: &[DatasetInfo], backed_up: &BTreeMap<&str, HashSet<Guid>>) -> Finding {
@@ -66,28 +77,28 @@ fn rights_of_user(zfs: &Zfs, datasets: &[DatasetInfo], backed_up: &BTreeMap<&str
     };
     // before the first backup, any dataset may be the one
     let names: Vec<&str> = if backed_up.is_empty() {
-        datasets.iter().map(|dataset| dataset.name.as_str()).collect()
+        datasets.iter().map(|dataset| dataset.name.as_str()).take(SAMPLE).collect()
     } else {
         backed_up.keys().copied().collect()
     };
     match missing_rights(zfs, &names, &user) {
-        Ok((lacking, _)) if backed_up.is_empty() && lacking.len() < names.len() => {
-            let count = names.len() - lacking.len();
-            Finding::ok(CHECK, format!("user {} may upload {count} of {} datasets", user.name, names.len()))
-        }
         Ok((lacking, restore)) if lacking.is_empty() => {
             let also = if restore { "upload and restore" } else { "upload" };
-            Finding::ok(CHECK, format!("user {} may {also} the datasets", user.name))
+            Finding::ok(CHECK, format!("user {} may {also} {}", user.name, some(&names)))
+        }
+        Ok((lacking, _)) if backed_up.is_empty() && lacking.len() < names.len() => {
+            let may: Vec<&str> = names.iter().copied().filter(|name| !lacking.contains(name)).collect();
+            Finding::ok(CHECK, format!("user {} may upload {}", user.name, some(&may)))
         }
         Ok((lacking, _)) => {
-            let finding =
-                Finding::error(CHECK, format!("user {} may not upload {}", user.name, some(&lacking)));
+            let message = format!("user {} may not upload {}", user.name, some(&lacking));
+            let finding = Finding::error(CHECK, message);
             lacking.iter().take(NAMED).fold(finding, |finding, dataset| {
                 let (user, dataset) = (quoted(&user.name), quoted(dataset));
                 finding.hint(format!("zfs allow -u {user} send,hold,release {dataset}"))
             })
         }
-        Err(error) => Finding::warning(CHECK, format!("not checked: {error}")),
+        Err(error) => not_checked(CHECK, &error),
     }
 }
 
@@ -105,32 +116,38 @@ fn missing_rights<'a>(zfs: &Zfs, datasets: &[&'a str], user: &User) -> Result<(V
 }
 
 /// Holds of uploads that are no longer pending.
-fn holds_left(
-    zfs: &Zfs,
-    points: &[PointInfo],
-    stored: impl Iterator<Item = Id>,
-    pending: Option<&str>,
-) -> Result<Finding> {
+fn holds_left(zfs: &Zfs, points: &[PointInfo], folder: &Folder) -> Finding {
     const CHECK: &str = "holds";
     let held: Vec<&str> =
         points.iter().filter(|point| point.holds > 0).map(|point| point.name.as_str()).collect();
-    let stored: BTreeSet<String> = stored.map(|id| format!("{TAG}{id}")).collect();
     let is_id = |tag: &str| tag.strip_prefix(TAG).is_some_and(|id| id.parse::<Id>().is_ok());
-    let mut left = zfs.holds(&held)?;
-    left.retain(|(tag, _)| is_id(tag) && Some(tag.as_str()) != pending);
+    let mut left = zfs.holds(&held);
+    left.retain(|(tag, _)| is_id(tag));
+    // read now, since an upload may have begun meanwhile
+    match Pending::read(folder) {
+        Pending::None => {}
+        Pending::Upload(intent) => left.retain(|(tag, _)| *tag != intent.hold_tag()),
+        Pending::Unknown if left.is_empty() => {}
+        Pending::Unknown => {
+            let why = "not checked, because the pending upload, which may hold snapshots, cannot be read";
+            return Finding::warning(CHECK, why).hint("see 'pending upload' above");
+        }
+    }
     if left.is_empty() {
-        return Ok(Finding::ok(CHECK, "none is left by an upload that has ended"));
+        return Finding::ok(CHECK, "none is left by an upload that has ended");
     }
     let names: Vec<&str> = left.iter().map(|(_, snapshot)| snapshot.as_str()).collect();
-    let all_stored = left.iter().all(|(tag, _)| stored.contains(tag));
-    let unless = if all_stored { "" } else { ", unless another user's upload is pending" };
     let finding = Finding::warning(
         CHECK,
-        format!("{} cannot be destroyed, because an upload that has ended holds it{unless}", some(&names)),
-    );
-    Ok(left.iter().take(NAMED).fold(finding, |finding, (tag, snapshot)| {
+        format!(
+            "{} cannot be destroyed: an upload, which is not the pending one of this store, holds it",
+            some(&names)
+        ),
+    )
+    .hint("only if no other host or user is uploading it, or will resume it:");
+    left.iter().take(NAMED).fold(finding, |finding, (tag, snapshot)| {
         finding.hint(format!("zfs release {tag} {}", quoted(snapshot)))
-    }))
+    })
 }
 
 /// For each dataset that was backed up: is a snapshot or bookmark of it left that is stored?

@@ -50,9 +50,15 @@ impl Finding {
     pub fn of_error(check: &str, error: &Error) -> Self {
         Finding { hints: error.hints.clone(), ..Self::new(Level::Error, check, error.message.clone()) }
     }
-    /// A permission is missing. `consequence`: a clause that begins with `so`.
-    pub fn not_permitted(level: Level, action: &str, consequence: &str) -> Self {
-        Self::new(level, action, format!("not permitted, {consequence}")).hint(format!("allow {action}"))
+    /// A permission is missing, or something else is, as the server may say. `consequence`: a clause that
+    /// begins with `so`.
+    pub fn not_permitted(level: Level, action: &str, consequence: &str, failure: &Failure) -> Self {
+        let (words, mut hints) = failure.reason();
+        let words = words.map(|words| format!(" ({words})")).unwrap_or_default();
+        if hints.is_empty() {
+            hints.push(format!("allow {action}"));
+        }
+        Finding { hints, ..Self::new(level, action, format!("not permitted, {consequence}{words}")) }
     }
     /// A check is impossible without this permission.
     pub fn not_checked(check: &str, action: &str) -> Self {
@@ -81,10 +87,20 @@ mod tests {
     #[test]
     fn a_finding_is_a_line_and_its_hints_are_below_it() {
         assert_eq!(Finding::ok("clock", "right").text(), "ok       clock: right\n");
-        let found = Finding::not_permitted(Level::Error, "s3:GetObject", "so nothing can be restored");
+        let refused = |message: &str| {
+            let body = format!("<Error><Code>AccessDenied</Code><Message>{message}</Message></Error>");
+            let failure = Failure::reply("GET k".to_string(), false, 403, |_| None, body.as_bytes());
+            Finding::not_permitted(Level::Error, "s3:GetObject", "so nothing can be restored", &failure)
+                .text()
+        };
         assert_eq!(
-            found.text(),
+            refused("Access Denied"),
             "error    s3:GetObject: not permitted, so nothing can be restored\n         hint: allow s3:GetObject\n"
+        );
+        let by_policy = refused("… with an explicit deny in a resource-based policy");
+        assert!(
+            by_policy.contains("(… with an explicit deny") && by_policy.contains("ZFS2S3_SSE"),
+            "{by_policy}"
         );
         let hostile = Finding::warning("a\nok  b", "c\u{1b}[2Jd").text();
         assert_eq!(hostile.lines().count(), 1, "{hostile}");

@@ -54,16 +54,18 @@ fn granted(allowed: &str, dataset: &str, user: &User) -> HashSet<String> {
             "Local+Descendent permissions" => true,
             _ => false,
         };
-        let rights = match line.split(' ').collect::<Vec<_>>()[..] {
-            ["everyone", rights] => Some(rights),
-            ["user", name, rights] if name == user.name => Some(rights),
-            // of a user without a name
-            ["user", "(unknown:", number, rights] if number.trim_end_matches(')') == user.name => {
-                Some(rights)
-            }
-            ["group", name, rights] if user.groups.iter().any(|group| group == name) => Some(rights),
-            _ => None,
+        // names may have spaces
+        let Some((who, rights)) = line.rsplit_once(' ') else { continue };
+        let (kind, name) = who.split_once(' ').unwrap_or((who, ""));
+        // of a user without a name
+        let name = name.strip_prefix("(unknown: ").and_then(|name| name.strip_suffix(')')).unwrap_or(name);
+        let is_meant = match kind {
+            "everyone" => true,
+            "user" => name == user.name,
+            "group" => user.groups.iter().any(|group| group == name),
+            _ => false,
         };
+        let rights = Some(rights).filter(|_| is_meant);
         given.extend(rights.filter(|_| applies).iter().flat_map(|rights| rights.split(',')));
     }
     let mut all = HashSet::new();

@@ -17,8 +17,8 @@ const CLOCK_LIMIT: i64 = 15 * 60;
 
 /// What the first request has shown.
 pub enum Contact {
-    /// The listed objects; none if listing is forbidden.
-    Made(Option<Vec<Object>>),
+    /// The listed objects, or how listing is forbidden.
+    Made(Result<Vec<Object>, Failure>),
     /// Whatever else is asked fails for the same reason.
     Failed,
 }
@@ -29,8 +29,10 @@ pub fn contact(client: &Client, prefix: &str, findings: &mut Vec<Finding>) -> Co
     // without an answer there is nothing to compare with
     findings.extend(client.clock_ahead().map(clock_finding));
     match listed {
-        Ok(objects) => Contact::Made(Some(objects)),
-        Err(failure) if failure.says_forbidden() => Contact::Made(None),
+        Ok(objects) => Contact::Made(Ok(objects)),
+        Err(failure) if failure.says_forbidden() && !failure.is_of_unknown_key() => {
+            Contact::Made(Err(failure))
+        }
         Err(failure) => {
             let check = check_of(&failure);
             if !(check == "clock" && findings.iter().any(|it| it.check == check && it.level == Level::Error))

@@ -46,13 +46,14 @@ pub fn judge(text: Option<&str>, encrypted: usize) -> Vec<Finding> {
     let mut findings = vec![Finding::ok(CHECK, format!("OpenZFS {}", userland.trim_start_matches("zfs-")))];
     // zfs send is done by the kernel
     let of_kernel = kernel.and_then(parse).unwrap_or(version);
-    if of_kernel != version {
+    // distributions update the patch level of one without the other
+    if of_kernel[..2] != version[..2] {
         findings.push(
             Finding::warning(
                 CHECK,
                 format!("the kernel module is another version, {}", kernel.unwrap_or_default()),
             )
-            .hint("reboot after an update of OpenZFS"),
+            .hint("if OpenZFS was updated, reboot"),
         );
     }
     let is_affected =

@@ -50,9 +50,17 @@ impl fmt::Display for When {
 }
 
 impl Rule {
-    /// May it apply to objects of a store with this prefix?
-    pub fn applies_to(&self, prefix: &str) -> bool {
-        !self.needs_tag && (self.prefix.starts_with(prefix) || prefix.starts_with(&self.prefix))
+    /// May it apply to objects of a store with this prefix? `names`: those of the snapshots that it has, and of
+    /// the datasets whose snapshots it may get; with them the keys begin.
+    pub fn applies_to(&self, prefix: &str, names: &[String]) -> bool {
+        let applies = match self.prefix.strip_prefix(prefix) {
+            Some(rest) => {
+                rest.is_empty()
+                    || names.iter().any(|name| name.starts_with(rest) || rest.starts_with(name.as_str()))
+            }
+            None => prefix.starts_with(&self.prefix),
+        };
+        applies && !self.needs_tag
     }
 }
 
@@ -61,7 +69,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_applies_to_a_store_if_their_prefixes_have_keys_in_common() {
+    fn a_rule_applies_to_a_store_if_they_have_keys_in_common() {
+        let names = ["tank/home@a".to_string(), "tank/src".to_string()];
         let applies = |rule: &str, store: &str, needs_tag| {
             let rule = Rule {
                 id: String::new(),
@@ -70,15 +79,24 @@ mod tests {
                 larger_than: 0,
                 actions: vec![],
             };
-            rule.applies_to(store)
+            rule.applies_to(store, &names)
         };
-        for (rule, store) in
-            [("", ""), ("", "nas/"), ("nas/", "nas/"), ("nas/tank/", "nas/"), ("n", "nas/"), ("tank", "")]
-        {
+        for (rule, store) in [
+            ("", ""),
+            ("", "nas/"),
+            ("nas/", "nas/"),
+            ("n", "nas/"),
+            ("nas/tank/", "nas/"),
+            ("tank", ""),
+            ("tank/home@", ""),
+            ("tank/src@2026-", ""),
+        ] {
             assert!(applies(rule, store, false), "{rule} {store}");
             assert!(!applies(rule, store, true), "{rule} {store}, for tagged objects");
         }
-        assert!(!applies("tmp/", "nas/", false) && !applies("nas2/", "nas/", false));
+        for (rule, store) in [("tmp/", "nas/"), ("nas2/", "nas/"), ("logs/", ""), ("nas/logs/", "nas/")] {
+            assert!(!applies(rule, store, false), "{rule} {store}");
+        }
     }
 
     #[test]

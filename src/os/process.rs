@@ -16,6 +16,12 @@ const POLL: Duration = Duration::from_millis(5);
 /// Where the programs of administrators are. The PATH of cron has none of these.
 const SBIN: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin";
 
+/// Is there a process with this number? If the system cannot tell, there may be.
+pub fn may_be_running(pid: u32) -> bool {
+    let processes = std::path::Path::new("/proc");
+    !processes.join("self").exists() || processes.join(pid.to_string()).exists()
+}
+
 /// The PATH for helpers.
 pub fn search_path() -> String {
     extended(&std::env::var("PATH").unwrap_or_default())

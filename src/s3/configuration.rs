@@ -7,8 +7,15 @@ use super::reply::parse_named;
 use crate::model::lifecycle::{Action, Rule, When};
 use crate::model::storage_class::StorageClass;
 
-/// Does the bucket keep versions?
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketVersioning.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketVersioning {
+    pub status: Versioning,
+    /// A version can be deleted only with a code of a device.
+    pub mfa_delete: bool,
+}
+
+/// Does the bucket keep versions?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Versioning {
     Never,
@@ -17,21 +24,24 @@ pub enum Versioning {
     Suspended,
 }
 
-pub fn versioning(body: &[u8]) -> Result<Versioning, String> {
+pub fn versioning(body: &[u8]) -> Result<BucketVersioning, String> {
     #[derive(Deserialize)]
     struct Configuration {
         #[serde(rename = "Status")]
         status: Option<String>,
+        #[serde(rename = "MfaDelete")]
+        mfa_delete: Option<String>,
     }
     // moto has another name for it
     let read: Configuration = parse_named(body, "VersioningConfiguration")
         .or_else(|why| parse_named(body, "GetBucketVersioning").map_err(|_| why))?;
-    match read.status.as_deref() {
-        Some("Enabled") => Ok(Versioning::Enabled),
-        Some("Suspended") => Ok(Versioning::Suspended),
-        None | Some("") => Ok(Versioning::Never),
-        Some(other) => Err(format!("the status '{other}' is not documented")),
-    }
+    let status = match read.status.as_deref() {
+        Some("Enabled") => Versioning::Enabled,
+        Some("Suspended") => Versioning::Suspended,
+        None | Some("") => Versioning::Never,
+        Some(other) => return Err(format!("the status '{other}' is not documented")),
+    };
+    Ok(BucketVersioning { status, mfa_delete: read.mfa_delete.as_deref() == Some("Enabled") })
 }
 
 /// The Object Lock of a bucket.
@@ -140,6 +150,9 @@ struct Term {
 struct Noncurrent {
     #[serde(default)]
     noncurrent_days: u32,
+    /// So many are kept whatever their age.
+    #[serde(default)]
+    newer_noncurrent_versions: u32,
 }
 
 #[derive(Deserialize)]
@@ -167,7 +180,8 @@ impl Listed {
                 _ => return Err(format!("a transition of the rule '{}' is incomplete", self.id)),
             }
         }
-        let noncurrent = self.noncurrent_version_expiration;
+        // keys are not used twice, so an object has one version that is not current, and that is then kept
+        let noncurrent = self.noncurrent_version_expiration.filter(|it| it.newer_noncurrent_versions == 0);
         actions.extend(noncurrent.map(|it| Action::ExpireVersions(it.noncurrent_days)));
         let abort = self.abort_incomplete_multipart_upload;
         actions.extend(abort.map(|it| Action::AbortUploads(it.days_after_initiation)));
@@ -197,6 +211,8 @@ mod tests {
 <Rule><ID>tagged</ID><Filter><And><Prefix>x/</Prefix><Tag><Key>k</Key><Value>v</Value></Tag><Tag><Key>k</Key><Value>v</Value></Tag>
 <ObjectSizeGreaterThan>131072</ObjectSizeGreaterThan></And></Filter><Status>Enabled</Status><Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration></Rule>
 <Rule><ID>off</ID><Filter/><Status>Disabled</Status><Expiration><Days>1</Days></Expiration></Rule>
+<Rule><ID>kept</ID><Filter/><Status>Enabled</Status><NoncurrentVersionExpiration><NoncurrentDays>7</NoncurrentDays>
+<NewerNoncurrentVersions>2</NewerNoncurrentVersions></NoncurrentVersionExpiration></Rule>
 <Rule><ID>one</ID><Filter><Tag><Key>k</Key><Value>v</Value></Tag></Filter><Status>Enabled</Status></Rule>
 </LifecycleConfiguration>"#;
         let rule = |id: &str, prefix: &str, needs_tag, larger_than, actions: &[Action]| Rule {
@@ -224,6 +240,7 @@ mod tests {
                 ),
                 rule("", "old/", false, 0, &[Action::ExpireVersions(7), Action::AbortUploads(3)]),
                 rule("tagged", "x/", true, 131_072, &[]),
+                rule("kept", "", false, 0, &[]),
                 rule("one", "", true, 0, &[]),
             ]
         );
@@ -236,11 +253,14 @@ mod tests {
     #[test]
     fn versioning_as_s3_writes_it() {
         let of = |inner: &str| {
-            versioning(format!("<VersioningConfiguration>{inner}</VersioningConfiguration>").as_bytes())
+            let xml = format!("<VersioningConfiguration>{inner}</VersioningConfiguration>");
+            versioning(xml.as_bytes()).map(|read| (read.status, read.mfa_delete))
         };
-        assert_eq!(of(""), Ok(Versioning::Never));
-        assert_eq!(of("<Status>Enabled</Status><MfaDelete>Disabled</MfaDelete>"), Ok(Versioning::Enabled));
-        assert_eq!(of("<Status>Suspended</Status>"), Ok(Versioning::Suspended));
+        assert_eq!(of(""), Ok((Versioning::Never, false)));
+        let enabled = |mfa| of(&format!("<Status>Enabled</Status><MfaDelete>{mfa}</MfaDelete>"));
+        assert_eq!(enabled("Disabled"), Ok((Versioning::Enabled, false)));
+        assert_eq!(enabled("Enabled"), Ok((Versioning::Enabled, true)));
+        assert_eq!(of("<Status>Suspended</Status>"), Ok((Versioning::Suspended, false)));
         assert!(of("<Status>Maybe</Status>").is_err() && versioning(b"<ListBucketResult/>").is_err());
     }
 

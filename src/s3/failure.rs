@@ -158,6 +158,29 @@ impl Failure {
                     .iter()
                     .any(|words| message.contains(words)))
     }
+    /// The body of the request does not have the hash that was sent with it. What differs between servers is
+    /// the code; none has a status of its own.
+    pub fn is_of_wrong_sum(&self) -> bool {
+        matches!(
+            self.code.as_str(),
+            "BadDigest"
+                | "InvalidDigest"
+                | "XAmzContentSHA256Mismatch"
+                | "XAmzContentChecksumMismatch"
+                | "SignatureDoesNotMatch"
+        ) || matches!(self.status, Some(400 | 422))
+    }
+    /// The server does not know the access key.
+    pub fn is_of_unknown_key(&self) -> bool {
+        self.hints.iter().any(|hint| hint == hint::UNKNOWN_KEY)
+    }
+    /// What is said beyond that it is forbidden: the words of the server, and what to try.
+    pub fn reason(&self) -> (Option<String>, Vec<String>) {
+        let is_plain = ["", "access denied", "access denied.", "forbidden", "accessdenied"]
+            .contains(&self.message.to_lowercase().as_str());
+        let hints = self.hints.iter().filter(|hint| *hint != hint::PERMISSIONS).cloned().collect();
+        ((!is_plain).then(|| self.message.clone()), hints)
+    }
     /// S3 itself says that this is forbidden. A 403 without its error code may come from anything in between.
     pub fn says_forbidden(&self) -> bool {
         self.status == Some(403)

@@ -53,18 +53,20 @@ pub fn of_reply(refused: &Refused) -> Option<String> {
         "AccessDenied" if message.contains("explicit deny") => {
             "a policy forbids this request; if it requires encryption, set ZFS2S3_SSE"
         }
-        _ if *status == 403 => "the SECURITY section of the man page lists the required permissions",
+        _ if *status == 403 => PERMISSIONS,
         _ => return None,
     };
     Some(hint.to_string())
 }
 
+/// For a refusal whose reason is not known.
+pub const PERMISSIONS: &str = "the SECURITY section of the man page lists the required permissions";
 pub const STORAGE_CLASS: &str =
     "check ZFS2S3_STORAGE_CLASS: the server may not have this storage class, or have another name for it";
 pub const NO_HTTPS: &str = "the server may not support https: write http:// in AWS_ENDPOINT_URL";
 pub const PROXY_PASSWORD: &str =
     "the proxy requires a user name and a password: http://NAME:PASSWORD@HOST:PORT";
-const UNKNOWN_KEY: &str =
+pub const UNKNOWN_KEY: &str =
     "the server does not know the access key: check AWS_ACCESS_KEY_ID, AWS_PROFILE and AWS_ENDPOINT_URL";
 
 fn other_region(refused: &Refused) -> String {

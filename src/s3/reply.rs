@@ -179,6 +179,11 @@ pub fn is_list_of_parts(body: &[u8]) -> bool {
     text(body).ok().and_then(root).is_some_and(|root| root.starts_with("ListParts"))
 }
 
+/// Is it a listing of the bucket, whatever was asked?
+pub fn is_listing(body: &[u8]) -> bool {
+    text(body).ok().and_then(root) == Some("ListBucketResult")
+}
+
 pub fn parts(body: &[u8]) -> Result<Page<ListedPart>, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]

@@ -1,8 +1,11 @@
 //! What the doctor asks of zfs: its version, what is there, who runs it, and what that user may do.
 
+use std::time::Duration;
+
 use super::Zfs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::names::Guid;
+use crate::os::process;
 
 /// A snapshot or bookmark.
 pub struct PointInfo {
@@ -26,6 +29,8 @@ pub struct User {
     pub is_root: bool,
 }
 
+/// `id` may be on another host.
+const ID_LIMIT: Duration = Duration::from_secs(30);
 /// Snapshots whose holds are asked for at once.
 const AT_ONCE: usize = 100;
 
@@ -66,18 +71,22 @@ impl Zfs {
         Ok(text.lines().map(dataset).collect())
     }
 
-    /// The holds of these snapshots: tag and snapshot.
-    pub fn holds(&self, snapshots: &[&str]) -> Result<Vec<(String, String)>> {
-        let mut found = Vec::new();
+    /// The holds of these snapshots: tag and snapshot. One that is destroyed meanwhile has none.
+    pub fn holds(&self, snapshots: &[&str]) -> Vec<(String, String)> {
+        let of = |some: &[&str]| self.run(&[&["holds", "-H"], some].concat());
+        let mut text = String::new();
         for some in snapshots.chunks(AT_ONCE) {
-            let text = self.run(&[&["holds", "-H"], some].concat())?;
-            found.extend(text.lines().filter_map(|line| {
-                let mut fields = line.split('\t');
-                let (snapshot, tag) = (fields.next()?, fields.next()?);
-                Some((tag.to_string(), snapshot.to_string()))
-            }));
+            match of(some) {
+                Ok(said) => text.push_str(&said),
+                Err(_) => some.iter().filter_map(|one| of(&[one]).ok()).for_each(|said| text.push_str(&said)),
+            }
         }
-        Ok(found)
+        let hold = |line: &str| {
+            let mut fields = line.split('\t');
+            let (snapshot, tag) = (fields.next()?, fields.next()?);
+            Some((tag.to_string(), snapshot.to_string()))
+        };
+        text.lines().filter_map(hold).collect()
     }
 
     /// The output of `zfs allow`: who may do what with a dataset.
@@ -85,18 +94,36 @@ impl Zfs {
         self.run(&["allow", dataset])
     }
 
-    /// The user that zfs runs as, on whichever host: `id` in the place of `zfs`.
-    pub fn user(&self) -> Result<User> {
-        let unknown = || Error::failed(format!("'{}' does not end in zfs", self.words.join(" ")));
-        let (last, before) = self.words.split_last().ok_or_else(unknown)?;
-        if last.rsplit('/').next() != Some("zfs") {
-            return Err(unknown());
+    /// The user that zfs runs as, on whichever host: `id` in the place of `zfs`. The error is why that is
+    /// unknown.
+    pub fn user(&self) -> Result<User, String> {
+        let name = |word: &str| word.rsplit('/').next().unwrap_or_default().to_string();
+        let is_changed = |word: &String| matches!(name(word).as_str(), "sudo" | "doas");
+        if let Some(at) = self.words.iter().position(is_changed) {
+            // it may not permit `id`, and ask for a password
+            let mut options = self.words[at + 1..].iter();
+            if options.any(|word| word.starts_with("-u") || word.starts_with("--user")) {
+                return Err(format!("'{}' changes it", self.words.join(" ")));
+            }
+            return Ok(User { name: "root".to_string(), groups: Vec::new(), is_root: true });
         }
+        let Some((_, before)) = self.words.split_last().filter(|(last, _)| is_zfs_itself(last)) else {
+            return Err(format!("'{}' is another program", self.words.join(" ")));
+        };
         let mut words = before.to_vec();
         words.push("id".to_string());
-        let text = Zfs::new(words).run(&[])?;
-        parse_id(&text)
-            .ok_or_else(|| Error::failed(format!("the output of 'id' is invalid: {}", text.trim())))
+        let zfs = Zfs::new(words);
+        let output = process::run(&mut zfs.command(&[]), Some(ID_LIMIT)).map_err(|e| format!("'id': {e}"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        parse_id(&text).ok_or_else(|| format!("'id' failed ({})", output.status))
+    }
+}
+
+/// A script that is called so may do anything, but not where programs are installed.
+fn is_zfs_itself(word: &str) -> bool {
+    match word.rsplit_once('/') {
+        None => word == "zfs",
+        Some((folder, name)) => name == "zfs" && (folder.ends_with("/bin") || folder.ends_with("/sbin")),
     }
 }
 
@@ -106,16 +133,26 @@ fn parse_id(text: &str) -> Option<User> {
         let names = text.split(',').filter_map(|item| item.split_once('(')?.1.split(')').next());
         names.map(str::to_string).collect()
     };
-    let field = |name: &str| text.split_whitespace().find_map(|field| field.strip_prefix(name));
-    let uid = field("uid=")?;
-    let number = uid.split('(').next()?;
+    let uid = text.strip_prefix("uid=")?.split(" gid=").next()?;
+    let number = uid.split('(').next()?.trim();
     let name = names(uid).pop().unwrap_or_else(|| number.to_string());
-    Some(User { name, groups: field("groups=").map(names).unwrap_or_default(), is_root: number == "0" })
+    // names may have spaces; a security context may follow
+    let groups = text.split_once(" groups=").map_or("", |(_, groups)| groups);
+    let groups = names(groups.split(" context=").next().unwrap_or_default());
+    Some(User { name, groups, is_root: number == "0" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sudo_is_not_asked_and_a_script_is_not_believed() {
+        let user = |words: &str| Zfs::new(words.split(' ').map(str::to_string).collect()).user();
+        assert!(user("sudo zfs").unwrap().is_root && user("ssh nas sudo -n /sbin/zfs").unwrap().is_root);
+        assert!(user("doas -u backup zfs").is_err() && user("sudo --user=backup zfs").is_err());
+        assert!(user("/root/zfs").is_err() && user("wrapper").is_err());
+    }
 
     #[test]
     fn users_as_id_prints_them() {
@@ -125,6 +162,9 @@ mod tests {
             Some(("backup".to_string(), "backup adm".to_string(), false))
         );
         assert_eq!(user("uid=0(root) gid=0(root)"), Some(("root".to_string(), String::new(), true)));
+        let domain =
+            "uid=7(a b) gid=8(domain users) groups=8(domain users),9(c) context=u:r:t:s0-s0:c0.c1023\n";
+        assert_eq!(user(domain), Some(("a b".to_string(), "domain users c".to_string(), false)));
         assert_eq!(user("uid=4711 gid=1"), Some(("4711".to_string(), String::new(), false)));
         assert_eq!(user("nobody here"), None);
     }

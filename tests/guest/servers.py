@@ -476,7 +476,8 @@ class Host:
     def spawn(self, *args, home=None, **more):
         env = {name: value for name, value in os.environ.items() if not name.startswith(('AWS_', 'ZFS2S3_', 'XDG_'))}
         env.update(
-            HOME=home or self.home, TEST_ZFS=self.zfs, ZFS2S3_ZFS=top + '/tests/suite/support/zfs', ZFS2S3_BUCKET=self.bucket,
+            HOME=home or self.home, TEST_ZFS=self.zfs, ZFS2S3_ZFS='zfs', ZFS2S3_BUCKET=self.bucket,
+            PATH=top + '/tests/suite/support:' + os.environ['PATH'],
             ZFS2S3_PREFIX=self.prefix, ZFS2S3_CHUNK_SIZE='5M', ZFS2S3_JOBS='2', AWS_REGION='us-east-1',
             AWS_ENDPOINT_URL='http://127.0.0.1:%d' % self.server.port, AWS_ACCESS_KEY_ID=self.server.access_key,
             AWS_SECRET_ACCESS_KEY=self.server.secret_key, NO_PROXY='127.0.0.1', **more,

@@ -8,6 +8,10 @@ fn healthy() -> Host {
     let mut host = Host::with_snapshots(2);
     host.set("ZFS2S3_PREFIX", "nas/");
     host.set("ZFS2S3_TEST_PATIENCE_MS", "300");
+    // by its name, since a script with a path may be anything
+    let zfs = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/support");
+    host.set("PATH", &format!("{zfs}:{}", std::env::var("PATH").unwrap()));
+    host.set("ZFS2S3_ZFS", "zfs");
     host.ok("upload tank/a@1");
     host.ok("upload -i @1 tank/a@2");
     host
@@ -99,17 +103,35 @@ const FAULTS: &[(Change, &str)] = &[
     // versions and locks
     (
         |s| s.versioning = Some("Enabled"),
-        "warning  versioning: on, and no lifecycle rule deletes old versions",
+        "warning  versioning: on; what is removed is kept and billed, because",
     ),
-    (|s| s.versioning = Some("Suspended"), "warning  versioning: suspended, and no lifecycle rule deletes"),
+    (
+        |s| s.versioning = Some("Suspended"),
+        "warning  versioning: suspended, so what was stored since is gone",
+    ),
     (versions_with_a_rule, ""),
-    (|s| s.locks = true, "warning  versioning: on, and no lifecycle rule"),
+    (|s| s.locks = true, "warning  versioning: on; what is removed is kept"),
     (
         |s| locked(s, "GetObjectRetention"),
         "warning  s3:GetObjectRetention: not permitted, so 'remove' does not see",
     ),
     (|s| locked(s, "GetObjectLegalHold"), "warning  s3:GetObjectLegalHold: not permitted"),
     (|s| versions_forbid(s, "ListObjectVersions"), "warning  s3:ListBucketVersions: not permitted"),
+    (
+        |s| versions_lack(s, "DeleteObjectVersion", 501, "NotImplemented"),
+        "warning  s3:DeleteObjectVersion: DELETE",
+    ),
+    (
+        |s| {
+            locked(s, "GetObjectLockConfiguration");
+            s.default_retention = Some("<Mode>COMPLIANCE</Mode><Years>7</Years>");
+        },
+        "warning  not checked: what only an object can show, such as If-Match and checksums, because it is unknown",
+    ),
+    (
+        |s| s.versioning = Some("Enabled</Status><MfaDelete>Enabled</MfaDelete><Status>"),
+        "warning  not checked",
+    ),
     // what the server does
     (|s| s.takes_wrong_sums = true, "warning  SHA-256: the server stores a part whose SHA-256 is wrong"),
     (
@@ -169,6 +191,13 @@ fn forbid(server: &mut Capabilities, call: &'static str) {
 fn forbid_with(server: &mut Capabilities, call: &'static str, code: &'static str) {
     server.lacks.push((call, 403, code));
 }
+fn lacking(server: &mut Capabilities, call: &'static str, status: u16, code: &'static str) {
+    server.lacks.push((call, status, code));
+}
+fn versions_lack(server: &mut Capabilities, call: &'static str, status: u16, code: &'static str) {
+    versions_with_a_rule(server);
+    lacking(server, call, status, code);
+}
 fn versions_with_a_rule(server: &mut Capabilities) {
     (server.versioning, server.lifecycle) = (Some("Enabled"), OLD_VERSIONS);
 }
@@ -205,11 +234,7 @@ fn each_fault_of_the_server_is_found_and_nothing_is_left() {
             let below = ran.stdout.split(line).nth(1).unwrap_or_default();
             assert!(below.starts_with("\n         hint: "), "{line}\n{what}");
         }
-        // what may not be aborted, or not be listed, stays
-        let stays = ["AbortMultipartUpload", "ListObjectVersions"];
-        if !host.s3.state().capabilities.lacks.iter().any(|(call, ..)| stays.contains(call)) {
-            assert_nothing_left(&host, &what);
-        }
+        assert_nothing_left(&host, &what);
     }
 }
 
@@ -236,11 +261,11 @@ fn each_call_that_fails_is_reported() {
             assert_nothing_left(&host, &format!("request {n}, {call}"));
         }
     }
-    // the search for what another run has left, two parts that must be refused, two deletions, which are
-    // tried again, whether something is left, and the list of uploads, which was permitted before
-    let may_be_silent = ["ListMultipartUploads", "UploadPart", "UploadPart", "DeleteObject", "DeleteObject"];
-    let at_the_end = ["ListObjectsV2", "ListMultipartUploads"];
-    assert_eq!(silent, [may_be_silent.as_slice(), &at_the_end].concat());
+    // the uploads that the store is compared with, and those that another run has left; a deletion, which is
+    // tried again with a condition; and at the end, whether uploads are left, two deletions, which are also
+    // tried again, and whether objects are left
+    let [list, delete] = ["ListMultipartUploads", "DeleteObject"];
+    assert_eq!(silent, [list, list, delete, list, delete, delete, "ListObjectsV2"]);
 }
 
 #[test]
@@ -443,7 +468,10 @@ fn pending_and_unfinished_uploads_and_what_they_hold() {
         said.contains("hint: aws s3api abort-multipart-upload --bucket test-bucket --key tank/src@s1/"),
         "{said}"
     );
-    assert!(said.contains("warning  holds: tank/src@s1 cannot be destroyed, because an upload"), "{said}");
+    assert!(
+        said.contains("warning  holds: tank/src@s1 cannot be destroyed: an upload, which is not"),
+        "{said}"
+    );
     let command = said.lines().find_map(|line| line.trim().strip_prefix("hint: zfs release ")).unwrap();
     let (tag, snapshot) = command.split_once(' ').unwrap();
     assert_eq!(host.holds(), format!("{tag} {snapshot}\n"));
@@ -461,7 +489,8 @@ fn zfs_and_the_rights_of_its_user() {
         folder.display().to_string()
     };
     let folder = id("id", "uid=1000(backup) gid=1000(backup) groups=1000(backup)");
-    host.set("PATH", &format!("{folder}:{}", std::env::var("PATH").unwrap()));
+    let zfs = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/support");
+    host.set("PATH", &format!("{folder}:{zfs}:{}", std::env::var("PATH").unwrap()));
     let ran = host.run("doctor");
     ran.expect(1);
     let said = "error    zfs allow: user backup may not upload tank/a\n         \
@@ -471,7 +500,7 @@ fn zfs_and_the_rights_of_its_user() {
         "allow",
         "---- Permissions on tank ------\nLocal+Descendent permissions:\n\tuser backup hold,release,send\n",
     );
-    assert!(host.ok("doctor").stdout.contains("ok       zfs allow: user backup may upload the datasets\n"));
+    assert!(host.ok("doctor").stdout.contains("ok       zfs allow: user backup may upload tank/a\n"));
     // faults of versions matter only to encrypted datasets
     host.zfs_file("version", "zfs-2.2.7-1\nzfs-kmod-2.2.7-1\n");
     let said = host.ok("doctor").stdout;
@@ -526,4 +555,129 @@ fn what_was_never_verified_is_worth_a_warning() {
     assert!(ran.stdout.contains("error    verification: 1 backup found damaged"), "{}", ran.stdout);
     host.ok("verify");
     host.ok("doctor");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_not_taken_for_none() {
+    // neither a code nor a body
+    let host = healthy();
+    host.s3.state().capabilities.versioning = Some("Enabled");
+    for page in [403, 405, 502] {
+        host.s3.fault("GetBucketVersioning", 0, 9, Fault::Page(page));
+        let said = host.run("doctor").stdout;
+        host.s3.no_more_faults();
+        assert!(!said.contains("versioning: off"), "{page}: {said}");
+    }
+    assert_nothing_left(&host, "an unknown versioning");
+    // what S3 does not document
+    host.s3.fault("GetBucketLifecycleConfiguration", 0, 9, Fault::Page(200));
+    let said = host.ok("doctor").stdout;
+    assert!(
+        said.contains("warning  lifecycle: not checked: the reply is not the one that S3 documents"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_a_server_does_not_say_of_its_versions_is_noticed_with_the_first_one() {
+    let host = healthy();
+    {
+        let mut state = host.s3.state();
+        state.capabilities.versioning = Some("Enabled");
+        state.capabilities.lacks = vec![("GetBucketVersioning", 501, "NotImplemented")];
+    }
+    let said = host.ok("doctor").stdout;
+    assert!(said.contains("because the server keeps versions after all"), "{said}");
+    assert_nothing_left(&host, "a marker");
+}
+
+#[test]
+fn nothing_of_an_upload_is_called_left_behind_while_the_journal_cannot_be_read() {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_JOBS", "1");
+    host.killed("upload tank/src@s1", "UploadPart", 7, Fault::KillBefore);
+    let journal = std::fs::read_to_string(host.data("upload_progress.yml")).unwrap();
+    host.write_data("upload_progress.yml", &journal.replacen("\"version\":2", "\"version\":9", 1));
+    let ran = host.run("doctor");
+    ran.expect(1);
+    assert!(ran.stdout.contains("error    pending upload: "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("warning  holds: not checked, because the pending upload"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("warning  unfinished uploads: not checked"), "{}", ran.stdout);
+    assert!(
+        !ran.stdout.contains("zfs release") && !ran.stdout.contains("abort-multipart-upload --"),
+        "{}",
+        ran.stdout
+    );
+    host.write_data("upload_progress.yml", &journal);
+    host.ok("resume_upload");
+}
+
+#[test]
+fn a_rule_for_other_keys_beside_a_store_without_a_prefix() {
+    let mut host = healthy();
+    host.unset("ZFS2S3_PREFIX");
+    host.set("XDG_DATA_HOME", &format!("{}/other", host.home().display()));
+    let rule = |prefix: &str| -> &'static str { EXPIRES.replace("nas/tank/", prefix).leak() };
+    host.s3.state().capabilities.lifecycle = rule("logs/");
+    assert!(host.ok("doctor").stdout.contains("ok       lifecycle: no rule applies"));
+    // a dataset of this host, of which nothing is stored yet
+    host.s3.state().capabilities.lifecycle = rule("tank/a@2026-");
+    assert!(host.run("doctor").stdout.contains("error    lifecycle: the rule 'tidy' deletes objects"));
+}
+
+#[test]
+fn the_reason_of_a_refusal_is_told() {
+    let host = healthy();
+    host.s3.state().capabilities.wants_for_objects = Some(("x-amz-server-side-encryption", "AES256"));
+    let ran = host.run("doctor");
+    ran.expect(1);
+    assert!(ran.stdout.contains("error    s3:PutObject: not permitted"), "{}", ran.stdout);
+    assert_eq!(ran.stdout.matches("s3:PutObject").count(), 2, "one line, and its hint: {}", ran.stdout);
+    // an answer that says neither yes nor no
+    let host = healthy();
+    host.s3.fault("UploadPart", 1, 1, Fault::Status(503, "SlowDown"));
+    let said = host.ok("doctor").stdout;
+    assert!(said.contains("warning  SHA-256: PUT ") && said.contains("503 SlowDown"), "{said}");
+}
+
+#[test]
+fn two_doctors_at_once_do_not_disturb_each_other() {
+    let host = healthy();
+    for call in ["ListParts", "GetObject", "HeadObject"] {
+        host.s3.fault(call, 0, 1, Fault::Delay(std::time::Duration::from_secs(2)));
+        let before = host.s3.state().count(call);
+        let first = host.spawn("doctor");
+        while host.s3.state().count(call) == before {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let second = host.ok("doctor");
+        let first = first.wait_with_output().unwrap();
+        let first = String::from_utf8(first.stdout).unwrap();
+        assert_eq!(complaints(&second), Vec::<&str>::new(), "{call}");
+        assert!(!first.contains("warning") && !first.contains("error "), "{call}: {first}");
+        assert_nothing_left(&host, call);
+    }
+}
+
+#[test]
+fn a_host_that_may_only_add_has_no_error_in_an_empty_bucket() {
+    let mut host = Host::with_snapshots(1);
+    host.set("ZFS2S3_TEST_PATIENCE_MS", "300");
+    {
+        let mut state = host.s3.state();
+        (state.capabilities.may_list, state.capabilities.may_delete) = (false, false);
+    }
+    let said = host.ok("doctor").stdout;
+    assert!(said.contains("warning  s3:GetObject: not checked, because no object is known"), "{said}");
+    assert_nothing_left(&host, "an empty bucket");
+}
+
+#[test]
+fn an_upload_whose_reply_was_lost_is_aborted() {
+    for n in 0..2 {
+        let host = healthy();
+        host.s3.fault("CreateMultipartUpload", n, 1, Fault::LoseReply);
+        host.run("doctor");
+        assert_nothing_left(&host, "a lost reply");
+    }
 }

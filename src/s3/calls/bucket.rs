@@ -3,7 +3,8 @@
 use super::Result;
 use crate::model::lifecycle::Rule;
 use crate::s3::client::Client;
-use crate::s3::configuration::{self, BucketLock, Versioning};
+use crate::s3::configuration::{self, BucketLock, BucketVersioning};
+use crate::s3::reply;
 use crate::s3::request::Request;
 
 /// What S3 says about a part of the configuration.
@@ -11,8 +12,10 @@ pub enum Configured<T> {
     Known(T),
     /// These credentials may not ask.
     Forbidden,
-    /// The server does not have this call, or not in the form that AWS has.
+    /// The server does not have this call.
     NotSupported(String),
+    /// The reply is not the one that S3 documents.
+    Unreadable(String),
 }
 
 /// Bytes: a thousand lifecycle rules, the maximum, have fewer.
@@ -24,25 +27,24 @@ impl Client {
         match self.bucket_lock()? {
             Configured::Known(lock) => Ok(Some(lock.is_enabled)),
             Configured::Forbidden => Ok(None),
-            Configured::NotSupported(_) => Ok(Some(false)),
+            Configured::NotSupported(_) | Configured::Unreadable(_) => Ok(Some(false)),
         }
     }
 
     /// GetObjectLockConfiguration.
     pub fn bucket_lock(&self) -> Result<Configured<BucketLock>> {
-        let none = ("ObjectLockConfigurationNotFoundError", BucketLock::default());
+        let none = Some(("ObjectLockConfigurationNotFoundError", BucketLock::default()));
         self.configuration("object-lock", "reading the Object Lock", configuration::bucket_lock, none)
     }
 
     /// GetBucketVersioning.
-    pub fn versioning(&self) -> Result<Configured<Versioning>> {
-        let none = ("", Versioning::Never);
-        self.configuration("versioning", "reading the versioning", configuration::versioning, none)
+    pub fn versioning(&self) -> Result<Configured<BucketVersioning>> {
+        self.configuration("versioning", "reading the versioning", configuration::versioning, None)
     }
 
     /// GetBucketLifecycleConfiguration: the enabled rules.
     pub fn lifecycle_rules(&self) -> Result<Configured<Vec<Rule>>> {
-        let none = ("NoSuchLifecycleConfiguration", Vec::new());
+        let none = Some(("NoSuchLifecycleConfiguration", Vec::new()));
         self.configuration("lifecycle", "reading the lifecycle rules", configuration::lifecycle, none)
     }
 
@@ -52,17 +54,22 @@ impl Client {
         name: &'static str,
         purpose: &'static str,
         parse: impl Fn(&[u8]) -> Result<T, String>,
-        none: (&str, T),
+        none: Option<(&str, T)>,
     ) -> Result<Configured<T>> {
         let request = Request::new("GET", "").query(name, "").purpose(purpose).at_most(MAX_CONFIGURATION);
-        match self.send(&request) {
-            Ok(reply) => Ok(parse(&reply.body).map_or_else(Configured::NotSupported, Configured::Known)),
-            Err(failure) if failure.code == none.0 => Ok(Configured::Known(none.1)),
-            Err(failure) if failure.is_forbidden() => Ok(Configured::Forbidden),
-            Err(failure) if failure.has_no_such_call() || failure.is_not_supported() => {
+        match (self.send(&request), none) {
+            (Ok(reply), _) => Ok(match parse(&reply.body) {
+                Ok(known) => Configured::Known(known),
+                // a server that does not know the parameter
+                Err(why) if reply::is_listing(&reply.body) => Configured::NotSupported(why),
+                Err(why) => Configured::Unreadable(why),
+            }),
+            (Err(failure), Some((code, none))) if failure.code == code => Ok(Configured::Known(none)),
+            (Err(failure), _) if failure.is_forbidden() => Ok(Configured::Forbidden),
+            (Err(failure), _) if failure.has_no_such_call() || failure.is_not_supported() => {
                 Ok(Configured::NotSupported(failure.describe()))
             }
-            Err(failure) => Err(failure),
+            (Err(failure), _) => Err(failure),
         }
     }
 }

@@ -28,6 +28,18 @@ impl Client {
         Ok(reply.header("x-amz-version-id").map(str::to_string))
     }
 
+    /// DeleteObject. The delete marker that it has made, if the bucket keeps versions.
+    pub fn delete_plainly(&self, key: &str) -> Result<Option<String>> {
+        let reply = self.send(&Request::new("DELETE", key))?;
+        let is_marker = reply.header("x-amz-delete-marker") == Some("true");
+        Ok(reply.header("x-amz-version-id").filter(|_| is_marker).map(str::to_string))
+    }
+
+    /// AbortMultipartUpload of an upload that there is not.
+    pub fn abort_unknown_upload(&self, key: &str, upload_id: &str) -> Result<()> {
+        self.send(&Request::new("DELETE", key).query("uploadId", upload_id)).map(|_| ())
+    }
+
     /// DeleteObject with `If-Match`.
     pub fn delete_if_match(&self, key: &str, etag: &str) -> Result<()> {
         self.send(&Request::new("DELETE", key).header("if-match", etag)).map(|_| ())

@@ -867,11 +867,14 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
             if let Some(refusal) = unmet_condition(state, request, &key) {
                 return refusal;
             }
+            let mut headers = vec![];
             if state.keeps_versions() {
                 state.hide(&key);
+                headers.push(("x-amz-delete-marker", "true".to_string()));
+                headers.push(("x-amz-version-id", state.markers[&key][0].clone()));
             }
             state.objects.remove(&key);
-            Answer { status: 204, headers: vec![], body: vec![] }
+            Answer { status: 204, headers, body: vec![] }
         }
         "CreateMultipartUpload" => {
             state.next_id += 1;

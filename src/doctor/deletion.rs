@@ -1,0 +1,140 @@
+//! What the credentials may delete. It is found out before anything is written, so that nothing is written
+//! that would stay: with a key that has no object, and where a delete marker could not be deleted, with a
+//! condition that nothing meets.
+
+use super::bucket::Versions;
+use super::probes::{Answer, Probes, answer};
+use super::report::{Finding, Level};
+use crate::s3::failure::Failure;
+
+const OBJECT: &str = "s3:DeleteObject";
+const VERSION: &str = "s3:DeleteObjectVersion";
+const LIST_VERSIONS: &str = "s3:ListBucketVersions";
+
+/// Why no probe object may be written.
+pub type Obstacle = &'static str;
+
+impl Probes<'_> {
+    /// None: an object can be written, and deleted without a trace.
+    pub fn deletion(&self, findings: &mut Vec<Finding>) -> Option<Obstacle> {
+        let versions = self.bucket.versions();
+        let may_delete_versions = match versions {
+            Versions::Kept => self.may_list_versions(findings) & self.may_delete_versions(findings),
+            Versions::None | Versions::Unknown => false,
+        };
+        let objects = self.may_delete_objects(may_delete_versions, findings);
+        match (self.bucket.locks_everything(), versions) {
+            (Some(true), _) => Some("the bucket protects each object from deletion"),
+            (_, Versions::Unknown) => Some("it is unknown whether the bucket keeps versions"),
+            (None, _) => Some("it is unknown whether the bucket protects objects from deletion"),
+            (_, Versions::Kept) if !may_delete_versions => Some("its version could not be deleted"),
+            (_, Versions::None) if objects == Ok(Made::Marker) => Some("the server keeps versions after all"),
+            _ if objects.is_err() => Some("it could not be deleted"),
+            _ => None,
+        }
+    }
+
+    fn may_delete_objects(&self, may_delete_versions: bool, findings: &mut Vec<Finding>) -> Result<Made, ()> {
+        let tried = match self.bucket.versions() {
+            Versions::None => self.delete_absent().or_else(|failure| self.or_by_condition(failure)),
+            Versions::Kept if may_delete_versions => {
+                self.delete_absent_by_condition().or_else(|_| self.delete_absent())
+            }
+            // AWS makes no delete marker if the condition is not met
+            _ if self.client.endpoint().is_aws() => self.delete_absent_by_condition(),
+            _ => {
+                findings.push(
+                    Finding::warning(OBJECT, "not checked, because a delete marker could stay")
+                        .hint(format!("allow {VERSION}, {LIST_VERSIONS} and s3:GetBucketVersioning")),
+                );
+                return Err(());
+            }
+        };
+        findings.push(match answer(tried) {
+            Answer::Allowed(made) => {
+                findings.push(Finding::ok(OBJECT, "permitted"));
+                return Ok(made);
+            }
+            Answer::Forbidden(failure) => {
+                let consequence = "so 'remove' fails, and 'abort_upload' leaves objects behind";
+                Finding::not_permitted(Level::Warning, OBJECT, consequence, &failure)
+                    .hint("if this host is only meant to add backups, that is right")
+            }
+            Answer::Failed(failure) => Finding::of_failure(Level::Warning, OBJECT, &failure),
+        });
+        Err(())
+    }
+
+    /// A delete marker that this makes is deleted at once.
+    fn delete_absent(&self) -> Result<Made, Failure> {
+        let key = self.key("absent");
+        match self.client.delete_plainly(&key) {
+            Ok(None) => Ok(Made::Nothing),
+            Ok(Some(marker)) => self.client.delete_version(&key, &marker).map(|()| Made::Marker),
+            Err(failure) if failure.is_missing() => Ok(Made::Nothing),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn delete_absent_by_condition(&self) -> Result<Made, Failure> {
+        match self.client.delete_if_match(&self.key("absent"), "\"zfs2s3\"") {
+            Ok(()) => Ok(Made::Nothing),
+            // S3 says that there is no such object, or that its ETag differs
+            Err(failure) if failure.is_missing() || failure.status == Some(412) => Ok(Made::Nothing),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The policy of a bucket may allow only conditional deletes.
+    fn or_by_condition(&self, failure: Failure) -> Result<Made, Failure> {
+        if failure.says_forbidden() {
+            self.delete_absent_by_condition().map_err(|_| failure)
+        } else {
+            Err(failure)
+        }
+    }
+
+    fn may_delete_versions(&self, findings: &mut Vec<Finding>) -> bool {
+        let reply = match self.client.delete_version(&self.key("absent"), "null") {
+            Err(failure) if failure.is_missing() || failure.code == "NoSuchVersion" => Ok(()),
+            reply => reply,
+        };
+        let (finding, is_permitted) = match answer(reply) {
+            Answer::Allowed(()) if self.bucket.needs_mfa() => {
+                (Finding::ok(VERSION, "permitted, with MFA: older versions are safe from this host"), false)
+            }
+            Answer::Allowed(()) => (Finding::ok(VERSION, "permitted"), true),
+            Answer::Forbidden(_) => {
+                (Finding::ok(VERSION, "not permitted, so older versions are safe from this host"), false)
+            }
+            Answer::Failed(failure) => {
+                let finding = Finding::of_failure(Level::Warning, VERSION, &failure);
+                (finding.hint("older versions may stay, and be billed"), false)
+            }
+        };
+        findings.push(finding);
+        is_permitted
+    }
+
+    /// `recover` names with them what was deleted.
+    fn may_list_versions(&self, findings: &mut Vec<Finding>) -> bool {
+        let (finding, is_permitted) = match answer(self.client.list_versions(&self.key("absent"), |_| false))
+        {
+            Answer::Allowed(_) => (Finding::ok(LIST_VERSIONS, "permitted"), true),
+            Answer::Forbidden(failure) => {
+                let consequence = "so 'recover' and 'verify' cannot name what a delete marker hides";
+                (Finding::not_permitted(Level::Warning, LIST_VERSIONS, consequence, &failure), false)
+            }
+            Answer::Failed(failure) => (Finding::of_failure(Level::Warning, LIST_VERSIONS, &failure), false),
+        };
+        findings.push(finding);
+        is_permitted
+    }
+}
+
+/// What the deletion of a missing object has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    Nothing,
+    Marker,
+}
