@@ -116,8 +116,8 @@ impl Probes<'_> {
         }
         let ask = |(action, name)| match answer(self.client.read_lock(key, name)) {
             Answer::Allowed(()) => Finding::ok(action, "permitted"),
-            // that there is none is an error of its own
-            Answer::Failed(failure) if failure.code == "NoSuchObjectLockConfiguration" => {
+            // that there is none is an error of its own, with another code on each server
+            Answer::Failed(failure) if failure.has_no_such_call() && failure.status == Some(404) => {
                 Finding::ok(action, "permitted")
             }
             Answer::Forbidden(failure) => Finding::not_permitted(
