@@ -22,7 +22,7 @@ pub struct Endpoint {
     pub bucket_url: String,
     /// That of STS, which knows whose credentials are: of AWS, or as the user sets it.
     pub sts_url: Option<String>,
-    bucket: String,
+    pub bucket: String,
 }
 
 impl Endpoint {

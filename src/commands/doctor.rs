@@ -18,13 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn run(context: &Context, args: &cli::DoctorArgs) -> Result<()> {
     let upload = UploadSettings::new(&context.env)?;
     let remote = RemoteSettings::new(&context.env, &context.local)?;
-    let contents = context.store_of(&remote).map(|store| store.contents);
+    let endpoint = remote.endpoint.url.clone();
+    let read_store = || context.store_at(&endpoint).map(|store| store.contents);
     let ca_bundle = remote.ca_bundle.clone();
     let remote = RemoteSettings { patience: remote.patience.min(PATIENCE), ..remote };
     let doctor = Doctor {
         client: Client::new(remote, Arc::clone(&context.ui)),
         ca_bundle,
-        contents,
+        read_store: &read_store,
         bucket: &context.local.bucket,
         prefix: &context.local.prefix,
         folder: &context.folder,

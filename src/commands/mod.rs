@@ -76,7 +76,11 @@ impl Context {
 
     /// The store, which must belong to this server.
     fn store_of(&self, remote: &RemoteSettings) -> Result<Store> {
-        Store::open(&self.folder, &self.local.bucket, &self.local.prefix, Some(&remote.endpoint.url))
+        self.store_at(&remote.endpoint.url)
+    }
+
+    fn store_at(&self, endpoint: &str) -> Result<Store> {
+        Store::open(&self.folder, &self.local.bucket, &self.local.prefix, Some(endpoint))
     }
 
     pub fn zfs(&self) -> Zfs {

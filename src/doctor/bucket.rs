@@ -3,6 +3,7 @@
 use super::lifecycle;
 use super::report::{Finding, Level};
 use crate::model::lifecycle::Rule;
+use crate::model::units::count;
 use crate::s3::calls::Configured;
 use crate::s3::client::Client;
 use crate::s3::configuration::{BucketLock, BucketVersioning, Versioning};
@@ -52,12 +53,12 @@ impl Bucket {
     }
 }
 
-/// `names`: those of snapshots and datasets whose backups are, or may be, in the bucket. `lock_days`:
-/// ZFS2S3_LOCK_DAYS is set.
+/// `names`: those of snapshots and datasets whose backups are, or may be, in the bucket, if all are known.
+/// `lock_days`: ZFS2S3_LOCK_DAYS is set.
 pub fn check(
     client: &Client,
     prefix: &str,
-    names: &[String],
+    names: Option<&[String]>,
     lock_days: bool,
     findings: &mut Vec<Finding>,
 ) -> Bucket {
@@ -130,12 +131,16 @@ fn versioning_finding(versioning: &BucketVersioning, rules: Option<&[Rule]>, pre
         ),
     };
     match rules.map(|rules| lifecycle::versions_kept(rules, prefix)) {
-        Some(Some(days)) => Finding::ok(CHECK, format!("{state}; {kept} for {days} days")),
+        Some(Some(days)) => {
+            Finding::ok(CHECK, format!("{state}; {kept} for {}", count(u64::from(days), "day")))
+        }
         Some(None) => Finding::warning(
             CHECK,
             format!("{state}; {kept} and billed, because no lifecycle rule deletes old versions"),
         )
-        .hint("add a rule with NoncurrentVersionExpiration, for example after 30 days"),
+        .hint(format!(
+            "add a rule with NoncurrentVersionExpiration for the prefix '{prefix}', for example after 30 days"
+        )),
         None => Finding::ok(CHECK, format!("{state}; {kept}")),
     }
 }
@@ -174,6 +179,7 @@ mod tests {
             prefix: String::new(),
             needs_tag: false,
             larger_than: 0,
+            smaller_than: None,
             actions: vec![Action::ExpireVersions(30)],
         };
         let level = |status, rules| {

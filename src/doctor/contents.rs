@@ -16,7 +16,7 @@ use crate::s3::calls::{MultipartUpload, Parts};
 use crate::s3::client::Client;
 use crate::s3::reply::ListedUpload;
 use crate::state::journal;
-use crate::state::journal::record::{Intent, Overview};
+use crate::state::journal::record::Intent;
 use crate::state::store::Folder;
 use crate::state::store::format::{Contents, State};
 use crate::state::verified;
@@ -44,46 +44,74 @@ impl Pending {
         }
     }
 
-    fn copy(&self) -> Option<CopyName> {
-        if let Pending::Upload(intent) = self { Some(intent.copy()) } else { None }
+    /// Is this the key of an object of it, in this bucket? Its prefix may be another one than that of the store.
+    fn has(&self, bucket: &str, key: &str) -> bool {
+        match self {
+            Pending::Upload(intent) => {
+                intent.bucket == bucket && key.starts_with(&keys::stem(&intent.prefix, &intent.copy()))
+            }
+            _ => false,
+        }
     }
 }
 
 /// The pending upload, and what it means.
-pub fn pending(folder: &Folder, bucket: &str) -> Finding {
+pub fn pending(folder: &Folder, bucket: &str, prefix: &str) -> Finding {
     const CHECK: &str = "pending upload";
     let read = journal::refuse_python_upload(folder, bucket).and_then(|()| journal::overview(folder));
-    match read {
-        Ok(None) => Finding::ok(CHECK, "none"),
-        Ok(Some(Overview { intent, .. })) => Finding::warning(
-            CHECK,
-            format!(
-                "{}, since {}: until it has ended, no other can begin",
-                intent.backup().describe(),
-                intent.begun
-            ),
-        )
-        .hint("unless it is running now: 'zfs2s3 resume_upload' resumes it, 'zfs2s3 abort_upload' aborts it"),
-        Err(error) => Finding::of_error(CHECK, &error),
+    let intent = match read {
+        Ok(None) => return Finding::ok(CHECK, "none"),
+        Ok(Some(overview)) => overview.intent,
+        Err(error) => return Finding::of_error(CHECK, &error),
+    };
+    let what = format!("{}, since {}", intent.backup().describe(), intent.begun);
+    if intent.bucket != bucket || intent.prefix != prefix {
+        let place = format!("bucket '{}', prefix '{}'", intent.bucket, intent.prefix);
+        return Finding::warning(CHECK, format!("{what}, for another place: {place}"))
+            .hint("set ZFS2S3_BUCKET and ZFS2S3_PREFIX as they were when it began");
     }
+    Finding::warning(CHECK, format!("{what}: until it has ended, no other can begin"))
+        .hint("unless it is running now: 'zfs2s3 resume_upload' resumes it, 'zfs2s3 abort_upload' aborts it")
 }
 
-/// How the store and the bucket differ. `lists_uploads`: open uploads can be listed.
+/// What was read of the store and the bucket, and the pending upload just before that.
+pub struct Compared<'a> {
+    pub client: &'a Client,
+    pub contents: &'a Contents,
+    pub inventory: &'a Inventory<'a>,
+    pub pending: Pending,
+}
+
+/// How the store and the bucket differ. `lists_uploads`: open uploads can be listed. `store_now`: reads the
+/// store again, since a command of this host may have changed it meanwhile.
 pub fn compare(
-    client: &Client,
-    contents: &Contents,
-    inventory: &Inventory,
+    compared: &Compared,
     folder: &Folder,
     lists_uploads: bool,
+    store_now: &dyn Fn() -> Option<Contents>,
     findings: &mut Vec<Finding>,
 ) {
+    let Compared { client, contents, inventory, pending } = compared;
     let Some(listing) = inventory.listing() else {
         return findings.push(Finding::not_checked("store", "s3:ListBucket"));
     };
-    // read now, since an upload may have begun meanwhile
-    let pending = Pending::read(folder);
-    let copy = pending.copy();
-    let summary = inventory.summary(copy.as_ref());
+    let pending_now = Pending::read(folder);
+    let is_pending =
+        |key: &str| [pending, &pending_now].iter().any(|pending| pending.has(&contents.bucket, key));
+    let now = store_now();
+    let is_stored = |copy: &CopyName, state| {
+        let mut entries = now.iter().flat_map(|now| &now.entries);
+        entries.any(|entry| entry.state == state && entry.copy() == *copy)
+    };
+    // what has changed since the listing is left out
+    let summary = inventory.summary(|copy, state| match state {
+        Some(state) => now.is_none() || is_stored(copy, state),
+        None => {
+            !is_pending(&keys::stem(&contents.prefix, copy))
+                && !is_stored(copy, State::Stored)
+                && !is_stored(copy, State::Removing)
+        }
+    });
     let names = |list: &[String]| some(&list.iter().map(String::as_str).collect::<Vec<_>>());
     let backups = |list: &[String]| count(list.len() as u64, "backup");
     findings.push(if summary.lost.is_empty() {
@@ -107,10 +135,14 @@ pub fn compare(
         });
     }
     for (list, words, hint) in [
-        (&summary.removing, "begun to be removed", "the same 'zfs2s3 remove' completes the removal"),
+        (
+            &summary.removing,
+            "begun to be removed",
+            "the same 'zfs2s3 remove' completes the removal, 'zfs2s3 recover -m' cancels it",
+        ),
         (
             &summary.announced,
-            "announced for removal by another host, so none can be a base",
+            "announced for removal by another host, and not usable as a base",
             "'zfs2s3 recover -n' shows by which host, and since when",
         ),
         (
@@ -125,13 +157,13 @@ pub fn compare(
         }
     }
     if lists_uploads {
-        findings.push(match pending {
-            Pending::Unknown => Finding::warning(
+        findings.push(match (pending, &pending_now) {
+            (Pending::Unknown, _) | (_, Pending::Unknown) => Finding::warning(
                 "unfinished uploads",
                 "not checked, because the pending upload, which may be among them, cannot be read",
             )
             .hint("see 'pending upload' above"),
-            _ => unfinished(client, contents, &listing.uploads, copy.as_ref()),
+            _ => unfinished(client, contents, &listing.uploads, is_pending),
         });
     }
 }
@@ -141,11 +173,11 @@ fn unfinished(
     client: &Client,
     contents: &Contents,
     uploads: &[ListedUpload],
-    pending: Option<&CopyName>,
+    is_pending: impl Fn(&str) -> bool,
 ) -> Finding {
     const CHECK: &str = "unfinished uploads";
     let is_left = |upload: &&ListedUpload| {
-        keys::parse(&contents.prefix, &upload.key).is_some_and(|parsed| Some(&parsed.copy) != pending)
+        keys::parse(&contents.prefix, &upload.key).is_some() && !is_pending(&upload.key)
     };
     let left: Vec<&ListedUpload> = uploads.iter().filter(is_left).collect();
     if left.is_empty() {
@@ -160,12 +192,13 @@ fn unfinished(
     };
     let sizes: Option<Vec<u64>> = left.iter().take(NAMED).map(|upload| size(upload)).collect();
     let size = match sizes {
-        Some(sizes) if left.len() <= NAMED => format!(", {}", human_size(sizes.iter().sum())),
-        Some(sizes) => format!(", more than {}", human_size(sizes.iter().sum())),
+        Some(sizes) if left.len() <= NAMED => format!(" ({})", human_size(sizes.iter().sum())),
+        Some(sizes) => format!(" (more than {})", human_size(sizes.iter().sum())),
         None => String::new(),
     };
     let oldest = left.iter().filter_map(|upload| upload.initiated.as_deref()).min();
-    let oldest = oldest.map_or(String::new(), |time| format!(", the oldest begun {}", one_line(time)));
+    let the_oldest = if left.len() > 1 { "the oldest " } else { "" };
+    let oldest = oldest.map_or(String::new(), |time| format!(", {the_oldest}begun {}", one_line(time)));
     let finding = Finding::warning(CHECK, format!("{}{size}{oldest}", left.len())).hint(
         "only if no host is uploading it now, or will resume it; until it is aborted, its parts are billed:",
     );

@@ -35,30 +35,43 @@ impl Probes<'_> {
     }
 
     fn may_delete_objects(&self, may_delete_versions: bool, findings: &mut Vec<Finding>) -> Result<Made, ()> {
+        const CONDITION: Option<&str> = Some("\"zfs2s3\"");
         let tried = match self.bucket.versions() {
-            Versions::None => self.delete_absent().or_else(|failure| self.or_by_condition(failure)),
+            Versions::None => match self.delete_absent(None) {
+                // the policy of a bucket may allow only conditional deletes
+                Err(failure) if failure.says_forbidden() => {
+                    self.delete_absent(CONDITION).map_err(|_| failure)
+                }
+                tried => tried,
+            },
             Versions::Kept if may_delete_versions => {
-                self.delete_absent_by_condition().or_else(|_| self.delete_absent())
+                self.delete_absent(CONDITION).or_else(|_| self.delete_absent(None))
             }
             // AWS makes no delete marker if the condition is not met
-            _ if self.client.endpoint().is_aws() => self.delete_absent_by_condition(),
+            _ if self.client.endpoint().is_aws() => self.delete_absent(CONDITION),
             _ => {
                 findings.push(
                     Finding::warning(OBJECT, "not checked, because a delete marker could stay")
-                        .hint(format!("allow {VERSION}, {LIST_VERSIONS} and s3:GetBucketVersioning")),
+                        .hint("'remove' reports it if it is not permitted"),
                 );
                 return Err(());
             }
         };
         findings.push(match answer(tried) {
+            Answer::Allowed(Made::StuckMarker) => Finding::warning(
+                OBJECT,
+                "permitted, but the delete marker of this check could not be deleted",
+            )
+            .hint(self.by_hand(&self.key("absent"))),
             Answer::Allowed(made) => {
                 findings.push(Finding::ok(OBJECT, "permitted"));
                 return Ok(made);
             }
             Answer::Forbidden(failure) => {
                 let consequence = "so 'remove' fails, and 'abort_upload' leaves objects behind";
-                Finding::not_permitted(Level::Warning, OBJECT, consequence, &failure)
-                    .hint("if this host is only meant to add backups, that is right")
+                let finding = Finding::not_permitted(Level::Warning, OBJECT, consequence, &failure);
+                let hint = "if this host should only add backups, this is as intended; otherwise allow it";
+                Finding { hints: vec![hint.to_string()], ..finding }
             }
             Answer::Failed(failure) => Finding::of_failure(Level::Warning, OBJECT, &failure),
         });
@@ -66,39 +79,22 @@ impl Probes<'_> {
     }
 
     /// A delete marker that this makes is deleted at once.
-    fn delete_absent(&self) -> Result<Made, Failure> {
+    fn delete_absent(&self, condition: Option<&str>) -> Result<Made, Failure> {
         let key = self.key("absent");
-        match self.client.delete_plainly(&key) {
+        match self.client.delete_probe(&key, condition) {
             Ok(None) => Ok(Made::Nothing),
-            Ok(Some(marker)) => self.client.delete_version(&key, &marker).map(|()| Made::Marker),
-            Err(failure) if failure.is_missing() => Ok(Made::Nothing),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    fn delete_absent_by_condition(&self) -> Result<Made, Failure> {
-        match self.client.delete_if_match(&self.key("absent"), "\"zfs2s3\"") {
-            Ok(()) => Ok(Made::Nothing),
+            Ok(Some(marker)) => match self.client.delete_version(&key, &marker) {
+                Ok(()) => Ok(Made::Marker),
+                Err(_) => Ok(Made::StuckMarker),
+            },
             // S3 says that there is no such object, or that its ETag differs
             Err(failure) if failure.is_missing() || failure.status == Some(412) => Ok(Made::Nothing),
             Err(failure) => Err(failure),
         }
     }
 
-    /// The policy of a bucket may allow only conditional deletes.
-    fn or_by_condition(&self, failure: Failure) -> Result<Made, Failure> {
-        if failure.says_forbidden() {
-            self.delete_absent_by_condition().map_err(|_| failure)
-        } else {
-            Err(failure)
-        }
-    }
-
     fn may_delete_versions(&self, findings: &mut Vec<Finding>) -> bool {
-        let reply = match self.client.delete_version(&self.key("absent"), "null") {
-            Err(failure) if failure.is_missing() || failure.code == "NoSuchVersion" => Ok(()),
-            reply => reply,
-        };
+        let reply = self.client.delete_version(&self.key("absent"), "null");
         let (finding, is_permitted) = match answer(reply) {
             Answer::Allowed(()) if self.bucket.needs_mfa() => {
                 (Finding::ok(VERSION, "permitted, with MFA: older versions are safe from this host"), false)
@@ -136,5 +132,8 @@ impl Probes<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Made {
     Nothing,
+    /// A delete marker, which is deleted again.
     Marker,
+    /// One that could not be deleted.
+    StuckMarker,
 }

@@ -6,7 +6,7 @@
 use super::report::Finding;
 use crate::model::archive::Archive;
 use crate::model::lifecycle::{Action, Rule};
-use crate::model::units::human_size;
+use crate::model::units::{count, human_size};
 
 const CHECK: &str = "lifecycle";
 /// Days: an upload may be pending for that long.
@@ -18,7 +18,9 @@ const LARGEST_MANIFEST: u64 = 16 << 20;
 /// The days for which old versions are kept, if a rule deletes those of this store.
 pub fn versions_kept(rules: &[Rule], prefix: &str) -> Option<u32> {
     // a rule for a part of the store leaves the versions of the rest
-    let covers = |rule: &&Rule| rule.applies_to(prefix, &[]) && rule.larger_than == 0;
+    let covers = |rule: &&Rule| {
+        rule.applies_to(prefix, Some(&[])) && rule.larger_than == 0 && rule.smaller_than.is_none()
+    };
     let actions = rules.iter().filter(covers).flat_map(|rule| &rule.actions);
     actions
         .filter_map(|action| if let Action::ExpireVersions(days) = action { Some(*days) } else { None })
@@ -26,13 +28,17 @@ pub fn versions_kept(rules: &[Rule], prefix: &str) -> Option<u32> {
 }
 
 /// What the rules do to the objects of a store with this prefix, and with backups of these names.
-pub fn judge(rules: &[Rule], prefix: &str, names: &[String]) -> Vec<Finding> {
+pub fn judge(rules: &[Rule], prefix: &str, names: Option<&[String]>) -> Vec<Finding> {
     let relevant: Vec<&Rule> = rules.iter().filter(|rule| rule.applies_to(prefix, names)).collect();
     if relevant.is_empty() {
         let what = if rules.is_empty() { "no rules" } else { "no rule applies to the objects of zfs2s3" };
         return vec![Finding::ok(CHECK, what)];
     }
     relevant.iter().flat_map(|rule| rule.actions.iter().map(|action| of_action(rule, action))).collect()
+}
+
+fn in_days(days: u32) -> String {
+    count(u64::from(days), "day")
 }
 
 fn of_action(rule: &Rule, action: &Action) -> Finding {
@@ -64,15 +70,15 @@ fn of_action(rule: &Rule, action: &Action) -> Finding {
         .hint(format!("use ZFS2S3_STORAGE_CLASS={class} instead, which keeps manifests in STANDARD"))
         .hint(format!("or limit the rule to objects of more than {}", human_size(LARGEST_MANIFEST))),
         Action::ExpireVersions(days) => {
-            Finding::ok(CHECK, format!("{name} deletes old versions after {days} days"))
+            Finding::ok(CHECK, format!("{name} deletes old versions after {}", in_days(*days)))
         }
         Action::AbortUploads(days) if *days < SHORTEST_PENDING => Finding::warning(
             CHECK,
-            format!("{name} aborts unfinished uploads after {days} days, even one that could still be resumed"),
+            format!("{name} aborts unfinished uploads after {}, even one that could be resumed", in_days(*days)),
         )
         .hint(format!("let it wait for {SHORTEST_PENDING} days or more")),
         Action::AbortUploads(days) => {
-            Finding::ok(CHECK, format!("{name} aborts unfinished uploads after {days} days"))
+            Finding::ok(CHECK, format!("{name} aborts unfinished uploads after {}", in_days(*days)))
         }
     }
 }
@@ -89,6 +95,7 @@ mod tests {
             prefix: prefix.to_string(),
             needs_tag: false,
             larger_than: 0,
+            smaller_than: None,
             actions: actions.to_vec(),
         }
     }
@@ -108,7 +115,7 @@ mod tests {
             (Action::AbortUploads(7), 0, "warning aborts unfinished uploads after 7 days"),
             (Action::AbortUploads(30), 0, "ok aborts unfinished uploads after 30 days"),
         ] {
-            let found = judge(&[Rule { larger_than, ..rule("", &[action]) }], "nas/", &[]);
+            let found = judge(&[Rule { larger_than, ..rule("", &[action]) }], "nas/", Some(&[]));
             let text = format!("{:?} {}", found[0].level, found[0].message.replace("the rule 'r' ", ""));
             assert!(text.to_lowercase().starts_with(&expected.to_lowercase()), "{text}, not {expected}");
         }
@@ -118,7 +125,7 @@ mod tests {
     fn rules_for_other_objects_do_not_matter() {
         let other = rule("tmp/", &[Action::Expire(When::Days(1))]);
         let tagged = Rule { needs_tag: true, ..rule("", &[Action::Expire(When::Days(1))]) };
-        let found = judge(&[other, tagged], "nas/", &[]);
+        let found = judge(&[other, tagged], "nas/", Some(&[]));
         assert_eq!(found, [Finding::ok("lifecycle", "no rule applies to the objects of zfs2s3")]);
     }
 

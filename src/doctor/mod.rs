@@ -31,7 +31,8 @@ use crate::state::store::Folder;
 use crate::state::store::format::Contents;
 use crate::ui::Ui;
 use crate::zfs::Zfs;
-use contents::{compare, pending, verification};
+use contents::{Compared, Pending, compare, pending, verification};
+use deletion::Obstacle;
 use objects::Written;
 use probes::Probes;
 use report::{Finding, Level};
@@ -40,8 +41,8 @@ use server::Contact;
 pub struct Doctor<'a> {
     pub client: Result<Client>,
     pub ca_bundle: Option<PathBuf>,
-    /// The store of this server.
-    pub contents: Result<Contents>,
+    /// Reads the store of this server.
+    pub read_store: &'a dyn Fn() -> Result<Contents>,
     pub bucket: &'a str,
     pub prefix: &'a str,
     pub folder: &'a Folder,
@@ -53,22 +54,19 @@ pub struct Doctor<'a> {
 impl Doctor<'_> {
     /// Calls `report` with the findings of each part as soon as they are known.
     pub fn run(self, mut report: impl FnMut(Vec<Finding>) -> Result<()>) -> Result<()> {
-        let mut findings = vec![pending(self.folder, self.bucket)];
-        let contents = match &self.contents {
-            Ok(contents) => Some(contents),
-            Err(error) => {
-                findings.push(Finding::of_error("store", error));
-                None
-            }
-        };
+        let mut findings = vec![pending(self.folder, self.bucket, self.prefix)];
+        let contents = (self.read_store)();
+        findings.extend(contents.as_ref().err().map(|error| Finding::of_error("store", error)));
+        let contents = contents.ok();
         report(std::mem::take(&mut findings))?;
         match &self.client {
             Err(error) => findings.push(Finding::of_error("settings", error)),
-            Ok(client) => self.check_server(client, contents, &mut findings, &mut report)?,
+            Ok(client) => self.check_server(client, contents.as_ref(), &mut findings, &mut report)?,
         }
-        findings.extend(contents.and_then(|contents| verification(self.folder, contents, clock::now())));
+        let verified = contents.as_ref().and_then(|it| verification(self.folder, it, clock::now()));
+        findings.extend(verified);
         report(std::mem::take(&mut findings))?;
-        pool::check(&self.zfs, contents, self.folder, &mut findings);
+        pool::check(&self.zfs, contents.as_ref(), self.folder, &mut findings);
         report(findings)
     }
 
@@ -89,10 +87,7 @@ impl Doctor<'_> {
         let place = format!("'{}', prefix '{}', region {region}", self.bucket, self.prefix);
         findings.push(Finding::ok("bucket", place));
         report(std::mem::take(findings))?;
-        let names = self.names_in_use(contents);
-        let lock_days = self.upload.lock_days.is_some();
-        let bucket = bucket::check(client, self.prefix, &names, lock_days, findings);
-        report(std::mem::take(findings))?;
+        let pending = Pending::read(self.folder);
         let inventory = match (contents, &listed) {
             (Some(contents), Ok(_)) => {
                 let read = Inventory::read(client, contents, self.ui, OpenUploads::List);
@@ -100,14 +95,20 @@ impl Doctor<'_> {
             }
             _ => None,
         };
-        let owner = format!("{}:{:?}", host::name(), self.folder);
+        let names = self.names_in_use(contents, inventory.as_ref());
+        let lock_days = self.upload.lock_days.is_some();
+        let bucket = bucket::check(client, self.prefix, names.as_deref(), lock_days, findings);
+        report(std::mem::take(findings))?;
+        let owner = format!("{}:{}:{:?}", host::name(), host::machine_id(), self.folder);
         let probes = Probes::new(client, &bucket, self.prefix, &owner, listed.is_ok());
         self.check_permissions(&probes, contents, inventory.as_ref(), listed, findings);
         let is_listing = |found: &Finding| found.check == multipart::LIST_UPLOADS && found.level == Level::Ok;
         let lists_uploads = findings.iter().any(is_listing);
         report(std::mem::take(findings))?;
-        if let Some((contents, inventory)) = contents.zip(inventory) {
-            compare(client, contents, &inventory, self.folder, lists_uploads, findings);
+        if let Some((contents, inventory)) = contents.zip(inventory.as_ref()) {
+            let compared = Compared { client, contents, inventory, pending };
+            let store_now = || (self.read_store)().ok();
+            compare(&compared, self.folder, lists_uploads, &store_now, findings);
         }
         report(std::mem::take(findings))
     }
@@ -132,44 +133,75 @@ impl Doctor<'_> {
         });
         probes.multipart(self.upload, findings);
         let archive = archive_in_use(&self.upload.storage_class, contents);
-        let mut objects = Vec::new();
-        let unchecked = match probes.deletion(findings) {
+        let mut written = Vec::new();
+        let obstacle = match probes.deletion(findings) {
             Some(obstacle) => Some(obstacle),
             // what cannot be uploaded in parts cannot be uploaded at all
-            None if findings.iter().any(|found| found.check == "s3:PutObject") => Some("none can be written"),
-            None => {
-                objects.push(probes.key("object"));
-                match probes.object(&objects[0], archive, findings) {
-                    Written::Yes => {
-                        objects.push(probes.key("whole"));
-                        findings.push(probes.checksums(&objects[1]));
-                        None
-                    }
-                    Written::AsVersion => Some("the server keeps versions after all"),
-                    // that is an error of its own
-                    Written::No => None,
-                }
+            None if findings.iter().any(|found| found.check == "s3:PutObject") => {
+                Some("it cannot be written")
             }
+            None => check_objects(probes, archive, &mut written, findings),
         };
-        if let Some(why) = unchecked {
+        if let Some(why) = obstacle {
             let stored = inventory.and_then(Inventory::listing).and_then(|listing| listing.objects.first());
-            findings.push(probes.reading(stored.map(|object| object.key.as_str())));
+            if !findings.iter().any(|found| found.check == "s3:GetObject") {
+                findings.push(probes.reading(stored.map(|object| object.key.as_str())));
+            }
             let also = if archive.is_some() { ", s3:RestoreObject" } else { "" };
-            let what = format!("what only an object can show, such as If-Match{also} and checksums");
-            findings.push(
-                Finding::warning("not checked", format!("{what}, because {why}"))
-                    .hint("in another bucket of this server, or with other credentials, it can be checked"),
-            );
+            let message =
+                format!("If-Match{also} and checksums were not, with an object of their own, because {why}");
+            findings
+                .push(Finding::warning("not checked", message).hint(
+                    "in another bucket of this server, or with other credentials, they can be checked",
+                ));
         }
-        findings.extend(probes.clean_up(&objects));
+        findings.extend(probes.clean_up(&written));
     }
 
-    /// The names of stored snapshots, and of the datasets of this host, with which keys may begin.
-    fn names_in_use(&self, contents: Option<&Contents>) -> Vec<String> {
-        let stored = contents.iter().flat_map(|contents| &contents.entries);
-        let stored = stored.map(|entry| entry.snapshot.name.clone());
-        stored.chain(pool::datasets(&self.zfs).into_iter().map(|dataset| dataset.name)).collect()
+    /// The names of snapshots in the store and the bucket, and of the datasets of this host, with which keys may
+    /// begin. None: they are not all known.
+    fn names_in_use(
+        &self,
+        contents: Option<&Contents>,
+        inventory: Option<&Inventory>,
+    ) -> Option<Vec<String>> {
+        let listed = inventory.filter(|inventory| inventory.listing().is_some())?;
+        let datasets = self.zfs.all_datasets().ok()?.into_iter().map(|dataset| dataset.name);
+        let stored = contents?.entries.iter().map(|entry| entry.snapshot.name.clone());
+        Some(stored.chain(listed.names().map(str::to_string)).chain(datasets).collect())
     }
+}
+
+/// Writes an object, and if it can be deleted, another. Returns what kept it from doing so. `written`: what
+/// may be left.
+fn check_objects(
+    probes: &Probes,
+    archive: Option<&StorageClass>,
+    written: &mut Vec<String>,
+    findings: &mut Vec<Finding>,
+) -> Option<Obstacle> {
+    let key = probes.key("object");
+    match probes.object(&key, archive, findings) {
+        Written::AsVersion => return Some("the server keeps versions after all"),
+        // that is an error of its own; a lost reply may have written it nevertheless
+        Written::No => {
+            written.push(key);
+            return None;
+        }
+        Written::Yes => {}
+    }
+    if let Err(failure) = probes.delete(&key) {
+        findings.push(
+            Finding::of_failure(Level::Warning, "s3:DeleteObject", &failure)
+                .hint("the server may protect objects by a rule that S3 does not show")
+                .hint(probes.by_hand(&key)),
+        );
+        return Some("the first object of this check could not be deleted");
+    }
+    let whole = probes.key("whole");
+    findings.push(probes.checksums(&whole));
+    written.extend([key, whole]);
+    None
 }
 
 /// The archive class that uploads use, or that a stored backup is in.

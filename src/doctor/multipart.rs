@@ -12,7 +12,7 @@ use crate::model::storage_class::StorageClass;
 use crate::model::units::human_size;
 use crate::os::clock;
 use crate::s3::calls::{MultipartUpload, Parts, WrongSum};
-use crate::s3::failure::{Failure, FailureKind};
+use crate::s3::failure::Failure;
 
 const BODY: &[u8] = b"a part of 'zfs2s3 doctor'\n";
 
@@ -30,7 +30,7 @@ impl Probes<'_> {
         }
         let key = self.key("upload");
         let class = &settings.storage_class;
-        let begun = self.client.create_multipart_upload(&key, class, None, &mut false);
+        let begun = self.begin(&key, class, None);
         let (id, checksums) = match answer(begun) {
             Answer::Allowed(begun) => begun,
             Answer::Forbidden(failure) => return findings.push(not_put(&failure)),
@@ -51,9 +51,7 @@ impl Probes<'_> {
         }
         findings.push(self.list_of_uploads(upload));
         let aborted = self.client.abort_multipart_upload(upload.key, upload.upload_id);
-        findings.extend(aborted.err().map(|failure| {
-            Finding::of_failure(Level::Warning, ABORT, &failure).hint(self.by_hand(upload.key))
-        }));
+        findings.extend(aborted.err().map(|failure| self.upload_left(&failure, &key, &id)));
         if self.bucket.has_lock() {
             findings.push(self.locking(settings));
         }
@@ -70,18 +68,37 @@ impl Probes<'_> {
                 let why = "not checked, because the upload of this check could not be aborted";
                 (Finding::warning(UPLOAD, why).hint(format!("allow {ABORT}")), false)
             }
-            Answer::Failed(failure) if failure.kind == FailureKind::Transient => {
-                (Finding::of_failure(Level::Warning, ABORT, &failure), false)
-            }
-            Answer::Failed(failure) if failure.is_no_call_of_the_server() => {
-                let finding = Finding::of_failure(Level::Warning, ABORT, &failure);
-                (finding.hint("unfinished uploads stay in the bucket"), false)
-            }
             // that there is no such upload
-            Answer::Allowed(()) | Answer::Failed(_) => (Finding::ok(ABORT, "permitted"), true),
+            Answer::Failed(failure)
+                if matches!(failure.status, Some(400..=499))
+                    && !failure.code.is_empty()
+                    && !failure.is_forbidden()
+                    && !failure.is_no_call_of_the_server() =>
+            {
+                (Finding::ok(ABORT, "permitted"), true)
+            }
+            Answer::Allowed(()) => (Finding::ok(ABORT, "permitted"), true),
+            Answer::Failed(failure) => {
+                let finding = Finding::of_failure(Level::Warning, ABORT, &failure);
+                (finding.hint("unfinished uploads may stay in the bucket"), false)
+            }
         };
         findings.push(finding);
         is_permitted
+    }
+
+    fn begin(
+        &self,
+        key: &str,
+        class: &StorageClass,
+        lock: Option<Retention>,
+    ) -> Result<(String, bool), Failure> {
+        let mut repeated = false;
+        let begun = self.client.create_multipart_upload(key, class, lock, &mut repeated);
+        if repeated {
+            self.may_have_strays.set(true);
+        }
+        begun
     }
 
     fn put_part(&self, upload: MultipartUpload, number: u16) -> Result<(), Failure> {
@@ -216,10 +233,10 @@ impl Probes<'_> {
         let lock = Some(Retention { mode: settings.lock_mode, until });
         let level = if settings.lock_days.is_some() { Level::Error } else { Level::Warning };
         let (key, class) = (self.key("locked"), &settings.storage_class);
-        match answer(self.client.create_multipart_upload(&key, class, lock, &mut false)) {
+        match answer(self.begin(&key, class, lock)) {
             Answer::Allowed((id, _)) => match self.client.abort_multipart_upload(&key, &id) {
                 Ok(()) => Finding::ok(ACTION, "permitted"),
-                Err(failure) => Finding::of_failure(Level::Warning, ABORT, &failure),
+                Err(failure) => self.upload_left(&failure, &key, &id),
             },
             Answer::Forbidden(failure) => {
                 Finding::not_permitted(level, ACTION, "so uploads with -l or ZFS2S3_LOCK_DAYS fail", &failure)
@@ -246,7 +263,7 @@ impl Probes<'_> {
     }
 
     fn completed(&self, key: &str) -> Result<(), Failure> {
-        let begun = self.client.create_multipart_upload(key, &StorageClass::standard(), None, &mut false);
+        let begun = self.begin(key, &StorageClass::standard(), None);
         let (id, checksums) = begun?;
         let upload = MultipartUpload { key, upload_id: &id, checksums };
         let completed =

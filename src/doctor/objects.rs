@@ -18,6 +18,9 @@ const NOT_ARCHIVED: &[&str] = &[
     "ObjectNotInArchive",
 ];
 
+/// Error codes of GetObject that are not about permissions.
+const READABLE: &[&str] = &["InvalidObjectState", "NoSuchKey", "InvalidRange"];
+
 /// What the probe object has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
@@ -72,12 +75,16 @@ impl Probes<'_> {
     pub fn reading(&self, listed: Option<&str>) -> Finding {
         let Some(key) = listed else {
             return Finding::warning(GET, "not checked, because no object is known that could be read")
-                .hint("run it again when a backup is stored");
+                .hint("run 'zfs2s3 doctor' again once a backup is stored");
         };
-        match self.client.may_read(key) {
-            Ok(Ok(())) => Finding::ok(GET, "permitted"),
-            Ok(Err(failure)) => not_read(&failure),
-            Err(failure) => Finding::of_failure(Level::Error, GET, &failure),
+        match answer(self.client.read_first_byte(key)) {
+            Answer::Allowed(()) => Finding::ok(GET, "permitted"),
+            // it is archived, gone meanwhile, or empty
+            Answer::Failed(failure) if READABLE.contains(&failure.code.as_str()) => {
+                Finding::ok(GET, "permitted")
+            }
+            Answer::Forbidden(failure) => not_read(&failure),
+            Answer::Failed(failure) => Finding::of_failure(Level::Error, GET, &failure),
         }
     }
 
@@ -99,13 +106,13 @@ impl Probes<'_> {
         const CHECK: &str = "If-Match";
         let deletes = "so 'remove' deletes an object even if another program has just replaced it";
         let hint = "let no other program write below the prefix";
-        match self.client.delete_if_match(key, "\"zfs2s3\"") {
+        match self.client.delete_probe(key, Some("\"zfs2s3\"")) {
             Err(failure) if failure.status == Some(412) => Finding::ok(CHECK, "honored by DeleteObject"),
             Err(failure) if failure.is_not_supported() || failure.has_no_such_call() => {
                 Finding::warning(CHECK, format!("not supported by DeleteObject, {deletes}")).hint(hint)
             }
             Err(failure) => Finding::of_failure(Level::Warning, CHECK, &failure),
-            Ok(()) => Finding::warning(CHECK, format!("ignored by DeleteObject, {deletes}")).hint(hint),
+            Ok(_) => Finding::warning(CHECK, format!("ignored by DeleteObject, {deletes}")).hint(hint),
         }
     }
 

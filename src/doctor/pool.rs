@@ -18,15 +18,10 @@ use crate::zfs::inspect::{DatasetInfo, PointInfo, User};
 
 /// How the tags of the holds of uploads begin.
 const TAG: &str = "zfs2s3-";
-/// Before the first backup, so many datasets are looked at.
-const SAMPLE: usize = 20;
+/// The rights of so many datasets are looked at.
+const LOOKED_AT: usize = 50;
 /// How many of a kind are named.
 const NAMED: usize = 5;
-
-/// The datasets of this host; none if zfs cannot say.
-pub fn datasets(zfs: &Zfs) -> Vec<DatasetInfo> {
-    zfs.all_datasets().unwrap_or_default()
-}
 
 pub fn check(zfs: &Zfs, contents: Option<&Contents>, folder: &Folder, findings: &mut Vec<Finding>) {
     let datasets = match zfs.all_datasets() {
@@ -76,12 +71,11 @@ fn rights_of_user(zfs: &Zfs, datasets: &[DatasetInfo], backed_up: &BTreeMap<&str
         }
     };
     // before the first backup, any dataset may be the one
-    let names: Vec<&str> = if backed_up.is_empty() {
-        datasets.iter().map(|dataset| dataset.name.as_str()).take(SAMPLE).collect()
-    } else {
-        backed_up.keys().copied().collect()
-    };
-    match missing_rights(zfs, &names, &user) {
+    let is_looked_at =
+        |dataset: &&DatasetInfo| backed_up.is_empty() || backed_up.contains_key(dataset.name.as_str());
+    let looked_at: Vec<&DatasetInfo> = datasets.iter().filter(is_looked_at).take(LOOKED_AT).collect();
+    let names: Vec<&str> = looked_at.iter().map(|dataset| dataset.name.as_str()).collect();
+    match missing_rights(zfs, &looked_at, &user) {
         Ok((lacking, restore)) if lacking.is_empty() => {
             let also = if restore { "upload and restore" } else { "upload" };
             Finding::ok(CHECK, format!("user {} may {also} {}", user.name, some(&names)))
@@ -89,6 +83,10 @@ fn rights_of_user(zfs: &Zfs, datasets: &[DatasetInfo], backed_up: &BTreeMap<&str
         Ok((lacking, _)) if backed_up.is_empty() && lacking.len() < names.len() => {
             let may: Vec<&str> = names.iter().copied().filter(|name| !lacking.contains(name)).collect();
             Finding::ok(CHECK, format!("user {} may upload {}", user.name, some(&may)))
+        }
+        Ok(_) if backed_up.is_empty() => {
+            Finding::warning(CHECK, format!("user {} may upload none of {}", user.name, some(&names)))
+                .hint(format!("zfs allow -u {} send,hold,release DATASET", quoted(&user.name)))
         }
         Ok((lacking, _)) => {
             let message = format!("user {} may not upload {}", user.name, some(&lacking));
@@ -103,12 +101,16 @@ fn rights_of_user(zfs: &Zfs, datasets: &[DatasetInfo], backed_up: &BTreeMap<&str
 }
 
 /// The datasets that the user may not upload, and whether all of them may be restored.
-fn missing_rights<'a>(zfs: &Zfs, datasets: &[&'a str], user: &User) -> Result<(Vec<&'a str>, bool), Error> {
+fn missing_rights<'a>(
+    zfs: &Zfs,
+    datasets: &[&'a DatasetInfo],
+    user: &User,
+) -> Result<(Vec<&'a str>, bool), Error> {
     let (mut lacking, mut restore) = (Vec::new(), true);
     for dataset in datasets {
-        let (uploads, restores) = rights::missing(&zfs.allowed(dataset)?, dataset, user);
+        let (uploads, restores) = rights::missing(&zfs.allowed(&dataset.name)?, dataset, user);
         if !uploads.is_empty() {
-            lacking.push(*dataset);
+            lacking.push(dataset.name.as_str());
         }
         restore &= restores.is_empty();
     }
@@ -121,16 +123,22 @@ fn holds_left(zfs: &Zfs, points: &[PointInfo], folder: &Folder) -> Finding {
     let held: Vec<&str> =
         points.iter().filter(|point| point.holds > 0).map(|point| point.name.as_str()).collect();
     let is_id = |tag: &str| tag.strip_prefix(TAG).is_some_and(|id| id.parse::<Id>().is_ok());
-    let mut left = zfs.holds(&held);
+    // an upload may begin or end meanwhile
+    let before = Pending::read(folder);
+    let mut left = match zfs.holds(&held) {
+        Ok(holds) => holds,
+        Err(error) => return not_checked(CHECK, &error),
+    };
     left.retain(|(tag, _)| is_id(tag));
-    // read now, since an upload may have begun meanwhile
-    match Pending::read(folder) {
-        Pending::None => {}
-        Pending::Upload(intent) => left.retain(|(tag, _)| *tag != intent.hold_tag()),
-        Pending::Unknown if left.is_empty() => {}
-        Pending::Unknown => {
-            let why = "not checked, because the pending upload, which may hold snapshots, cannot be read";
-            return Finding::warning(CHECK, why).hint("see 'pending upload' above");
+    for pending in [before, Pending::read(folder)] {
+        match pending {
+            Pending::None => {}
+            Pending::Upload(intent) => left.retain(|(tag, _)| *tag != intent.hold_tag()),
+            Pending::Unknown if left.is_empty() => {}
+            Pending::Unknown => {
+                let why = "not checked, because the pending upload, which may hold snapshots, cannot be read";
+                return Finding::warning(CHECK, why).hint("see 'pending upload' above");
+            }
         }
     }
     if left.is_empty() {
@@ -140,7 +148,7 @@ fn holds_left(zfs: &Zfs, points: &[PointInfo], folder: &Folder) -> Finding {
     let finding = Finding::warning(
         CHECK,
         format!(
-            "{} cannot be destroyed: an upload, which is not the pending one of this store, holds it",
+            "{} cannot be destroyed: held by an upload other than the pending one of this store",
             some(&names)
         ),
     )

@@ -4,9 +4,14 @@
 //! A doctor that is killed leaves its probes to the next one. The key has the host and the process: those of
 //! a process of this host that has ended are deleted at once, all others after a day.
 
+use std::cell::Cell;
+
 use super::bucket::{Bucket, Versions};
 use super::report::{Finding, Level};
+use crate::error::one_line;
 use crate::model::digest::Sha256;
+use crate::model::shell::abort_multipart_upload;
+use crate::model::units::count;
 use crate::model::utc::Utc;
 use crate::os::process;
 use crate::s3::client::Client;
@@ -29,7 +34,9 @@ pub struct Probes<'a> {
     of_host: String,
     stem: String,
     /// May these credentials list the bucket?
-    pub may_list: bool,
+    may_list: bool,
+    /// A reply to CreateMultipartUpload was lost.
+    pub may_have_strays: Cell<bool>,
 }
 
 /// What a request has shown of a permission.
@@ -77,7 +84,15 @@ impl<'a> Probes<'a> {
     ) -> Self {
         let host = Sha256::of(owner.as_bytes()).to_string()[..8].to_string();
         let stem = format!("{}{host}-{:08x}", prefix(store_prefix), std::process::id());
-        Probes { client, bucket, store_prefix, of_host: host, stem, may_list }
+        Probes {
+            client,
+            bucket,
+            store_prefix,
+            of_host: host,
+            stem,
+            may_list,
+            may_have_strays: Cell::new(false),
+        }
     }
 
     /// The key of a probe of this process.
@@ -96,8 +111,7 @@ impl<'a> Probes<'a> {
             Utc::lenient(time).is_ok_and(|time| now.unix_seconds() - time.unix_seconds() > A_DAY)
         };
         let is_left = |key: &str, time: &str| match parse(self.store_prefix, key) {
-            Some((host, pid)) if host == self.of_host => !process::may_be_running(pid),
-            Some(_) => is_old(time),
+            Some((host, pid)) => (host == self.of_host && !process::may_be_running(pid)) || is_old(time),
             None => false,
         };
         let prefix = prefix(self.store_prefix);
@@ -107,7 +121,7 @@ impl<'a> Probes<'a> {
             .filter(|upload| is_left(&upload.key, upload.initiated.as_deref().unwrap_or_default()))
             .collect();
         let mut failures: Vec<Failure> = Vec::new();
-        let mut count = uploads.len();
+        let mut left = uploads.len();
         for upload in uploads {
             failures.extend(self.client.abort_multipart_upload(&upload.key, &upload.upload_id).err());
         }
@@ -115,20 +129,21 @@ impl<'a> Probes<'a> {
             listed.iter().filter(|object| is_left(&object.key, &object.modified)).collect();
         match self.bucket.versions() {
             Versions::None => {
-                count += objects.len();
+                left += objects.len();
                 failures.extend(objects.iter().filter_map(|object| self.client.delete(&object.key).err()));
             }
             // a delete marker would hide it, and stay
             Versions::Unknown if objects.is_empty() => {}
             Versions::Unknown => {
+                let probes = count(objects.len() as u64, "probe");
                 return Some(
-                    Finding::warning(CHECK, format!("{} are left by an interrupted doctor", objects.len()))
+                    Finding::warning(CHECK, format!("left behind by an interrupted doctor: {probes}"))
                         .hint(self.by_hand(&prefix)),
                 );
             }
             Versions::Kept => match self.client.list_versions(&prefix, |it| is_left(&it.key, &it.modified)) {
                 Ok(versions) => {
-                    count += versions.len();
+                    left += versions.len();
                     let deleted =
                         versions.iter().map(|it| self.client.delete_version(&it.key, &it.version_id));
                     failures.extend(deleted.filter_map(Result::err));
@@ -141,43 +156,78 @@ impl<'a> Probes<'a> {
             Some(failure) => {
                 Some(Finding::of_failure(Level::Warning, CHECK, failure).hint(self.by_hand(&prefix)))
             }
-            None if count > 0 => Some(Finding::ok(CHECK, "those of an interrupted doctor are deleted")),
+            None if left > 0 => Some(Finding::ok(CHECK, "deleted those that an interrupted doctor had left")),
             None => None,
         }
     }
 
-    /// Deletes what this process has made, and finds out whether anything is left. `objects`: some may have
-    /// been written.
-    pub fn clean_up(&self, objects: &[String]) -> Option<Finding> {
-        let mut failures: Vec<Failure> = Vec::new();
-        // a lost reply may have begun an upload
-        let uploads = self.client.list_uploads(&self.stem).unwrap_or_default();
-        for upload in uploads.iter().filter(|upload| self.is_own(&upload.key)) {
-            failures.extend(self.client.abort_multipart_upload(&upload.key, &upload.upload_id).err());
+    /// Deletes one object of this process.
+    pub fn delete(&self, key: &str) -> Result<(), Failure> {
+        if self.bucket.versions() == Versions::Kept {
+            self.delete_versions()
+        } else {
+            self.client.delete(key)
         }
-        let mut is_left = false;
-        if !objects.is_empty() {
-            if self.bucket.versions() == Versions::Kept {
-                match self.client.list_versions(&self.stem, |it| self.is_own(&it.key)) {
-                    Ok(versions) => {
-                        let deleted =
-                            versions.iter().map(|it| self.client.delete_version(&it.key, &it.version_id));
-                        failures.extend(deleted.filter_map(Result::err));
-                    }
-                    Err(failure) => failures.push(failure),
+    }
+
+    /// All versions and delete markers of this process.
+    fn delete_versions(&self) -> Result<(), Failure> {
+        for version in self.client.list_versions(&self.stem, |it| self.is_own(&it.key))? {
+            self.client.delete_version(&version.key, &version.version_id)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what this process may have left, and finds out whether anything is there: `objects`, uploads
+    /// whose begin was not confirmed, versions.
+    pub fn clean_up(&self, objects: &[String]) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        match self.client.list_uploads(&self.stem) {
+            Ok(uploads) => {
+                for upload in uploads.iter().filter(|upload| self.is_own(&upload.key)) {
+                    let aborted = self.client.abort_multipart_upload(&upload.key, &upload.upload_id);
+                    findings.extend(
+                        aborted
+                            .err()
+                            .map(|failure| self.upload_left(&failure, &upload.key, &upload.upload_id)),
+                    );
                 }
-            } else {
-                failures.extend(objects.iter().filter_map(|key| self.client.delete(key).err()));
             }
-            let listed = self.may_list.then(|| self.client.list_objects(&self.stem, |_| true));
-            is_left = matches!(listed, Some(Ok(objects)) if !objects.is_empty());
+            Err(failure) if self.may_have_strays.get() => {
+                findings
+                    .push(Finding::of_failure(Level::Warning, CHECK, &failure).hint(
+                        "an upload of this check may be left, because the reply to its begin was lost",
+                    ));
+            }
+            Err(_) => {}
         }
-        let finding = match (failures.first(), is_left) {
-            (None, false) => return None,
+        let mut failures: Vec<Failure> = Vec::new();
+        if self.bucket.versions() == Versions::Kept {
+            // without objects, this may not be permitted, and nothing is to be deleted
+            failures.extend(self.delete_versions().err().filter(|_| !objects.is_empty()));
+        } else {
+            failures.extend(objects.iter().filter_map(|key| self.client.delete(key).err()));
+        }
+        let may_be_left = !objects.is_empty() && self.may_list;
+        let listed = may_be_left.then(|| self.client.list_objects(&self.stem, |_| true));
+        let finding = match (failures.first(), listed) {
             (Some(failure), _) => Finding::of_failure(Level::Warning, CHECK, failure),
-            (None, true) => Finding::warning(CHECK, "one is still there after it was deleted"),
+            (None, Some(Ok(left))) if !left.is_empty() => {
+                Finding::warning(CHECK, "one is still listed after its deletion")
+            }
+            _ => return findings,
         };
-        Some(finding.hint(self.by_hand(&self.stem)))
+        findings.push(finding.hint(self.by_hand(&self.stem)));
+        findings
+    }
+
+    /// An upload of this check could not be aborted.
+    pub fn upload_left(&self, failure: &Failure, key: &str, upload_id: &str) -> Finding {
+        Finding::of_failure(Level::Warning, CHECK, failure).hint(abort_multipart_upload(
+            &self.client.endpoint().bucket,
+            key,
+            &one_line(upload_id),
+        ))
     }
 
     pub fn by_hand(&self, prefix: &str) -> String {

@@ -14,15 +14,21 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::zfs::inspect::User;
+use crate::zfs::inspect::{DatasetInfo, User};
 
 /// What uploads, and restores, need.
 const FOR_UPLOADS: &[&str] = &["send", "hold", "release"];
 const FOR_RESTORES: &[&str] = &["create", "mount", "receive"];
 
+const RAW: &[&str] = &["send:raw", "send:encrypted"];
+
 /// Those that the user does not have: for uploads, and for restores.
-pub fn missing(allowed: &str, dataset: &str, user: &User) -> (Vec<&'static str>, Vec<&'static str>) {
-    let granted = granted(allowed, dataset, user);
+pub fn missing(allowed: &str, dataset: &DatasetInfo, user: &User) -> (Vec<&'static str>, Vec<&'static str>) {
+    let mut granted = granted(allowed, &dataset.name, user);
+    // an encrypted dataset is sent raw, which OpenZFS 2.4 has a right for
+    if dataset.is_encrypted && RAW.iter().any(|right| granted.contains(*right)) {
+        granted.insert("send".to_string());
+    }
     let lacks =
         |needed: &[&'static str]| needed.iter().filter(|right| !granted.contains(**right)).copied().collect();
     (lacks(FOR_UPLOADS), lacks(FOR_RESTORES))
@@ -118,14 +124,17 @@ Local+Descendent permissions:
             ["@all", "@some", "create", "hold", "mount", "receive", "release", "send"],
             "neither those for tank alone, nor for its creator"
         );
-        assert_eq!(
-            missing(ALLOWED, "tank/home", &of("alice", &["staff"])),
-            (vec![], vec![]),
-            "everything that is needed"
-        );
-        let (uploads, restores) = missing(ALLOWED, "tank/home", &of("bob", &["other"]));
+        let missing = |allowed: &str, is_encrypted, user: &User| {
+            super::missing(allowed, &DatasetInfo { name: "tank/home".to_string(), is_encrypted }, user)
+        };
+        let alice = of("alice", &["staff"]);
+        assert_eq!(missing(ALLOWED, false, &alice), (vec![], vec![]), "everything that is needed");
+        let (uploads, restores) = missing(ALLOWED, false, &of("bob", &["other"]));
         assert_eq!((uploads, restores), (vec!["hold", "release"], vec!["create", "mount"]));
-        assert_eq!(missing("", "tank/home", &of("alice", &[])).0, FOR_UPLOADS);
-        assert!(missing(ALLOWED, "tank/home", &of("4711", &[])).0.is_empty());
+        assert_eq!(missing("", false, &of("alice", &[])).0, FOR_UPLOADS);
+        assert!(missing(ALLOWED, false, &of("4711", &[])).0.is_empty());
+        let raw = "---- Permissions on tank/home ---\nLocal permissions:\n\tuser x hold,release,send:raw\n";
+        assert!(missing(raw, true, &of("x", &[])).0.is_empty());
+        assert_eq!(missing(raw, false, &of("x", &[])).0, ["send"], "not in plain text");
     }
 }

@@ -27,7 +27,8 @@ pub enum Contact {
 pub fn contact(client: &Client, prefix: &str, findings: &mut Vec<Finding>) -> Contact {
     let listed = client.list_objects(prefix, |_| true);
     // without an answer there is nothing to compare with
-    findings.extend(client.clock_ahead().map(clock_finding));
+    let is_refused = matches!(&listed, Err(failure) if !failure.says_forbidden());
+    findings.extend(client.clock_ahead().map(|ahead| clock_finding(ahead, is_refused)));
     match listed {
         Ok(objects) => Contact::Made(Ok(objects)),
         Err(failure) if failure.says_forbidden() && !failure.is_of_unknown_key() => {
@@ -63,7 +64,8 @@ fn check_of(failure: &Failure) -> &'static str {
     }
 }
 
-pub fn clock_finding(ahead: i64) -> Finding {
+/// `is_refused`: the request that has shown it.
+fn clock_finding(ahead: i64, is_refused: bool) -> Finding {
     let apart = ahead.abs();
     let span = match apart {
         0..120 => format!("{apart} s"),
@@ -78,7 +80,11 @@ pub fn clock_finding(ahead: i64) -> Finding {
         _ if apart < CLOCK_LIMIT => {
             Finding::warning("clock", format!("{message}; S3 refuses requests from 15 min on")).hint(hint)
         }
-        _ => Finding::error("clock", format!("{message}, so S3 refuses all requests")).hint(hint),
+        _ if is_refused => {
+            Finding::error("clock", format!("{message}, so S3 refuses all requests")).hint(hint)
+        }
+        _ => Finding::warning("clock", format!("{message}, which this server accepts, but AWS does not"))
+            .hint(hint),
     }
 }
 
@@ -106,7 +112,7 @@ pub fn credentials(client: &Client) -> Vec<Finding> {
     let mut findings = vec![match expire {
         Some(end) => {
             let hours = (end.unix_seconds() - clock::now().unix_seconds()) / 3600;
-            Finding::ok(CHECK, format!("{}, renewed before they expire in {hours} h", source.describe()))
+            Finding::ok(CHECK, format!("{}, which is asked again before they expire in {hours} h", source.describe()))
         }
         None if source.will_expire() => {
             Finding::warning(CHECK, format!("{}, temporary, and cannot be renewed", source.describe())).hint(
@@ -122,6 +128,10 @@ pub fn credentials(client: &Client) -> Vec<Finding> {
                 .hint("create a user for backups, with the permissions in SECURITY of the man page"),
         ),
         Ok(Some(arn)) => findings.push(Finding::ok(CHECK, format!("they are those of {arn}"))),
+        // a network may lead to S3 alone
+        Err(failure) if failure.status.is_none() => {
+            findings.push(Finding::ok(CHECK, "whose they are is unknown, because STS cannot be reached"));
+        }
         Err(failure) => findings.push(Finding::of_failure(Level::Warning, CHECK, &failure)),
     }
     findings
@@ -134,7 +144,7 @@ mod tests {
     #[test]
     fn clocks_that_differ() {
         let words = |ahead| {
-            let found = clock_finding(ahead);
+            let found = clock_finding(ahead, true);
             (found.level, found.message)
         };
         assert_eq!(words(0), (Level::Ok, "within 1 s of the server's".to_string()));
@@ -145,6 +155,7 @@ mod tests {
         let (level, message) = words(-3600);
         assert_eq!(level, Level::Error);
         assert!(message.contains("60 min behind"), "{message}");
+        assert_eq!(clock_finding(-3600, false).level, Level::Warning, "the server does not mind");
         assert!(words(86_400).1.contains("24 h ahead of"));
     }
 }

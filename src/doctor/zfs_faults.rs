@@ -60,11 +60,23 @@ pub fn judge(text: Option<&str>, encrypted: usize) -> Vec<Finding> {
         |fault: &&Fault| of_kernel >= fault.from && fault.until.is_none_or(|until| of_kernel < until);
     for fault in FAULTS.iter().filter(is_affected) {
         findings.push(match encrypted {
-            0 => {
-                Finding::ok(CHECK, format!("no dataset is encrypted, so this does not matter: {}", fault.url))
+            0 => Finding::ok(
+                CHECK,
+                format!(
+                    "it has a fault ({}) that affects only encrypted datasets; there are none",
+                    fault.url
+                ),
+            ),
+            _ => {
+                Finding::warning(CHECK, format!("of encrypted datasets, {}", fault.effect)).hint(match fault
+                    .until
+                {
+                    Some([major, minor, patch]) => {
+                        format!("see {}; it is mended in {major}.{minor}.{patch}", fault.url)
+                    }
+                    None => format!("see {}; no version without it is known", fault.url),
+                })
             }
-            _ => Finding::warning(CHECK, format!("of encrypted datasets, {}", fault.effect))
-                .hint(format!("see {}, and upgrade to a version without this fault", fault.url)),
         });
     }
     findings

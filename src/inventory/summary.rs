@@ -22,10 +22,10 @@ pub struct Summary {
 }
 
 impl Inventory<'_> {
-    /// Without the copy whose upload is `pending`.
-    pub fn summary(&self, pending: Option<&CopyName>) -> Summary {
+    /// Of the copies that `counts` selects, which gets the name of each, and its state in the store.
+    pub fn summary(&self, counts: impl Fn(&CopyName, Option<State>) -> bool) -> Summary {
         let mut summary = Summary::default();
-        for copy in self.copies.iter().filter(|copy| Some(&copy.name) != pending) {
+        for copy in self.copies.iter().filter(|copy| counts(&copy.name, copy.in_store)) {
             let shown = copy.shown.clone();
             match (copy.in_store, &copy.lost) {
                 (Some(State::Removing), _) => summary.removing.push(shown.clone()),
@@ -40,5 +40,10 @@ impl Inventory<'_> {
             }
         }
         summary
+    }
+
+    /// The names of all copies.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.copies.iter().map(|copy| copy.name.name.as_str())
     }
 }

@@ -16,6 +16,8 @@ pub struct Rule {
     pub needs_tag: bool,
     /// Bytes: it applies only to larger objects.
     pub larger_than: u64,
+    /// Bytes: and to smaller ones.
+    pub smaller_than: Option<u64>,
     pub actions: Vec<Action>,
 }
 
@@ -51,13 +53,14 @@ impl fmt::Display for When {
 
 impl Rule {
     /// May it apply to objects of a store with this prefix? `names`: those of the snapshots that it has, and of
-    /// the datasets whose snapshots it may get; with them the keys begin.
-    pub fn applies_to(&self, prefix: &str, names: &[String]) -> bool {
+    /// the datasets whose snapshots it may get; with them the keys begin. None: they are not all known.
+    pub fn applies_to(&self, prefix: &str, names: Option<&[String]>) -> bool {
+        let is_of = |rest: &str| {
+            let mut names = names.into_iter().flatten();
+            names.any(|name| name.starts_with(rest) || rest.starts_with(name.as_str()))
+        };
         let applies = match self.prefix.strip_prefix(prefix) {
-            Some(rest) => {
-                rest.is_empty()
-                    || names.iter().any(|name| name.starts_with(rest) || rest.starts_with(name.as_str()))
-            }
+            Some(rest) => rest.is_empty() || names.is_none() || is_of(rest),
             None => prefix.starts_with(&self.prefix),
         };
         applies && !self.needs_tag
@@ -77,9 +80,10 @@ mod tests {
                 prefix: rule.to_string(),
                 needs_tag,
                 larger_than: 0,
+                smaller_than: None,
                 actions: vec![],
             };
-            rule.applies_to(store, &names)
+            rule.applies_to(store, Some(&names))
         };
         for (rule, store) in [
             ("", ""),
@@ -94,6 +98,15 @@ mod tests {
             assert!(applies(rule, store, false), "{rule} {store}");
             assert!(!applies(rule, store, true), "{rule} {store}, for tagged objects");
         }
+        let logs = Rule {
+            id: String::new(),
+            prefix: "logs/".to_string(),
+            needs_tag: false,
+            larger_than: 0,
+            smaller_than: None,
+            actions: vec![],
+        };
+        assert!(logs.applies_to("", None) && !logs.applies_to("", Some(&[])), "if names are unknown");
         for (rule, store) in [("tmp/", "nas/"), ("nas2/", "nas/"), ("logs/", ""), ("nas/logs/", "nas/")] {
             assert!(!applies(rule, store, false), "{rule} {store}");
         }

@@ -124,6 +124,7 @@ struct Filter {
     prefix: Option<String>,
     tag: Option<serde::de::IgnoredAny>,
     object_size_greater_than: Option<u64>,
+    object_size_less_than: Option<u64>,
     and: Option<Conditions>,
 }
 
@@ -135,6 +136,7 @@ struct Conditions {
     #[serde(rename = "Tag")]
     tags: Vec<serde::de::IgnoredAny>,
     object_size_greater_than: Option<u64>,
+    object_size_less_than: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +192,7 @@ impl Listed {
             prefix: filter.prefix.or(and.prefix).or(self.prefix).unwrap_or_default(),
             needs_tag: filter.tag.is_some() || !and.tags.is_empty(),
             larger_than: filter.object_size_greater_than.or(and.object_size_greater_than).unwrap_or(0),
+            smaller_than: filter.object_size_less_than.or(and.object_size_less_than),
             actions,
         })
     }
@@ -220,6 +223,7 @@ mod tests {
             prefix: prefix.to_string(),
             needs_tag,
             larger_than,
+            smaller_than: None,
             actions: actions.to_vec(),
         };
         let moved = |when, class| Action::Transition(when, StorageClass::of(class));

@@ -1,4 +1,5 @@
-//! What the doctor asks of zfs: its version, what is there, who runs it, and what that user may do.
+//! What is on this host, for commands that choose or check: snapshots, bookmarks, datasets and holds; for the
+//! doctor also the version, who runs zfs, and what that user may do.
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use crate::model::names::Guid;
 use crate::os::process;
 
 /// A snapshot or bookmark.
+#[derive(Debug, PartialEq)]
 pub struct PointInfo {
     pub name: String,
     pub guid: Guid,
@@ -49,6 +51,7 @@ impl Zfs {
         let point = |line: &str| {
             let mut fields = line.split('\t');
             let (name, guid) = (fields.next()?.to_string(), fields.next()?.trim().parse().ok()?);
+            // a bookmark has none
             Some(PointInfo { name, guid, holds: fields.next()?.trim().parse().unwrap_or(0) })
         };
         Ok(text.lines().filter_map(point).collect())
@@ -72,13 +75,20 @@ impl Zfs {
     }
 
     /// The holds of these snapshots: tag and snapshot. One that is destroyed meanwhile has none.
-    pub fn holds(&self, snapshots: &[&str]) -> Vec<(String, String)> {
-        let of = |some: &[&str]| self.run(&[&["holds", "-H"], some].concat());
+    pub fn holds(&self, snapshots: &[&str]) -> Result<Vec<(String, String)>> {
+        let of = |some: &[&str]| match self.run(&[&["holds", "-H"], some].concat()) {
+            Err(error) if error.message.contains("does not exist") => Ok(None),
+            said => said.map(Some),
+        };
         let mut text = String::new();
         for some in snapshots.chunks(AT_ONCE) {
-            match of(some) {
-                Ok(said) => text.push_str(&said),
-                Err(_) => some.iter().filter_map(|one| of(&[one]).ok()).for_each(|said| text.push_str(&said)),
+            match of(some)? {
+                Some(said) => text.push_str(&said),
+                None => {
+                    for one in some {
+                        text.push_str(&of(&[one])?.unwrap_or_default());
+                    }
+                }
             }
         }
         let hold = |line: &str| {
@@ -86,7 +96,7 @@ impl Zfs {
             let (snapshot, tag) = (fields.next()?, fields.next()?);
             Some((tag.to_string(), snapshot.to_string()))
         };
-        text.lines().filter_map(hold).collect()
+        Ok(text.lines().filter_map(hold).collect())
     }
 
     /// The output of `zfs allow`: who may do what with a dataset.

@@ -13,7 +13,7 @@ impl Client {
             return Ok(None);
         }
         let request = Request::sts(b"Action=GetCallerIdentity&Version=2011-06-15");
-        let reply = self.send(&request.purpose("asking STS whose the credentials are"))?;
+        let reply = self.send_once(&request.purpose("asking STS whose the credentials are"))?;
         let arn = reply::caller_arn(&reply.body);
         arn.map(Some).map_err(|why| unexpected_reply("STS", "GetCallerIdentity", why))
     }

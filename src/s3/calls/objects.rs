@@ -16,7 +16,7 @@ use crate::s3::failure::{Failure, FailureKind};
 use crate::s3::request::Request;
 
 /// GetObject of the first byte. Its reply says why an object cannot be read; a reply to HEAD has no body.
-fn first_byte(key: &str) -> Request<'_> {
+pub(super) fn first_byte(key: &str) -> Request<'_> {
     Request::new("GET", key).header("range", "bytes=0-0").at_most(64 << 10)
 }
 

@@ -1,6 +1,7 @@
 //! Calls that only the doctor makes, to learn what a server does. Each is sent as it is: nothing that the
 //! server refuses is omitted, and no condition is dropped.
 
+use super::objects::first_byte;
 use super::{MultipartUpload, Result};
 use crate::model::digest::Sha256;
 use crate::s3::client::Client;
@@ -28,11 +29,19 @@ impl Client {
         Ok(reply.header("x-amz-version-id").map(str::to_string))
     }
 
-    /// DeleteObject. The delete marker that it has made, if the bucket keeps versions.
-    pub fn delete_plainly(&self, key: &str) -> Result<Option<String>> {
-        let reply = self.send(&Request::new("DELETE", key))?;
+    /// DeleteObject, with `If-Match` if there is an ETag. The delete marker that it has made, if the bucket keeps
+    /// versions.
+    pub fn delete_probe(&self, key: &str, etag: Option<&str>) -> Result<Option<String>> {
+        let request =
+            Request::new("DELETE", key).header_if(etag.is_some(), "if-match", etag.unwrap_or_default());
+        let reply = self.send(&request)?;
         let is_marker = reply.header("x-amz-delete-marker") == Some("true");
         Ok(reply.header("x-amz-version-id").filter(|_| is_marker).map(str::to_string))
+    }
+
+    /// GetObject of the first byte.
+    pub fn read_first_byte(&self, key: &str) -> Result<()> {
+        self.send(&first_byte(key)).map(|_| ())
     }
 
     /// AbortMultipartUpload of an upload that there is not.
@@ -40,14 +49,13 @@ impl Client {
         self.send(&Request::new("DELETE", key).query("uploadId", upload_id)).map(|_| ())
     }
 
-    /// DeleteObject with `If-Match`.
-    pub fn delete_if_match(&self, key: &str, etag: &str) -> Result<()> {
-        self.send(&Request::new("DELETE", key).header("if-match", etag)).map(|_| ())
-    }
-
     /// DeleteObject of one version, or of a delete marker.
     pub fn delete_version(&self, key: &str, version_id: &str) -> Result<()> {
-        self.send(&Request::new("DELETE", key).query("versionId", version_id)).map(|_| ())
+        match self.send(&Request::new("DELETE", key).query("versionId", version_id)) {
+            // an earlier attempt, whose reply was lost, has deleted it
+            Err(failure) if failure.is_missing() || failure.code == "NoSuchVersion" => Ok(()),
+            reply => reply.map(|_| ()),
+        }
     }
 
     /// GetObjectRetention, or GetObjectLegalHold. `name`: `retention` or `legal-hold`.

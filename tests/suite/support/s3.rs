@@ -204,6 +204,8 @@ pub struct Capabilities {
     pub default_retention: Option<&'static str>,
     /// The lifecycle rules, as XML; they are not carried out.
     pub lifecycle: &'static str,
+    /// Lists with the present time, and not with one in January 2026.
+    pub lists_real_times: bool,
     /// What STS says.
     pub arn: &'static str,
     /// Each page of a listing is empty, and names another one.
@@ -411,6 +413,7 @@ impl S3 {
             versioning: None,
             default_retention: None,
             lifecycle: "",
+            lists_real_times: false,
             arn: "arn:aws:iam::123456789012:user/nas",
             lists_for_ever: false,
             long_ids: 0,
@@ -1130,12 +1133,13 @@ fn list_objects(state: &State, request: &Request) -> Answer {
     let next = page.last().filter(|_| more && !as_before).map(|(key, _)| key.as_str());
     let next = next.map(|key| format!("<NextContinuationToken>{}</NextContinuationToken>", escape(key)));
     let is_encoded = encodes(state, request);
+    let time = listed_time(state);
     let contents: String = page
         .iter()
         .map(|(key, object)| {
             let key = if is_encoded { form_encode(key) } else { key.to_string() };
             format!(
-                "<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{}</ETag><Size>{}</Size><StorageClass>{}</StorageClass></Contents>",
+                "<Contents><Key>{}</Key><LastModified>{time}</LastModified><ETag>{}</ETag><Size>{}</Size><StorageClass>{}</StorageClass></Contents>",
                 escape(&key),
                 escape(&object.etag),
                 object.bytes.len(),
@@ -1199,6 +1203,12 @@ fn list_versions(state: &State, request: &Request) -> Answer {
     ))
 }
 
+/// When everything was made, as far as a list says.
+fn listed_time(state: &State) -> String {
+    let now = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339);
+    if state.capabilities.lists_real_times { now.unwrap() } else { "2026-01-01T00:00:00.000Z".to_string() }
+}
+
 fn encodes(state: &State, request: &Request) -> bool {
     let asked = request.param("encoding-type").as_deref() == Some("url");
     state.capabilities.encoding == Encoding::Always
@@ -1219,12 +1229,17 @@ fn list_uploads(state: &State, request: &Request) -> Answer {
     let prefix = request.param("prefix").unwrap_or_default();
     let is_encoded = encodes(state, request);
     let shown = |key: &str| if is_encoded { form_encode(key) } else { key.to_string() };
+    let time = listed_time(state);
     let uploads: String = state
         .uploads
         .iter()
         .filter(|(_, upload)| upload.key.starts_with(&prefix))
         .map(|(id, upload)| {
-            format!("<Upload><Key>{}</Key><UploadId>{}</UploadId><Initiated>2026-01-01T00:00:00.000Z</Initiated></Upload>", escape(&shown(&upload.key)), escape(id))
+            format!(
+                "<Upload><Key>{}</Key><UploadId>{}</UploadId><Initiated>{time}</Initiated></Upload>",
+                escape(&shown(&upload.key)),
+                escape(id)
+            )
         })
         .collect();
     ok(format!(
