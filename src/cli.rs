@@ -34,9 +34,18 @@ pub struct UploadArgs {
     /// show what would be done, without doing it
     #[argh(switch, short = 'n')]
     pub dry_run: bool,
+    /// for cron: resume a pending upload first, choose the base, and succeed if the snapshot is stored already
+    #[argh(switch, short = 'a')]
+    pub auto: bool,
+    /// then make a bookmark of the snapshot, so that it can be a base after it is destroyed
+    #[argh(switch, short = 'b')]
+    pub bookmark: bool,
     /// store the changes since this snapshot or bookmark: dataset@snap, @snap, dataset#mark or #mark
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
+    /// with -a, how many backups a chain may have; the next is a full one, or has an older base
+    #[argh(option, short = 'm', arg_name = "count")]
+    pub max_chain: Option<usize>,
     /// protect the objects from deletion until then, by an Object Lock: 2026-12-31, or a time as in 2026-12-31T12:00:00Z
     #[argh(option, short = 'l', arg_name = "date")]
     pub lock_until: Option<String>,
@@ -341,7 +350,10 @@ mod tests {
         let upload = |dry_run, base: Option<&str>| {
             Command::Upload(UploadArgs {
                 dry_run,
+                auto: false,
+                bookmark: false,
                 base: base.map(str::to_string),
+                max_chain: None,
                 lock_until: None,
                 snapshot: "t@2".to_string(),
             })

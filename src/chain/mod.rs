@@ -8,5 +8,6 @@ mod protocol;
 mod rule;
 
 pub use rule::{
-    Member, Settled, UploadConflict, check_abort, check_remove, check_upload, recoverable, route_to, settle,
+    Member, Settled, UploadConflict, check_abort, check_remove, check_upload, lengths, recoverable, route_to,
+    settle,
 };

@@ -89,9 +89,12 @@ fn every_permission_and_refusal_equals_the_brute_force_model() {
         let members = history(&mut random, damaged);
         assert!(damaged || sound(&members));
         let reached = recoverable(&members);
+        let lengths = lengths(&members);
         for n in 1..=8 {
             let guid = Guid::new(n).expect("not zero");
             assert_eq!(reached.contains(&guid), restorable(&members, guid, &mut Vec::new()), "{members:?}");
+            let chain = route_to(&members, guid, None).map(|chain| chain.len());
+            assert_eq!(lengths.get(&guid).copied(), chain, "{members:?}");
             for base in (0..=8).map(Guid::new) {
                 let new = Link { snapshot: guid, base };
                 let is_new = members.iter().all(|m| m.link != new || !m.whole);

@@ -83,6 +83,25 @@ fn reached(members: &[Member], without: Option<usize>, counts: impl Fn(&Member) 
     reached
 }
 
+/// How many backups the shortest chain to each snapshot in R has.
+pub fn lengths(members: &[Member]) -> HashMap<Guid, usize> {
+    let mut leaving: HashMap<Option<Guid>, Vec<Guid>> = HashMap::new();
+    for member in members.iter().filter(|member| member.is_route()) {
+        leaving.entry(member.link.base).or_default().push(member.link.snapshot);
+    }
+    let mut lengths = HashMap::new();
+    let mut frontier = VecDeque::from([(None, 0)]);
+    while let Some((here, length)) = frontier.pop_front() {
+        for next in leaving.remove(&here).unwrap_or_default() {
+            if let Entry::Vacant(place) = lengths.entry(next) {
+                place.insert(length + 1);
+                frontier.push_back((Some(next), length + 1));
+            }
+        }
+    }
+    lengths
+}
+
 /// The shortest chain of usable backups to a snapshot, as places in `members`; none: without `without`, the
 /// snapshot is not in R.
 pub fn route_to(members: &[Member], wanted: Guid, without: Option<usize>) -> Option<Vec<usize>> {

@@ -9,20 +9,97 @@ use crate::model::names::{BaseName, SnapshotName};
 use crate::model::object_lock::Retention;
 use crate::model::units::{count, human_size};
 use crate::os::clock;
+use crate::state::journal;
 use crate::state::journal::record::Intent;
+use crate::upload::Upload;
+use crate::upload::base::{Choice, WhyFull};
 
 pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
     let snapshot: SnapshotName = args.snapshot.parse().map_err(Error::usage)?;
     let base = args.base.as_ref().map(|base| BaseName::parse(base, &snapshot));
     let base = base.transpose().map_err(Error::usage)?;
+    check_options(args)?;
     let settings = config::UploadSettings::new(&context.env)?;
     settings.warnings.iter().for_each(|warning| context.ui.warning(warning));
     let lock = settings.lock(args.lock_until.as_deref(), clock::now())?;
     let _lock = context.lock_unless(args.dry_run, &format!("upload {snapshot}"))?;
+    if args.auto && !args.dry_run {
+        resume_pending(context, args.bookmark)?;
+    }
     context.refuse_while_pending()?;
     let upload = context.upload()?;
+    let base = if args.auto { choose_base(&upload, &snapshot, args)? } else { Chosen::Base(base) };
+    let Chosen::Base(base) = base else {
+        context.ui.note(&format!("{snapshot} is stored already"));
+        return if args.bookmark && !args.dry_run { upload.bookmark_stored(&snapshot) } else { Ok(()) };
+    };
     let intent = upload.plan(&snapshot, base.as_ref(), settings, lock, args.dry_run)?;
-    if args.dry_run { context.ui.data(&dry_run_text(&intent)) } else { upload.begin(intent) }
+    if args.dry_run {
+        return context.ui.data(&dry_run_text(&intent));
+    }
+    let point = intent.snapshot.clone();
+    upload.begin(intent)?;
+    if args.bookmark { context.zfs().bookmark(&point) } else { Ok(()) }
+}
+
+fn check_options(args: &cli::UploadArgs) -> Result<()> {
+    if args.auto && args.base.is_some() {
+        return Err(Error::usage("-a and -i exclude each other: -a chooses the base"));
+    }
+    match args.max_chain {
+        Some(_) if !args.auto => Err(Error::usage("-m needs -a, which chooses the base")),
+        Some(0) => Err(Error::usage("-m: a chain has at least 1 backup, the full one")),
+        _ => Ok(()),
+    }
+}
+
+/// Resumes the pending upload, if there is one.
+fn resume_pending(context: &Context, bookmark: bool) -> Result<()> {
+    journal::refuse_python_upload(&context.folder, &context.local.bucket)?;
+    if journal::overview(&context.folder)?.is_none() {
+        return Ok(());
+    }
+    let (overview, upload) = context.pending()?;
+    let point = overview.intent.snapshot.clone();
+    context.ui.note(&format!("resuming the upload of {}", overview.intent.backup().describe()));
+    upload.resume(overview, config::parts(&context.env)?)?;
+    if bookmark { context.zfs().bookmark(&point) } else { Ok(()) }
+}
+
+/// What `-a` has chosen.
+enum Chosen {
+    Stored,
+    /// None: a full backup.
+    Base(Option<BaseName>),
+}
+
+fn choose_base(upload: &Upload, snapshot: &SnapshotName, args: &cli::UploadArgs) -> Result<Chosen> {
+    let candidates = upload.candidates(snapshot)?;
+    if candidates.is_stored() {
+        return Ok(Chosen::Stored);
+    }
+    let dataset = snapshot.dataset();
+    let (base, why) = match candidates.choose(args.max_chain) {
+        Choice::Base { point, length } => {
+            let base = BaseName::parse(&point.name, snapshot).map_err(Error::failed)?;
+            (
+                Some(base),
+                format!("the changes since {}, {} in the chain", point.name, count(length as u64, "backup")),
+            )
+        }
+        Choice::Full(WhyFull::NothingStored) => {
+            (None, format!("a full backup, because none of {dataset} is stored"))
+        }
+        Choice::Full(WhyFull::NoneHere) => {
+            let why = "a full backup, because no snapshot or bookmark that is stored is on this host";
+            (None, why.to_string())
+        }
+        Choice::Full(WhyFull::TooLong) => {
+            (None, "a full backup, because each chain has the maximum length".to_string())
+        }
+    };
+    upload.ui.note(&format!("{snapshot}: {why}"));
+    Ok(Chosen::Base(base))
 }
 
 fn dry_run_text(intent: &Intent) -> String {

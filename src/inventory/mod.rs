@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::model::backup::{Backup, Link};
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys::{self, ObjectKind};
+use crate::model::names::{Guid, dataset_of};
 use crate::s3::client::Client;
 use crate::state::store::format::{Contents, State};
 use crate::ui::Ui;
@@ -90,6 +91,17 @@ impl<'a> Inventory<'a> {
             }
         };
         self.copies.iter().map(member).collect()
+    }
+
+    /// How many backups the shortest chain to each snapshot has that can be restored from the store.
+    pub fn chain_lengths(&self) -> HashMap<Guid, usize> {
+        chain::lengths(&self.members(false, None))
+    }
+
+    /// Does the bucket have a backup of this dataset that is not in the store?
+    pub fn has_others_of(&self, dataset: &str) -> bool {
+        let is_other = |copy: &CopyState| copy.in_store.is_none() && copy.lost.is_none();
+        self.copies.iter().any(|copy| is_other(copy) && dataset_of(&copy.name.name) == dataset)
     }
 
     /// May this backup be stored? Its base must be in the store. The rest of a copy that is not whole does

@@ -1,5 +1,6 @@
 //! One backup on its way to the bucket, from the intent to the store. In order:
 //!
+//! - `base`: which base it has, if the user lets zfs2s3 choose;
 //! - `plan`: what is checked before it begins;
 //! - `snapshots`: holds the snapshots, and finds renamed ones;
 //! - `source`: the stream of `zfs send`, checked;
@@ -9,6 +10,7 @@
 //! - `abort`: rolls everything back.
 
 mod abort;
+pub mod base;
 mod finish;
 mod plan;
 mod reconcile;

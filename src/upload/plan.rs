@@ -1,7 +1,10 @@
 //! What is checked before an upload begins: everything that can be, since from then on a crash leaves a
 //! pending upload.
 
+use std::collections::HashMap;
+
 use super::Upload;
+use super::base::{self, Choice};
 use crate::chain::{self, Member};
 use crate::chunk_io::each::for_each;
 use crate::config::{LockRequest, UploadSettings};
@@ -9,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::inventory::{Inventory, Listing, OpenUploads};
 use crate::model::backup::Backup;
 use crate::model::keys;
-use crate::model::names::{BaseName, SnapshotName};
+use crate::model::names::{BaseName, Guid, SnapshotName, dataset_of};
 use crate::model::object_lock::ProtectedUntil;
 use crate::model::readme;
 use crate::model::storage_class::StorageClass;
@@ -20,8 +23,63 @@ use crate::os::random;
 use crate::removal::TOOL;
 use crate::state::journal::record::{Intent, VERSION};
 use crate::state::store::format::{Contents, Entry, State};
+use crate::zfs::PointInfo;
+
+/// What a base can be chosen from.
+pub struct Candidates {
+    points: Vec<PointInfo>,
+    snapshot: PointInfo,
+    lengths: HashMap<Guid, usize>,
+    has_backups: bool,
+}
+
+impl Candidates {
+    /// Can the snapshot be restored already?
+    pub fn is_stored(&self) -> bool {
+        self.lengths.contains_key(&self.snapshot.guid)
+    }
+
+    pub fn choose(&self, max_chain: Option<usize>) -> Choice<'_> {
+        base::choose(&self.points, &self.snapshot, &self.lengths, self.has_backups, max_chain)
+    }
+}
 
 impl Upload {
+    /// What a base for this snapshot can be chosen from.
+    pub fn candidates(&self, snapshot: &SnapshotName) -> Result<Candidates> {
+        let found = self.zfs.find(snapshot.as_str())?;
+        let points = self.zfs.points_of(snapshot.dataset())?;
+        let contents = &self.store.contents;
+        let inventory = Inventory::read(&self.client, contents, &self.ui, OpenUploads::Skip)?;
+        let is_here = |entry: &Entry| points.iter().any(|point| point.guid == entry.snapshot.guid);
+        let dataset = snapshot.dataset();
+        let is_of_dataset = |entry: &Entry| dataset_of(&entry.snapshot.name) == dataset;
+        let has_backups = contents.entries.iter().any(|entry| is_of_dataset(entry) || is_here(entry));
+        if !has_backups && inventory.has_others_of(dataset) {
+            return Err(Error::refused(format!(
+                "the bucket has backups of {dataset}, but the store has none: a new full backup may not be what is needed"
+            ))
+            .hint("if the store was lost, 'zfs2s3 recover' rebuilds it; if they are those of another host, 'zfs2s3 recover -m' adds them")
+            .hint("without -a, a full backup is stored"));
+        }
+        Ok(Candidates {
+            has_backups,
+            lengths: inventory.chain_lengths(),
+            snapshot: PointInfo {
+                name: found.point.name,
+                guid: found.point.guid,
+                createtxg: found.createtxg,
+                holds: 0,
+            },
+            points,
+        })
+    }
+
+    /// Makes the bookmark of a snapshot whose backup is stored.
+    pub fn bookmark_stored(&self, snapshot: &SnapshotName) -> Result<()> {
+        self.zfs.bookmark(&self.zfs.find(snapshot.as_str())?.point)
+    }
+
     /// The intent of an upload that may begin. In a dry run nothing is written to the bucket.
     pub fn plan(
         &self,

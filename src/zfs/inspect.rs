@@ -13,6 +13,8 @@ use crate::os::process;
 pub struct PointInfo {
     pub name: String,
     pub guid: Guid,
+    /// The transaction group that created it: older ones have smaller numbers.
+    pub createtxg: u64,
     /// How many holds it has.
     pub holds: u64,
 }
@@ -47,12 +49,23 @@ impl Zfs {
     }
 
     pub fn all_points(&self) -> Result<Vec<PointInfo>> {
-        let text = self.run(&["list", "-Hp", "-t", "snapshot,bookmark", "-o", "name,guid,userrefs"])?;
+        self.points(&[])
+    }
+
+    /// Those of one dataset, without its children.
+    pub fn points_of(&self, dataset: &str) -> Result<Vec<PointInfo>> {
+        self.points(&["-d", "1", dataset])
+    }
+
+    fn points(&self, which: &[&str]) -> Result<Vec<PointInfo>> {
+        let all = ["list", "-Hp", "-t", "snapshot,bookmark", "-o", "name,guid,createtxg,userrefs"];
+        let text = self.run(&[&all, which].concat())?;
         let point = |line: &str| {
             let mut fields = line.split('\t');
             let (name, guid) = (fields.next()?.to_string(), fields.next()?.trim().parse().ok()?);
+            let createtxg = fields.next()?.trim().parse().ok()?;
             // a bookmark has none
-            Some(PointInfo { name, guid, holds: fields.next()?.trim().parse().unwrap_or(0) })
+            Some(PointInfo { name, guid, createtxg, holds: fields.next()?.trim().parse().unwrap_or(0) })
         };
         Ok(text.lines().filter_map(point).collect())
     }

@@ -14,6 +14,7 @@ use crate::model::names::Guid;
 use crate::model::shell::quoted;
 use crate::os::process::{self, Collected, Output};
 
+pub use inspect::PointInfo;
 pub use send_flags::Flags;
 use send_flags::flags;
 
@@ -170,6 +171,29 @@ impl Zfs {
         match self.run(&["hold", tag, snapshot]) {
             Err(e) if e.message.contains("already exists") => Ok(()),
             result => result.map(|_| ()),
+        }
+    }
+
+    /// Makes the bookmark with the name of this snapshot, unless there is one of this very snapshot already.
+    pub fn bookmark(&self, snapshot: &Point) -> Result<()> {
+        let name = snapshot.name.replace('@', "#");
+        let made = self.run(&["bookmark", &snapshot.name, &name]);
+        // what counts is what it is a bookmark of: the snapshot may have been renamed, and another have its name
+        match (self.find(&name), made) {
+            (Ok(found), _) if found.point.guid == snapshot.guid => Ok(()),
+            (Ok(found), _) => Err(Error::failed(format!(
+                "{} is stored, but {name} is a bookmark of another snapshot: its guid is {}, not {}",
+                snapshot.name, found.point.guid, snapshot.guid
+            ))
+            .hint(format!(
+                "'zfs destroy {name}' makes place for it; keep the snapshot until there is a bookmark"
+            ))),
+            (Err(_), Err(error)) => Err(Error::failed(format!(
+                "{} is stored, but cannot be bookmarked: {}",
+                snapshot.name, error.message
+            ))
+            .hint("without a bookmark, keep the snapshot: it is the next base")),
+            (Err(error), Ok(_)) => Err(error),
         }
     }
 

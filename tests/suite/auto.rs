@@ -1,0 +1,159 @@
+//! `upload --auto`: the base that it chooses, and everything that a line in cron must survive.
+
+use crate::support::{Fault, Host};
+
+/// The last line of the output of `list -H`: snapshot, base, state.
+fn last(host: &Host) -> String {
+    let rows = host.ok("list -H").stdout;
+    let fields: Vec<&str> = rows.lines().last().unwrap().split('\t').collect();
+    [fields[0], fields[2], fields[6]].join(" ")
+}
+
+#[test]
+fn day_by_day() {
+    let host = Host::with_snapshots(4);
+    assert_eq!(
+        host.ok("upload -a tank/a@1").stderr.lines().next().unwrap(),
+        "zfs2s3: tank/a@1: a full backup, because none of tank/a is stored"
+    );
+    let said = host.ok("upload --auto tank/a@2").stderr;
+    assert!(
+        said.starts_with("zfs2s3: tank/a@2: the changes since tank/a@1, 2 backups in the chain\n"),
+        "{said}"
+    );
+    assert_eq!(last(&host), "tank/a@2 tank/a@1 stored");
+    // the same again
+    let sent = host.s3.state().count("UploadPart");
+    assert_eq!(host.ok("upload -a tank/a@2").stderr, "zfs2s3: tank/a@2 is stored already\n");
+    assert_eq!(host.s3.state().count("UploadPart"), sent);
+    // a day was missed
+    host.ok("upload -a tank/a@4");
+    assert_eq!(last(&host), "tank/a@4 tank/a@2 stored");
+    // and is stored later
+    host.ok("upload -a tank/a@3");
+    assert_eq!(last(&host), "tank/a@3 tank/a@2 stored");
+    host.assert_clean();
+}
+
+#[test]
+fn a_dry_run_shows_the_choice() {
+    let host = Host::with_snapshots(2);
+    host.ok("upload -a tank/a@1");
+    let ran = host.ok("upload -an tank/a@2");
+    assert!(ran.stdout.starts_with("would upload tank/a@2, incremental from tank/a@1\n"), "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("tank/a@2: the changes since tank/a@1, 2 backups in the chain"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(host.listed().len(), 1);
+}
+
+#[test]
+fn a_bookmark_is_a_base_when_its_snapshot_is_gone() {
+    let host = Host::with_snapshots(3);
+    host.ok("upload -ab tank/a@1");
+    host.destroy("tank/a@1");
+    host.ok("upload -ab tank/a@2");
+    assert_eq!(last(&host), "tank/a@2 tank/a#1 stored");
+    // it is there already
+    host.ok("upload -ab tank/a@2");
+    // nothing is left that is stored
+    for point in ["tank/a#1", "tank/a@2", "tank/a#2"] {
+        host.destroy(point);
+    }
+    let said = host.ok("upload -a tank/a@3").stderr;
+    assert!(
+        said.contains("a full backup, because no snapshot or bookmark that is stored is on this host"),
+        "{said}"
+    );
+    assert_eq!(last(&host), "tank/a@3 - stored");
+}
+
+#[test]
+fn a_bookmark_must_be_of_the_snapshot_that_is_stored() {
+    let host = Host::with_snapshots(2);
+    // another snapshot once had the name
+    host.snapshot(("tank/a#1", 77), 5);
+    let said = host.fails(1, "upload -ab tank/a@1");
+    assert!(said.contains("tank/a@1 is stored, but tank/a#1 is a bookmark of another snapshot"), "{said}");
+    assert_eq!(last(&host), "tank/a@1 - stored");
+    host.zfs_file("no_bookmark", "");
+    let said = host.fails(1, "upload -ab tank/a@2");
+    assert!(said.contains("tank/a@2 is stored, but cannot be bookmarked: 'zfs bookmark"), "{said}");
+    host.assert_clean();
+}
+
+#[test]
+fn a_pending_upload_is_resumed_first() {
+    let host = Host::with_snapshots(2);
+    host.killed("upload -ab tank/a@1", "CompleteMultipartUpload", 0, Fault::KillBefore);
+    let said = host.ok("upload -ab tank/a@2").stderr;
+    assert!(said.starts_with("zfs2s3: resuming the upload of tank/a@1, full\n"), "{said}");
+    assert_eq!(last(&host), "tank/a@2 tank/a@1 stored");
+    let bookmarks = std::fs::read_to_string(host.home().join("zfs/snapshots")).unwrap();
+    assert!(bookmarks.contains("tank/a#1\t1\t") && bookmarks.contains("tank/a#2\t2\t"), "{bookmarks}");
+    host.assert_clean();
+    // one that cannot be resumed stays pending, and nothing else is begun
+    let host = Host::with_snapshots(2);
+    host.killed("upload -a tank/a@1", "CompleteMultipartUpload", 0, Fault::KillBefore);
+    host.destroy("tank/a@1");
+    host.s3.state().uploads.clear();
+    let said = host.fails(1, "upload -a tank/a@2");
+    assert!(said.contains("'zfs2s3 abort_upload' aborts the pending upload"), "{said}");
+    assert!(host.s3.state().keys().is_empty());
+}
+
+#[test]
+fn chains_no_longer_than_asked_for() {
+    let host = Host::with_snapshots(6);
+    for n in 1..=3 {
+        host.ok(&format!("upload -a -m 3 tank/a@{n}"));
+    }
+    assert_eq!(last(&host), "tank/a@3 tank/a@2 stored");
+    let said = host.ok("upload -am 3 tank/a@4").stderr;
+    assert!(said.contains("the changes since tank/a@2, 3 backups in the chain"), "{said}");
+    assert_eq!(last(&host), "tank/a@4 tank/a@2 stored");
+    for gone in ["tank/a@1", "tank/a@2"] {
+        host.destroy(gone);
+    }
+    let said = host.ok("upload --auto --max-chain=3 tank/a@5").stderr;
+    assert!(said.contains("a full backup, because each chain has the maximum length"), "{said}");
+    host.ok("upload --auto --max-chain=3 tank/a@6");
+    assert_eq!(last(&host), "tank/a@6 tank/a@5 stored");
+}
+
+#[test]
+fn a_base_that_cannot_be_restored_is_not_chosen() {
+    let host = Host::with_snapshots(3);
+    host.ok("upload -a tank/a@1");
+    host.ok("upload -a tank/a@2");
+    // its data are gone
+    host.s3.state().take("tank/a@2/0000000000000002-from-0000000000000001.zfs").unwrap();
+    let said = host.ok("upload -a tank/a@3").stderr;
+    assert!(said.contains("the changes since tank/a@1, 2 backups in the chain"), "{said}");
+    // and that is stored again, since it can no longer be restored
+    host.ok("upload -a tank/a@2");
+    assert_eq!(host.listed().iter().filter(|row| row.starts_with("tank/a@2 ")).count(), 1);
+}
+
+#[test]
+fn a_lost_store_does_not_make_a_new_full_backup() {
+    let host = Host::with_snapshots(2);
+    host.ok("upload -a tank/a@1");
+    std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
+    let said = host.fails(3, "upload -a tank/a@2");
+    assert!(said.contains("the bucket has backups of tank/a, but the store has none"), "{said}");
+    assert!(said.contains("'zfs2s3 recover' rebuilds it"), "{said}");
+    host.ok("recover");
+    host.ok("upload -a tank/a@2");
+    assert_eq!(last(&host), "tank/a@2 tank/a@1 stored");
+}
+
+#[test]
+fn options_that_exclude_or_need_each_other() {
+    let host = Host::with_snapshots(2);
+    assert!(host.fails(2, "upload -a -i @1 tank/a@2").contains("-a and -i exclude each other"));
+    assert!(host.fails(2, "upload -m 3 tank/a@2").contains("-m needs -a"));
+    assert!(host.fails(2, "upload -am 0 tank/a@2").contains("at least 1 backup"));
+}
