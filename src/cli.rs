@@ -37,6 +37,9 @@ pub struct UploadArgs {
     /// for cron: resume a pending upload first, choose the base, and succeed if the snapshot is stored already
     #[argh(switch, short = 'a')]
     pub auto: bool,
+    /// with -a, also store the snapshots of this name of all datasets below, each as its own backup
+    #[argh(switch, short = 'r')]
+    pub recursive: bool,
     /// then make a bookmark of the snapshot, so that it can be a base after it is destroyed
     #[argh(switch, short = 'b')]
     pub bookmark: bool,
@@ -351,6 +354,7 @@ mod tests {
             Command::Upload(UploadArgs {
                 dry_run,
                 auto: false,
+                recursive: false,
                 bookmark: false,
                 base: base.map(str::to_string),
                 max_chain: None,

@@ -120,7 +120,10 @@ impl LocalSettings {
                 return Err(Error::setting("XDG_DATA_HOME", format!("'{folder}' is not an absolute path")));
             }
             (None, Some(home)) => PathBuf::from(home).join(".local/share"),
-            (None, None) => return Err(Error::usage("neither XDG_DATA_HOME nor HOME is set")),
+            (None, None) => {
+                return Err(Error::usage("neither XDG_DATA_HOME nor HOME is set")
+                    .hint("in a systemd unit, Environment=HOME=/root sets it"));
+            }
         };
         Ok(LocalSettings {
             bucket: bucket.to_string(),

@@ -3,9 +3,9 @@
 use super::Context;
 use crate::cli;
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::model::keys;
-use crate::model::names::{BaseName, SnapshotName};
+use crate::model::names::{BaseName, SnapshotName, short_name};
 use crate::model::object_lock::Retention;
 use crate::model::units::{count, human_size};
 use crate::os::clock;
@@ -21,19 +21,38 @@ pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
     check_options(args)?;
     let settings = config::UploadSettings::new(&context.env)?;
     settings.warnings.iter().for_each(|warning| context.ui.warning(warning));
-    let lock = settings.lock(args.lock_until.as_deref(), clock::now())?;
     let _lock = context.lock_unless(args.dry_run, &format!("upload {snapshot}"))?;
     if args.auto && !args.dry_run {
         resume_pending(context, args.bookmark)?;
     }
     context.refuse_while_pending()?;
+    if args.recursive { store_tree(context, args, &snapshot) } else { store(context, args, &snapshot, base) }
+}
+
+/// Stores one snapshot.
+fn store(
+    context: &Context,
+    args: &cli::UploadArgs,
+    snapshot: &SnapshotName,
+    base: Option<BaseName>,
+) -> Result<()> {
+    let settings = config::UploadSettings::new(&context.env)?;
+    let lock = settings.lock(args.lock_until.as_deref(), clock::now())?;
     let upload = context.upload()?;
-    let base = if args.auto { choose_base(&upload, &snapshot, args)? } else { Chosen::Base(base) };
+    let base = if args.auto { choose_base(&upload, snapshot, args)? } else { Chosen::Base(base) };
     let Chosen::Base(base) = base else {
         context.ui.note(&format!("{snapshot} is stored already"));
-        return if args.bookmark && !args.dry_run { upload.bookmark_stored(&snapshot) } else { Ok(()) };
+        return if args.bookmark && !args.dry_run { upload.bookmark_stored(snapshot) } else { Ok(()) };
     };
-    let intent = upload.plan(&snapshot, base.as_ref(), settings, lock, args.dry_run)?;
+    let intent = upload.plan(snapshot, base.as_ref(), settings, lock, args.dry_run)?;
+    if base.is_none() && !args.recursive {
+        note_children(context, snapshot);
+    }
+    if let Some(base) = upload.possible_base(snapshot).filter(|_| base.is_none() && !args.auto) {
+        context.ui.note(&format!(
+            "{snapshot} is stored in full, although {base} is stored: with '-i {base}', or -a, only the changes would be"
+        ));
+    }
     if args.dry_run {
         return context.ui.data(&dry_run_text(&intent));
     }
@@ -42,9 +61,61 @@ pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
     if args.bookmark { context.zfs().bookmark(&point) } else { Ok(()) }
 }
 
+/// With a full backup, since a newcomer may take it for one of everything below.
+fn note_children(context: &Context, snapshot: &SnapshotName) {
+    let Ok(tree) = context.zfs().tree(snapshot.dataset()) else { return };
+    let children: Vec<&str> = tree.iter().map(|(name, _)| name.as_str()).skip(1).collect();
+    if let Some(first) = children.first() {
+        let others = match children.len() - 1 {
+            0 => String::new(),
+            n => format!(" and {} more", n),
+        };
+        context.ui.note(&format!(
+            "{} has children, which are not in this backup: {first}{others}; 'upload -ar' stores each as its own backup",
+            snapshot.dataset()
+        ));
+    }
+}
+
+/// The snapshot of each descendant that has it, and that the user has not excluded, parents first. One that
+/// fails does not keep the others from being stored, unless its upload is pending now, or the network is the
+/// reason.
+fn store_tree(context: &Context, args: &cli::UploadArgs, snapshot: &SnapshotName) -> Result<()> {
+    let (zfs, dataset) = (context.zfs(), snapshot.dataset());
+    let name = short_name(snapshot.as_str());
+    let (tree, with_snapshot) = (zfs.tree(dataset)?, zfs.with_snapshot(dataset, name)?);
+    let is_meant = |(dataset, upload): &&(String, String)| upload != "off" && with_snapshot.contains(dataset);
+    let datasets: Vec<&str> = tree.iter().filter(is_meant).map(|(dataset, _)| dataset.as_str()).collect();
+    if datasets.is_empty() {
+        return Err(Error::failed(format!(
+            "neither {dataset} nor a dataset below it has a snapshot @{name}"
+        ))
+        .hint(format!("'zfs snapshot -r {snapshot}' takes them; zfs2s3:upload=off excludes a dataset")));
+    }
+    let mut failed: Vec<&str> = Vec::new();
+    for dataset in &datasets {
+        let one: SnapshotName = format!("{dataset}@{name}").parse().map_err(Error::failed)?;
+        let Err(error) = store(context, args, &one, None) else { continue };
+        if error.status == Status::TryAgain || context.folder.journal().exists() {
+            return Err(error);
+        }
+        context.ui.error(&error);
+        failed.push(dataset);
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let count = count(datasets.len() as u64, "dataset");
+    Err(Error::failed(format!("of {count}, these could not be stored: {}", failed.join(", ")))
+        .hint("the reasons are above; the same command stores what is missing"))
+}
+
 fn check_options(args: &cli::UploadArgs) -> Result<()> {
     if args.auto && args.base.is_some() {
         return Err(Error::usage("-a and -i exclude each other: -a chooses the base"));
+    }
+    if args.recursive && !args.auto {
+        return Err(Error::usage("-r needs -a, which chooses the base of each dataset"));
     }
     match args.max_chain {
         Some(_) if !args.auto => Err(Error::usage("-m needs -a, which chooses the base")),
@@ -95,7 +166,7 @@ fn choose_base(upload: &Upload, snapshot: &SnapshotName, args: &cli::UploadArgs)
             (None, why.to_string())
         }
         Choice::Full(WhyFull::TooLong) => {
-            (None, "a full backup, because each chain has the maximum length".to_string())
+            (None, "a full backup, because every chain already has the maximum length".to_string())
         }
     };
     upload.ui.note(&format!("{snapshot}: {why}"));

@@ -23,7 +23,7 @@ use crate::os::random;
 use crate::removal::TOOL;
 use crate::state::journal::record::{Intent, VERSION};
 use crate::state::store::format::{Contents, Entry, State};
-use crate::zfs::PointInfo;
+use crate::zfs::{PointInfo, SnapshotInfo};
 
 /// What a base can be chosen from.
 pub struct Candidates {
@@ -47,7 +47,7 @@ impl Candidates {
 impl Upload {
     /// What a base for this snapshot can be chosen from.
     pub fn candidates(&self, snapshot: &SnapshotName) -> Result<Candidates> {
-        let found = self.zfs.find(snapshot.as_str())?;
+        let found = self.find_here(snapshot.as_str())?;
         let points = self.zfs.points_of(snapshot.dataset())?;
         let contents = &self.store.contents;
         let inventory = Inventory::read(&self.client, contents, &self.ui, OpenUploads::Skip)?;
@@ -60,7 +60,7 @@ impl Upload {
                 "the bucket has backups of {dataset}, but the store has none: a new full backup may not be what is needed"
             ))
             .hint("if the store was lost, 'zfs2s3 recover' rebuilds it; if they are those of another host, 'zfs2s3 recover -m' adds them")
-            .hint("without -a, a full backup is stored"));
+            .hint("to store a full backup nevertheless, run upload without -a"));
         }
         Ok(Candidates {
             has_backups,
@@ -130,15 +130,62 @@ impl Upload {
     }
 
     fn find_backup(&self, snapshot: &SnapshotName, base: Option<&BaseName>) -> Result<Backup> {
-        let found = self.zfs.find(snapshot.as_str())?;
+        let found = self.find_here(snapshot.as_str())?;
         let Some(base) = base else {
             return Ok(Backup { snapshot: found.point, base: None });
         };
-        let older = self.zfs.find(base.as_str())?;
+        let older = self.find_here(base.as_str()).map_err(|error| match self.stored_here(&found) {
+            Some(name) => {
+                error.hint(format!("the newest that is stored, and older than {snapshot}, is {name}"))
+            }
+            None => error,
+        })?;
         if older.createtxg >= found.createtxg {
             return Err(Error::refused(format!("the base {base} is not older than {snapshot}")));
         }
         Ok(Backup { snapshot: found.point, base: Some(older.point) })
+    }
+
+    /// A snapshot or bookmark that must be on this host.
+    fn find_here(&self, name: &str) -> Result<SnapshotInfo> {
+        self.zfs.find(name).map_err(|error| {
+            if error.message.contains("does not exist") { self.no_such_point(name) } else { error }
+        })
+    }
+
+    fn no_such_point(&self, name: &str) -> Error {
+        let dataset = dataset_of(name);
+        let Ok(mut points) = self.zfs.points_of(dataset) else {
+            return Error::failed(format!("there is no dataset {dataset} on this host"));
+        };
+        let (kind, sign) = if name.contains('#') { ("bookmark", '#') } else { ("snapshot", '@') };
+        points.retain(|point| point.name.contains(sign));
+        points.sort_by_key(|point| std::cmp::Reverse(point.createtxg));
+        let latest: Vec<&str> = points.iter().take(3).map(|point| point.name.as_str()).collect();
+        let error = Error::failed(format!("there is no {kind} {name} on this host"));
+        match latest.len() {
+            0 => error.hint(format!("{dataset} has no {kind}s")),
+            1 => error.hint(format!("the only {kind} of {dataset} is {}", latest[0])),
+            _ => error.hint(format!("the latest {kind}s of {dataset} are {}", latest.join(", "))),
+        }
+    }
+
+    /// The newest older snapshot or bookmark of the same dataset on this host that the store has.
+    fn stored_here(&self, snapshot: &SnapshotInfo) -> Option<String> {
+        let points = self.zfs.points_of(dataset_of(&snapshot.point.name)).ok()?;
+        let entries = &self.store.contents.entries;
+        let is_stored = |point: &&PointInfo| {
+            let mut entries = entries.iter().filter(|entry| entry.state == State::Stored);
+            point.createtxg < snapshot.createtxg && entries.any(|entry| entry.snapshot.guid == point.guid)
+        };
+        let newest =
+            points.iter().filter(is_stored).max_by_key(|point| (point.createtxg, point.name.contains('@')));
+        newest.map(|point| point.name.clone())
+    }
+
+    /// Of a full backup: the base with which only changes would be stored.
+    pub fn possible_base(&self, snapshot: &SnapshotName) -> Option<String> {
+        self.stored_here(&self.zfs.find(snapshot.as_str()).ok()?)
     }
 
     /// A backup is of no use without those that it depends on, whose locks may end earlier. If the length of
@@ -178,7 +225,7 @@ impl Upload {
                 n => format!(" and {}", count(n as u64, "other backup")),
             };
             self.ui.warning(&format!(
-                "it depends on {first}{others}, which no Object Lock protects for as long, as far as these credentials may see"
+                "it depends on {first}{others}, which no Object Lock protects for as long, as far as these credentials can see"
             ));
         }
     }

@@ -1,6 +1,7 @@
 //! What is on this host, for commands that choose or check: snapshots, bookmarks, datasets and holds; for the
 //! doctor also the version, who runs zfs, and what that user may do.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Zfs;
@@ -85,6 +86,27 @@ impl Zfs {
             DatasetInfo { name: name.to_string(), is_encrypted }
         };
         Ok(text.lines().map(dataset).collect())
+    }
+
+    /// The dataset and its descendants, parents first, with the value of the user property `zfs2s3:upload`,
+    /// which children inherit.
+    pub fn tree(&self, dataset: &str) -> Result<Vec<(String, String)>> {
+        let columns = "name,zfs2s3:upload";
+        let text = self.run(&["list", "-Hp", "-r", "-t", "filesystem,volume", "-o", columns, dataset])?;
+        let pair = |line: &str| {
+            let (name, value) = line.split_once('\t')?;
+            Some((name.to_string(), value.trim().to_string()))
+        };
+        Ok(text.lines().filter_map(pair).collect())
+    }
+
+    /// The datasets among `dataset` and its descendants that have a snapshot of this name.
+    pub fn with_snapshot(&self, dataset: &str, name: &str) -> Result<HashSet<String>> {
+        let text = self.run(&["list", "-Hp", "-r", "-t", "snapshot", "-o", "name", dataset])?;
+        let of = |line: &str| {
+            line.split_once('@').filter(|(_, found)| *found == name).map(|(of, _)| of.to_string())
+        };
+        Ok(text.lines().filter_map(of).collect())
     }
 
     /// The holds of these snapshots: tag and snapshot. One that is destroyed meanwhile has none.

@@ -186,7 +186,7 @@ impl Zfs {
                 snapshot.name, found.point.guid, snapshot.guid
             ))
             .hint(format!(
-                "'zfs destroy {name}' makes place for it; keep the snapshot until there is a bookmark"
+                "keep the snapshot until it has a bookmark; if no other backup needs {name} as its base, 'zfs destroy {name}' frees the name"
             ))),
             (Err(_), Err(error)) => Err(Error::failed(format!(
                 "{} is stored, but cannot be bookmarked: {}",

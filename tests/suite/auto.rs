@@ -1,6 +1,6 @@
 //! `upload --auto`: the base that it chooses, and everything that a line in cron must survive.
 
-use crate::support::{Fault, Host};
+use crate::support::{Fault, Host, made_stream};
 
 /// The last line of the output of `list -H`: snapshot, base, state.
 fn last(host: &Host) -> String {
@@ -118,7 +118,7 @@ fn chains_no_longer_than_asked_for() {
         host.destroy(gone);
     }
     let said = host.ok("upload --auto --max-chain=3 tank/a@5").stderr;
-    assert!(said.contains("a full backup, because each chain has the maximum length"), "{said}");
+    assert!(said.contains("a full backup, because every chain already has the maximum length"), "{said}");
     host.ok("upload --auto --max-chain=3 tank/a@6");
     assert_eq!(last(&host), "tank/a@6 tank/a@5 stored");
 }
@@ -156,4 +156,96 @@ fn options_that_exclude_or_need_each_other() {
     assert!(host.fails(2, "upload -a -i @1 tank/a@2").contains("-a and -i exclude each other"));
     assert!(host.fails(2, "upload -m 3 tank/a@2").contains("-m needs -a"));
     assert!(host.fails(2, "upload -am 0 tank/a@2").contains("at least 1 backup"));
+}
+
+/// tank, tank/a, tank/a/b and tank/c, with the snapshots @1 and @2.
+fn tree() -> Host {
+    let host = Host::new();
+    for (n, dataset) in ["tank", "tank/a", "tank/a/b", "tank/c"].iter().enumerate() {
+        let guid = 10 * (n as u64 + 1);
+        for day in 1..=2 {
+            host.snapshot((&format!("{dataset}@{day}"), guid + day), day * 10);
+            host.add_stream(("", guid + day), None, &made_stream(guid + day, 0, 700));
+        }
+        host.add_stream(("", guid + 2), Some(("", guid + 1)), &made_stream(guid + 2, guid + 1, 700));
+    }
+    host
+}
+
+/// `list -H`: snapshot and base, of each.
+fn stored(host: &Host) -> Vec<String> {
+    let rows = host.ok("list -H").stdout;
+    let pair = |row: &str| {
+        let fields: Vec<&str> = row.split('\t').collect();
+        format!("{} {}", fields[0], fields[2])
+    };
+    rows.lines().map(pair).collect()
+}
+
+#[test]
+fn each_dataset_below_is_a_backup_of_its_own() {
+    let host = tree();
+    host.ok("upload -ar tank@1");
+    assert_eq!(stored(&host), ["tank@1 -", "tank/a@1 -", "tank/a/b@1 -", "tank/c@1 -"]);
+    host.zfs_file("excluded", "tank/a\toff\ntank/a/b\toff\n");
+    // it has no such snapshot
+    host.destroy("tank/c@2");
+    host.ok("upload -ar tank@2");
+    assert_eq!(stored(&host)[4..], ["tank@2 tank@1"]);
+    // the parent need not have one
+    host.destroy("tank/a@2");
+    host.zfs_file("excluded", "");
+    host.ok("upload -arb tank/a@2");
+    assert_eq!(stored(&host)[5..], ["tank/a/b@2 tank/a/b@1"]);
+    let said = host.fails(1, "upload -ar tank@3");
+    assert!(said.contains("neither tank nor a dataset below it has a snapshot @3"), "{said}");
+    assert!(host.fails(2, "upload -r tank@1").contains("-r needs -a"));
+    host.assert_clean();
+}
+
+#[test]
+fn one_dataset_that_fails_does_not_keep_the_others_from_being_stored() {
+    let host = tree();
+    // its stream is another one
+    host.add_stream(("", 21), None, &made_stream(99, 0, 700));
+    let said = host.fails(1, "upload -ar tank@1");
+    assert!(said.contains("of 4 datasets, these could not be stored: tank/a\n"), "{said}");
+    assert_eq!(stored(&host), ["tank@1 -", "tank/a/b@1 -", "tank/c@1 -"]);
+    host.add_stream(("", 21), None, &made_stream(21, 0, 700));
+    host.ok("upload -ar tank@1");
+    assert_eq!(stored(&host)[3..], ["tank/a@1 -"]);
+    // a network that fails, fails for all
+    let mut host = tree();
+    host.set("ZFS2S3_TEST_PATIENCE_MS", "200");
+    host.s3.fault("CreateMultipartUpload", 1, 999, Fault::Drop);
+    host.fails(75, "upload -ar tank@1");
+    assert_eq!(stored(&host)[..1], ["tank@1 -"]);
+    host.s3.no_more_faults();
+    host.ok("upload -ar tank@1");
+    assert_eq!(stored(&host).len(), 4);
+    host.assert_clean();
+}
+
+#[test]
+fn children_that_are_not_in_a_full_backup_are_named() {
+    let host = tree();
+    let said = host.ok("upload tank@1").stderr;
+    assert!(said.contains("tank has children, which are not in this backup: tank/a and 2 more"), "{said}");
+    assert!(!host.ok("upload -i @1 tank@2").stderr.contains("children"));
+    assert!(!host.ok("upload tank/c@1").stderr.contains("children"));
+}
+
+#[test]
+fn a_full_backup_that_may_be_a_mistake_is_told() {
+    let host = Host::with_snapshots(3);
+    host.ok("upload tank/a@1");
+    let said = host.ok("upload -n tank/a@2").stderr;
+    assert!(
+        said.contains("tank/a@2 is stored in full, although tank/a@1 is stored: with '-i tank/a@1', or -a"),
+        "{said}"
+    );
+    // the base is gone
+    let said = host.fails(1, "upload -i @0 tank/a@3");
+    assert!(said.contains("there is no snapshot tank/a@0 on this host"), "{said}");
+    assert!(said.contains("hint: the newest that is stored, and older than tank/a@3, is tank/a@1"), "{said}");
 }

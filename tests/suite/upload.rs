@@ -199,8 +199,12 @@ fn a_bookmark_may_be_the_base() {
 #[test]
 fn a_missing_snapshot_is_a_failure_and_an_invalid_name_a_usage_error() {
     let host = Host::with_snapshots(1);
-    assert!(host.fails(1, "upload tank/a@9").contains("dataset does not exist"));
-    assert!(host.fails(1, "upload -i @9 tank/a@1").contains("dataset does not exist"));
+    let said = host.fails(1, "upload tank/a@9");
+    assert!(said.contains("error: there is no snapshot tank/a@9 on this host\n"), "{said}");
+    assert!(said.contains("hint: the only snapshot of tank/a is tank/a@1\n"), "{said}");
+    assert!(host.fails(1, "upload tank/x@1").contains("there is no dataset tank/x on this host"));
+    assert!(host.fails(1, "upload -i #9 tank/a@1").contains("hint: tank/a has no bookmarks"));
+    assert!(host.fails(1, "upload -i @9 tank/a@1").contains("there is no snapshot tank/a@9 on this host"));
     for line in [
         "upload tank/a",
         "upload tank/a#mark",
