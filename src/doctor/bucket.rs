@@ -126,7 +126,7 @@ fn versioning_finding(versioning: &BucketVersioning, rules: Option<&[Rule]>, pre
         Versioning::Never => return Finding::ok(CHECK, "off, so what is removed is gone at once"),
         Versioning::Enabled => ("on", "what is removed is kept"),
         Versioning::Suspended => (
-            "suspended, so what was stored since is gone at once when it is removed",
+            "suspended, so what was stored since is deleted permanently when it is removed",
             "older versions are kept",
         ),
     };
@@ -162,7 +162,9 @@ fn lock_finding(lock: &Reply<BucketLock>, lock_days: bool) -> Option<Finding> {
         (true, None) => Finding::ok(CHECK, "enabled; only uploads with -l or ZFS2S3_LOCK_DAYS are protected"),
         (true, Some(retention)) => Finding::ok(
             CHECK,
-            format!("each new object is protected for {retention}; until then, 'remove' refuses"),
+            format!(
+                "each new object is protected for {retention}; until then, 'remove' refuses to delete it"
+            ),
         ),
     })
 }

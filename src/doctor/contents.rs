@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::pool::some;
 use super::report::Finding;
 use crate::error::one_line;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Summary};
 use crate::model::copy::CopyName;
 use crate::model::keys;
 use crate::model::shell::abort_multipart_upload;
@@ -67,11 +67,11 @@ pub fn pending(folder: &Folder, bucket: &str, prefix: &str) -> Finding {
     let what = format!("{}, since {}", intent.backup().describe(), intent.begun);
     if intent.bucket != bucket || intent.prefix != prefix {
         let place = format!("bucket '{}', prefix '{}'", intent.bucket, intent.prefix);
-        return Finding::warning(CHECK, format!("{what}, for another place: {place}"))
+        return Finding::warning(CHECK, format!("{what}, for another bucket or prefix: {place}"))
             .hint("set ZFS2S3_BUCKET and ZFS2S3_PREFIX as they were when it began");
     }
-    Finding::warning(CHECK, format!("{what}: until it has ended, no other can begin"))
-        .hint("unless it is running now: 'zfs2s3 resume_upload' resumes it, 'zfs2s3 abort_upload' aborts it")
+    Finding::warning(CHECK, format!("{what}: no other upload can begin until it is completed or aborted"))
+        .hint("if it is not running now, 'zfs2s3 resume_upload' resumes it, and 'zfs2s3 abort_upload' aborts it")
 }
 
 /// What was read of the store and the bucket, and the pending upload just before that.
@@ -112,24 +112,45 @@ pub fn compare(
                 && !is_stored(copy, State::Removing)
         }
     });
+    of_summary(&summary, contents.entries.is_empty(), findings);
+    if lists_uploads {
+        findings.push(match (pending, &pending_now) {
+            (Pending::Unknown, _) | (_, Pending::Unknown) => Finding::warning(
+                "unfinished uploads",
+                "not checked, because the pending upload, which may be among them, cannot be read",
+            )
+            .hint("see 'pending upload' above"),
+            _ => unfinished(client, contents, &listing.uploads, is_pending),
+        });
+    }
+}
+
+/// A finding for each difference.
+fn of_summary(summary: &Summary, store_is_empty: bool, findings: &mut Vec<Finding>) {
     let names = |list: &[String]| some(&list.iter().map(String::as_str).collect::<Vec<_>>());
     let backups = |list: &[String]| count(list.len() as u64, "backup");
     findings.push(if summary.lost.is_empty() {
         Finding::ok("store", format!("{}, all in the bucket", count(summary.whole as u64, "backup")))
     } else {
-        let message = format!("{} not whole in the bucket: {}", backups(&summary.lost), names(&summary.lost));
+        let message = format!(
+            "{} incomplete or missing in the bucket: {}",
+            backups(&summary.lost),
+            names(&summary.lost)
+        );
         Finding::error("store", message)
             .hint("'zfs2s3 verify' shows which snapshots can no longer be restored")
     });
     if !summary.only_in_bucket.is_empty() {
         let found = backups(&summary.only_in_bucket);
-        findings.push(if contents.entries.is_empty() {
+        findings.push(if store_is_empty {
             Finding::warning("store", format!("it is empty, and the bucket has {found}"))
                 .hint("'zfs2s3 recover' rebuilds it")
         } else {
             Finding::warning(
                 "store",
-                format!("the bucket has {found} that it lacks, of another host or lost by this one"),
+                format!(
+                    "the bucket has {found} not listed in the store: of another host, or lost from the store"
+                ),
             )
             .hint("'zfs2s3 recover -n' lists them, 'zfs2s3 recover -m' adds them")
         });
@@ -155,16 +176,6 @@ pub fn compare(
             let message = format!("{} {words}: {}", backups(list), names(list));
             findings.push(Finding::warning("store", message).hint(hint));
         }
-    }
-    if lists_uploads {
-        findings.push(match (pending, &pending_now) {
-            (Pending::Unknown, _) | (_, Pending::Unknown) => Finding::warning(
-                "unfinished uploads",
-                "not checked, because the pending upload, which may be among them, cannot be read",
-            )
-            .hint("see 'pending upload' above"),
-            _ => unfinished(client, contents, &listing.uploads, is_pending),
-        });
     }
 }
 
@@ -200,7 +211,7 @@ fn unfinished(
     let the_oldest = if left.len() > 1 { "the oldest " } else { "" };
     let oldest = oldest.map_or(String::new(), |time| format!(", {the_oldest}begun {}", one_line(time)));
     let finding = Finding::warning(CHECK, format!("{}{size}{oldest}", left.len())).hint(
-        "only if no host is uploading it now, or will resume it; until it is aborted, its parts are billed:",
+        "its parts are billed until it is aborted; only if no host is uploading it or will resume it, abort it with:",
     );
     left.iter().take(NAMED).fold(finding, |finding, upload| {
         finding.hint(abort_multipart_upload(&contents.bucket, &upload.key, &one_line(&upload.upload_id)))
@@ -230,7 +241,7 @@ pub fn verification(folder: &Folder, contents: &Contents, now: Utc) -> Option<Fi
     }
     if !damaged.is_empty() {
         let words = format!("{} found damaged", count(damaged.len() as u64, "backup"));
-        return Some(Finding::error(CHECK, words).hint("'zfs2s3 verify' shows what that costs"));
+        return Some(Finding::error(CHECK, words).hint("'zfs2s3 verify' shows which snapshots this affects"));
     }
     let is_recent = |(key, stored): &&(String, Option<Utc>)| {
         let verified = proof(key).and_then(|proof| proof.best()).map(|(_, time)| time);

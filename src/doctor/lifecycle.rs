@@ -76,7 +76,7 @@ fn of_action(rule: &Rule, action: &Action) -> Finding {
             CHECK,
             format!("{name} aborts unfinished uploads after {}, even one that could be resumed", in_days(*days)),
         )
-        .hint(format!("let it wait for {SHORTEST_PENDING} days or more")),
+        .hint(format!("set its DaysAfterInitiation to {SHORTEST_PENDING} or more")),
         Action::AbortUploads(days) => {
             Finding::ok(CHECK, format!("{name} aborts unfinished uploads after {}", in_days(*days)))
         }

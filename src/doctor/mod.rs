@@ -86,6 +86,12 @@ impl Doctor<'_> {
         let region = client.endpoint().region.to_string();
         let place = format!("'{}', prefix '{}', region {region}", self.bucket, self.prefix);
         findings.push(Finding::ok("bucket", place));
+        let is_new = contents.is_none_or(|contents| contents.entries.is_empty());
+        if !self.prefix.is_empty() && !self.prefix.ends_with('/') && is_new {
+            let message = format!("it does not end in '/', so keys begin with '{}POOL'", self.prefix);
+            let hint = format!("with ZFS2S3_PREFIX={}/ they are below a folder", self.prefix);
+            findings.push(Finding::warning("prefix", message).hint(hint));
+        }
         report(std::mem::take(findings))?;
         let pending = Pending::read(self.folder);
         let inventory = match (contents, &listed) {
@@ -148,8 +154,7 @@ impl Doctor<'_> {
                 findings.push(probes.reading(stored.map(|object| object.key.as_str())));
             }
             let also = if archive.is_some() { ", s3:RestoreObject" } else { "" };
-            let message =
-                format!("If-Match{also} and checksums were not, with an object of their own, because {why}");
+            let message = format!("If-Match{also} and checksums, because no probe object can be used: {why}");
             findings
                 .push(Finding::warning("not checked", message).hint(
                     "in another bucket of this server, or with other credentials, they can be checked",

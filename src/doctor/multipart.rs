@@ -20,7 +20,8 @@ const BODY: &[u8] = b"a part of 'zfs2s3 doctor'\n";
 pub const LIST_UPLOADS: &str = "s3:ListBucketMultipartUploads";
 const ABORT: &str = "s3:AbortMultipartUpload";
 const UPLOAD: &str = "multipart upload";
-const BY_LIFECYCLE: &str = "a lifecycle rule can abort uploads that are older than a month";
+const BY_LIFECYCLE: &str =
+    "a lifecycle rule with AbortIncompleteMultipartUpload can abort uploads after a month or later";
 
 impl Probes<'_> {
     /// Begins an upload as `upload` would, learns from it, and aborts it; unless it would stay.
@@ -129,7 +130,7 @@ impl Probes<'_> {
                 "a part that was damaged in transit is refused by its checksum, not by its signature",
             ),
             (false, false) => {
-                let message = "the server stores a part whose SHA-256 is wrong";
+                let message = "the server accepts a part whose SHA-256 is wrong";
                 let url = &self.client.endpoint().url;
                 let finding = match url.split_once("://") {
                     Some(("https", _)) => {
@@ -166,7 +167,7 @@ impl Probes<'_> {
                 Finding::error(
                     CHECK,
                     format!(
-                        "the server accepts {highest} in an upload, so a stream of more than {size} fails"
+                        "the server accepts at most {highest} in an upload, so a stream of more than {size} fails"
                     ),
                 )
                 .hint(format!("set ZFS2S3_PARTS={highest}"))

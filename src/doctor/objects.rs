@@ -64,8 +64,10 @@ impl Probes<'_> {
     fn read(&self, key: &str, findings: &mut Vec<Finding>) {
         findings.push(match answer(self.client.get(key, 1024)) {
             Answer::Allowed(read) if read == BODY => Finding::ok(GET, "permitted"),
-            Answer::Allowed(_) => Finding::error(GET, "the server returns something else than was written")
-                .hint("do not use this server"),
+            Answer::Allowed(_) => {
+                Finding::error(GET, "the server returns something other than what was written")
+                    .hint("do not use this server")
+            }
             Answer::Forbidden(failure) => not_read(&failure),
             Answer::Failed(failure) => Finding::of_failure(Level::Error, GET, &failure),
         });

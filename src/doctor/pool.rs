@@ -56,18 +56,24 @@ pub fn check(zfs: &Zfs, contents: Option<&Contents>, folder: &Folder, findings: 
 fn not_checked(check: &str, error: &Error) -> Finding {
     let finding = Finding::warning(check, format!("not checked: {}", error.message));
     let finding = error.hints.iter().cloned().fold(finding, Finding::hint);
-    if finding.hints.is_empty() { finding.hint("can ZFS2S3_ZFS run this command?") } else { finding }
+    if finding.hints.is_empty() {
+        finding.hint("check that the command in ZFS2S3_ZFS can do this")
+    } else {
+        finding
+    }
 }
 
 fn rights_of_user(zfs: &Zfs, datasets: &[DatasetInfo], backed_up: &BTreeMap<&str, HashSet<Guid>>) -> Finding {
     const CHECK: &str = "zfs allow";
     let user = match zfs.user() {
-        Ok(user) if user.is_root => return Finding::ok(CHECK, "zfs runs as root, which may do everything"),
+        Ok(user) if user.is_root => {
+            return Finding::ok(CHECK, "zfs runs as root, so everything is permitted");
+        }
         Ok(user) => user,
         Err(error) => {
             let why = format!("not checked, because it is unknown which user zfs runs as: {error}");
             return Finding::warning(CHECK, why)
-                .hint("as root, or with the rights in SECURITY of the man page, uploads work");
+                .hint("run it as root, or grant the permissions that SECURITY in the man page lists");
         }
     };
     // before the first backup, any dataset may be the one
@@ -78,18 +84,19 @@ fn rights_of_user(zfs: &Zfs, datasets: &[DatasetInfo], backed_up: &BTreeMap<&str
     match missing_rights(zfs, &looked_at, &user) {
         Ok((lacking, restore)) if lacking.is_empty() => {
             let also = if restore { "upload and restore" } else { "upload" };
-            Finding::ok(CHECK, format!("user {} may {also} {}", user.name, some(&names)))
+            Finding::ok(CHECK, format!("user {} is permitted to {also} {}", user.name, some(&names)))
         }
         Ok((lacking, _)) if backed_up.is_empty() && lacking.len() < names.len() => {
             let may: Vec<&str> = names.iter().copied().filter(|name| !lacking.contains(name)).collect();
-            Finding::ok(CHECK, format!("user {} may upload {}", user.name, some(&may)))
+            Finding::ok(CHECK, format!("user {} is permitted to upload {}", user.name, some(&may)))
         }
-        Ok(_) if backed_up.is_empty() => {
-            Finding::warning(CHECK, format!("user {} may upload none of {}", user.name, some(&names)))
-                .hint(format!("zfs allow -u {} send,hold,release DATASET", quoted(&user.name)))
-        }
+        Ok(_) if backed_up.is_empty() => Finding::warning(
+            CHECK,
+            format!("user {} is not permitted to upload any of {}", user.name, some(&names)),
+        )
+        .hint(format!("zfs allow -u {} send,hold,release DATASET", quoted(&user.name))),
         Ok((lacking, _)) => {
-            let message = format!("user {} may not upload {}", user.name, some(&lacking));
+            let message = format!("user {} is not permitted to upload {}", user.name, some(&lacking));
             let finding = Finding::error(CHECK, message);
             lacking.iter().take(NAMED).fold(finding, |finding, dataset| {
                 let (user, dataset) = (quoted(&user.name), quoted(dataset));
@@ -142,7 +149,7 @@ fn holds_left(zfs: &Zfs, points: &[PointInfo], folder: &Folder) -> Finding {
         }
     }
     if left.is_empty() {
-        return Finding::ok(CHECK, "none is left by an upload that has ended");
+        return Finding::ok(CHECK, "no upload has left a hold behind");
     }
     let names: Vec<&str> = left.iter().map(|(_, snapshot)| snapshot.as_str()).collect();
     let finding = Finding::warning(
@@ -152,7 +159,7 @@ fn holds_left(zfs: &Zfs, points: &[PointInfo], folder: &Folder) -> Finding {
             some(&names)
         ),
     )
-    .hint("only if no other host or user is uploading it, or will resume it:");
+    .hint("only if no other host or user is uploading it or will resume it, release it with:");
     left.iter().take(NAMED).fold(finding, |finding, (tag, snapshot)| {
         finding.hint(format!("zfs release {tag} {}", quoted(snapshot)))
     })
@@ -177,7 +184,7 @@ fn bases(points: &[PointInfo], backed_up: &BTreeMap<&str, HashSet<Guid>>) -> Vec
         Finding::warning(
             "bases",
             format!(
-                "no stored snapshot, or bookmark of one, is left of {}: its next backup must be a full one",
+                "without a stored snapshot, or a bookmark of one, on this host: {}; the next backup must be a full one",
                 some(&without)
             ),
         )

@@ -137,7 +137,7 @@ impl<'a> Probes<'a> {
             Versions::Unknown => {
                 let probes = count(objects.len() as u64, "probe");
                 return Some(
-                    Finding::warning(CHECK, format!("left behind by an interrupted doctor: {probes}"))
+                    Finding::warning(CHECK, format!("left behind by an interrupted run: {probes}"))
                         .hint(self.by_hand(&prefix)),
                 );
             }
@@ -156,7 +156,7 @@ impl<'a> Probes<'a> {
             Some(failure) => {
                 Some(Finding::of_failure(Level::Warning, CHECK, failure).hint(self.by_hand(&prefix)))
             }
-            None if left > 0 => Some(Finding::ok(CHECK, "deleted those that an interrupted doctor had left")),
+            None if left > 0 => Some(Finding::ok(CHECK, "deleted those that an interrupted run had left")),
             None => None,
         }
     }
@@ -231,7 +231,9 @@ impl<'a> Probes<'a> {
     }
 
     pub fn by_hand(&self, prefix: &str) -> String {
-        format!("delete what begins with '{prefix}' by hand, with all its versions")
+        format!(
+            "delete the leftover probes by hand, with all their versions: the keys that begin with '{prefix}'; they contain no backups"
+        )
     }
 }
 

@@ -77,9 +77,11 @@ fn clock_finding(ahead: i64, is_refused: bool) -> Finding {
     let hint = "synchronize it, for example with chrony or systemd-timesyncd";
     match apart {
         0..=CLOCK_TOLERANCE => Finding::ok("clock", format!("within {} s of the server's", apart.max(1))),
-        _ if apart < CLOCK_LIMIT => {
-            Finding::warning("clock", format!("{message}; S3 refuses requests from 15 min on")).hint(hint)
-        }
+        _ if apart < CLOCK_LIMIT => Finding::warning(
+            "clock",
+            format!("{message}; S3 rejects requests if the clocks differ by more than 15 min"),
+        )
+        .hint(hint),
         _ if is_refused => {
             Finding::error("clock", format!("{message}, so S3 refuses all requests")).hint(hint)
         }
@@ -99,7 +101,7 @@ pub fn transport(client: &Client, ca_bundle: Option<&Path>) -> Finding {
         Some((_, authority)) if is_loopback(authority) => {
             Finding::ok("server", format!("{url}, on this host"))
         }
-        _ => Finding::warning("server", format!("{url}: what is sent can be read on the way")).hint(
+        _ => Finding::warning("server", format!("{url}: data can be read in transit")).hint(
             "write https:// in AWS_ENDPOINT_URL, unless the network is trusted or the datasets are encrypted",
         ),
     }
@@ -112,10 +114,10 @@ pub fn credentials(client: &Client) -> Vec<Finding> {
     let mut findings = vec![match expire {
         Some(end) => {
             let hours = (end.unix_seconds() - clock::now().unix_seconds()) / 3600;
-            Finding::ok(CHECK, format!("{}, which is asked again before they expire in {hours} h", source.describe()))
+            Finding::ok(CHECK, format!("{}; they expire in {hours} h, and are renewed before that", source.describe()))
         }
         None if source.will_expire() => {
-            Finding::warning(CHECK, format!("{}, temporary, and cannot be renewed", source.describe())).hint(
+            Finding::warning(CHECK, format!("{}; they are temporary, and cannot be renewed", source.describe())).hint(
                 "use AWS_PROFILE with a role or a credential_process: an upload may take longer than these are valid",
             )
         }
@@ -124,10 +126,10 @@ pub fn credentials(client: &Client) -> Vec<Finding> {
     match client.caller_identity() {
         Ok(None) => {}
         Ok(Some(arn)) if arn.ends_with(":root") => findings.push(
-            Finding::warning(CHECK, format!("they are those of {arn}, who may do anything in the account"))
+            Finding::warning(CHECK, format!("they belong to {arn}, which has full access to the account"))
                 .hint("create a user for backups, with the permissions in SECURITY of the man page"),
         ),
-        Ok(Some(arn)) => findings.push(Finding::ok(CHECK, format!("they are those of {arn}"))),
+        Ok(Some(arn)) => findings.push(Finding::ok(CHECK, format!("they belong to {arn}"))),
         // a network may lead to S3 alone
         Err(failure) if failure.status.is_none() => {
             findings.push(Finding::ok(CHECK, "whose they are is unknown, because STS cannot be reached"));

@@ -51,7 +51,7 @@ pub fn judge(text: Option<&str>, encrypted: usize) -> Vec<Finding> {
         findings.push(
             Finding::warning(
                 CHECK,
-                format!("the kernel module is another version, {}", kernel.unwrap_or_default()),
+                format!("the kernel module has a different version: {}", kernel.unwrap_or_default()),
             )
             .hint("if OpenZFS was updated, reboot"),
         );
@@ -63,7 +63,7 @@ pub fn judge(text: Option<&str>, encrypted: usize) -> Vec<Finding> {
             0 => Finding::ok(
                 CHECK,
                 format!(
-                    "it has a fault ({}) that affects only encrypted datasets; there are none",
+                    "it has a bug ({}) that affects only encrypted datasets; this host has none",
                     fault.url
                 ),
             ),
@@ -72,9 +72,9 @@ pub fn judge(text: Option<&str>, encrypted: usize) -> Vec<Finding> {
                     .until
                 {
                     Some([major, minor, patch]) => {
-                        format!("see {}; it is mended in {major}.{minor}.{patch}", fault.url)
+                        format!("see {}; fixed in OpenZFS {major}.{minor}.{patch}", fault.url)
                     }
-                    None => format!("see {}; no version without it is known", fault.url),
+                    None => format!("see {}; no fixed version is known", fault.url),
                 })
             }
         });

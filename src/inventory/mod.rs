@@ -29,6 +29,7 @@ use copies::{CopyState, copy_states};
 
 pub use listing::{Listing, OpenUploads};
 pub use messages::{IF_IT_DIED, WHEN_IT_HAS_ENDED};
+pub use summary::Summary;
 
 pub struct Inventory<'a> {
     client: &'a Client,

@@ -644,7 +644,7 @@ def examined(host):
     host.check('the doctor finds what is known of this server', (status, found), (fails, wanted), said)
     if host.server.has_sts:
         out = host.run('doctor', AWS_ENDPOINT_URL_STS='http://127.0.0.1:%d' % host.server.port)[1].decode()
-        host.check('it knows whose the credentials are', 'they are those of arn:aws:' in out, True, out)
+        host.check('it knows whose the credentials are', 'they belong to arn:aws:' in out, True, out)
     if host.server.lifecycles:
         rule = '<Rule><ID>r</ID><Filter><Prefix>%s</Prefix></Filter><Status>Enabled</Status><Expiration><Days>30</Days></Expiration></Rule>'
         body = ('<LifecycleConfiguration>%s</LifecycleConfiguration>' % (rule % host.prefix)).encode()

@@ -107,7 +107,7 @@ const FAULTS: &[(Change, &str)] = &[
     ),
     (
         |s| s.versioning = Some("Suspended"),
-        "warning  versioning: suspended, so what was stored since is gone",
+        "warning  versioning: suspended, so what was stored since is deleted",
     ),
     (versions_with_a_rule, ""),
     (|s| s.locks = true, "warning  versioning: on; what is removed is kept"),
@@ -126,17 +126,17 @@ const FAULTS: &[(Change, &str)] = &[
             locked(s, "GetObjectLockConfiguration");
             s.default_retention = Some("<Mode>COMPLIANCE</Mode><Years>7</Years>");
         },
-        "warning  not checked: If-Match and checksums were not, with an object of their own, because it is unknown",
+        "warning  not checked: If-Match and checksums, because no probe object can be used: it is unknown",
     ),
     (
         |s| s.versioning = Some("Enabled</Status><MfaDelete>Enabled</MfaDelete><Status>"),
         "warning  not checked",
     ),
     // what the server does
-    (|s| s.takes_wrong_sums = true, "warning  SHA-256: the server stores a part whose SHA-256 is wrong"),
+    (|s| s.takes_wrong_sums = true, "warning  SHA-256: the server accepts a part whose SHA-256 is wrong"),
     (
         |s| s.max_parts = 1000,
-        "error    parts: the server accepts 1000 in an upload, so a stream of more than",
+        "error    parts: the server accepts at most 1000 in an upload, so a stream of more than",
     ),
     (|s| s.checksums = false, ""),
     (|s| s.if_none_match = false, ""),
@@ -304,7 +304,7 @@ fn a_probe_of_another_host_is_left_alone_for_a_day() {
     host.s3.state().put_exactly(backup, b"data");
     let ran = host.ok("doctor");
     assert!(
-        ran.stdout.contains("ok       probes: deleted those that an interrupted doctor had left"),
+        ran.stdout.contains("ok       probes: deleted those that an interrupted run had left"),
         "{}",
         ran.stdout
     );
@@ -316,12 +316,12 @@ fn a_probe_of_another_host_is_left_alone_for_a_day() {
 #[test]
 fn no_object_is_written_that_could_not_be_deleted() {
     let cases: [(Change, &str); 3] = [
-        (|s| s.may_delete = false, "because it could not be deleted"),
+        (|s| s.may_delete = false, "it could not be deleted"),
         (
             |s| (s.locks, s.default_retention) = (true, Some("<Mode>COMPLIANCE</Mode><Days>30</Days>")),
-            "because the bucket protects each object from deletion",
+            "the bucket protects each object from deletion",
         ),
-        (|s| versions_forbid(s, "DeleteObjectVersion"), "because its version could not be deleted"),
+        (|s| versions_forbid(s, "DeleteObjectVersion"), "its version could not be deleted"),
     ];
     for (fault, why) in cases {
         let host = healthy();
@@ -372,17 +372,17 @@ fn whose_the_credentials_are() {
     assert_eq!(host.s3.state().count("GetCallerIdentity"), 0, "there is no STS to ask");
     host.set("AWS_ENDPOINT_URL_STS", &host.s3.url());
     let said = host.ok("doctor").stdout;
-    assert!(said.contains("credentials: they are those of arn:aws:iam::123456789012:user/nas\n"), "{said}");
+    assert!(said.contains("credentials: they belong to arn:aws:iam::123456789012:user/nas\n"), "{said}");
     host.s3.state().capabilities.arn = "arn:aws:iam::123456789012:root";
     let said = host.ok("doctor").stdout;
     assert!(
-        said.contains("warning  credentials: they are those of arn:aws:iam::123456789012:root, who"),
+        said.contains("warning  credentials: they belong to arn:aws:iam::123456789012:root, which"),
         "{said}"
     );
     host.set("AWS_SESSION_TOKEN", "token");
     let said = host.ok("doctor").stdout;
     assert!(
-        said.contains("warning  credentials: from AWS_ACCESS_KEY_ID, temporary, and cannot be"),
+        said.contains("warning  credentials: from AWS_ACCESS_KEY_ID; they are temporary, and cannot"),
         "{said}"
     );
     host.s3.fault("GetCallerIdentity", 0, 1, Fault::Status(403, "AccessDenied"));
@@ -411,8 +411,7 @@ fn a_store_that_differs_from_the_bucket() {
         host.s3.state().take("nas/tank/a@2/0000000000000002-from-0000000000000001.zfs").unwrap();
     let ran = host.run("doctor");
     ran.expect(1);
-    let line =
-        "error    store: 1 backup not whole in the bucket: '-i tank/a@1 tank/a@2': the bucket has no object";
+    let line = "error    store: 1 backup incomplete or missing in the bucket: '-i tank/a@1 tank/a@2': the bucket has no object";
     assert!(ran.stdout.contains(line), "{}", ran.stdout);
     host.s3.state().objects.insert(key, object);
     // lost by the store
@@ -451,12 +450,12 @@ fn pending_and_unfinished_uploads_and_what_they_hold() {
     host.killed("upload tank/src@s1", "UploadPart", 7, Fault::KillBefore);
     let said = host.ok("doctor").stdout;
     assert!(said.contains("warning  pending upload: tank/src@s1, full, since "), "{said}");
-    assert!(said.contains("hint: unless it is running now: 'zfs2s3 resume_upload' resumes it"), "{said}");
+    assert!(said.contains("hint: if it is not running now, 'zfs2s3 resume_upload' resumes it"), "{said}");
     assert!(
         said.contains("ok       unfinished uploads: none"),
         "the pending one is not listed twice: {said}"
     );
-    assert!(said.contains("ok       holds: none is left"), "{said}");
+    assert!(said.contains("ok       holds: no upload has left"), "{said}");
     // the journal is lost
     std::fs::remove_file(host.data("upload_progress.yml")).unwrap();
     let said = host.ok("doctor").stdout;
@@ -490,20 +489,22 @@ fn zfs_and_the_rights_of_its_user() {
     host.set("PATH", &format!("{folder}:{zfs}:{}", std::env::var("PATH").unwrap()));
     let ran = host.run("doctor");
     ran.expect(1);
-    let said = "error    zfs allow: user backup may not upload tank/a\n         \
+    let said = "error    zfs allow: user backup is not permitted to upload tank/a\n         \
                 hint: zfs allow -u backup send,hold,release tank/a\n";
     assert!(ran.stdout.contains(said), "{}", ran.stdout);
     host.zfs_file(
         "allow",
         "---- Permissions on tank ------\nLocal+Descendent permissions:\n\tuser backup hold,release,send\n",
     );
-    assert!(host.ok("doctor").stdout.contains("ok       zfs allow: user backup may upload tank/a\n"));
+    assert!(
+        host.ok("doctor").stdout.contains("ok       zfs allow: user backup is permitted to upload tank/a\n")
+    );
     // faults of versions matter only to encrypted datasets
     host.zfs_file("version", "zfs-2.2.7-1\nzfs-kmod-2.2.7-1\n");
     let said = host.ok("doctor").stdout;
     assert!(
         said.contains(
-            "ok       zfs: it has a fault (https://github.com/openzfs/zfs/issues/18239) that affects only"
+            "ok       zfs: it has a bug (https://github.com/openzfs/zfs/issues/18239) that affects only"
         ),
         "{said}"
     );
@@ -519,7 +520,9 @@ fn zfs_and_the_rights_of_its_user() {
     host.snapshot(("tank/a@3", 3), 30);
     let said = host.ok("doctor").stdout;
     assert!(
-        said.contains("warning  bases: no stored snapshot, or bookmark of one, is left of tank/a"),
+        said.contains(
+            "warning  bases: without a stored snapshot, or a bookmark of one, on this host: tank/a"
+        ),
         "{said}"
     );
     host.snapshot(("tank/a#2", 2), 20);
@@ -586,7 +589,7 @@ fn what_a_server_does_not_say_of_its_versions_is_noticed_with_the_first_one() {
         state.capabilities.lacks = vec![("GetBucketVersioning", 501, "NotImplemented")];
     }
     let said = host.ok("doctor").stdout;
-    assert!(said.contains("because the server keeps versions after all"), "{said}");
+    assert!(said.contains("the server keeps versions after all"), "{said}");
     assert_nothing_left(&host, "a marker");
 }
 
@@ -690,7 +693,7 @@ fn the_pending_upload_is_known_whatever_the_prefix_is() {
     host.killed("upload tank/src@s1", "UploadPart", 7, Fault::KillBefore);
     host.unset("ZFS2S3_PREFIX");
     let said = host.ok("doctor").stdout;
-    assert!(said.contains("for another place: bucket 'test-bucket', prefix 'nas/'"), "{said}");
+    assert!(said.contains("for another bucket or prefix: bucket 'test-bucket', prefix 'nas/'"), "{said}");
     assert!(said.contains("ok       unfinished uploads: none"), "{said}");
 }
 
@@ -757,7 +760,7 @@ fn what_a_server_protects_by_a_rule_of_its_own_is_written_once() {
     host.s3.fault("DeleteObject", 2, 99, Fault::Status(403, "AccessDenied"));
     let said = host.ok("doctor").stdout;
     assert!(said.contains("hint: the server may protect objects by a rule that S3 does not show"), "{said}");
-    assert!(said.contains("by hand, with all its versions"), "{said}");
+    assert!(said.contains("by hand, with all their versions"), "{said}");
     let state = host.s3.state();
     assert_eq!(state.objects.keys().filter(|key| key.contains("probe")).count(), 1);
 }
@@ -769,4 +772,17 @@ fn holds_that_cannot_be_read_are_not_called_none() {
     host.zfs_file("no_holds", "");
     let said = host.ok("doctor").stdout;
     assert!(said.contains("warning  holds: not checked: 'zfs holds"), "{said}");
+}
+
+#[test]
+fn a_prefix_that_is_no_folder_is_noticed_before_the_first_backup() {
+    let mut host = Host::with_snapshots(1);
+    host.set("ZFS2S3_PREFIX", "nas");
+    let said = host.ok("doctor").stdout;
+    assert!(
+        said.contains("warning  prefix: it does not end in '/', so keys begin with 'nasPOOL'\n"),
+        "{said}"
+    );
+    host.ok("upload tank/a@1");
+    assert!(!host.ok("doctor").stdout.contains("prefix: it"));
 }
