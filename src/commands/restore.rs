@@ -7,7 +7,7 @@ use crate::cli;
 use crate::error::{Error, Result, Status};
 use crate::model::archive::{Access, Archive};
 use crate::model::backup::Point;
-use crate::model::names::check_dataset_name;
+use crate::model::names::{check_dataset_name, short_name};
 use crate::model::shell::quoted;
 use crate::model::units::{count, human_size};
 use crate::restore::target::Target;
@@ -175,11 +175,17 @@ impl Attempt<'_> {
     fn plan<'r>(&self, restore: &Restore<'r>) -> Result<Option<Box<Receives<'r>>>> {
         match restore.plan()? {
             Plan::AlreadyThere { name, latest, discard } => {
-                self.context.ui.note(&if latest == name {
-                    format!("{name} exists already")
+                let later = if latest == name {
+                    String::new()
                 } else {
-                    format!("{name} exists already; the latest snapshot there is {latest}")
-                });
+                    format!("; the latest snapshot there is {latest}")
+                };
+                let unchanged = if discard { "" } else { "; nothing was changed" };
+                self.context.ui.note(&format!("{name} exists already{later}{unchanged}"));
+                self.context.ui.note(&format!(
+                    "its files are in .zfs/snapshot/{} where the dataset is mounted; a new dataset as target gets all of them",
+                    short_name(&name)
+                ));
                 if discard && self.args.dry_run {
                     self.would_discard();
                 } else if discard {

@@ -325,6 +325,9 @@ impl Client {
         if failure.message.is_empty() {
             failure.message = status.canonical_reason().unwrap_or_default().to_string();
         }
+        if failure.code == "NoSuchBucket" {
+            failure.message = format!("the bucket '{}' does not exist", self.endpoint.bucket);
+        }
         let not_there = request.key.is_empty() && failure.status == Some(404);
         if let Some(without) = self.endpoint.without_bucket().filter(|_| not_there) {
             failure.hints.push(format!(
