@@ -24,6 +24,7 @@ pub enum Command {
     Thaw(ThawArgs),
     Verify(VerifyArgs),
     Doctor(DoctorArgs),
+    Check(CheckArgs),
     Recover(RecoverArgs),
 }
 
@@ -203,6 +204,18 @@ pub struct DoctorArgs {
     /// as JSON
     #[argh(switch, short = 'j')]
     pub json: bool,
+}
+
+/// for monitoring: fail unless each dataset has a recent backup
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "check")]
+pub struct CheckArgs {
+    /// how old the newest backup may be: 90m, 26h (the default) or 2d
+    #[argh(option, short = 'm', arg_name = "age")]
+    pub max_age: Option<String>,
+    /// the datasets that must have one (default: those that have any)
+    #[argh(positional)]
+    pub datasets: Vec<String>,
 }
 
 /// rebuild the store from the bucket
@@ -394,7 +407,7 @@ mod tests {
         assert_eq!(hint("uplaod"), "did you mean 'upload'?");
         assert_eq!(
             hint("resume"),
-            "the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, verify, doctor, recover"
+            "the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, verify, doctor, check, recover"
         );
         assert_eq!(hint("ls"), "did you mean 'list'?");
         assert_eq!(hint("frobnicate"), hint("resume"));

@@ -1,6 +1,7 @@
 //! One file for each command, and what they share: configuration, lock, store, the pending upload.
 
 pub mod abort_upload;
+pub mod check;
 pub mod doctor;
 pub mod download;
 pub mod list;
@@ -40,6 +41,7 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
         Command::Download(args) => download::run(&context, &args),
         Command::Thaw(args) => thaw::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
+        Command::Check(args) => check::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Recover(args) => recover::run(&context, &args),
     }

@@ -1,4 +1,4 @@
-//! Sizes as people write and read them. Pure. K, M, G and T are powers of 1024, as everywhere in ZFS.
+//! Sizes and ages as people write and read them. Pure. K, M, G and T are powers of 1024, as in ZFS.
 
 /// `16M`, `5G`, `1048576`; at most one letter, in either case.
 pub fn parse_size(text: &str) -> Result<u64, String> {
@@ -35,6 +35,26 @@ pub fn human_size(bytes: u64) -> String {
     }
 }
 
+/// `90m`, `26h`, `2d`: in seconds.
+pub fn parse_age(text: &str) -> Result<i64, String> {
+    let seconds = [('m', 60), ('h', 3600), ('d', 86_400)];
+    let parsed = seconds.iter().find_map(|(letter, seconds)| {
+        let digits =
+            text.strip_suffix(*letter).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+        digits.parse::<i64>().ok()?.checked_mul(*seconds)
+    });
+    parsed.filter(|age| *age > 0).ok_or_else(|| format!("'{text}' is not an age, such as 90m, 26h or 2d"))
+}
+
+/// Seconds as `5 min`, `26 h` or `3 days`.
+pub fn age(seconds: i64) -> String {
+    match seconds {
+        ..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// `1 part`, `2 parts`.
 pub fn count(number: u64, thing: &str) -> String {
     match number {
@@ -57,6 +77,18 @@ mod tests {
         for bad in ["", "M", "-1", "+1", "1.5G", "16MB", "16 M", "99999999999T", "0x10", "1é"] {
             assert!(parse_size(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn ages() {
+        for (text, seconds) in [("90m", 5400), ("26h", 93_600), ("2d", 172_800)] {
+            assert_eq!(parse_age(text), Ok(seconds));
+        }
+        for bad in ["", "h", "26", "0h", "-1h", "1.5h", "+2h", "26 h", "99999999999999999d", "1w"] {
+            assert!(parse_age(bad).is_err(), "{bad:?}");
+        }
+        let words = [59, 5400, 7200, 172_799, 172_800, 864_000].map(age);
+        assert_eq!(words, ["0 min", "90 min", "2 h", "47 h", "2 days", "10 days"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod archive;
 mod auto;
+mod check;
 mod config;
 mod doctor;
 mod faults;

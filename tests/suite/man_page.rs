@@ -31,6 +31,7 @@ const COMMANDS: &[&str] = &[
     "thaw",
     "verify",
     "doctor",
+    "check",
     "recover",
 ];
 
@@ -143,6 +144,6 @@ fn help_and_mistakes() {
     assert_eq!(
         said,
         "zfs2s3: error: there is no command 'frobnicate'\n\
-         zfs2s3: hint: the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, verify, doctor, recover\n"
+         zfs2s3: hint: the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, verify, doctor, check, recover\n"
     );
 }
