@@ -21,6 +21,7 @@ pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
     check_options(args)?;
     let settings = config::UploadSettings::new(&context.env)?;
     settings.warnings.iter().for_each(|warning| context.ui.warning(warning));
+    settings.lock(args.lock_until.as_deref(), clock::now())?;
     let _lock = context.lock_unless(args.dry_run, &format!("upload {snapshot}"))?;
     if args.auto && !args.dry_run {
         resume_pending(context, args.bookmark)?;
@@ -48,10 +49,8 @@ fn store(
     if base.is_none() && !args.recursive {
         note_children(context, snapshot);
     }
-    if let Some(base) = upload.possible_base(snapshot).filter(|_| base.is_none() && !args.auto) {
-        context.ui.note(&format!(
-            "{snapshot} is stored in full, although {base} is stored: with '-i {base}', or -a, only the changes would be"
-        ));
+    if base.is_none() && !args.auto {
+        note_base(context, &upload, snapshot);
     }
     if args.dry_run {
         return context.ui.data(&dry_run_text(&intent));
@@ -59,6 +58,15 @@ fn store(
     let point = intent.snapshot.clone();
     upload.begin(intent)?;
     if args.bookmark { context.zfs().bookmark(&point) } else { Ok(()) }
+}
+
+/// With a full backup, since -i may have been forgotten.
+fn note_base(context: &Context, upload: &Upload, snapshot: &SnapshotName) {
+    if let Some(base) = upload.possible_base(snapshot) {
+        context.ui.note(&format!(
+            "{snapshot} is stored in full, although {base} is stored: with '-i {base}', or -a, only the changes would be"
+        ));
+    }
 }
 
 /// With a full backup, since a newcomer may take it for one of everything below.

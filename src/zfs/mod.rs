@@ -177,6 +177,15 @@ impl Zfs {
     /// Makes the bookmark with the name of this snapshot, unless there is one of this very snapshot already.
     pub fn bookmark(&self, snapshot: &Point) -> Result<()> {
         let name = snapshot.name.replace('@', "#");
+        match self.find(&snapshot.name) {
+            Ok(found) if found.point.guid != snapshot.guid => {
+                return Err(Error::failed(format!(
+                    "{} is stored, but not bookmarked: another snapshot has its name now",
+                    snapshot.name
+                )));
+            }
+            _ => {}
+        }
         let made = self.run(&["bookmark", &snapshot.name, &name]);
         // what counts is what it is a bookmark of: the snapshot may have been renamed, and another have its name
         match (self.find(&name), made) {

@@ -78,6 +78,21 @@ fn a_bookmark_must_be_of_the_snapshot_that_is_stored() {
     let said = host.fails(1, "upload -ab tank/a@1");
     assert!(said.contains("tank/a@1 is stored, but tank/a#1 is a bookmark of another snapshot"), "{said}");
     assert_eq!(last(&host), "tank/a@1 - stored");
+    // or has it now
+    let other = Host::with_snapshots(2);
+    other.s3.fault("CompleteMultipartUpload", 0, 1, Fault::Delay(std::time::Duration::from_millis(800)));
+    let running = other.spawn("upload -ab tank/a@1");
+    while other.s3.state().count("CompleteMultipartUpload") == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    other.snapshot(("tank/a@1", 88), 15);
+    let ended = running.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(
+        said.contains("tank/a@1 is stored, but not bookmarked: another snapshot has its name now"),
+        "{said}"
+    );
+    assert!(!std::fs::read_to_string(other.home().join("zfs/snapshots")).unwrap().contains('#'));
     host.zfs_file("no_bookmark", "");
     let said = host.fails(1, "upload -ab tank/a@2");
     assert!(said.contains("tank/a@2 is stored, but cannot be bookmarked: 'zfs bookmark"), "{said}");
