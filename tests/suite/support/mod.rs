@@ -33,6 +33,8 @@ impl Host {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("zfs2s3-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
         let home = std::env::temp_dir().join(name);
+        // a test that was killed has left it, and its process number is in use again
+        let _ = std::fs::remove_dir_all(&home);
         std::fs::create_dir_all(home.join("zfs")).unwrap();
         std::fs::write(home.join("zfs/snapshots"), "").unwrap();
         let s3 = S3::start();
