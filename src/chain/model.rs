@@ -36,6 +36,19 @@ fn restorable(members: &[Member], guid: Guid, entered: &mut Vec<Guid>) -> bool {
     found
 }
 
+/// The fewest backups that restore `guid`: tries with ever more of them.
+fn shortest(members: &[Member], guid: Guid) -> Option<usize> {
+    fn reaches(members: &[Member], guid: Guid, steps: usize) -> bool {
+        let usable = members.iter().filter(|m| m.whole && !m.announced && m.link.snapshot == guid);
+        steps > 0
+            && usable.into_iter().any(|m| match m.link.base {
+                None => steps == 1,
+                Some(base) => reaches(members, base, steps - 1),
+            })
+    }
+    (1..=8).find(|steps| reaches(members, guid, *steps))
+}
+
 fn base_restorable(members: &[Member], link: Link) -> bool {
     link.base.is_none_or(|base| restorable(members, base, &mut Vec::new()))
 }
@@ -93,6 +106,7 @@ fn every_permission_and_refusal_equals_the_brute_force_model() {
         for n in 1..=8 {
             let guid = Guid::new(n).expect("not zero");
             assert_eq!(reached.contains(&guid), restorable(&members, guid, &mut Vec::new()), "{members:?}");
+            assert_eq!(lengths.get(&guid).copied(), shortest(&members, guid), "{members:?}");
             let chain = route_to(&members, guid, None).map(|chain| chain.len());
             assert_eq!(lengths.get(&guid).copied(), chain, "{members:?}");
             for base in (0..=8).map(Guid::new) {

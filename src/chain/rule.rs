@@ -83,47 +83,40 @@ fn reached(members: &[Member], without: Option<usize>, counts: impl Fn(&Member) 
     reached
 }
 
-/// How many backups the shortest chain to each snapshot in R has.
-pub fn lengths(members: &[Member]) -> HashMap<Guid, usize> {
-    let mut leaving: HashMap<Option<Guid>, Vec<Guid>> = HashMap::new();
-    for member in members.iter().filter(|member| member.is_route()) {
-        leaving.entry(member.link.base).or_default().push(member.link.snapshot);
+/// The last backup of the shortest chain to each snapshot in R, as a place in `members`, and the length of
+/// that chain.
+fn shortest_chains(members: &[Member], without: Option<usize>) -> HashMap<Guid, (usize, usize)> {
+    let mut leaving: HashMap<Option<Guid>, Vec<usize>> = HashMap::new();
+    for (n, member) in members.iter().enumerate().filter(|(n, m)| Some(*n) != without && m.is_route()) {
+        leaving.entry(member.link.base).or_default().push(n);
     }
-    let mut lengths = HashMap::new();
+    let mut last_steps = HashMap::new();
     let mut frontier = VecDeque::from([(None, 0)]);
     while let Some((here, length)) = frontier.pop_front() {
-        for next in leaving.remove(&here).unwrap_or_default() {
-            if let Entry::Vacant(place) = lengths.entry(next) {
-                place.insert(length + 1);
+        for n in leaving.remove(&here).unwrap_or_default() {
+            let next = members[n].link.snapshot;
+            if let Entry::Vacant(place) = last_steps.entry(next) {
+                place.insert((n, length + 1));
                 frontier.push_back((Some(next), length + 1));
             }
         }
     }
-    lengths
+    last_steps
+}
+
+/// How many backups the shortest chain to each snapshot in R has.
+pub fn lengths(members: &[Member]) -> HashMap<Guid, usize> {
+    shortest_chains(members, None).into_iter().map(|(guid, (_, length))| (guid, length)).collect()
 }
 
 /// The shortest chain of usable backups to a snapshot, as places in `members`; none: without `without`, the
 /// snapshot is not in R.
 pub fn route_to(members: &[Member], wanted: Guid, without: Option<usize>) -> Option<Vec<usize>> {
-    let mut leaving: HashMap<Option<Guid>, Vec<usize>> = HashMap::new();
-    for (n, member) in members.iter().enumerate().filter(|(n, m)| Some(*n) != without && m.is_route()) {
-        leaving.entry(member.link.base).or_default().push(n);
-    }
-    let mut last_step: HashMap<Guid, usize> = HashMap::new();
-    let mut frontier = VecDeque::from([None]);
-    while let Some(here) = frontier.pop_front() {
-        for n in leaving.remove(&here).unwrap_or_default() {
-            let next = members[n].link.snapshot;
-            if let Entry::Vacant(place) = last_step.entry(next) {
-                place.insert(n);
-                frontier.push_back(Some(next));
-            }
-        }
-    }
+    let last_steps = shortest_chains(members, without);
     let mut chain = Vec::new();
     let mut here = Some(wanted);
     while let Some(guid) = here {
-        let step = *last_step.get(&guid)?;
+        let (step, _) = *last_steps.get(&guid)?;
         chain.push(step);
         here = members[step].link.base;
     }
