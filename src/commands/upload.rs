@@ -2,12 +2,12 @@
 
 use super::Context;
 use crate::cli;
-use crate::config;
+use crate::config::{self, UploadSettings};
 use crate::error::{Error, Result, Status};
 use crate::model::keys;
 use crate::model::names::{BaseName, SnapshotName, short_name};
 use crate::model::object_lock::Retention;
-use crate::model::units::{count, human_size};
+use crate::model::units::{count, first_of, human_size};
 use crate::os::clock;
 use crate::state::journal;
 use crate::state::journal::record::Intent;
@@ -19,7 +19,7 @@ pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
     let base = args.base.as_ref().map(|base| BaseName::parse(base, &snapshot));
     let base = base.transpose().map_err(Error::usage)?;
     check_options(args)?;
-    let settings = config::UploadSettings::new(&context.env)?;
+    let settings = UploadSettings::new(&context.env)?;
     settings.warnings.iter().for_each(|warning| context.ui.warning(warning));
     settings.lock(args.lock_until.as_deref(), clock::now())?;
     let _lock = context.lock_unless(args.dry_run, &format!("upload {snapshot}"))?;
@@ -27,17 +27,21 @@ pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
         resume_pending(context, args.bookmark)?;
     }
     context.refuse_while_pending()?;
-    if args.recursive { store_tree(context, args, &snapshot) } else { store(context, args, &snapshot, base) }
+    if args.recursive {
+        store_tree(context, args, &settings, &snapshot)
+    } else {
+        store(context, args, &settings, &snapshot, base)
+    }
 }
 
 /// Stores one snapshot.
 fn store(
     context: &Context,
     args: &cli::UploadArgs,
+    settings: &UploadSettings,
     snapshot: &SnapshotName,
     base: Option<BaseName>,
 ) -> Result<()> {
-    let settings = config::UploadSettings::new(&context.env)?;
     let lock = settings.lock(args.lock_until.as_deref(), clock::now())?;
     let upload = context.upload()?;
     let base = if args.auto { choose_base(&upload, snapshot, args)? } else { Chosen::Base(base) };
@@ -73,14 +77,11 @@ fn note_base(context: &Context, upload: &Upload, snapshot: &SnapshotName) {
 fn note_children(context: &Context, snapshot: &SnapshotName) {
     let Ok(tree) = context.zfs().tree(snapshot.dataset()) else { return };
     let children: Vec<&str> = tree.iter().map(|(name, _)| name.as_str()).skip(1).collect();
-    if let Some(first) = children.first() {
-        let others = match children.len() - 1 {
-            0 => String::new(),
-            n => format!(" and {} more", n),
-        };
+    if !children.is_empty() {
         context.ui.note(&format!(
-            "{} has children, which are not in this backup: {first}{others}; 'upload -ar' stores each as its own backup",
-            snapshot.dataset()
+            "{} has children, which are not in this backup: {}; 'upload -ar' stores each as its own backup",
+            snapshot.dataset(),
+            first_of(&children, 1)
         ));
     }
 }
@@ -88,7 +89,12 @@ fn note_children(context: &Context, snapshot: &SnapshotName) {
 /// The snapshot of each descendant that has it, and that the user has not excluded, parents first. One that
 /// fails does not keep the others from being stored, unless its upload is pending now, or the network is the
 /// reason.
-fn store_tree(context: &Context, args: &cli::UploadArgs, snapshot: &SnapshotName) -> Result<()> {
+fn store_tree(
+    context: &Context,
+    args: &cli::UploadArgs,
+    settings: &UploadSettings,
+    snapshot: &SnapshotName,
+) -> Result<()> {
     let (zfs, dataset) = (context.zfs(), snapshot.dataset());
     let name = short_name(snapshot.as_str());
     let (tree, with_snapshot) = (zfs.tree(dataset)?, zfs.with_snapshot(dataset, name)?);
@@ -103,7 +109,7 @@ fn store_tree(context: &Context, args: &cli::UploadArgs, snapshot: &SnapshotName
     let mut failed: Vec<&str> = Vec::new();
     for dataset in &datasets {
         let one: SnapshotName = format!("{dataset}@{name}").parse().map_err(Error::failed)?;
-        let Err(error) = store(context, args, &one, None) else { continue };
+        let Err(error) = store(context, args, settings, &one, None) else { continue };
         if error.status == Status::TryAgain || context.folder.journal().exists() {
             return Err(error);
         }

@@ -55,6 +55,15 @@ pub fn age(seconds: i64) -> String {
     }
 }
 
+/// The first few names, and how many there are beyond them: `a, b and 3 more`.
+pub fn first_of(names: &[&str], few: usize) -> String {
+    let shown = names.iter().take(few).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(few) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 /// `1 part`, `2 parts`.
 pub fn count(number: u64, thing: &str) -> String {
     match number {
@@ -77,6 +86,12 @@ mod tests {
         for bad in ["", "M", "-1", "+1", "1.5G", "16MB", "16 M", "99999999999T", "0x10", "1é"] {
             assert!(parse_size(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_first_of_many_names() {
+        let first = |few| first_of(&["a", "b", "c"], few);
+        assert_eq!([first(1), first(3), first(5)], ["a and 2 more", "a, b, c", "a, b, c"]);
     }
 
     #[test]

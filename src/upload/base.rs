@@ -29,16 +29,16 @@ pub enum WhyFull {
     TooLong,
 }
 
-/// `points`: those of the dataset on this host. `lengths`: the chains of the snapshots that can be restored.
-/// `has_backups`: some are of this dataset.
+/// `points`: those of the dataset on this host. `createtxg`: that of the snapshot. `lengths`: the chains of
+/// the snapshots that can be restored. `has_backups`: some are of this dataset.
 pub fn choose<'a>(
     points: &'a [PointInfo],
-    snapshot: &PointInfo,
+    createtxg: u64,
     lengths: &HashMap<Guid, usize>,
     has_backups: bool,
     max_chain: Option<usize>,
 ) -> Choice<'a> {
-    let older = points.iter().filter(|point| point.createtxg < snapshot.createtxg);
+    let older = points.iter().filter(|point| point.createtxg < createtxg);
     let stored: Vec<(&PointInfo, usize)> =
         older.filter_map(|point| Some((point, lengths.get(&point.guid)? + 1))).collect();
     let fits = |length: usize| max_chain.is_none_or(|max| length <= max);
@@ -72,7 +72,7 @@ mod tests {
         ];
         let chosen = |stored: &[(u64, usize)], has_backups, max_chain| {
             let lengths = stored.iter().map(|(guid, length)| (Guid::new(*guid).unwrap(), *length)).collect();
-            match choose(&points, &points[4], &lengths, has_backups, max_chain) {
+            match choose(&points, points[4].createtxg, &lengths, has_backups, max_chain) {
                 Choice::Base { point, length } => format!("{} {length}", &point.name[6..]),
                 Choice::Full(why) => format!("{why:?}"),
             }

@@ -28,7 +28,7 @@ use crate::zfs::{PointInfo, SnapshotInfo};
 /// What a base can be chosen from.
 pub struct Candidates {
     points: Vec<PointInfo>,
-    snapshot: PointInfo,
+    snapshot: SnapshotInfo,
     lengths: HashMap<Guid, usize>,
     has_backups: bool,
 }
@@ -36,11 +36,11 @@ pub struct Candidates {
 impl Candidates {
     /// Can the snapshot be restored already?
     pub fn is_stored(&self) -> bool {
-        self.lengths.contains_key(&self.snapshot.guid)
+        self.lengths.contains_key(&self.snapshot.point.guid)
     }
 
     pub fn choose(&self, max_chain: Option<usize>) -> Choice<'_> {
-        base::choose(&self.points, &self.snapshot, &self.lengths, self.has_backups, max_chain)
+        base::choose(&self.points, self.snapshot.createtxg, &self.lengths, self.has_backups, max_chain)
     }
 }
 
@@ -62,17 +62,7 @@ impl Upload {
             .hint("if the store was lost, 'zfs2s3 recover' rebuilds it; if they are those of another host, 'zfs2s3 recover -m' adds them")
             .hint("to store a full backup nevertheless, run upload without -a"));
         }
-        Ok(Candidates {
-            has_backups,
-            lengths: inventory.chain_lengths(),
-            snapshot: PointInfo {
-                name: found.point.name,
-                guid: found.point.guid,
-                createtxg: found.createtxg,
-                holds: 0,
-            },
-            points,
-        })
+        Ok(Candidates { has_backups, lengths: inventory.chain_lengths(), snapshot: found, points })
     }
 
     /// Makes the bookmark of a snapshot whose backup is stored.
@@ -85,7 +75,7 @@ impl Upload {
         &self,
         snapshot: &SnapshotName,
         base: Option<&BaseName>,
-        settings: UploadSettings,
+        settings: &UploadSettings,
         lock: Option<LockRequest>,
         dry_run: bool,
     ) -> Result<Intent> {
@@ -101,7 +91,7 @@ impl Upload {
             id: Some(random::id()),
             host: Some(host::name()),
             chunking: settings.chunking.for_endpoint(&self.endpoint),
-            storage_class: settings.storage_class,
+            storage_class: settings.storage_class.clone(),
             lock: lock.map(|lock| lock.retention),
             send_args: vec![],
             estimate: None,
@@ -170,17 +160,24 @@ impl Upload {
         }
     }
 
-    /// The newest older snapshot or bookmark of the same dataset on this host that the store has.
+    /// The base that `choose` would take for this snapshot, according to the store alone.
     fn stored_here(&self, snapshot: &SnapshotInfo) -> Option<String> {
         let points = self.zfs.points_of(dataset_of(&snapshot.point.name)).ok()?;
-        let entries = &self.store.contents.entries;
-        let is_stored = |point: &&PointInfo| {
-            let mut entries = entries.iter().filter(|entry| entry.state == State::Stored);
-            point.createtxg < snapshot.createtxg && entries.any(|entry| entry.snapshot.guid == point.guid)
+        let lengths = chain::lengths(&self.store_members());
+        match base::choose(&points, snapshot.createtxg, &lengths, true, None) {
+            Choice::Base { point, .. } => Some(point.name.clone()),
+            Choice::Full(_) => None,
+        }
+    }
+
+    /// The backups of the store, as if all that are stored were whole.
+    fn store_members(&self) -> Vec<Member> {
+        let member = |entry: &Entry| Member {
+            link: entry.link(),
+            whole: entry.state == State::Stored,
+            announced: false,
         };
-        let newest =
-            points.iter().filter(is_stored).max_by_key(|point| (point.createtxg, point.name.contains('@')));
-        newest.map(|point| point.name.clone())
+        self.store.contents.entries.iter().map(member).collect()
     }
 
     /// Of a full backup: the base with which only changes would be stored.
@@ -192,14 +189,8 @@ impl Upload {
     /// locks is always the same, they do; then only one that has ended, or that never was, is a warning.
     fn warn_of_earlier_locks(&self, backup: &Backup, lock: LockRequest) {
         let Contents { entries, prefix, .. } = &self.store.contents;
-        let member = |entry: &Entry| Member {
-            link: entry.link(),
-            whole: entry.state == State::Stored,
-            announced: false,
-        };
-        let members: Vec<Member> = entries.iter().map(member).collect();
         let Some(base) = backup.base.as_ref() else { return };
-        let Some(chain) = chain::route_to(&members, base.guid, None) else { return };
+        let Some(chain) = chain::route_to(&self.store_members(), base.guid, None) else { return };
         let ends = for_each(&chain, self.client.jobs, |n| {
             let key = entries[*n].first_key(prefix);
             Ok(self.client.head_if_allowed(&key)?.and_then(|head| head.lock.end()))
