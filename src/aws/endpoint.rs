@@ -13,6 +13,15 @@ use crate::os::env::Env;
 
 const DEFAULT_REGION: &str = "us-east-1";
 
+/// What protects requests on their way to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    Tls,
+    /// They do not leave this host.
+    SameHost,
+    None,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     pub region: Region,
@@ -59,6 +68,14 @@ impl Endpoint {
             sts_url,
             bucket: bucket.to_string(),
         })
+    }
+
+    pub fn protection(&self) -> Protection {
+        match self.url.split_once("://") {
+            Some(("https", _)) => Protection::Tls,
+            Some((_, authority)) if is_loopback(authority) => Protection::SameHost,
+            _ => Protection::None,
+        }
     }
 
     pub fn is_aws(&self) -> bool {
@@ -168,7 +185,7 @@ fn with_scheme(given: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{rest}"))
 }
 
-pub fn is_loopback(authority: &str) -> bool {
+fn is_loopback(authority: &str) -> bool {
     let host = authority.split('/').next().unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     name == "localhost"

@@ -42,8 +42,7 @@ pub fn run(context: &Context, args: &cli::DoctorArgs) -> Result<()> {
         Ok(())
     })?;
     if args.json {
-        let text = serde_json::to_string_pretty(&all).map_err(|e| Error::failed(e.to_string()))?;
-        context.ui.data(&(text + "\n"))?;
+        context.print_json(&all)?;
     }
     let of = |level| all.iter().filter(|finding| finding.level == level).count() as u64;
     let (errors, warnings) = (of(Level::Error), of(Level::Warning));

@@ -37,9 +37,7 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
     let known = Known { contents: &contents, states, verified };
     let rows = rows(&known, pending.as_ref(), args.dataset.as_deref());
     context.ui.data(&match args {
-        cli::ListArgs { json: true, .. } => {
-            serde_json::to_string_pretty(&rows).map_err(|e| Error::failed(e.to_string()))? + "\n"
-        }
+        cli::ListArgs { json: true, .. } => return context.print_json(&rows),
         cli::ListArgs { script: true, parsable, .. } => rows.iter().map(|row| row.fields(*parsable)).collect(),
         _ if rows.is_empty() => {
             context.ui.note(&match &args.dataset {

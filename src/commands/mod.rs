@@ -16,6 +16,8 @@ pub mod verify;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use serde::Serialize;
+
 use crate::cli::Command;
 use crate::config::{self, LocalSettings, RemoteSettings};
 use crate::error::{Error, Result};
@@ -93,6 +95,12 @@ impl Context {
         let remote = RemoteSettings::new(&self.env, &self.local)?;
         let store = self.store_of(&remote)?;
         Ok((store, Client::new(remote, Arc::clone(&self.ui))?))
+    }
+
+    /// Data, as JSON for a person, too.
+    pub fn print_json(&self, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(value).map_err(|e| Error::failed(e.to_string()))?;
+        self.ui.data(&(text + "\n"))
     }
 
     pub fn refuse_while_pending(&self) -> Result<()> {

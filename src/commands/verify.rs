@@ -52,8 +52,7 @@ pub fn run(context: &Context, args: &cli::VerifyArgs) -> Result<()> {
     let cost = cost(&contents.entries, &damaged, &places(&Checked::is_whole));
     if args.json {
         let report = Report::of(contents, &checked, &cost);
-        let text = serde_json::to_string_pretty(&report).map_err(|e| Error::failed(e.to_string()))?;
-        ui.data(&(text + "\n"))?;
+        context.print_json(&report)?;
     }
     if unread > 0 {
         ui.note(&format!(

@@ -67,25 +67,15 @@ pub fn check(
     let versioning = ask.about("versioning", "s3:GetBucketVersioning", client.versioning());
     let lock = ask.about("Object Lock", "s3:GetBucketObjectLockConfiguration", client.bucket_lock());
     let rules = ask.about("lifecycle", "s3:GetLifecycleConfiguration", client.lifecycle_rules());
-    let known = |reply| if let Reply::Known(known) = reply { Some(known) } else { None };
-    let rules: Option<Vec<Rule>> = if let Reply::Known(rules) = rules { Some(rules) } else { None };
+    let rules = rules.known_or(None);
     if let Reply::Known(versioning) = &versioning {
         findings.push(versioning_finding(versioning, rules.as_deref(), prefix));
     }
     findings.extend(lock_finding(&lock, lock_days));
     findings.extend(rules.iter().flat_map(|rules| lifecycle::judge(rules, prefix, names)));
-    Bucket {
-        versioning: match versioning {
-            // another server than AWS has no versions if it cannot say so
-            Reply::NotSupported => Some(BucketVersioning { status: Versioning::Never, mfa_delete: false }),
-            reply => known(reply),
-        },
-        lock: match lock {
-            Reply::Known(lock) => Some(lock),
-            Reply::NotSupported => Some(BucketLock::default()),
-            Reply::Unknown => None,
-        },
-    }
+    // another server than AWS has none if it cannot say so
+    let never = BucketVersioning { status: Versioning::Never, mfa_delete: false };
+    Bucket { versioning: versioning.known_or(Some(never)), lock: lock.known_or(Some(BucketLock::default())) }
 }
 
 enum Reply<T> {
@@ -93,6 +83,17 @@ enum Reply<T> {
     /// Another server than AWS does not have it.
     NotSupported,
     Unknown,
+}
+
+impl<T> Reply<T> {
+    /// What is known; `not_supported`: what follows from that.
+    fn known_or(self, not_supported: Option<T>) -> Option<T> {
+        match self {
+            Reply::Known(known) => Some(known),
+            Reply::NotSupported => not_supported,
+            Reply::Unknown => None,
+        }
+    }
 }
 
 struct Ask<'a> {

@@ -1,24 +1,20 @@
 //! What this host and the bucket have: the store, the pending upload, what differs, what is unfinished, and
 //! when it was last verified.
 
-use std::collections::HashSet;
-
-use super::pool::some;
 use super::report::Finding;
 use crate::error::one_line;
 use crate::inventory::{Inventory, Summary};
 use crate::model::copy::CopyName;
 use crate::model::keys;
 use crate::model::shell::abort_multipart_upload;
-use crate::model::units::{count, human_size};
+use crate::model::units::{count, first_of, human_size};
 use crate::model::utc::Utc;
-use crate::s3::calls::{MultipartUpload, Parts};
 use crate::s3::client::Client;
 use crate::s3::reply::ListedUpload;
 use crate::state::journal;
 use crate::state::journal::record::Intent;
 use crate::state::store::Folder;
-use crate::state::store::format::{Contents, State};
+use crate::state::store::format::{Contents, Entry, State};
 use crate::state::verified;
 
 /// How many uploads are asked for their size, and named.
@@ -127,7 +123,7 @@ pub fn compare(
 
 /// A finding for each difference.
 fn of_summary(summary: &Summary, store_is_empty: bool, findings: &mut Vec<Finding>) {
-    let names = |list: &[String]| some(&list.iter().map(String::as_str).collect::<Vec<_>>());
+    let names = |list: &[String]| first_of(&list.iter().map(String::as_str).collect::<Vec<_>>(), NAMED);
     let backups = |list: &[String]| count(list.len() as u64, "backup");
     findings.push(if summary.lost.is_empty() {
         Finding::ok("store", format!("{}, all in the bucket", count(summary.whole as u64, "backup")))
@@ -194,14 +190,8 @@ fn unfinished(
     if left.is_empty() {
         return Finding::ok(CHECK, "none");
     }
-    let size = |upload: &ListedUpload| {
-        let upload = MultipartUpload { key: &upload.key, upload_id: &upload.upload_id, checksums: false };
-        match client.list_parts(upload) {
-            Ok(Parts::Listed(parts)) => Some(parts.iter().map(|part| part.size).sum::<u64>()),
-            _ => None,
-        }
-    };
-    let sizes: Option<Vec<u64>> = left.iter().take(NAMED).map(|upload| size(upload)).collect();
+    let size = |upload: &&ListedUpload| client.size_of_upload(&upload.key, &upload.upload_id);
+    let sizes: Option<Vec<u64>> = left.iter().take(NAMED).map(size).collect();
     let size = match sizes {
         Some(sizes) if left.len() <= NAMED => format!(" ({})", human_size(sizes.iter().sum())),
         Some(sizes) => format!(" (more than {})", human_size(sizes.iter().sum())),
@@ -225,31 +215,26 @@ pub fn verification(folder: &Folder, contents: &Contents, now: Utc) -> Option<Fi
     if let Some(warning) = warning {
         return Some(Finding::warning(CHECK, warning));
     }
-    let stored: Vec<_> = contents.entries.iter().filter(|entry| entry.state == State::Stored).collect();
-    let proof = |key: &str| verified.backups.get(key);
-    let keys: Vec<(String, Option<Utc>)> = stored
-        .iter()
-        .map(|entry| (entry.first_key(&contents.prefix), entry.stream.as_ref().map(|stream| stream.stored)))
-        .collect();
-    let damaged: HashSet<&str> = keys
-        .iter()
-        .filter(|(key, _)| proof(key).is_some_and(|proof| proof.damaged.is_some()))
-        .map(|(key, _)| key.as_str())
-        .collect();
-    if keys.is_empty() {
+    let stored: Vec<&Entry> = contents.entries.iter().filter(|entry| entry.state == State::Stored).collect();
+    if stored.is_empty() {
         return None;
     }
-    if !damaged.is_empty() {
-        let words = format!("{} found damaged", count(damaged.len() as u64, "backup"));
+    let proof = |entry: &Entry| verified.backups.get(&entry.first_key(&contents.prefix));
+    let is_damaged = |entry: &&&Entry| proof(entry).is_some_and(|proof| proof.damaged.is_some());
+    let damaged = stored.iter().filter(is_damaged).count() as u64;
+    if damaged > 0 {
+        let words = format!("{} found damaged", count(damaged, "backup"));
         return Some(Finding::error(CHECK, words).hint("'zfs2s3 verify' shows which snapshots this affects"));
     }
-    let is_recent = |(key, stored): &&(String, Option<Utc>)| {
-        let verified = proof(key).and_then(|proof| proof.best()).map(|(_, time)| time);
-        let times = [verified, proof(key).and_then(|proof| proof.objects), *stored];
+    let is_recent = |entry: &&&Entry| {
+        let proof = proof(entry);
+        let verified = proof.and_then(|proof| proof.best()).map(|(_, time)| time);
+        let stored = entry.stream.as_ref().map(|stream| stream.stored);
+        let times = [verified, proof.and_then(|proof| proof.objects), stored];
         let last = times.into_iter().flatten().max();
         last.is_some_and(|time| now.unix_seconds() - time.unix_seconds() <= RECENT * DAY)
     };
-    let old = keys.len() - keys.iter().filter(is_recent).count();
+    let old = stored.len() - stored.iter().filter(is_recent).count();
     Some(match old {
         0 => Finding::ok(CHECK, format!("all were stored or verified in the last {RECENT} days")),
         _ => {

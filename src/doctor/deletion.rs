@@ -3,7 +3,7 @@
 //! condition that nothing meets.
 
 use super::bucket::Versions;
-use super::probes::{Answer, Probes, answer};
+use super::probes::{Answer, Probes, answer, of_permission};
 use super::report::{Finding, Level};
 use crate::s3::failure::Failure;
 
@@ -114,16 +114,10 @@ impl Probes<'_> {
 
     /// `recover` names with them what was deleted.
     fn may_list_versions(&self, findings: &mut Vec<Finding>) -> bool {
-        let (finding, is_permitted) = match answer(self.client.list_versions(&self.key("absent"), |_| false))
-        {
-            Answer::Allowed(_) => (Finding::ok(LIST_VERSIONS, "permitted"), true),
-            Answer::Forbidden(failure) => {
-                let consequence = "so 'recover' and 'verify' cannot name what a delete marker hides";
-                (Finding::not_permitted(Level::Warning, LIST_VERSIONS, consequence, &failure), false)
-            }
-            Answer::Failed(failure) => (Finding::of_failure(Level::Warning, LIST_VERSIONS, &failure), false),
-        };
-        findings.push(finding);
+        let answer = answer(self.client.list_versions(&self.key("absent"), |_| false));
+        let is_permitted = matches!(answer, Answer::Allowed(_));
+        let consequence = "so 'recover' and 'verify' cannot name what a delete marker hides";
+        findings.push(of_permission(answer, Level::Warning, LIST_VERSIONS, consequence));
         is_permitted
     }
 }

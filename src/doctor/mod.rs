@@ -31,6 +31,7 @@ use crate::state::store::Folder;
 use crate::state::store::format::Contents;
 use crate::ui::Ui;
 use crate::zfs::Zfs;
+use crate::zfs::inspect::DatasetInfo;
 use contents::{Compared, Pending, compare, pending, verification};
 use deletion::Obstacle;
 use objects::Written;
@@ -59,14 +60,23 @@ impl Doctor<'_> {
         findings.extend(contents.as_ref().err().map(|error| Finding::of_error("store", error)));
         let contents = contents.ok();
         report(std::mem::take(&mut findings))?;
+        let datasets = self.zfs.all_datasets();
         match &self.client {
             Err(error) => findings.push(Finding::of_error("settings", error)),
-            Ok(client) => self.check_server(client, contents.as_ref(), &mut findings, &mut report)?,
+            Ok(client) => {
+                let datasets = datasets.as_deref().ok();
+                self.check_server(client, contents.as_ref(), datasets, &mut findings, &mut report)?;
+            }
         }
         let verified = contents.as_ref().and_then(|it| verification(self.folder, it, clock::now()));
         findings.extend(verified);
         report(std::mem::take(&mut findings))?;
-        pool::check(&self.zfs, contents.as_ref(), self.folder, &mut findings);
+        match datasets {
+            Ok(datasets) => {
+                pool::check(&self.zfs, &datasets, contents.as_ref(), self.folder, &mut findings);
+            }
+            Err(error) => findings.push(Finding::of_error("zfs", &error)),
+        }
         report(findings)
     }
 
@@ -74,6 +84,7 @@ impl Doctor<'_> {
         &self,
         client: &Client,
         contents: Option<&Contents>,
+        datasets: Option<&[DatasetInfo]>,
         findings: &mut Vec<Finding>,
         report: &mut impl FnMut(Vec<Finding>) -> Result<()>,
     ) -> Result<()> {
@@ -101,7 +112,7 @@ impl Doctor<'_> {
             }
             _ => None,
         };
-        let names = self.names_in_use(contents, inventory.as_ref());
+        let names = names_in_use(contents, inventory.as_ref(), datasets);
         let lock_days = self.upload.lock_days.is_some();
         let bucket = bucket::check(client, self.prefix, names.as_deref(), lock_days, findings);
         report(std::mem::take(findings))?;
@@ -162,19 +173,19 @@ impl Doctor<'_> {
         }
         findings.extend(probes.clean_up(&written));
     }
+}
 
-    /// The names of snapshots in the store and the bucket, and of the datasets of this host, with which keys may
-    /// begin. None: they are not all known.
-    fn names_in_use(
-        &self,
-        contents: Option<&Contents>,
-        inventory: Option<&Inventory>,
-    ) -> Option<Vec<String>> {
-        let listed = inventory.filter(|inventory| inventory.listing().is_some())?;
-        let datasets = self.zfs.all_datasets().ok()?.into_iter().map(|dataset| dataset.name);
-        let stored = contents?.entries.iter().map(|entry| entry.snapshot.name.clone());
-        Some(stored.chain(listed.names().map(str::to_string)).chain(datasets).collect())
-    }
+/// The names of snapshots in the store and the bucket, and of the datasets of this host, with which keys may
+/// begin. None: they are not all known.
+fn names_in_use(
+    contents: Option<&Contents>,
+    inventory: Option<&Inventory>,
+    datasets: Option<&[DatasetInfo]>,
+) -> Option<Vec<String>> {
+    let listed = inventory.filter(|inventory| inventory.listing().is_some())?;
+    let datasets = datasets?.iter().map(|dataset| dataset.name.clone());
+    let stored = contents?.entries.iter().map(|entry| entry.snapshot.name.clone());
+    Some(stored.chain(listed.names().map(str::to_string)).chain(datasets).collect())
 }
 
 /// Writes an object, and if it can be deleted, another. Returns what kept it from doing so. `written`: what

@@ -1,9 +1,9 @@
 //! What the server makes of multipart uploads: the permissions, the sums, the lists, the number of parts.
 
 use super::objects::not_put;
-use super::probes::{Answer, Probes, answer};
+use super::probes::{Answer, Probes, answer, answer_unless, of_permission};
 use super::report::{Finding, Level};
-use crate::aws::endpoint::is_loopback;
+use crate::aws::endpoint::Protection;
 use crate::config::UploadSettings;
 use crate::model::chunks::{Chunking, MAX_PARTS};
 use crate::model::digest::Sha256;
@@ -42,7 +42,7 @@ impl Probes<'_> {
         findings.push(Finding::ok(UPLOAD, format!("begun in the storage class {class}")));
         let upload = MultipartUpload { key: &key, upload_id: &id, checksums };
         match self.put_part(upload, 1) {
-            Ok(()) => {
+            Ok(_) => {
                 findings.push(self.wrong_sums(upload));
                 let chunking = settings.chunking.for_endpoint(&self.client.endpoint().url);
                 findings.push(self.number_of_parts(upload, chunking));
@@ -60,23 +60,21 @@ impl Probes<'_> {
 
     /// May uploads be aborted? One that there is not is refused, but for another reason.
     fn may_abort(&self, findings: &mut Vec<Finding>) -> bool {
-        let reply = self.client.abort_unknown_upload(&self.key("absent"), "zfs2s3-absent");
-        let (finding, is_permitted) = match answer(reply) {
+        let reply = self.client.abort_multipart_upload(&self.key("absent"), "zfs2s3-absent");
+        // not each server says that there is no such upload in the words of S3
+        let is_about_the_upload = |failure: &Failure| {
+            matches!(failure.status, Some(400..=499))
+                && !failure.code.is_empty()
+                && !failure.is_forbidden()
+                && !failure.is_no_call_of_the_server()
+        };
+        let (finding, is_permitted) = match answer_unless(reply, is_about_the_upload) {
             Answer::Forbidden(failure) => {
                 let consequence = "so unfinished uploads stay in the bucket and are billed";
                 let finding = Finding::not_permitted(Level::Warning, ABORT, consequence, &failure);
                 findings.push(finding.hint(BY_LIFECYCLE));
                 let why = "not checked, because the upload of this check could not be aborted";
                 (Finding::warning(UPLOAD, why).hint(format!("allow {ABORT}")), false)
-            }
-            // that there is no such upload
-            Answer::Failed(failure)
-                if matches!(failure.status, Some(400..=499))
-                    && !failure.code.is_empty()
-                    && !failure.is_forbidden()
-                    && !failure.is_no_call_of_the_server() =>
-            {
-                (Finding::ok(ABORT, "permitted"), true)
             }
             Answer::Allowed(()) => (Finding::ok(ABORT, "permitted"), true),
             Answer::Failed(failure) => {
@@ -102,8 +100,9 @@ impl Probes<'_> {
         begun
     }
 
-    fn put_part(&self, upload: MultipartUpload, number: u16) -> Result<(), Failure> {
-        self.client.upload_part(upload, number, BODY, Sha256::of(BODY), &|_| {}).map(|_| ())
+    /// Returns the ETag.
+    fn put_part(&self, upload: MultipartUpload, number: u16) -> Result<String, Failure> {
+        self.client.upload_part(upload, number, BODY, Sha256::of(BODY), &|_| {})
     }
 
     /// A part that was damaged in transit must be refused, by one of the two sums that it has.
@@ -131,14 +130,15 @@ impl Probes<'_> {
             ),
             (false, false) => {
                 let message = "the server accepts a part whose SHA-256 is wrong";
-                let url = &self.client.endpoint().url;
-                let finding = match url.split_once("://") {
-                    Some(("https", _)) => {
+                let finding = match self.client.endpoint().protection() {
+                    Protection::Tls => {
                         Finding::warning(CHECK, format!("{message}, so only TLS protects data in transit"))
                     }
-                    Some((_, authority)) if is_loopback(authority) => Finding::warning(CHECK, message),
-                    _ => Finding::error(CHECK, format!("{message}, so damage in transit is not noticed"))
-                        .hint("use https"),
+                    Protection::SameHost => Finding::warning(CHECK, message),
+                    Protection::None => {
+                        Finding::error(CHECK, format!("{message}, so damage in transit is not noticed"))
+                            .hint("use https")
+                    }
                 };
                 finding.hint("run 'zfs2s3 verify -D' after uploads, which reads all of them")
             }
@@ -149,7 +149,7 @@ impl Probes<'_> {
     fn number_of_parts(&self, upload: MultipartUpload, chunking: Chunking) -> Finding {
         const CHECK: &str = "parts";
         let accepts = |number: u16| match self.put_part(upload, number) {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(failure) if failure.refuses_part_number() || failure.is_not_supported() => Ok(false),
             Err(failure) => Err(failure),
         };
@@ -195,13 +195,12 @@ impl Probes<'_> {
                 "not supported by this server, so an interrupted upload sends its last segment again",
             )
             .hint("a smaller ZFS2S3_PARTS makes segments shorter"),
-            Answer::Forbidden(failure) => Finding::not_permitted(
+            answer => of_permission(
+                answer,
                 Level::Error,
                 ACTION,
                 "so an interrupted upload cannot be resumed, only aborted",
-                &failure,
             ),
-            Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure),
         }
     }
 
@@ -217,10 +216,7 @@ impl Probes<'_> {
                 format!("this server does not list open uploads, {consequence}"),
             )
             .hint(BY_LIFECYCLE),
-            Answer::Forbidden(failure) => {
-                Finding::not_permitted(Level::Warning, LIST_UPLOADS, consequence, &failure)
-            }
-            Answer::Failed(failure) => Finding::of_failure(Level::Warning, LIST_UPLOADS, &failure),
+            answer => of_permission(answer, Level::Warning, LIST_UPLOADS, consequence),
         }
     }
 
@@ -264,13 +260,11 @@ impl Probes<'_> {
     }
 
     fn completed(&self, key: &str) -> Result<(), Failure> {
-        let begun = self.begin(key, &StorageClass::standard(), None);
-        let (id, checksums) = begun?;
+        let (id, checksums) = self.begin(key, &StorageClass::standard(), None)?;
         let upload = MultipartUpload { key, upload_id: &id, checksums };
-        let completed =
-            self.client.upload_part(upload, 1, BODY, Sha256::of(BODY), &|_| {}).and_then(|etag| {
-                self.client.complete_multipart_upload_once(upload, &[(1, &etag, Sha256::of(BODY))])
-            });
+        let completed = self.put_part(upload, 1).and_then(|etag| {
+            self.client.complete_multipart_upload_once(upload, &[(1, &etag, Sha256::of(BODY))])
+        });
         if completed.is_err() {
             // the abort of the first upload has shown whether this is permitted
             let _ = self.client.abort_multipart_upload(key, &id);

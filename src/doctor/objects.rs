@@ -1,6 +1,7 @@
 //! What can be done with an object: written, read, thawed; and what the server makes of conditions.
 
-use super::probes::{Answer, Probes, answer};
+use super::bucket::Versions;
+use super::probes::{Answer, Probes, answer, answer_unless, of_permission};
 use super::report::{Finding, Level};
 use crate::model::archive::{Archive, Tier};
 use crate::model::storage_class::StorageClass;
@@ -18,7 +19,7 @@ const NOT_ARCHIVED: &[&str] = &[
     "ObjectNotInArchive",
 ];
 
-/// Error codes of GetObject that are not about permissions.
+/// Error codes of GetObject that are not about permissions: it is archived, gone meanwhile, or empty.
 const READABLE: &[&str] = &["InvalidObjectState", "NoSuchKey", "InvalidRange"];
 
 /// What the probe object has shown.
@@ -45,7 +46,7 @@ impl Probes<'_> {
             }
         };
         findings.push(Finding::ok(PUT, "permitted"));
-        if let Some(version) = version.filter(|_| self.bucket.versions() == super::bucket::Versions::None) {
+        if let Some(version) = version.filter(|_| self.bucket.versions() == Versions::None) {
             // the bucket has changed, or the server has misinformed: this is all that is written
             let deleted = self.client.delete_version(key, &version);
             findings.extend(deleted.err().map(|failure| {
@@ -79,12 +80,9 @@ impl Probes<'_> {
             return Finding::warning(GET, "not checked, because no object is known that could be read")
                 .hint("run 'zfs2s3 doctor' again once a backup is stored");
         };
-        match answer(self.client.read_first_byte(key)) {
+        let is_about_the_object = |failure: &Failure| READABLE.contains(&failure.code.as_str());
+        match answer_unless(self.client.read_first_byte(key), is_about_the_object) {
             Answer::Allowed(()) => Finding::ok(GET, "permitted"),
-            // it is archived, gone meanwhile, or empty
-            Answer::Failed(failure) if READABLE.contains(&failure.code.as_str()) => {
-                Finding::ok(GET, "permitted")
-            }
             Answer::Forbidden(failure) => not_read(&failure),
             Answer::Failed(failure) => Finding::of_failure(Level::Error, GET, &failure),
         }
@@ -123,19 +121,12 @@ impl Probes<'_> {
         if !self.bucket.has_lock() {
             return Vec::new();
         }
-        let ask = |(action, name)| match answer(self.client.read_lock(key, name)) {
-            Answer::Allowed(()) => Finding::ok(action, "permitted"),
-            // that there is none is an error of its own, with another code on each server
-            Answer::Failed(failure) if failure.has_no_such_call() && failure.status == Some(404) => {
-                Finding::ok(action, "permitted")
-            }
-            Answer::Forbidden(failure) => Finding::not_permitted(
-                Level::Warning,
-                action,
-                "so 'remove' does not see what protects an object, and only hides it",
-                &failure,
-            ),
-            Answer::Failed(failure) => Finding::of_failure(Level::Warning, action, &failure),
+        // that there is none is an error of its own, with another code on each server
+        let has_none = |failure: &Failure| failure.has_no_such_call() && failure.status == Some(404);
+        let consequence = "so 'remove' does not see what protects an object, and only hides it";
+        let ask = |(action, name)| {
+            let answer = answer_unless(self.client.read_lock(key, name), has_none);
+            of_permission(answer, Level::Warning, action, consequence)
         };
         [("s3:GetObjectRetention", "retention"), ("s3:GetObjectLegalHold", "legal-hold")].map(ask).to_vec()
     }
@@ -144,20 +135,17 @@ impl Probes<'_> {
     fn thawing(&self, key: &str, class: &StorageClass) -> Option<Finding> {
         const ACTION: &str = "s3:RestoreObject";
         let archive = Archive::of(Some(class), None)?;
-        Some(match answer(self.client.restore_object(key, archive, Tier::Bulk, 1)) {
-            Answer::Allowed(_) => Finding::ok(ACTION, "permitted"),
-            Answer::Failed(failure) if NOT_ARCHIVED.contains(&failure.code.as_str()) => {
-                Finding::ok(ACTION, "permitted")
-            }
-            Answer::Forbidden(failure) => Finding::not_permitted(
-                Level::Error,
-                ACTION,
-                "so 'thaw' and 'restore -w' fail, and archived backups cannot be restored",
-                &failure,
-            ),
-            Answer::Failed(failure) => Finding::of_failure(Level::Warning, ACTION, &failure).hint(format!(
+        let thawed = self.client.restore_object(key, archive, Tier::Bulk, 1).map(|_| ());
+        let answer = answer_unless(thawed, |failure| NOT_ARCHIVED.contains(&failure.code.as_str()));
+        let is_unknown = matches!(answer, Answer::Failed(_));
+        let consequence = "so 'thaw' and 'restore -w' fail, and archived backups cannot be restored";
+        let finding = of_permission(answer, Level::Error, ACTION, consequence);
+        Some(if is_unknown {
+            finding.hint(format!(
                 "this server may not be able to thaw objects: restore a backup in {class} now, to be sure"
-            )),
+            ))
+        } else {
+            finding
         })
     }
 }

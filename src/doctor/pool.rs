@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::copy::Id;
 use crate::model::names::{Guid, dataset_of};
 use crate::model::shell::quoted;
+use crate::model::units::first_of;
 use crate::state::store::Folder;
 use crate::state::store::format::{Contents, State};
 use crate::zfs::Zfs;
@@ -23,11 +24,14 @@ const LOOKED_AT: usize = 50;
 /// How many of a kind are named.
 const NAMED: usize = 5;
 
-pub fn check(zfs: &Zfs, contents: Option<&Contents>, folder: &Folder, findings: &mut Vec<Finding>) {
-    let datasets = match zfs.all_datasets() {
-        Ok(datasets) => datasets,
-        Err(error) => return findings.push(Finding::of_error("zfs", &error)),
-    };
+/// `datasets`: those of this host.
+pub fn check(
+    zfs: &Zfs,
+    datasets: &[DatasetInfo],
+    contents: Option<&Contents>,
+    folder: &Folder,
+    findings: &mut Vec<Finding>,
+) {
     let encrypted = datasets.iter().filter(|dataset| dataset.is_encrypted).count();
     match zfs.version() {
         Ok(version) => findings.extend(zfs_faults::judge(version.as_deref(), encrypted)),
@@ -43,7 +47,7 @@ pub fn check(zfs: &Zfs, contents: Option<&Contents>, folder: &Folder, findings: 
             backed_up.entry(dataset).or_default().insert(entry.snapshot.guid);
         }
     }
-    findings.push(rights_of_user(zfs, &datasets, &backed_up));
+    findings.push(rights_of_user(zfs, datasets, &backed_up));
     match zfs.all_points() {
         Ok(points) => {
             findings.push(holds_left(zfs, &points, folder));
@@ -192,11 +196,7 @@ fn bases(points: &[PointInfo], backed_up: &BTreeMap<&str, HashSet<Guid>>) -> Vec
     }]
 }
 
-/// The first few, and how many there are beyond them.
-pub fn some(names: &[&str]) -> String {
-    let shown = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMED) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
+/// The first of them.
+fn some(names: &[&str]) -> String {
+    first_of(names, NAMED)
 }

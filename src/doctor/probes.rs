@@ -55,6 +55,26 @@ pub fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
     }
 }
 
+/// The same, if some failures prove the permission, because they come only after it was checked.
+pub fn answer_unless(
+    result: Result<(), Failure>,
+    proves_permission: impl Fn(&Failure) -> bool,
+) -> Answer<()> {
+    match result {
+        Err(failure) if proves_permission(&failure) => Answer::Allowed(()),
+        result => answer(result),
+    }
+}
+
+/// What is found of a permission. `level`: if it is missing. `consequence`: a clause that begins with `so`.
+pub fn of_permission<T>(answer: Answer<T>, level: Level, action: &str, consequence: &str) -> Finding {
+    match answer {
+        Answer::Allowed(_) => Finding::ok(action, "permitted"),
+        Answer::Forbidden(failure) => Finding::not_permitted(level, action, consequence, &failure),
+        Answer::Failed(failure) => Finding::of_failure(Level::Warning, action, &failure),
+    }
+}
+
 /// The parts of the key of a probe: host, process, name. A pool may be called `zfs2s3-probe-…`, but each key
 /// of its backups has a slash after that.
 fn parse<'a>(store_prefix: &str, key: &'a str) -> Option<(&'a str, u32)> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::report::{Finding, Level};
-use crate::aws::endpoint::is_loopback;
+use crate::aws::endpoint::Protection;
 use crate::os::clock;
 use crate::s3::client::Client;
 use crate::s3::failure::Failure;
@@ -93,15 +93,13 @@ fn clock_finding(ahead: i64, is_refused: bool) -> Finding {
 /// The URL, and whether the way to it is protected.
 pub fn transport(client: &Client, ca_bundle: Option<&Path>) -> Finding {
     let url = &client.endpoint().url;
-    match url.split_once("://") {
-        Some(("https", _)) => {
+    match client.endpoint().protection() {
+        Protection::Tls => {
             let trusted = ca_bundle.map_or(String::new(), |path| format!(", trusted by {}", path.display()));
             Finding::ok("server", format!("{url}, with a valid certificate{trusted}"))
         }
-        Some((_, authority)) if is_loopback(authority) => {
-            Finding::ok("server", format!("{url}, on this host"))
-        }
-        _ => Finding::warning("server", format!("{url}: data can be read in transit")).hint(
+        Protection::SameHost => Finding::ok("server", format!("{url}, on this host")),
+        Protection::None => Finding::warning("server", format!("{url}: data can be read in transit")).hint(
             "write https:// in AWS_ENDPOINT_URL, unless the network is trusted or the datasets are encrypted",
         ),
     }

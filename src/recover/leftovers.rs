@@ -10,7 +10,6 @@ use crate::model::keys::{self, ObjectKind, Parsed};
 use crate::model::names::Guid;
 use crate::model::shell::{abort_multipart_upload, quoted};
 use crate::model::units::human_size;
-use crate::s3::calls::{MultipartUpload, Parts};
 use crate::s3::client::Client;
 use crate::s3::reply::{ListedUpload, Object};
 use crate::state::store::format::{Contents, Entry, State};
@@ -69,10 +68,7 @@ fn report_uploads(client: &Client, contents: &Contents, pending: Option<&CopyNam
         keys::parse(prefix, &upload.key).is_some_and(|parsed| Some(&parsed.copy) != pending)
     };
     for ListedUpload { key, upload_id, initiated } in uploads.iter().filter(ours) {
-        let size = match client.list_parts(MultipartUpload { key, upload_id, checksums: false }) {
-            Ok(Parts::Listed(parts)) => human_size(parts.iter().map(|part| part.size).sum()),
-            _ => "size unknown".to_string(),
-        };
+        let size = client.size_of_upload(key, upload_id).map_or("size unknown".to_string(), human_size);
         ui.warning(&format!(
             "an upload of '{key}' ({size}, {}) is unfinished; if no host is working on it: {}",
             one_line(initiated.as_deref().unwrap_or("age unknown")),

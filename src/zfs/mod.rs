@@ -95,8 +95,7 @@ impl Zfs {
 
     /// Does the snapshot have a hold with this tag?
     pub fn is_held(&self, tag: &str, snapshot: &str) -> Result<bool> {
-        let text = self.run(&["holds", "-H", snapshot])?;
-        Ok(text.lines().any(|line| line.split('\t').nth(1) == Some(tag)))
+        Ok(self.holds(&[snapshot])?.iter().any(|(found, _)| found == tag))
     }
 
     /// The size of a stream in bytes, as estimated by `zfs send -nP`.

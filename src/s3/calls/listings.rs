@@ -71,6 +71,14 @@ impl Client {
         )
     }
 
+    /// How many bytes an open upload has, by its parts. None: they cannot be listed.
+    pub fn size_of_upload(&self, key: &str, upload_id: &str) -> Option<u64> {
+        match self.list_parts(MultipartUpload { key, upload_id, checksums: false }) {
+            Ok(Parts::Listed(parts)) => Some(parts.iter().map(|part| part.size).sum()),
+            _ => None,
+        }
+    }
+
     /// ListParts, all pages.
     pub fn list_parts(&self, upload: MultipartUpload) -> Result<Parts> {
         let first = || Request::new("GET", upload.key).query("uploadId", upload.upload_id);

@@ -44,11 +44,6 @@ impl Client {
         self.send(&first_byte(key)).map(|_| ())
     }
 
-    /// AbortMultipartUpload of an upload that there is not.
-    pub fn abort_unknown_upload(&self, key: &str, upload_id: &str) -> Result<()> {
-        self.send(&Request::new("DELETE", key).query("uploadId", upload_id)).map(|_| ())
-    }
-
     /// DeleteObject of one version, or of a delete marker.
     pub fn delete_version(&self, key: &str, version_id: &str) -> Result<()> {
         match self.send(&Request::new("DELETE", key).query("versionId", version_id)) {
