@@ -117,6 +117,12 @@ pub struct RestoreArgs {
     /// before restoring, discard what an interrupted receive has left in the target
     #[argh(switch, short = 'A')]
     pub discard: bool,
+    /// also restore the datasets below, each at its newest snapshot, or at the one with this name
+    #[argh(switch, short = 'r')]
+    pub recursive: bool,
+    /// set the properties that were kept with the backup, where that is harmless, and print the commands for the others
+    #[argh(switch, short = 'P')]
+    pub preserve: bool,
     /// a property of the new dataset, as for 'zfs receive'; may be given several times
     #[argh(option, short = 'o', long = "property", arg_name = "property=value")]
     pub properties: Vec<String>,
@@ -129,7 +135,7 @@ pub struct RestoreArgs {
     /// with -w, how fast: bulk (the default, and the cheapest), standard or expedited
     #[argh(option, short = 't', arg_name = "tier")]
     pub tier: Option<String>,
-    /// the snapshot: dataset@snap, or its guid
+    /// the snapshot: dataset@snap, or its guid; or a dataset, which means its newest snapshot
     #[argh(positional)]
     pub snapshot: String,
     /// the dataset to restore into: a new one, or one that an earlier restore made

@@ -1,6 +1,6 @@
 //! `thaw`: has S3 make archived backups readable, and shows how far it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Context;
 use crate::cli;
@@ -94,7 +94,7 @@ fn steps(
             Ok(vec![PlannedStep { place, bytes: entry.size().unwrap_or_default(), survey }])
         }
         None => {
-            let wanted = SnapshotSelector::parse(&args.snapshot)?.find(contents, "thaw")?;
+            let wanted = SnapshotSelector::parse_or_newest(&args.snapshot)?.find(contents, "thaw")?;
             needed_from_nothing(client, contents, &wanted)
         }
         Some(target) => {
@@ -105,11 +105,13 @@ fn steps(
                 client,
                 contents,
                 ui: &context.ui,
-                wanted: SnapshotSelector::parse(&args.snapshot)?.find(contents, "thaw")?,
+                wanted: SnapshotSelector::parse_or_newest(&args.snapshot)?.find(contents, "thaw")?,
                 target,
                 properties: &[],
                 discard: args.discard,
                 waits: true,
+                may_exist: true,
+                planned: &HashSet::new(),
             };
             restore.needed().map(|steps| {
                 steps.unwrap_or_else(|| {

@@ -30,6 +30,7 @@ pub mod lifecycle;
 pub mod manifest;
 pub mod names;
 pub mod object_lock;
+pub mod properties;
 pub mod readme;
 pub mod shell;
 pub mod storage_class;

@@ -7,10 +7,13 @@
 //! - `thaw`, `wait`: S3 is asked to thaw what is archived, and the restore goes on as it becomes readable;
 //! - `stored`: one stored backup, read and checked chunk by chunk;
 //! - `receive`: one backup piped into `zfs receive`;
-//! - `resume`: where an interrupted receive continues.
+//! - `resume`: where an interrupted receive continues;
+//! - `tree`: the datasets that `restore -r` restores, each like this;
+//! - `properties`: those that were kept with a backup, set on what was restored.
 
 mod inspect;
 mod plan;
+pub mod properties;
 mod readable;
 mod receive;
 pub mod resume;
@@ -19,12 +22,15 @@ pub mod stored;
 pub mod survey;
 pub mod target;
 pub mod thaw;
+pub mod tree;
 pub mod wait;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::{Error, Result, Status};
 use crate::model::backup::Point;
+use crate::model::names::Guid;
 use crate::model::units::human_size;
 use crate::s3::client::Client;
 use crate::state::store::format::Contents;
@@ -52,9 +58,12 @@ pub struct Restore<'a> {
     pub properties: &'a [String],
     /// Discard what an interrupted receive has left, instead of continuing it.
     pub discard: bool,
-    /// An earlier run of the same command may have created the target already, with its properties: it waits
-    /// for what is thawed.
+    /// It waits for what is thawed.
     pub waits: bool,
+    /// An earlier run of the same command may have created the target already, with its properties.
+    pub may_exist: bool,
+    /// Snapshots that will be in the target's pool by then, in a dry run of several restores.
+    pub planned: &'a HashSet<Guid>,
 }
 
 /// What a restore will do.
@@ -85,6 +94,13 @@ pub fn needed_from_nothing(client: &Client, contents: &Contents, wanted: &Point)
 }
 
 impl Receives<'_> {
+    /// The snapshots that are received, and how many bytes of the stream of each.
+    pub fn received(&self, contents: &Contents) -> Vec<(Guid, u64)> {
+        let resumed = self.resumed.iter().map(|resumed| (resumed.entry.snapshot.guid, resumed.remaining()));
+        let steps = self.steps.iter().map(|step| (contents.entries[step.place].snapshot.guid, step.bytes));
+        resumed.chain(steps).collect()
+    }
+
     /// Leaves out the first backup that cannot be read yet, and those after it. Returns whether something is
     /// left that can be received.
     pub fn keep_readable(&mut self) -> bool {
@@ -158,7 +174,7 @@ impl<'a> Restore<'a> {
         if self.properties.is_empty() || *has == Target::New {
             return Ok(());
         }
-        if !self.waits {
+        if !self.may_exist {
             return Err(Error::usage(format!("-o is for a new dataset, and {} exists", self.target))
                 .hint("'zfs set' changes its properties"));
         }

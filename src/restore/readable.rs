@@ -68,7 +68,7 @@ impl<'a> Planner<'a> {
     pub fn plan(&self, restore: &Restore, has: &Target) -> Result<Vec<PlannedStep>> {
         let Restore { zfs, wanted, target, .. } = restore;
         let origins = if *has == Target::New && self.contents.entries.iter().any(is_clone) {
-            zfs.snapshots_of_pool(target)?
+            &zfs.snapshots_of_pool(target)? | restore.planned
         } else {
             HashSet::new()
         };

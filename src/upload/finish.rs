@@ -13,7 +13,9 @@ use crate::inventory::{IF_IT_DIED, Inventory, OpenUploads, WHEN_IT_HAS_ENDED};
 use crate::model::digest::{Composite, Sha256};
 use crate::model::keys;
 use crate::model::manifest::{Manifest, Segment, Stream, text};
+use crate::model::names::dataset_of;
 use crate::model::object_lock::ProtectedUntil;
+use crate::model::properties::{self, Properties};
 use crate::model::readme;
 use crate::model::units::{count, human_size};
 use crate::os::clock;
@@ -76,7 +78,9 @@ impl Upload {
             stored: end.stored,
             segments: vec![],
         };
-        let mut manifest = Manifest::new(&intent.tool, intent.host.as_deref(), &backup, stream);
+        let properties = self.properties(intent);
+        let host = intent.host.as_deref();
+        let mut manifest = Manifest::new(&intent.tool, host, &backup, properties, stream);
         let (text, parts) = self.manifest_text(intent, &manifest, &segments)?;
         manifest.stream.segments = segments;
         let manifest = self.put_manifest(intent, manifest, &text)?;
@@ -100,6 +104,7 @@ impl Upload {
             id: intent.id,
             state: State::Stored,
             removal: None,
+           
             stream: Some(manifest.stream),
         });
         self.store.save()?;
@@ -110,6 +115,27 @@ impl Upload {
         let size = human_size(end.size);
         self.ui.note(&format!("stored {}: {size}, {}", backup.describe(), count(parts, "part")));
         Ok(())
+    }
+
+    /// Those of the dataset, as they are now. A backup does not fail without them.
+    fn properties(&self, intent: &Intent) -> Properties {
+        let snapshot = self.current_name(&intent.snapshot, intent, None);
+        let lines = snapshot.and_then(|snapshot| self.zfs.properties(dataset_of(&snapshot.name)));
+        match lines.map(|lines| properties::kept(&lines)) {
+            Ok((kept, too_long)) => {
+                if !too_long.is_empty() {
+                    self.ui.note(&format!(
+                        "these properties are too long to be kept with the backup: {}",
+                        too_long.join(", ")
+                    ));
+                }
+                kept
+            }
+            Err(error) => {
+                self.ui.warning(&format!("the properties are not kept with the backup: {}", error.message));
+                Properties::new()
+            }
+        }
     }
 
     fn complete_all(&self, journal: &Journal, intent: &Intent, end: &End) -> Result<(Vec<Segment>, Sha256)> {

@@ -21,7 +21,12 @@ impl Upload {
     /// By its name; if that is gone, or another snapshot has it, by its guid. A received copy has the same
     /// guid, but other properties: so it must be the snapshot that this upload holds, or a bookmark of the
     /// same dataset.
-    fn current_name(&self, point: &Point, intent: &Intent, snapshot: Option<&Point>) -> Result<Point> {
+    pub(super) fn current_name(
+        &self,
+        point: &Point,
+        intent: &Intent,
+        snapshot: Option<&Point>,
+    ) -> Result<Point> {
         let missing = match self.zfs.find(&point.name) {
             Ok(found) if found.point.guid == point.guid => return Ok(point.clone()),
             Ok(found) => Error::refused(format!(
@@ -41,7 +46,7 @@ impl Upload {
         };
         let names = self.zfs.names_of(point.guid).unwrap_or_default();
         let name = names.into_iter().find(is_it).ok_or(missing)?;
-        self.ui.note(&format!("{} is called {name} now", point.name));
+        self.ui.note_once(&format!("{} is called {name} now", point.name));
         Ok(Point { name, guid: point.guid })
     }
 

@@ -70,6 +70,33 @@ impl Zfs {
         }
     }
 
+    /// The properties that are set on a dataset itself: a line each, name and value separated by a tab.
+    pub fn properties(&self, dataset: &str) -> Result<String> {
+        self.run(&["get", "-Hp", "-s", "local,received", "-o", "property,value", "all", dataset])
+    }
+
+    pub fn set(&self, property: &str, value: &str, dataset: &str) -> Result<()> {
+        self.run(&["set", &format!("{property}={value}"), dataset]).map(|_| ())
+    }
+
+    /// An empty dataset to receive others below it. It is not mounted.
+    pub fn create_parent(&self, dataset: &str) -> Result<()> {
+        self.run(&["create", "-o", "canmount=off", dataset]).map(|_| ())
+    }
+
+    /// Bytes; none: unknown.
+    pub fn available(&self, dataset: &str) -> Option<u64> {
+        self.run(&["get", "-Hp", "-o", "value", "available", dataset]).ok()?.trim().parse().ok()
+    }
+
+    pub fn exists(&self, dataset: &str) -> Result<bool> {
+        match self.run(&["list", "-H", "-o", "name", dataset]) {
+            Ok(_) => Ok(true),
+            Err(e) if e.message.contains("does not exist") => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// All snapshots and bookmarks with this guid, in all pools: a snapshot keeps its guid when it is renamed
     /// or received elsewhere.
     pub fn names_of(&self, guid: Guid) -> Result<Vec<String>> {

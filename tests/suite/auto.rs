@@ -173,20 +173,6 @@ fn options_that_exclude_or_need_each_other() {
     assert!(host.fails(2, "upload -am 0 tank/a@2").contains("at least 1 backup"));
 }
 
-/// tank, tank/a, tank/a/b and tank/c, with the snapshots @1 and @2.
-fn tree() -> Host {
-    let host = Host::new();
-    for (n, dataset) in ["tank", "tank/a", "tank/a/b", "tank/c"].iter().enumerate() {
-        let guid = 10 * (n as u64 + 1);
-        for day in 1..=2 {
-            host.snapshot((&format!("{dataset}@{day}"), guid + day), day * 10);
-            host.add_stream(("", guid + day), None, &made_stream(guid + day, 0, 700));
-        }
-        host.add_stream(("", guid + 2), Some(("", guid + 1)), &made_stream(guid + 2, guid + 1, 700));
-    }
-    host
-}
-
 /// `list -H`: snapshot and base, of each.
 fn stored(host: &Host) -> Vec<String> {
     let rows = host.ok("list -H").stdout;
@@ -199,7 +185,7 @@ fn stored(host: &Host) -> Vec<String> {
 
 #[test]
 fn each_dataset_below_is_a_backup_of_its_own() {
-    let host = tree();
+    let host = Host::with_tree();
     host.ok("upload -ar tank@1");
     assert_eq!(stored(&host), ["tank@1 -", "tank/a@1 -", "tank/a/b@1 -", "tank/c@1 -"]);
     host.zfs_file("excluded", "tank/a\toff\ntank/a/b\toff\n");
@@ -220,7 +206,7 @@ fn each_dataset_below_is_a_backup_of_its_own() {
 
 #[test]
 fn one_dataset_that_fails_does_not_keep_the_others_from_being_stored() {
-    let host = tree();
+    let host = Host::with_tree();
     // its stream is another one
     host.add_stream(("", 21), None, &made_stream(99, 0, 700));
     let said = host.fails(1, "upload -ar tank@1");
@@ -230,7 +216,7 @@ fn one_dataset_that_fails_does_not_keep_the_others_from_being_stored() {
     host.ok("upload -ar tank@1");
     assert_eq!(stored(&host)[3..], ["tank/a@1 -"]);
     // a network that fails, fails for all
-    let mut host = tree();
+    let mut host = Host::with_tree();
     host.set("ZFS2S3_TEST_PATIENCE_MS", "200");
     host.s3.fault("CreateMultipartUpload", 1, 999, Fault::Drop);
     host.fails(75, "upload -ar tank@1");
@@ -243,7 +229,7 @@ fn one_dataset_that_fails_does_not_keep_the_others_from_being_stored() {
 
 #[test]
 fn children_that_are_not_in_a_full_backup_are_named() {
-    let host = tree();
+    let host = Host::with_tree();
     let said = host.ok("upload tank@1").stderr;
     assert!(said.contains("tank has children, which are not in this backup: tank/a and 2 more"), "{said}");
     assert!(!host.ok("upload -i @1 tank@2").stderr.contains("children"));

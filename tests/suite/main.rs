@@ -21,5 +21,6 @@ mod resume;
 mod servers;
 mod support;
 mod tidy;
+mod tree;
 mod upload;
 mod verify;

@@ -541,12 +541,12 @@ fn names_that_are_not_stored_or_not_names() {
             .contains("or move it away, and 'zfs2s3 recover' rebuilds it")
     );
     std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
-    for line in ["restore tank/a@1 tank/new", "download tank/a@1"] {
+    for line in ["restore tank/a@1 tank/new", "restore tank/a tank/new", "download tank/a@1"] {
         assert!(host.fails(1, line).contains("hint: the store is empty: if it was lost, 'zfs2s3 recover'"));
     }
     for line in [
         "restore tank/a@1",
-        "restore tank/a tank/new",
+        "restore tank/a#1 tank/new",
         "restore tank/a@1 tank/new@1",
         "restore tank/a@1 /x",
         "download tank/a",
@@ -750,6 +750,7 @@ fn properties_of_a_new_dataset() {
 #[test]
 fn embedded_data_below_an_encrypted_dataset_are_explained() {
     let host = Host::with_real_streams();
+    host.snapshot(("tank/enc", 0), 0);
     for (stream, embeds) in [("full-raw-unencrypted.zfs", true), ("full.zfs", false)] {
         host.add_stream(S1, None, &real(stream));
         host.ok("upload tank/src@s1");

@@ -11,17 +11,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::backup::{Backup, Point};
 use crate::model::digest::Sha256;
+use crate::model::properties::Properties;
 use crate::model::storage_class::StorageClass;
 use crate::model::utc::Utc;
 
-/// The version that is written. Version 1 had no `host`, and keys without the ID of an upload.
+/// The newest version, of a manifest with `properties`, and of a store with a kept backup.
+pub const NEWEST: u32 = 3;
+/// The version of all others: what an older program can read, it shall. Version 1 had no `host`, and keys
+/// without the ID of an upload.
 pub const VERSION: u32 = 2;
 
 /// Can this program read it?
 pub fn check_version(version: u32) -> Result<(), String> {
     match version {
-        1..=VERSION => Ok(()),
-        _ => Err(format!("it has version {version}, and this program knows versions 1 to {VERSION}")),
+        1..=NEWEST => Ok(()),
+        _ => Err(format!("it has version {version}, and this program knows versions 1 to {NEWEST}")),
     }
 }
 
@@ -63,6 +67,9 @@ pub struct Manifest {
     pub snapshot: Point,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Point>,
+    /// Those that were set on the dataset itself when the backup was stored.
+    #[serde(default, skip_serializing_if = "Properties::is_empty")]
+    pub properties: Properties,
     pub stream: Stream,
 }
 
@@ -97,13 +104,20 @@ pub struct Segment {
 }
 
 impl Manifest {
-    pub fn new(tool: &str, host: Option<&str>, backup: &Backup, stream: Stream) -> Self {
+    pub fn new(
+        tool: &str,
+        host: Option<&str>,
+        backup: &Backup,
+        properties: Properties,
+        stream: Stream,
+    ) -> Self {
         Manifest {
-            version: VERSION,
+            version: if properties.is_empty() { VERSION } else { NEWEST },
             tool: tool.to_string(),
             host: host.map(str::to_string),
             snapshot: backup.snapshot.clone(),
             base: backup.base.clone(),
+            properties,
             stream,
         }
     }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{Manifest, ManifestError, Segment, check_version};
 use crate::model::chunks::MAX_CHUNK;
 use crate::model::digest::{Composite, Sha256};
-use crate::model::yaml;
+use crate::model::{properties, yaml};
 
 /// The first line of the list of chunks: a YAML literal.
 const CHUNKS: &str = "chunks: |";
@@ -170,6 +170,7 @@ impl ManifestReader {
     fn check(&self, manifest: &Manifest) -> Result<(), String> {
         let stream = &manifest.stream;
         stream.check_stages()?;
+        properties::check(&manifest.properties)?;
         if !(1..=MAX_CHUNK).contains(&stream.chunk_size) {
             return Err(format!("its chunks have {} bytes", stream.chunk_size));
         }
@@ -226,10 +227,11 @@ pub fn newer_version(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Stream, VERSION};
+    use super::super::Stream;
     use super::*;
     use crate::model::backup::{Backup, Point};
     use crate::model::names::Guid;
+    use crate::model::properties::Properties;
     use crate::model::storage_class::StorageClass;
 
     fn sums() -> [Sha256; 3] {
@@ -258,7 +260,7 @@ mod tests {
             stored: "2026-01-02T03:04:05Z".to_string().try_into().unwrap(),
             segments: vec![segment("k", 8), segment("k.2", 3)],
         };
-        Manifest::new("zfs2s3 0.1.0", Some("nas1"), &backup, stream)
+        Manifest::new("zfs2s3 0.1.0", Some("nas1"), &backup, Properties::new(), stream)
     }
 
     fn written(manifest: &Manifest) -> String {
@@ -335,7 +337,7 @@ stream:
     fn an_inconsistent_manifest_is_refused() {
         let good = written(&example());
         for (from, to, why) in [
-            ("version: 2", &*format!("version: {}", VERSION + 1), "version 3"),
+            ("version: 2", "version: 4", "version 4"),
             ("version: 2", "version: 3\nlater: 1", "version 3"),
             ("tool:", "later: 1\ntool:", "later"),
             ("stages: []", "stages:\n  - zstd", "stage 'zstd'"),
@@ -348,7 +350,7 @@ stream:
         ] {
             assert!(good.contains(from), "{from}");
             let said = read(&good.replacen(from, to, 1)).unwrap_err();
-            assert_eq!(matches!(said, ManifestError::Newer(_)), why == "version 3", "{said}");
+            assert_eq!(matches!(said, ManifestError::Newer(_)), why == "version 4", "{said}");
             let said = said.to_string();
             assert!(said.contains(why), "{why}: {said}");
         }
@@ -372,6 +374,55 @@ stream:
             let read = read(&written(&manifest));
             assert_eq!(read.map(|checked| checked.manifest), Ok(manifest), "{prefix}");
         }
+    }
+
+    #[test]
+    fn properties_with_any_value() {
+        let mut manifest = example();
+        let values = [
+            "",
+            "on",
+            "1",
+            "null",
+            "~",
+            "- a",
+            "? a",
+            "a: b",
+            "a: [b",
+            "[a",
+            "{a",
+            "&a",
+            "*a",
+            "!a",
+            "|",
+            ">",
+            "%a",
+            "@a",
+            "`a",
+            "#a",
+            "a #b",
+            "'a",
+            "\"a",
+            "a\\",
+            " a ",
+            "rw=@10.0.0.0/8,ro=*",
+            "ä ö",
+            "---",
+            "...",
+            "a:",
+        ];
+        let named = values.iter().enumerate().map(|(n, value)| (format!("it:{n}"), value.to_string()));
+        manifest.properties = named.chain([("quota".to_string(), "1".to_string())]).collect();
+        manifest.version = 3;
+        assert_eq!(read(&written(&manifest)).map(|checked| checked.manifest), Ok(manifest.clone()));
+        let many = |n: usize| (format!("it:{n}"), ",".repeat(1000));
+        manifest.properties = properties::kept(
+            &(0..100).map(many).map(|(name, value)| format!("{name}\t{value}\n")).collect::<String>(),
+        )
+        .0;
+        assert!(read(&written(&manifest)).is_ok(), "the most that is kept");
+        manifest.properties = [("-o".to_string(), "x".to_string())].into();
+        assert!(read(&written(&manifest)).is_err());
     }
 
     #[test]

@@ -48,7 +48,7 @@ fn entry(text: &str) -> Entry {
 
 /// `A` is tank/a@A, with the guid 65.
 pub fn point(text: &str) -> Point {
-    let (dataset, letter) = text.split_once('/').unwrap_or(("a", text));
+    let (dataset, letter) = text.rsplit_once('/').unwrap_or(("a", text));
     Point { name: format!("tank/{dataset}@{letter}"), guid: guid(letter) }
 }
 

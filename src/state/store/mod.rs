@@ -7,6 +7,7 @@
 pub mod format;
 #[cfg(test)]
 pub mod history;
+pub mod newest;
 pub mod python;
 pub mod selector;
 

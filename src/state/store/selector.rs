@@ -5,8 +5,9 @@ use std::fmt;
 use crate::error::{Error, Result};
 use crate::model::backup::Point;
 use crate::model::copy::{CopyName, Id};
-use crate::model::names::{BaseName, Guid, SnapshotName, check_point_name};
+use crate::model::names::{BaseName, Guid, SnapshotName, check_dataset_name, check_point_name};
 use crate::state::store::format::{Contents, Entry, State};
+use crate::state::store::newest::Restorable;
 
 pub struct BackupSelector<'a> {
     snapshot: SnapshotSelector,
@@ -19,6 +20,8 @@ pub struct BackupSelector<'a> {
 pub enum SnapshotSelector {
     Guid(Guid),
     Name(String),
+    /// The newest one of a dataset.
+    Newest(String),
 }
 
 impl fmt::Display for SnapshotSelector {
@@ -26,6 +29,7 @@ impl fmt::Display for SnapshotSelector {
         match self {
             SnapshotSelector::Guid(guid) => write!(f, "guid {guid}"),
             SnapshotSelector::Name(name) => f.write_str(name),
+            SnapshotSelector::Newest(dataset) => write!(f, "a snapshot of {dataset} that can be restored"),
         }
     }
 }
@@ -43,6 +47,19 @@ impl SnapshotSelector {
         }
     }
 
+    /// A dataset means its newest snapshot.
+    pub fn parse_or_newest(text: &str) -> Result<Self> {
+        if text.contains('@') || text.parse::<Guid>().is_ok() {
+            return Self::parse(text);
+        }
+        check_dataset_name(text).map_err(|why| {
+            Error::usage(format!(
+                "'{text}' is neither a snapshot (dataset@snapshot), nor a guid (decimal), nor a dataset: {why}"
+            ))
+        })?;
+        Ok(SnapshotSelector::Newest(text.to_string()))
+    }
+
     fn parse_base(text: &str, snapshot: &SnapshotSelector) -> Result<Self, String> {
         if let Ok(guid) = text.parse() {
             return Ok(SnapshotSelector::Guid(guid));
@@ -51,10 +68,10 @@ impl SnapshotSelector {
             SnapshotSelector::Name(name) => {
                 Ok(SnapshotSelector::Name(BaseName::parse(text, &name.parse()?)?.as_str().to_string()))
             }
-            SnapshotSelector::Guid(_) if text.starts_with(['@', '#']) => {
+            SnapshotSelector::Guid(_) | SnapshotSelector::Newest(_) if text.starts_with(['@', '#']) => {
                 Err(format!("'{text}' needs its dataset, because the snapshot is given by its guid"))
             }
-            SnapshotSelector::Guid(_) => {
+            SnapshotSelector::Guid(_) | SnapshotSelector::Newest(_) => {
                 check_point_name(text, "@#").map_err(|why| format!("'{text}' is not a base: {why}"))?;
                 Ok(SnapshotSelector::Name(text.to_string()))
             }
@@ -65,13 +82,18 @@ impl SnapshotSelector {
         match self {
             SnapshotSelector::Guid(guid) => point.guid == *guid,
             SnapshotSelector::Name(name) => point.name == *name,
+            SnapshotSelector::Newest(_) => false,
         }
     }
 
     /// The one stored snapshot that is selected, whichever backups it has.
     pub fn find(&self, contents: &Contents, command: &str) -> Result<Point> {
-        let mut named: Vec<&Point> =
-            contents.entries.iter().map(|e| &e.snapshot).filter(|s| self.matches(s)).collect();
+        let mut named: Vec<&Point> = match self {
+            SnapshotSelector::Newest(dataset) => {
+                Restorable::of(contents).newest(dataset).into_iter().collect()
+            }
+            _ => contents.entries.iter().map(|e| &e.snapshot).filter(|s| self.matches(s)).collect(),
+        };
         named.sort_by_key(|point| point.guid);
         named.dedup_by_key(|point| point.guid);
         match named.as_slice() {
@@ -85,7 +107,7 @@ impl SnapshotSelector {
     }
 }
 
-fn what_is_stored(contents: &Contents) -> &'static str {
+pub fn what_is_stored(contents: &Contents) -> &'static str {
     if contents.entries.is_empty() {
         "the store is empty: if it was lost, 'zfs2s3 recover' rebuilds it from the bucket"
     } else {
@@ -157,6 +179,7 @@ impl<'a> BackupSelector<'a> {
         let snapshot = match &self.snapshot {
             SnapshotSelector::Guid(guid) => *guid == copy.link.snapshot && copy.id.is_some(),
             SnapshotSelector::Name(name) => *name == copy.name,
+            SnapshotSelector::Newest(_) => false,
         };
         let base = match (&self.base, copy.link.base) {
             (None, None) => true,

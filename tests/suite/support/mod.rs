@@ -80,6 +80,21 @@ impl Host {
         host
     }
 
+    /// One with tank, tank/a, tank/a/b and tank/c (guids 11, 21, 31 and 41), each with the snapshots @1 and @2
+    /// (12 …), and the streams between them.
+    pub fn with_tree() -> Host {
+        let host = Host::new();
+        for (n, dataset) in ["tank", "tank/a", "tank/a/b", "tank/c"].iter().enumerate() {
+            let guid = 10 * (n as u64 + 1);
+            for day in 1..=2 {
+                host.snapshot((&format!("{dataset}@{day}"), guid + day), day * 10);
+                host.add_stream(("", guid + day), None, &made_stream(guid + day, 0, 700));
+            }
+            host.add_stream(("", guid + 2), Some(("", guid + 1)), &made_stream(guid + 2, guid + 1, 700));
+        }
+        host
+    }
+
     pub fn set(&mut self, name: &str, value: &str) {
         self.unset(name);
         self.env.push((name.to_string(), value.to_string()));
