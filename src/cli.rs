@@ -18,6 +18,8 @@ pub enum Command {
     Resume(ResumeUploadArgs),
     Abort(AbortUploadArgs),
     Remove(RemoveArgs),
+    Keep(KeepArgs),
+    Unkeep(UnkeepArgs),
     List(ListArgs),
     Restore(RestoreArgs),
     Download(DownloadArgs),
@@ -86,6 +88,30 @@ pub struct RemoveArgs {
     pub snapshot: String,
 }
 
+/// mark a backup, so that no host removes it
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "keep")]
+pub struct KeepArgs {
+    /// the base of the incremental backup to keep (default: the full backup is kept); given as for upload, or by its guid
+    #[argh(option, short = 'i', arg_name = "base")]
+    pub base: Option<String>,
+    /// the snapshot: dataset@snap, or its guid
+    #[argh(positional)]
+    pub snapshot: String,
+}
+
+/// withdraw the mark of keep
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "unkeep")]
+pub struct UnkeepArgs {
+    /// the base of the incremental backup (default: the full backup is meant); given as for upload, or by its guid
+    #[argh(option, short = 'i', arg_name = "base")]
+    pub base: Option<String>,
+    /// the snapshot: dataset@snap, or its guid
+    #[argh(positional)]
+    pub snapshot: String,
+}
+
 /// list the stored backups
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "list")]
@@ -102,6 +128,12 @@ pub struct ListArgs {
     /// also show when each was last verified, and how
     #[argh(switch, short = 'v')]
     pub verbose: bool,
+    /// only those that could be removed now, in the order in which to remove them
+    #[argh(switch, short = 'R')]
+    pub removable: bool,
+    /// for each dataset, the bypass that would let the most bytes go, as commands
+    #[argh(switch, short = 'A')]
+    pub advise: bool,
     /// only this dataset's backups
     #[argh(positional)]
     pub dataset: Option<String>,
@@ -393,6 +425,8 @@ mod tests {
             parsable: true,
             json: false,
             verbose: false,
+            removable: false,
+            advise: false,
             dataset: Some("t".to_string()),
         };
         assert_eq!(run("list -Hp t"), Command::List(list));
@@ -413,7 +447,7 @@ mod tests {
         assert_eq!(hint("uplaod"), "did you mean 'upload'?");
         assert_eq!(
             hint("resume"),
-            "the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, verify, doctor, check, recover"
+            "the commands are upload, resume_upload, abort_upload, remove, keep, unkeep, list, restore, download, thaw, verify, doctor, check, recover"
         );
         assert_eq!(hint("ls"), "did you mean 'list'?");
         assert_eq!(hint("frobnicate"), hint("resume"));

@@ -1,6 +1,8 @@
 //! The chain rule against a brute-force model that knows nothing of sets and closures: it follows every chain
 //! of every backup by hand, on some ten thousand random histories.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::model::backup::Link;
 use crate::model::names::Guid;
@@ -148,6 +150,110 @@ fn removing_in_that_order_works(members: &[Member], order: &[usize], wanted: usi
         places.retain(|p| p != n);
     }
     assert_eq!(check_remove(&rest(&places), at(&places, wanted)), Ok(()), "after {order:?} of {members:?}");
+}
+
+/// Days in a row, now and then from an earlier one, and some bypasses.
+fn chains(random: &mut Random) -> Vec<Member> {
+    let guid = |n: u64| Guid::new(n).expect("not zero");
+    let mut members: Vec<Member> = Vec::new();
+    for day in 1..=8 {
+        let base = match random.below(8) {
+            _ if day == 1 => None,
+            0 => Guid::new(random.below(day)),
+            _ => Some(guid(day - 1)),
+        };
+        members.push(Member { link: Link { snapshot: guid(day), base }, whole: true, announced: false });
+    }
+    for _ in 0..random.below(3) {
+        let to = 2 + random.below(7);
+        let link = Link { snapshot: guid(to), base: Guid::new(random.below(to)) };
+        if check_upload(&members, link).is_ok() {
+            members.push(Member { link, whole: true, announced: false });
+        }
+    }
+    members
+}
+
+/// What `list --removable` shows: all that may be removed now, and as many as possible in a row.
+#[test]
+fn what_is_removable_equals_the_brute_force_model() {
+    let mut random = Random(0x0be5_7e11);
+    let mut alternatives = 0;
+    for round in 0..12_000 {
+        let members = history(&mut random, round % 3 == 0);
+        let found = removable(&members);
+        let by_model: Vec<usize> =
+            (0..members.len()).filter(|n| model_allows_removal(&members, *n)).collect();
+        assert_eq!(found, by_model, "{members:?}");
+        let (order, instead) = in_order(&members, &found);
+        let mut left: Vec<usize> = (0..members.len()).collect();
+        let rest = |left: &[usize]| left.iter().map(|n| members[*n]).collect::<Vec<_>>();
+        let at = |left: &[usize], n: usize| left.iter().position(|place| *place == n).expect("it is there");
+        for n in &order {
+            assert!(model_allows_removal(&rest(&left), at(&left, *n)), "{order:?} of {members:?}");
+            left.retain(|place| place != n);
+        }
+        for n in &instead {
+            assert!(!model_allows_removal(&rest(&left), at(&left, *n)), "{instead:?} of {members:?}");
+        }
+        alternatives += instead.len();
+    }
+    assert!(alternatives > 100, "both kinds are there: {alternatives}");
+}
+
+/// What `list --advise` proposes: no other bypass lets more go, and nothing of it is refused.
+#[test]
+fn the_best_bypass_equals_the_brute_force_model() {
+    let mut random = Random(0xad71_5e00);
+    let mut advised = 0;
+    for _ in 0..12_000 {
+        let members = chains(&mut random);
+        let here: HashSet<Guid> = (1..=8).filter(|_| random.below(3) > 0).filter_map(Guid::new).collect();
+        let sizes: Vec<Option<u64>> =
+            members.iter().map(|_| (random.below(8) > 0).then(|| 1 + random.below(9))).collect();
+        let snapshots: Vec<Guid> = here.iter().copied().collect();
+        let best = best_bypass(&members, |n| sizes[n], &here, &snapshots);
+        let bytes = |freed: &[usize]| freed.iter().filter_map(|n| sizes[*n]).sum::<u64>();
+        if let Some(best) = &best {
+            advised += 1;
+            assert!(here.contains(&best.from) && here.contains(&best.to));
+            let link = Link { snapshot: best.to, base: Some(best.from) };
+            assert_eq!(check_upload(&members, link), Ok(()), "{best:?} of {members:?}");
+            let with = [members.clone(), vec![Member { link, whole: true, announced: false }]].concat();
+            let mut left: Vec<usize> = (0..with.len()).collect();
+            for n in &best.freed {
+                let rest: Vec<Member> = left.iter().map(|n| with[*n]).collect();
+                let at = left.iter().position(|place| place == n).expect("it is there");
+                assert!(sizes[*n].is_some() && model_allows_removal(&rest, at), "{best:?} of {members:?}");
+                left.retain(|place| place != n);
+            }
+            assert_eq!(bytes(&best.freed), best.bytes);
+        }
+        // every pair, from the end of the chain between them, each as often as it helps
+        for (to, from) in here.iter().flat_map(|to| here.iter().map(move |from| (*to, *from))) {
+            let Some(chain) = route_to(&members, to, None) else { continue };
+            let Some(start) = chain.iter().position(|n| members[*n].link.snapshot == from) else { continue };
+            let link = Link { snapshot: to, base: Some(from) };
+            if chain.len() - start < 3 || members.iter().any(|m| m.link == link) {
+                continue;
+            }
+            let with = [members.clone(), vec![Member { link, whole: true, announced: false }]].concat();
+            let mut freed: Vec<usize> = Vec::new();
+            for n in chain[start + 1..].iter().rev().filter(|n| sizes[**n].is_some()) {
+                let left: Vec<usize> = (0..with.len()).filter(|place| !freed.contains(place)).collect();
+                let rest: Vec<Member> = left.iter().map(|n| with[*n]).collect();
+                let at = left.iter().position(|place| place == n).expect("it is there");
+                if model_allows_removal(&rest, at) {
+                    freed.push(*n);
+                }
+            }
+            if freed.len() > 1 {
+                let best = best.as_ref().map_or(0, |best| best.bytes);
+                assert!(bytes(&freed) <= best, "{from}..{to} frees {freed:?} of {members:?}, not {best}");
+            }
+        }
+    }
+    assert!(advised > 500, "{advised}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ pub mod abort_upload;
 pub mod check;
 pub mod doctor;
 pub mod download;
+pub mod keep;
 pub mod list;
 pub mod recover;
 pub mod remove;
@@ -38,6 +39,8 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
         Command::Resume(_) => resume_upload::run(&context),
         Command::Abort(_) => abort_upload::run(&context),
         Command::Remove(args) => remove::run(&context, &args),
+        Command::Keep(args) => keep::keep(&context, &args),
+        Command::Unkeep(args) => keep::unkeep(&context, &args),
         Command::List(args) => list::run(&context, &args),
         Command::Restore(args) => restore::run(&context, &args),
         Command::Download(args) => download::run(&context, &args),

@@ -1,15 +1,16 @@
 //! May a copy be removed? The rule is in `chain`. This file confirms the copies on which its answer depends,
 //! by reading their manifests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::read_manifest::{Chunks, ManifestRead, Rejection, entry_for, read_manifest};
 use super::{CopyState, Inventory};
 use crate::chain::{self, Member};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys;
 use crate::model::names::{Guid, dataset_of};
+use crate::state::store::format::State;
 
 impl Inventory<'_> {
     /// May this copy be removed? `own`: this host's announcement of that.
@@ -25,6 +26,52 @@ impl Inventory<'_> {
         self.check_removal(name, own, |members, old| chain::check_abort(members, &as_listed, old))
     }
 
+    /// May this copy be called kept? The listing must be later than its mark.
+    pub fn check_keep(&self, name: &CopyName) -> Result<()> {
+        let Some(copy) = self.place_of(name).map(|n| &self.copies[n]) else { return Ok(()) };
+        match &copy.lost {
+            _ if !copy.announcements.is_empty() => Err(self.is_announced(copy)),
+            Some(lost) => Err(Error::failed(format!("'{}' cannot be kept: {lost}", copy.shown))),
+            None => Ok(()),
+        }
+    }
+
+    /// The copies in the store that could each be removed now, in an order in which as many as possible can
+    /// be removed one after the other; and those that could only be removed instead of others.
+    pub fn removable(&mut self) -> Result<(Vec<CopyName>, Vec<CopyName>)> {
+        let definite = chain::removable(&self.members(false, None));
+        // another host's copies may count, once their manifests are read
+        let hopeful = chain::removable(&self.members(true, None));
+        let mut found: Vec<usize> = (0..self.copies.len()).filter(|n| self.is_for_removal(*n)).collect();
+        let alone = self.needed_only_elsewhere();
+        let (certain, unsure): (HashSet<usize>, HashSet<usize>) =
+            (definite.into_iter().collect(), hopeful.into_iter().chain(alone).collect());
+        let mut allowed = Vec::new();
+        for n in found.drain(..) {
+            let name = self.copies[n].name.clone();
+            if certain.contains(&n) || (unsure.contains(&n) && self.check_remove(&name, None).is_ok()) {
+                allowed.push(n);
+            }
+        }
+        let (order, instead) = chain::in_order(&self.members(false, None), &allowed);
+        let names = |places: Vec<usize>| places.iter().map(|n| self.copies[*n].name.clone()).collect();
+        Ok((names(order), names(instead)))
+    }
+
+    /// Would `remove` consider it at all?
+    pub(super) fn is_for_removal(&self, n: usize) -> bool {
+        let copy = &self.copies[n];
+        copy.in_store == Some(State::Stored) && !copy.kept && copy.announcements.is_empty()
+    }
+
+    /// The places of copies on which only backups depend that the store does not know: these may have chains
+    /// of their own.
+    fn needed_only_elsewhere(&self) -> Vec<usize> {
+        let known = self.copies.iter().filter(|copy| copy.in_store.is_some());
+        let needed: HashSet<Guid> = known.filter_map(|copy| copy.name.link.base).collect();
+        (0..self.copies.len()).filter(|n| !needed.contains(&self.copies[*n].name.link.snapshot)).collect()
+    }
+
     fn check_removal(
         &mut self,
         name: &CopyName,
@@ -32,6 +79,9 @@ impl Inventory<'_> {
         rule: impl Fn(&[Member], usize) -> Result<(), Vec<usize>>,
     ) -> Result<()> {
         let Some(place) = self.place_of(name) else { return Ok(()) };
+        if self.copies[place].kept {
+            return Err(self.is_kept(name, place));
+        }
         let own = own.map(|nonce| (name, nonce));
         self.confirm_route(name.link.snapshot, Some(place), own)?;
         let members = self.members(false, own);

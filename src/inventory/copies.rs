@@ -27,6 +27,8 @@ pub struct CopyState {
     /// Its removal has begun, and nothing of it was seen.
     pub gone: bool,
     pub announcements: Vec<Id>,
+    /// It is marked, and must not be removed.
+    pub kept: bool,
 }
 
 /// `listing`: none if listing is forbidden; then the store alone decides.
@@ -53,6 +55,8 @@ pub fn copy_states(contents: &Contents, listing: Option<&Listing>) -> Vec<CopySt
             lost,
             confirmed: true,
             elsewhere: false,
+            // without a listing, what this host knows
+            kept: seen.as_ref().map_or(listing.is_none() && entry.kept, |seen| seen.kept),
             announcements: seen.unwrap_or_default().announcements,
             name,
         });
@@ -76,6 +80,7 @@ pub fn copy_states(contents: &Contents, listing: Option<&Listing>) -> Vec<CopySt
             elsewhere: false,
             gone: false,
             announcements: seen.announcements,
+            kept: seen.kept,
             name,
         });
     }
@@ -88,6 +93,7 @@ struct ListedCopy {
     /// Sizes of its segments, by number.
     segments: BTreeMap<u32, u64>,
     announcements: Vec<Id>,
+    kept: bool,
 }
 
 /// The first object of a backup that is missing, or has another size.
@@ -134,6 +140,7 @@ fn listed_copies(
             // an empty announcement is withdrawn
             ObjectKind::Removing(_) if object.size == 0 => {}
             ObjectKind::Removing(nonce) => seen.announcements.push(nonce),
+            ObjectKind::Keep => seen.kept = object.size > 0,
         }
     }
     for upload in &listing.uploads {
@@ -141,7 +148,7 @@ fn listed_copies(
             found.entry(parsed.copy).or_default();
         }
     }
-    // an announcement without any other object means nothing
+    // an announcement or a mark without any other object means nothing
     let open: HashSet<CopyName> =
         listing.uploads.iter().filter_map(|u| Some(keys::parse(prefix, &u.key)?.copy)).collect();
     let is_there = |copy: &CopyName, seen: &ListedCopy| {

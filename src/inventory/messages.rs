@@ -56,6 +56,27 @@ impl Inventory<'_> {
         error.hint(WHEN_IT_HAS_ENDED).hint(IF_IT_DIED)
     }
 
+    /// A host is removing this copy.
+    pub(super) fn is_announced(&self, copy: &CopyState) -> Error {
+        let error = Error::refused(format!("'{}' is being removed by {}", copy.shown, self.removers(copy)));
+        error.hint(WHEN_IT_HAS_ENDED).hint(IF_IT_DIED)
+    }
+
+    /// The copy at `place` is marked.
+    pub(super) fn is_kept(&self, name: &CopyName, place: usize) -> Error {
+        let shown = &self.copies[place].shown;
+        let key = keys::keep(self.prefix, name);
+        let by = match self.client.get(&key, announcement::MAX_LEN) {
+            Ok(said) => Announcement::describe(&said),
+            Err(failure) if failure.is_missing() => {
+                "a host that has meanwhile withdrawn its mark".to_string()
+            }
+            Err(_) => Announcement::describe(b""),
+        };
+        Error::refused(format!("'{shown}' is kept, as {by} has asked"))
+            .hint(format!("'zfs2s3 unkeep {shown}' ends that"))
+    }
+
     /// The copy at `place` is needed by these, in an order in which they can be removed.
     pub(super) fn needed(
         &self,

@@ -14,7 +14,7 @@ mod messages;
 pub mod read_manifest;
 mod summary;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::chain::{self, Member, Settled, UploadConflict, recoverable};
 use crate::error::{Error, Result};
@@ -97,6 +97,28 @@ impl<'a> Inventory<'a> {
     /// How many backups the shortest chain to each snapshot has that can be restored from the store.
     pub fn chain_lengths(&self) -> HashMap<Guid, usize> {
         chain::lengths(&self.members(false, None))
+    }
+
+    /// The bypass that lets most of what the store has go: its base and snapshot, what could be removed then,
+    /// in order, and how many bytes that is. `bases` and `snapshots` are on this host. What is `locked`
+    /// stays.
+    pub fn best_bypass(
+        &self,
+        contents: &Contents,
+        bases: &HashSet<Guid>,
+        snapshots: &[Guid],
+        locked: &HashSet<CopyName>,
+    ) -> Option<(Link, Vec<CopyName>, u64)> {
+        let sizes: HashMap<CopyName, u64> =
+            contents.entries.iter().filter_map(|entry| Some((entry.copy(), entry.size()?))).collect();
+        let bytes = |n: usize| {
+            let name = &self.copies.get(n)?.name;
+            let may_go = self.is_for_removal(n) && !locked.contains(name);
+            sizes.get(name).copied().filter(|_| may_go)
+        };
+        let best = chain::best_bypass(&self.members(false, None), bytes, bases, snapshots)?;
+        let names = best.freed.iter().map(|n| self.copies[*n].name.clone()).collect();
+        Some((Link { snapshot: best.to, base: Some(best.from) }, names, best.bytes))
     }
 
     /// Does the bucket have a backup of this dataset that is not in the store?

@@ -98,6 +98,7 @@ pub fn entry_for(
         id: copy.id,
         state: State::Stored,
         removal: None,
+        kept: false,
         stream: Some(manifest.stream),
     })
 }

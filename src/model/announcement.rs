@@ -1,7 +1,7 @@
-//! The contents of an announced removal, for people; the protocol depends only on its existence. Pure.
+//! The contents of an announced removal, and of the mark of a backup that is kept: for people; what is
+//! decided depends only on their existence. Pure.
 //!
-//! An announcement is withdrawn by deleting it, or where nothing may be deleted, by replacing it with an
-//! empty object.
+//! Either is withdrawn by deleting it, or where nothing may be deleted, by replacing it with an empty object.
 
 use serde::{Deserialize, Serialize};
 

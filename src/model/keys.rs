@@ -6,6 +6,7 @@
 //! … .zfs.2, .zfs.3 …                                                                       further segments
 //! … .yml                                                                                   manifest
 //! … .removing-NONCE                                                                        its removal is announced
+//! … .keep                                                                                  `remove` refuses it
 //! ```
 //!
 //! So a key names one copy of one backup for ever, and a listing shows the whole graph. Keys of version 1
@@ -21,6 +22,8 @@ pub enum ObjectKind {
     Segment(u32),
     /// The announcement of the removal of the copy.
     Removing(Id),
+    /// The mark of a copy that is kept.
+    Keep,
 }
 
 /// What a key says about its object.
@@ -54,6 +57,10 @@ pub fn announcement(prefix: &str, copy: &CopyName, nonce: Id) -> String {
     format!("{}removing-{nonce}", stem(prefix, copy))
 }
 
+pub fn keep(prefix: &str, copy: &CopyName) -> String {
+    stem(prefix, copy) + "keep"
+}
+
 /// The key that the older Python tool gave a backup.
 pub fn python(backup: &Backup) -> String {
     match &backup.base {
@@ -70,6 +77,7 @@ pub fn parse(prefix: &str, key: &str) -> Option<Parsed> {
     let kind = match rest {
         "yml" => ObjectKind::Manifest,
         "zfs" => ObjectKind::Segment(1),
+        "keep" => ObjectKind::Keep,
         rest => match rest.strip_prefix("removing-") {
             Some(nonce) => ObjectKind::Removing(nonce.parse().ok()?),
             None => ObjectKind::Segment(further_segment(rest.strip_prefix("zfs.")?)?),
@@ -124,6 +132,7 @@ mod tests {
                     parse(prefix, &announcement(prefix, copy, Id(7))),
                     parsed(ObjectKind::Removing(Id(7)))
                 );
+                assert_eq!(parse(prefix, &keep(prefix, copy)), parsed(ObjectKind::Keep));
                 for n in [1, 2, 11, u32::MAX] {
                     assert_eq!(parse(prefix, &segment(prefix, copy, n)), parsed(ObjectKind::Segment(n)));
                 }

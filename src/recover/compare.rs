@@ -87,7 +87,11 @@ pub fn compare(store: &Contents, scan: BucketScan) -> Difference {
             }
         };
         match by_link.get(&entry.link()) {
-            Some(there) if there.stream == entry.stream && there.copy() == entry.copy() => {
+            Some(there)
+                if there.stream == entry.stream
+                    && there.copy() == entry.copy()
+                    && there.kept == entry.kept =>
+            {
                 difference.same += 1;
                 confirm();
             }

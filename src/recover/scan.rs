@@ -1,6 +1,6 @@
 //! Reads the bucket: its listing, and each manifest in it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::compare::{BucketScan, is_python_key};
 use super::leftovers::{self, BackupObject};
@@ -45,6 +45,9 @@ pub fn scan_bucket(
         ObjectKind::Removing(nonce) => it.object.size > 0 && !is_own(&it.key.copy, nonce),
         _ => false,
     });
+    let marks = listed.iter().filter(|it| it.key.kind == ObjectKind::Keep && it.object.size > 0);
+    let kept: HashSet<&CopyName> = marks.map(|it| &it.key.copy).collect();
+    scan.entries.iter_mut().for_each(|entry| entry.kept = kept.contains(&entry.copy()));
     scan.announced = announced.map(|it| it.key.copy.clone()).collect();
     let of_python: Vec<&Object> = objects.iter().filter(|object| is_python(&object.key)).collect();
     scan.python = of_python.iter().map(|object| object.key.clone()).collect();

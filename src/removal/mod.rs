@@ -6,6 +6,7 @@
 //! base it removes, or of two removals, at least one sees the other, and backs off. See `chain/rule.rs` for
 //! the rule, `chain/protocol.rs` for the proof.
 
+pub mod keep;
 pub mod spare;
 pub mod stored;
 

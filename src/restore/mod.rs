@@ -17,7 +17,7 @@ pub mod properties;
 mod readable;
 mod receive;
 pub mod resume;
-mod route;
+pub mod route;
 pub mod stored;
 pub mod survey;
 pub mod target;

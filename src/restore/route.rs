@@ -18,42 +18,65 @@ pub struct Step {
 }
 
 /// The cheapest row of backups from `start` (none: no target yet) to `wanted`, by their places in `steps`;
-/// none if there is no route. By Dijkstra's algorithm; of two routes of the same bytes, the one of fewer
-/// backups.
+/// none if there is no route.
 pub fn cheapest(steps: &[Step], start: Option<Guid>, wanted: Guid) -> Option<Vec<usize>> {
+    let reached = reached(steps, start, Some(wanted));
+    reached.contains_key(&Some(wanted)).then(|| walk_back(steps, &reached, start, wanted))
+}
+
+/// The cheapest row of backups to a snapshot, from nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    pub bytes: u64,
+    pub backups: u32,
+}
+
+pub fn costs(steps: &[Step]) -> HashMap<Guid, Cost> {
+    let reached = reached(steps, None, None).into_iter();
+    reached.filter_map(|(guid, Reached { cost, .. })| Some((guid?, cost))).collect()
+}
+
+/// How a snapshot is reached.
+struct Reached {
+    cost: Cost,
+    /// The last step to it.
+    last: Option<usize>,
+}
+
+/// By Dijkstra's algorithm; of two routes of the same bytes, the one of fewer backups. It ends at `until`.
+fn reached(steps: &[Step], start: Option<Guid>, until: Option<Guid>) -> HashMap<Option<Guid>, Reached> {
     let mut leaving: HashMap<Option<Guid>, Vec<usize>> = HashMap::new();
     for (n, step) in steps.iter().enumerate() {
         leaving.entry(step.link.base).or_default().push(n);
     }
-    // where a snapshot is reached from: the last step to it
-    let mut reached: HashMap<Option<Guid>, Option<usize>> = HashMap::new();
+    let mut reached: HashMap<Option<Guid>, Reached> = HashMap::new();
     let mut frontier = BinaryHeap::from([Reverse((0u64, 0u32, start, None))]);
-    while let Some(Reverse((bytes, length, here, last))) = frontier.pop() {
+    while let Some(Reverse((bytes, backups, here, last))) = frontier.pop() {
         if reached.contains_key(&here) {
             continue;
         }
-        reached.insert(here, last);
-        if here == Some(wanted) {
-            return Some(walk_back(steps, &reached, start, wanted));
+        reached.insert(here, Reached { cost: Cost { bytes, backups }, last });
+        if until.is_some() && here == until {
+            break;
         }
         for n in leaving.get(&here).into_iter().flatten() {
             let next = Some(steps[*n].link.snapshot);
-            frontier.push(Reverse((bytes.saturating_add(steps[*n].bytes), length + 1, next, Some(*n))));
+            frontier.push(Reverse((bytes.saturating_add(steps[*n].bytes), backups + 1, next, Some(*n))));
         }
     }
-    None
+    reached
 }
 
 fn walk_back(
     steps: &[Step],
-    reached: &HashMap<Option<Guid>, Option<usize>>,
+    reached: &HashMap<Option<Guid>, Reached>,
     start: Option<Guid>,
     wanted: Guid,
 ) -> Vec<usize> {
     let mut route = Vec::new();
     let mut here = Some(wanted);
     while here != start {
-        let Some(Some(n)) = reached.get(&here) else { break };
+        let Some(Reached { last: Some(n), .. }) = reached.get(&here) else { break };
         route.push(*n);
         here = steps[*n].link.base;
     }
@@ -101,6 +124,15 @@ mod tests {
         assert_eq!(route("A:100, B<A:10, C<B:10, C<A:20", "", "C"), Some(vec![0, 3]), "fewer backups");
         assert_eq!(route("A:100, B<A:10, C<B:10, C:90", "", "C"), Some(vec![3]), "a later full one");
         assert_eq!(route("A:100, B<A:10, C<B:10, C:90", "A", "C"), Some(vec![1, 2]), "there is a target");
+    }
+
+    #[test]
+    fn what_each_snapshot_costs() {
+        let costs = costs(&steps("A:100, B<A:10, C<B:10, C<A:15, X<Y:1"));
+        let cost = |name: &str| Guid::new(u64::from(name.as_bytes()[0])).and_then(|guid| costs.get(&guid));
+        assert_eq!(cost("B"), Some(&Cost { bytes: 110, backups: 2 }));
+        assert_eq!(cost("C"), Some(&Cost { bytes: 115, backups: 2 }));
+        assert_eq!(cost("X"), None, "not recoverable");
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Upload {
             id: intent.id,
             state: State::Stored,
             removal: None,
-           
+            kept: false,
             stream: Some(manifest.stream),
         });
         self.store.save()?;

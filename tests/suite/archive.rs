@@ -279,7 +279,10 @@ fn list_shows_what_was_last_seen() {
     let host = archived();
     let column = || -> Vec<String> {
         let table = host.ok("list").stdout;
-        table.lines().map(|line| line.split("stored").last().unwrap().trim().to_string()).collect()
+        let rows: Vec<&str> = table.lines().collect();
+        // without the totals
+        let column = rows[..rows.len() - 1].iter().map(|row| row.get(rows[0].find("READABLE").unwrap()..));
+        column.map(|cell| cell.unwrap_or_default().to_string()).collect()
     };
     assert_eq!(column()[1..], ["no", "no", "no", "yes"]);
     host.run("thaw tank/a@4").expect(75);

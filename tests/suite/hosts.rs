@@ -187,6 +187,8 @@ impl Pair {
             match end {
                 "yml" if has("zfs") => drop(whole.insert(stem.to_string())),
                 "zfs" if has("yml") => {}
+                // of a host that was killed before it looked: it means nothing, and no store has it
+                "keep" => {}
                 _ => bad.push(format!("left alone: {key}")),
             }
         }
@@ -210,11 +212,16 @@ impl Pair {
                 if entry["state"] == "removing" {
                     bad.push(format!("host {n}: {name} is being removed"));
                 }
+                let key = entry["stream"]["segments"][0]["key"].as_str().unwrap();
+                let stem = key.trim_end_matches(".zfs");
+                if entry["kept"] == true
+                    && !(whole.contains(stem) && keys.contains(&&*format!("{stem}.keep")))
+                {
+                    bad.push(format!("host {n} calls {name} kept, and it is gone, or not marked"));
+                }
                 if told.contains(&name.as_str()) {
                     continue;
                 }
-                let key = entry["stream"]["segments"][0]["key"].as_str().unwrap();
-                let stem = key.trim_end_matches(".zfs");
                 if !whole.contains(stem) {
                     bad.push(format!("host {n} calls {name} stored, and it is gone"));
                 } else if link(stem).1.is_some_and(|base| !reached.contains(&base)) {
@@ -341,6 +348,7 @@ fn unexplained(it: &Ended) -> Option<String> {
             "but is being removed: it is not added",
             "no full backup",
             "no such incremental backup",
+            "cannot be kept",
             "recover -m",
         ]),
         3 => any(&[
@@ -349,6 +357,7 @@ fn unexplained(it: &Ended) -> Option<String> {
             "is in the bucket already",
             "no stored chain of backups leads to the base",
             "is being removed",
+            "is kept, as ",
             "another host has removed it",
             "another host has removed them",
         ]),
@@ -357,6 +366,14 @@ fn unexplained(it: &Ended) -> Option<String> {
         _ => false,
     };
     (!fine).then(|| format!("status {} of '{}' is not explained: {}", it.status, it.line, it.said))
+}
+
+/// Of a mark and a removal one wins, or neither; never both.
+#[test]
+fn what_is_kept_by_one_host_is_not_removed_by_the_other() {
+    let setup = ["upload tank/a@1", "upload -i @1 tank/a@2"];
+    holds(&setup, ["keep -i @1 tank/a@2", "remove -i @1 tank/a@2"]);
+    holds(&setup, ["remove -i @1 tank/a@2", "keep tank/a@1"]);
 }
 
 fn holds(setup: &[&str], lines: [&str; 2]) {

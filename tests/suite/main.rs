@@ -18,6 +18,7 @@ mod recover;
 mod remove;
 mod restore;
 mod resume;
+mod retention;
 mod servers;
 mod support;
 mod tidy;

@@ -25,6 +25,8 @@ const COMMANDS: &[&str] = &[
     "resume_upload",
     "abort_upload",
     "remove",
+    "keep",
+    "unkeep",
     "list",
     "restore",
     "download",
@@ -144,6 +146,6 @@ fn help_and_mistakes() {
     assert_eq!(
         said,
         "zfs2s3: error: there is no command 'frobnicate'\n\
-         zfs2s3: hint: the commands are upload, resume_upload, abort_upload, remove, list, restore, download, thaw, verify, doctor, check, recover\n"
+         zfs2s3: hint: the commands are upload, resume_upload, abort_upload, remove, keep, unkeep, list, restore, download, thaw, verify, doctor, check, recover\n"
     );
 }

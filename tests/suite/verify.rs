@@ -46,8 +46,10 @@ fn what_is_whole_is_proven_dated_and_shown() {
     let said = host.ok("verify -D tank/a@1").stderr;
     assert!(said.ends_with("zfs2s3: verified 1 backup (deep)\n"), "{said}");
     let table = host.ok("list -v").stdout;
-    let last: Vec<&str> = table.lines().map(|line| line.split("stored").last().unwrap().trim()).collect();
-    assert!(table.lines().next().unwrap().ends_with("VERIFIED"), "{table}");
+    let header = table.lines().next().unwrap();
+    assert!(header.ends_with("VERIFIED"), "{table}");
+    let last: Vec<&str> =
+        table.lines().map(|line| line.get(header.len() - 8..).unwrap_or_default()).collect();
     assert!(last[1].starts_with("deep 20") && last[2].starts_with("sample 20"), "{table}");
     assert!(last[3].starts_with("objects 20"), "{table}");
     let rows: Value = serde_json::from_str(&host.ok("list -j").stdout).unwrap();

@@ -338,7 +338,7 @@ stream:
         let good = written(&example());
         for (from, to, why) in [
             ("version: 2", "version: 4", "version 4"),
-            ("version: 2", "version: 3\nlater: 1", "version 3"),
+            ("version: 2", "version: 4\nlater: 1", "version 4"),
             ("tool:", "later: 1\ntool:", "later"),
             ("stages: []", "stages:\n  - zstd", "stage 'zstd'"),
             ("size: 8", "size: 9", "wrong number"),

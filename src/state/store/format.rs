@@ -9,7 +9,7 @@ use crate::model::backup::{Backup, Link, Point};
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys;
 use crate::model::manifest::text::newer_version;
-use crate::model::manifest::{Stream, VERSION, check_version};
+use crate::model::manifest::{NEWEST, Stream, VERSION, check_version};
 use crate::model::yaml;
 
 /// The file as it was read: nothing in it is trusted yet.
@@ -61,6 +61,9 @@ pub struct Entry {
     /// During a removal: the nonce of this host's announcement in the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removal: Option<Id>,
+    /// `keep` has marked it, as far as this host knows: what counts is the mark in the bucket.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
     /// None for a backup of the older Python tool, whose list has only names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Stream>,
@@ -142,7 +145,8 @@ impl Contents {
         // nothing is written that could not be read again
         self.check()?;
         let header = Header {
-            version: VERSION,
+            // what an older program can read, it shall
+            version: if self.entries.iter().any(|entry| entry.kept) { NEWEST } else { VERSION },
             endpoint: self.endpoint.clone(),
             bucket: self.bucket.clone(),
             prefix: self.prefix.clone(),
@@ -288,8 +292,8 @@ count: 2
             assert!(Contents::parse(&STORE[..end]).is_err(), "cut at byte {end}");
         }
         assert!(with("count: 2", "count: 3").contains("a count of 3"));
-        assert!(with("version: 1", "version: 3").contains("version 3"));
-        assert!(with("version: 1", "version: 3\nnew: x").contains("version 3"));
+        assert!(with("version: 1", "version: 4").contains("version 4"));
+        assert!(with("version: 1", "version: 4\nnew: x").contains("version 4"));
         assert!(with("bucket", "buckets").contains("buckets"));
         assert!(with("guid: '2'", "guid: 2.5e9").contains("guid"));
         assert!(with("guid: '2'", "guid: '0'").contains("guid"));
@@ -305,6 +309,15 @@ count: 2
         assert!(Contents::parse(&twice).is_ok(), "one is stored, and another is being removed");
         let stored = twice.replace("  state: removing\n", "");
         assert!(Contents::parse(&stored).unwrap_err().contains("twice"));
+    }
+
+    #[test]
+    fn older_programs_read_all_but_a_store_with_a_kept_backup() {
+        let mut contents = Contents::parse(STORE).unwrap();
+        contents.entries[0].kept = true;
+        let written = contents.to_yaml().unwrap();
+        assert!(written.starts_with("version: 3\n"), "{written}");
+        assert_eq!(Contents::parse(&written), Ok(contents));
     }
 
     #[test]

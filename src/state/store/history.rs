@@ -39,7 +39,7 @@ fn entry(text: &str) -> Entry {
         segments: vec![],
     };
     let removal = (state == State::Removing).then_some(Id(9));
-    let mut entry = Entry { snapshot, base, id: Some(Id(copy)), state, removal, stream: None };
+    let mut entry = Entry { snapshot, base, id: Some(Id(copy)), state, removal, kept: false, stream: None };
     let key = keys::segment("", &entry.copy(), 1);
     let segments = vec![Segment { key, size, etag: String::new(), checksum: None }];
     entry.stream = Some(Stream { segments, ..stream });

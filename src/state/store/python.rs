@@ -35,6 +35,7 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
         id: None,
         state: State::Stored,
         removal: None,
+        kept: false,
         stream: None,
     };
     Ok(read.backups.into_iter().map(entry).collect())

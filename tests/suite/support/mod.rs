@@ -102,6 +102,10 @@ impl Host {
     pub fn unset(&mut self, name: &str) {
         self.env.retain(|(n, _)| n != name);
     }
+    /// Uses the bucket of another host.
+    pub fn share(&mut self, host: &Host) {
+        self.set("AWS_ENDPOINT_URL", &host.s3.url());
+    }
     pub fn home(&self) -> &Path {
         &self.home
     }

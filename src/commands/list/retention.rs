@@ -1,0 +1,125 @@
+//! `list --removable` and `list --advise`: what could go, by the chain rule and the listing of the bucket.
+//! Nothing is removed.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Row;
+use crate::chunk_io::each::for_each;
+use crate::commands::Context;
+use crate::error::Result;
+use crate::inventory::{Inventory, OpenUploads};
+use crate::model::backup::{Backup, Point};
+use crate::model::copy::CopyName;
+use crate::model::names::{Guid, dataset_of};
+use crate::model::shell::quoted;
+use crate::model::units::{count, human_size};
+use crate::os::clock;
+use crate::s3::client::Client;
+use crate::state::store::format::{Contents, Entry, State};
+use crate::zfs::Zfs;
+
+/// The rows of what could be removed now, in order.
+pub fn removable(context: &Context, dataset: Option<&str>, row: impl Fn(&Entry) -> Row) -> Result<Vec<Row>> {
+    let (store, client) = context.store_and_client()?;
+    let contents = &store.contents;
+    let entries: HashMap<CopyName, &Entry> =
+        contents.entries.iter().map(|entry| (entry.copy(), entry)).collect();
+    let (order, instead) = Inventory::read(&client, contents, &context.ui, OpenUploads::List)?.removable()?;
+    let found = |names: Vec<CopyName>, state: &'static str| {
+        let entries: Vec<&Entry> = names.iter().filter_map(|name| entries.get(name).copied()).collect();
+        entries.into_iter().map(move |entry| (entry, state)).collect::<Vec<_>>()
+    };
+    let mut found = [found(order, "removable"), found(instead, "alternative")].concat();
+    found.retain(|(entry, _)| dataset.is_none_or(|dataset| dataset_of(&entry.snapshot.name) == dataset));
+    let of: Vec<&Entry> = found.iter().map(|(entry, _)| *entry).collect();
+    let locked = locked(&client, contents, &of)?;
+    found.retain(|(entry, _)| !locked.contains(&entry.copy()));
+    Ok(found.into_iter().map(|(entry, state)| Row { state, ..row(entry) }).collect())
+}
+
+/// The best bypass of each dataset, as the text of a shell script.
+pub fn advise(context: &Context, dataset: Option<&str>) -> Result<String> {
+    let (store, client) = context.store_and_client()?;
+    let contents = &store.contents;
+    let zfs = context.zfs();
+    let inventory = Inventory::read(&client, contents, &context.ui, OpenUploads::List)?;
+    let is_wanted =
+        |entry: &&Entry| dataset.is_none_or(|dataset| dataset_of(&entry.snapshot.name) == dataset);
+    let stored: Vec<&Entry> = contents.entries.iter().filter(is_wanted).collect();
+    let locked = locked(&client, contents, &stored)?;
+    let mut datasets: Vec<&str> = stored.iter().map(|entry| dataset_of(&entry.snapshot.name)).collect();
+    datasets.sort_unstable();
+    datasets.dedup();
+    let mut text = String::new();
+    for dataset in datasets {
+        text += &match best_of(&zfs, &inventory, contents, dataset, &locked) {
+            Some(best) => best,
+            None => format!("# {dataset}: no bypass would let backups go\n"),
+        };
+    }
+    Ok(text)
+}
+
+fn best_of(
+    zfs: &Zfs,
+    inventory: &Inventory,
+    contents: &Contents,
+    dataset: &str,
+    locked: &HashSet<CopyName>,
+) -> Option<String> {
+    // a dataset that is gone has nothing that could be sent
+    let mut points = zfs.points_of(dataset).ok()?;
+    points.sort_by_key(|point| std::cmp::Reverse(point.createtxg));
+    let bases: HashSet<Guid> = points.iter().map(|point| point.guid).collect();
+    let snapshots = points.iter().filter(|point| point.name.contains('@'));
+    let snapshots: Vec<Guid> = snapshots.map(|point| point.guid).collect();
+    let (link, freed, bytes) = inventory.best_bypass(contents, &bases, &snapshots, locked)?;
+    // a snapshot before its bookmark
+    let point = |guid: Guid| {
+        let found =
+            points.iter().filter(|point| point.guid == guid).min_by_key(|point| point.name.contains('#'));
+        found.map(|found| Point { name: found.name.clone(), guid })
+    };
+    let (snapshot, base) = (point(link.snapshot)?, point(link.base?)?);
+    let backup = Backup { snapshot, base: Some(base.clone()) };
+    let flags = zfs.send_flags(&backup.snapshot.name).map(|flags| flags.words()).unwrap_or_default();
+    let estimate = zfs.estimate(&backup, &flags).ok();
+    if estimate.is_some_and(|estimate| estimate >= bytes) {
+        return None;
+    }
+    let cost =
+        estimate.map_or("of unknown size".to_string(), |bytes| format!("of about {}", human_size(bytes)));
+    let mut text = format!(
+        "# {dataset}: a bypass {cost} would let {} go, {}\nzfs2s3 upload -i {} {}\n",
+        count(freed.len() as u64, "backup"),
+        human_size(bytes),
+        quoted(&base.name),
+        quoted(&backup.snapshot.name)
+    );
+    let by_name: HashMap<CopyName, &Entry> =
+        contents.entries.iter().map(|entry| (entry.copy(), entry)).collect();
+    for entry in freed.iter().filter_map(|name| by_name.get(name)) {
+        text += &remove_command(entry);
+    }
+    Some(text)
+}
+
+fn remove_command(entry: &Entry) -> String {
+    let base = entry.base.as_ref().map(|base| format!("-i {} ", quoted(&base.name))).unwrap_or_default();
+    format!("zfs2s3 remove {base}{}\n", quoted(&entry.snapshot.name))
+}
+
+/// Those that an Object Lock protects.
+fn locked(client: &Client, contents: &Contents, entries: &[&Entry]) -> Result<HashSet<CopyName>> {
+    let entries: Vec<&&Entry> = entries.iter().filter(|entry| entry.state == State::Stored).collect();
+    if entries.is_empty() || client.bucket_has_object_lock()? == Some(false) {
+        return Ok(HashSet::new());
+    }
+    let now = clock::now();
+    let is_locked = for_each(&entries, client.jobs, |entry| {
+        let head = client.head_if_allowed(&entry.first_key(&contents.prefix))?;
+        Ok(head.is_some_and(|head| head.lock.protection(now).is_some()))
+    })?;
+    let both = entries.iter().zip(is_locked);
+    Ok(both.filter(|(_, is_locked)| *is_locked).map(|(entry, _)| entry.copy()).collect())
+}

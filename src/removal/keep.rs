@@ -1,0 +1,48 @@
+//! The mark of a backup that `remove` refuses to remove, on this host and on others: an object beside the
+//! manifest.
+//!
+//! A removal announces itself before it looks for marks, and a mark is written before announcements are
+//! looked for: so of both at least one sees the other, and backs off.
+
+use super::{TOOL, withdraw};
+use crate::error::{Error, Result};
+use crate::inventory::{Inventory, OpenUploads};
+use crate::model::announcement::Announcement;
+use crate::model::keys;
+use crate::os::{clock, host};
+use crate::s3::client::Client;
+use crate::state::store::Store;
+use crate::state::store::format::State;
+use crate::ui::Ui;
+
+/// Marks the copy at this place in the store.
+pub fn keep(client: &Client, store: &mut Store, at: usize, ui: &Ui) -> Result<()> {
+    let (copy, backup) = (store.contents.entries[at].copy(), store.contents.entries[at].backup());
+    if store.contents.entries[at].state == State::Removing {
+        return Err(Error::refused(format!("the removal of '{backup}' has begun"))
+            .hint("if it is still whole, 'zfs2s3 recover -m' cancels that"));
+    }
+    let key = keys::keep(&store.contents.prefix, &copy);
+    let mark = Announcement { version: 1, tool: TOOL.to_string(), host: host::name(), since: clock::now() };
+    client.put(&key, mark.to_yaml().map_err(Error::failed)?.as_bytes())?;
+    let inventory = Inventory::read(client, &store.contents, ui, OpenUploads::Skip)?;
+    if let Err(error) = inventory.check_keep(&copy) {
+        drop(inventory);
+        return Err(match withdraw(client, &key) {
+            Ok(()) => error,
+            Err(second) => error.hint(format!("its mark could not be withdrawn either: {second}")),
+        });
+    }
+    drop(inventory);
+    store.contents.entries[at].kept = true;
+    store.save()
+}
+
+pub fn unkeep(client: &Client, store: &mut Store, at: usize) -> Result<()> {
+    let key = keys::keep(&store.contents.prefix, &store.contents.entries[at].copy());
+    if client.head_if_allowed(&key)?.is_some() {
+        withdraw(client, &key)?;
+    }
+    store.contents.entries[at].kept = false;
+    store.save()
+}
