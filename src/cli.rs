@@ -55,6 +55,12 @@ pub struct UploadArgs {
     /// protect the objects from deletion until then, by an Object Lock: 2026-12-31, or a time as in 2026-12-31T12:00:00Z
     #[argh(option, short = 'l', arg_name = "date")]
     pub lock_until: Option<String>,
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+    /// wait so long for another zfs2s3 to end, such as 90m or 6h
+    #[argh(option, short = 'w', arg_name = "age")]
+    pub wait_lock: Option<String>,
     /// the snapshot: dataset@snap
     #[argh(positional)]
     pub snapshot: String,
@@ -63,7 +69,14 @@ pub struct UploadArgs {
 /// resume the pending upload
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "resume_upload")]
-pub struct ResumeUploadArgs {}
+pub struct ResumeUploadArgs {
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+    /// wait so long for another zfs2s3 to end, such as 90m or 6h
+    #[argh(option, short = 'w', arg_name = "age")]
+    pub wait_lock: Option<String>,
+}
 
 /// abort the pending upload
 #[derive(FromArgs, Debug, PartialEq)]
@@ -83,6 +96,12 @@ pub struct RemoveArgs {
     /// remove only the copy with this ID, as shown by 'recover'
     #[argh(option, short = 'c', arg_name = "id")]
     pub copy: Option<String>,
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+    /// wait so long for another zfs2s3 to end, such as 90m or 6h
+    #[argh(option, short = 'w', arg_name = "age")]
+    pub wait_lock: Option<String>,
     /// the snapshot: dataset@snap, or its guid
     #[argh(positional)]
     pub snapshot: String,
@@ -230,6 +249,9 @@ pub struct VerifyArgs {
     /// also read everything; if it is stopped, the same command continues
     #[argh(switch, short = 'D')]
     pub deep: bool,
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
     /// only the backups that these snapshots need: dataset@snap, or a guid
     #[argh(positional)]
     pub snapshots: Vec<String>,
@@ -300,11 +322,21 @@ pub fn parse(args: &[String]) -> Result<Invocation, Error> {
     }
     match Cli::from_args(&["zfs2s3"], &args) {
         Ok(cli) => Ok(Invocation::Run(cli.command)),
-        Err(exit) if exit.status.is_ok() => Ok(Invocation::Print(exit.output + "\n")),
+        Err(exit) if exit.status.is_ok() => Ok(Invocation::Print(with_version(&exit.output) + "\n")),
         Err(_) if !first.starts_with('-') && commands().all(|command| command != first) => {
             Err(unknown_command(first))
         }
         Err(exit) => Err(Error::usage(one_line(&exit.output)).hint(SEE)),
+    }
+}
+
+/// The usage of all commands does not know that option.
+fn with_version(usage: &str) -> String {
+    match usage.split_once("\nCommands:\n") {
+        Some((before, after)) => {
+            format!("{before}  --version, -V     display the version\n\nCommands:\n{after}")
+        }
+        None => usage.to_string(),
     }
 }
 
@@ -410,6 +442,8 @@ mod tests {
                 base: base.map(str::to_string),
                 max_chain: None,
                 lock_until: None,
+                quiet: false,
+                wait_lock: None,
                 snapshot: "t@2".to_string(),
             })
         };
@@ -430,7 +464,7 @@ mod tests {
             dataset: Some("t".to_string()),
         };
         assert_eq!(run("list -Hp t"), Command::List(list));
-        assert_eq!(run("resume_upload"), Command::Resume(ResumeUploadArgs {}));
+        assert_eq!(run("resume_upload"), Command::Resume(ResumeUploadArgs { quiet: false, wait_lock: None }));
     }
 
     #[test]

@@ -16,12 +16,14 @@ pub mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::cli::Command;
 use crate::config::{self, LocalSettings, RemoteSettings};
 use crate::error::{Error, Result};
+use crate::model::units::parse_age;
 use crate::os::env::Env;
 use crate::s3::client::Client;
 use crate::state::journal;
@@ -36,7 +38,7 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
     let context = Context::new(env, ui)?;
     match command {
         Command::Upload(args) => upload::run(&context, &args),
-        Command::Resume(_) => resume_upload::run(&context),
+        Command::Resume(args) => resume_upload::run(&context, &args),
         Command::Abort(_) => abort_upload::run(&context),
         Command::Remove(args) => remove::run(&context, &args),
         Command::Keep(args) => keep::keep(&context, &args),
@@ -73,7 +75,19 @@ impl Context {
 
     /// A dry run needs no lock, since it changes nothing.
     pub fn lock_unless(&self, dry_run: bool, command: &str) -> Result<Option<Lock>> {
-        if dry_run { Ok(None) } else { self.lock(command).map(Some) }
+        self.lock_within(None, dry_run, command)
+    }
+
+    /// With `--wait-lock`, another command may take so long to end.
+    fn lock_within(&self, wait: Option<&str>, dry_run: bool, command: &str) -> Result<Option<Lock>> {
+        let limit =
+            wait.map_or(Ok(0), parse_age).map_err(|why| Error::usage(format!("--wait-lock: {why}")))?;
+        if dry_run {
+            return Ok(None);
+        }
+        let limit = Duration::from_secs(limit.unsigned_abs());
+        let waiting = |why: &str| self.ui.note_once(&format!("{why}; waiting"));
+        Lock::take_within(&self.folder, command, limit, waiting).map(Some)
     }
 
     /// The store, for commands that do not use S3.

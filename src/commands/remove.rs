@@ -15,9 +15,11 @@ use crate::state::store::format::Entry;
 use crate::state::store::selector::BackupSelector;
 
 pub fn run(context: &Context, args: &cli::RemoveArgs) -> Result<()> {
+    context.ui.set_quiet(args.quiet);
     let selector = BackupSelector::parse("remove", &args.snapshot, args.base.as_deref())?;
     let id = args.copy.as_deref().map(parse_id).transpose().map_err(Error::usage)?;
-    let _lock = context.lock_unless(args.dry_run, &format!("remove {}", args.snapshot))?;
+    let command = format!("remove {}", args.snapshot);
+    let _lock = context.lock_within(args.wait_lock.as_deref(), args.dry_run, &command)?;
     context.refuse_while_pending()?;
     let (store, client) = context.store_and_client()?;
     let ui = &context.ui;

@@ -1,12 +1,14 @@
 //! `resume_upload`: resumes the pending upload.
 
 use super::Context;
+use crate::cli;
 use crate::config;
 use crate::error::Result;
 
-pub fn run(context: &Context) -> Result<()> {
+pub fn run(context: &Context, args: &cli::ResumeUploadArgs) -> Result<()> {
+    context.ui.set_quiet(args.quiet);
     let parts = config::parts(&context.env)?;
-    let _lock = context.lock("resume_upload")?;
+    let _lock = context.lock_within(args.wait_lock.as_deref(), false, "resume_upload")?;
     let (overview, upload) = context.pending()?;
     upload.resume(overview, parts)
 }

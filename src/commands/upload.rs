@@ -15,6 +15,7 @@ use crate::upload::Upload;
 use crate::upload::base::{Choice, WhyFull};
 
 pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
+    context.ui.set_quiet(args.quiet);
     let snapshot: SnapshotName = args.snapshot.parse().map_err(Error::usage)?;
     let base = args.base.as_ref().map(|base| BaseName::parse(base, &snapshot));
     let base = base.transpose().map_err(Error::usage)?;
@@ -22,7 +23,8 @@ pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
     let settings = UploadSettings::new(&context.env)?;
     settings.warnings.iter().for_each(|warning| context.ui.warning(warning));
     settings.lock(args.lock_until.as_deref(), clock::now())?;
-    let _lock = context.lock_unless(args.dry_run, &format!("upload {snapshot}"))?;
+    let command = format!("upload {snapshot}");
+    let _lock = context.lock_within(args.wait_lock.as_deref(), args.dry_run, &command)?;
     if args.auto && !args.dry_run {
         resume_pending(context, args.bookmark)?;
     }

@@ -190,9 +190,12 @@ fn no_route(steps: &[Step], from_nothing: bool, wanted: &Point, target_name: &st
                 "{target_name} has diverged: no chain of stored backups leads from its latest snapshot {latest} to {name}"
             ));
             match snapshots.iter().rfind(shared) {
-                Some((common, _)) => error.hint(format!(
-                    "nothing was rolled back or destroyed; the latest snapshot that is also stored is {common}; or name a new dataset"
-                )),
+                Some((common, _)) => error
+                    .hint("nothing was rolled back or destroyed; a new dataset as target gets all of it")
+                    .hint(format!(
+                        "or go back to the latest snapshot that is also stored, which discards everything since: zfs rollback -r {}",
+                        quoted(common)
+                    )),
                 None => error.hint("nothing was rolled back or destroyed; name a dataset that does not exist"),
             }
         }

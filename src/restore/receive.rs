@@ -34,6 +34,7 @@ impl PlannedReceive<'_> {
     /// `properties`: of the dataset that this creates.
     pub fn receive(self, zfs: &Zfs, target: &str, properties: &[String], ui: &Ui) -> Result<()> {
         let (from, size) = (self.received(), self.stored.size());
+        ui.remark("Ctrl-C interrupts the restore; the same command continues it");
         let mut receive = zfs.receive(target, properties)?;
         let mut refused = false;
         let mut embeds = false;

@@ -29,6 +29,9 @@ const SLOWEST: u64 = 16 << 10;
 /// How often (in bytes) the reading of a body checks whether it is still needed.
 const READ_AT_ONCE: usize = 256 << 10;
 
+/// How long a person waits for the first answer of a server.
+const BEFORE_THE_FIRST_ANSWER: Duration = Duration::from_secs(10);
+
 pub struct Client {
     agent: ureq::Agent,
     endpoint: Endpoint,
@@ -93,7 +96,7 @@ impl Client {
 
     /// The same, for a body that must fill `buffer` exactly. It ends early once `stop` is set.
     pub fn send_into(&self, request: &Request, buffer: &mut [u8], stop: &AtomicBool) -> Result<(), Failure> {
-        let patience = Patience::new(&self.ui, self.patience, stop);
+        let patience = Patience::new(&self.ui, self.patience_limit(), stop);
         self.patiently(patience, || {
             self.with_valid_credentials(|credentials| self.exchange_into(request, credentials, buffer, stop))
         })
@@ -112,13 +115,18 @@ impl Client {
         &self.endpoint
     }
 
-    /// How long a failing request is retried.
+    /// How long a failing request is retried. A person who waits for the first answer has probably named the
+    /// wrong server.
     pub fn patience_limit(&self) -> Duration {
-        self.patience
+        if self.ui.is_terminal() && !self.has_answered.load(Ordering::SeqCst) {
+            self.patience.min(BEFORE_THE_FIRST_ANSWER)
+        } else {
+            self.patience
+        }
     }
 
     pub fn patience(&self) -> Patience<'_> {
-        Patience::new(&self.ui, self.patience, &GO_ON)
+        Patience::new(&self.ui, self.patience_limit(), &GO_ON)
     }
 
     fn patiently<T>(

@@ -64,6 +64,7 @@ pub const PERMISSIONS: &str = "the SECURITY section of the man page lists the re
 pub const STORAGE_CLASS: &str =
     "check ZFS2S3_STORAGE_CLASS: the server may not have this storage class, or have another name for it";
 pub const NO_HTTPS: &str = "the server may not support https: write http:// in AWS_ENDPOINT_URL";
+pub const NOT_REACHED: &str = "the server has not answered yet: check the network, and AWS_ENDPOINT_URL or AWS_REGION, which name the server";
 pub const PROXY_PASSWORD: &str =
     "the proxy requires a user name and a password: http://NAME:PASSWORD@HOST:PORT";
 pub const UNKNOWN_KEY: &str =

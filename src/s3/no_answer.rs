@@ -52,6 +52,11 @@ impl Destination<'_> {
                 Some(status) if !is_transient(status) => (FailureKind::Final, None),
                 _ => (FailureKind::Transient, None),
             },
+            Io(_) | Timeout(_) | HostNotFound | ConnectionFailed
+                if !self.has_answered && self.proxy.is_none() =>
+            {
+                (FailureKind::Transient, Some(hint::NOT_REACHED.to_string()))
+            }
             Io(_) | Timeout(_) | HostNotFound | ConnectionFailed | Protocol(_) | BodyStalled => {
                 (FailureKind::Transient, None)
             }
@@ -87,8 +92,8 @@ mod tests {
             ureq::Error::ConnectProxyFailed(format!("proxy server responded {status}/{status}"))
         };
         for (error, kind, words) in [
-            (ureq::Error::HostNotFound, FailureKind::Transient, ""),
-            (io(ErrorKind::ConnectionRefused), FailureKind::Transient, ""),
+            (ureq::Error::HostNotFound, FailureKind::Transient, "AWS_ENDPOINT_URL"),
+            (io(ErrorKind::ConnectionRefused), FailureKind::Transient, "AWS_ENDPOINT_URL"),
             (io(ErrorKind::UnexpectedEof), FailureKind::Transient, "may not support https"),
             (io(ErrorKind::InvalidData), FailureKind::Final, "AWS_CA_BUNDLE"),
             (proxy(503), FailureKind::Transient, ""),

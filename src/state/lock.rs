@@ -3,10 +3,14 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::state::durable;
 use crate::state::store::{Folder, io_error};
+
+/// How often a lock that is waited for is tried.
+const LOOK_UP: Duration = Duration::from_secs(1);
 
 /// Held until it is dropped.
 pub struct Lock {
@@ -14,6 +18,20 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Waits for another holder to end, up to `limit`. `waiting` is called with its name.
+    pub fn take_within(folder: &Folder, who: &str, limit: Duration, waiting: impl Fn(&str)) -> Result<Lock> {
+        let begun = Instant::now();
+        loop {
+            match Self::take(folder, who) {
+                Err(error) if error.status == Status::Pending && begun.elapsed() < limit => {
+                    waiting(&error.message);
+                    std::thread::sleep(LOOK_UP.min(limit.saturating_sub(begun.elapsed())));
+                }
+                taken => return taken,
+            }
+        }
+    }
+
     /// `who`: the command, which is shown to a second one.
     pub fn take(folder: &Folder, who: &str) -> Result<Lock> {
         folder.make()?;
@@ -35,7 +53,7 @@ impl Lock {
                 let _ = file.take(300).read_to_string(&mut holder);
                 let holder: String = holder.lines().next().unwrap_or_default().to_string();
                 return Err(Error::pending(format!("another zfs2s3 is running: {holder}"))
-                    .hint("wait until it has ended"));
+                    .hint("wait until it has ended; upload and remove do so with --wait-lock"));
             }
         }
         let note = format!("process {}: {who}\n", std::process::id());

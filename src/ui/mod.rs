@@ -10,17 +10,22 @@ pub mod table;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, Status, one_line, without_os_error};
 use crate::os::mutex::lock;
 use progress::Progress;
 
-/// Several threads may have the same problem at the same time.
-const QUIET_AFTER_RETRY: Duration = Duration::from_secs(10);
+/// During an outage, a line about it appears after one minute, after two more, and so on.
+const QUIET_AFTER_RETRY: Duration = Duration::from_secs(60);
+/// After so long without a failure, the next is a new outage.
+const OUTAGE_ENDS: Duration = Duration::from_secs(5 * 60);
 
 pub struct Ui {
     terminal: bool,
+    /// Only warnings and errors are shown, for cron.
+    quiet: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -29,20 +34,41 @@ struct State {
     progress: Option<Progress>,
     /// A progress line is on the screen.
     shown: bool,
-    last_retry: Option<Instant>,
+    outage: Option<Outage>,
     /// Warnings and notes that are shown only once.
     given: Vec<String>,
+}
+
+/// Requests that fail, and are retried.
+struct Outage {
+    /// How many lines were shown about it, and when the last of them was.
+    lines: u32,
+    shown: Instant,
+    failed: Instant,
 }
 
 impl Ui {
     pub fn new() -> Self {
         let knows_sequences = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-        Ui { terminal: io::stderr().is_terminal() && knows_sequences, state: Mutex::default() }
+        Ui {
+            terminal: io::stderr().is_terminal() && knows_sequences,
+            quiet: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
+    }
+
+    pub fn set_quiet(&self, quiet: bool) {
+        self.quiet.store(quiet, Ordering::SeqCst);
+    }
+
+    /// Is a person watching?
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
     }
 
     pub fn error(&self, error: &Error) {
         match error.status {
-            Status::UnderWay => self.note(&error.message),
+            Status::UnderWay => self.line(&error.message),
             _ => self.line(&format!("error: {error}")),
         }
         error.hints.iter().for_each(|hint| self.line(&format!("hint: {hint}")));
@@ -70,16 +96,33 @@ impl Ui {
         is_new
     }
     pub fn note(&self, text: &str) {
-        self.line(text);
+        if !self.quiet.load(Ordering::SeqCst) {
+            self.line(text);
+        }
+    }
+    /// For a person who watches, once.
+    pub fn remark(&self, text: &str) {
+        if self.terminal {
+            self.note_once(text);
+        }
     }
 
     /// Reports that a request is retried, but not for each of many.
     pub fn retry(&self, why: &str, pause: Duration) {
+        let now = Instant::now();
         let mut state = self.state();
-        if state.last_retry.is_some_and(|last| last.elapsed() < QUIET_AFTER_RETRY) {
-            return;
+        let outage = state.outage.take().filter(|outage| now - outage.failed < OUTAGE_ENDS);
+        let is_told = |outage: &Outage| now - outage.shown < QUIET_AFTER_RETRY * outage.lines;
+        match outage {
+            Some(outage) if is_told(&outage) => {
+                state.outage = Some(Outage { failed: now, ..outage });
+                return;
+            }
+            outage => {
+                let lines = outage.map_or(0, |outage| outage.lines) + 1;
+                state.outage = Some(Outage { lines, shown: now, failed: now });
+            }
         }
-        state.last_retry = Some(Instant::now());
         drop(state);
         self.line(&format!("warning: {why}; retrying in {:.1} s", pause.as_secs_f64()));
     }

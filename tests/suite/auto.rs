@@ -250,3 +250,46 @@ fn a_full_backup_that_may_be_a_mistake_is_told() {
     assert!(said.contains("there is no snapshot tank/a@0 on this host"), "{said}");
     assert!(said.contains("hint: the newest that is stored, and older than tank/a@3, is tank/a@1"), "{said}");
 }
+
+#[test]
+fn a_good_night_is_quiet() {
+    let host = Host::with_snapshots(3);
+    for line in
+        ["upload -aq tank/a@1", "upload -abq tank/a@2", "upload -aq tank/a@2", "upload -q -i @2 tank/a@3"]
+    {
+        let ran = host.ok(line);
+        assert_eq!((ran.stdout, ran.stderr), (String::new(), String::new()), "{line}");
+    }
+    for line in ["verify -q", "remove -q -i @2 tank/a@3"] {
+        assert_eq!(host.ok(line).stderr, "", "{line}");
+    }
+    host.killed("upload -aq tank/a@3", "CompleteMultipartUpload", 0, Fault::KillBefore);
+    assert_eq!(host.ok("resume_upload --quiet").stderr, "");
+    // but a bad one is not
+    assert!(host.fails(1, "upload -aq tank/a@9").contains("there is no snapshot tank/a@9 on this host"));
+    host.ok("remove -i @2 tank/a@3");
+    host.s3.fault("PutObject", 0, 1, Fault::Status(503, "SlowDown"));
+    let said = host.ok("upload -aq tank/a@3").stderr;
+    assert!(said.starts_with("zfs2s3: warning: ") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn one_waits_for_another_to_end() {
+    let host = Host::with_snapshots(2);
+    host.s3.fault("CompleteMultipartUpload", 0, 1, Fault::Delay(std::time::Duration::from_millis(1500)));
+    let running = host.spawn("upload -a tank/a@1");
+    while host.s3.state().count("CompleteMultipartUpload") == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let said = host.fails(4, "upload -a tank/a@2");
+    assert!(
+        said.contains("hint: wait until it has ended; upload and remove do so with --wait-lock"),
+        "{said}"
+    );
+    let said = host.ok("upload -a --wait-lock 5m tank/a@2").stderr;
+    assert!(said.starts_with("zfs2s3: another zfs2s3 is running: process "), "{said}");
+    assert!(said.contains(": upload tank/a@1; waiting\n"), "{said}");
+    assert!(running.wait_with_output().unwrap().status.success());
+    assert_eq!(last(&host), "tank/a@2 tank/a@1 stored");
+    assert!(host.fails(2, "upload -w 5 tank/a@2").contains("--wait-lock: '5' is not an age"));
+}
