@@ -23,7 +23,7 @@ test: tools
 check: test $(BINARY)
 	tests/guest/run tests/guest/check $(BINARY)
 	tests/guest/run tests/guest/datasets $(BINARY)
-	tests/guest/run tests/guest/sixty-days $(BINARY)
+	SHORT=1 tests/guest/run tests/guest/sixty-days $(BINARY)
 	tests/guest/https $(BINARY)
 	tests/guest/by-hand $(BINARY)
 	tests/guest/hosts $(BINARY)

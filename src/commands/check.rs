@@ -11,6 +11,7 @@ use crate::model::utc::Utc;
 use crate::os::clock;
 use crate::state::journal;
 use crate::state::store::format::{Contents, State};
+use crate::state::store::newest::Restorable;
 
 /// A day, and two hours for the backup itself.
 const DEFAULT_MAX_AGE: &str = "26h";
@@ -65,6 +66,9 @@ fn problems(contents: &Contents, datasets: &[String], max_age: i64, now: Utc) ->
         if newest.is_empty() {
             return vec!["no backup is stored".to_string()];
         }
+        let restorable = Restorable::of(contents);
+        let is_current = |dataset: &&str| restorable.later_name(dataset).is_none();
+        newest.retain(|dataset, _| is_current(&dataset));
         return newest.iter().filter_map(|(dataset, newest)| of_dataset(dataset, *newest)).collect();
     }
     let check = |dataset: &String| match newest.get(dataset.as_str()) {

@@ -47,6 +47,24 @@ struct Outage {
     failed: Instant,
 }
 
+impl Outage {
+    /// One more failure. Returns whether it shall be shown.
+    fn note(outage: &mut Option<Outage>, now: Instant) -> bool {
+        let lines = match outage {
+            Some(known) if now - known.failed < OUTAGE_ENDS => {
+                known.failed = now;
+                if now - known.shown < QUIET_AFTER_RETRY * known.lines {
+                    return false;
+                }
+                known.lines
+            }
+            _ => 0,
+        };
+        *outage = Some(Outage { lines: lines + 1, shown: now, failed: now });
+        true
+    }
+}
+
 impl Ui {
     pub fn new() -> Self {
         let knows_sequences = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
@@ -109,22 +127,12 @@ impl Ui {
 
     /// Reports that a request is retried, but not for each of many.
     pub fn retry(&self, why: &str, pause: Duration) {
-        let now = Instant::now();
         let mut state = self.state();
-        let outage = state.outage.take().filter(|outage| now - outage.failed < OUTAGE_ENDS);
-        let is_told = |outage: &Outage| now - outage.shown < QUIET_AFTER_RETRY * outage.lines;
-        match outage {
-            Some(outage) if is_told(&outage) => {
-                state.outage = Some(Outage { failed: now, ..outage });
-                return;
-            }
-            outage => {
-                let lines = outage.map_or(0, |outage| outage.lines) + 1;
-                state.outage = Some(Outage { lines, shown: now, failed: now });
-            }
-        }
+        let is_new = Outage::note(&mut state.outage, Instant::now());
         drop(state);
-        self.line(&format!("warning: {why}; retrying in {:.1} s", pause.as_secs_f64()));
+        if is_new {
+            self.line(&format!("warning: {why}; retrying in {:.1} s", pause.as_secs_f64()));
+        }
     }
 
     /// Data, to stdout. A closed pipe (`zfs2s3 list | head`) is not an error.
@@ -198,5 +206,22 @@ impl Ui {
 fn wipe(state: &mut State) {
     if std::mem::take(&mut state.shown) {
         let _ = write!(io::stderr(), "{}", progress::ERASE_LINE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_ever_more_rarely() {
+        let begun = Instant::now();
+        let mut outage = None;
+        let mut told = |second: u64| Outage::note(&mut outage, begun + Duration::from_secs(second));
+        let minutes: Vec<u64> = (0..=15 * 60).step_by(10).filter(|second| told(*second)).map(|s| s / 60).collect();
+        assert_eq!(minutes, [0, 1, 3, 6, 10, 15]);
+        assert!(!told(15 * 60 + 10));
+        assert!(told(21 * 60), "another one");
+        assert!(!told(21 * 60 + 30) && told(22 * 60));
     }
 }

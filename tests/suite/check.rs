@@ -50,3 +50,18 @@ fn an_upload_that_is_pending_for_too_long_is_a_problem() {
     let said = host.fails(1, "check");
     assert!(said.contains("the upload of tank/a@2, incremental from tank/a@1 is pending for "), "{said}");
 }
+
+#[test]
+fn the_old_name_of_a_renamed_dataset_is_ignored() {
+    let host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    for name in ["tank/a@1", "tank/a@2"] {
+        host.destroy(name);
+    }
+    host.snapshot(("tank/n@1", 1), 10);
+    host.snapshot(("tank/n@2", 2), 20);
+    host.ok("upload -i @1 tank/n@2");
+    stored_at(&host, "tank/a@1", "2020-01-01T00:00:00Z");
+    assert_eq!(host.ok("check").stderr, "");
+    assert!(host.fails(1, "check tank/a").contains("tank/a: the newest backup"));
+}

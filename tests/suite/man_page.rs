@@ -140,6 +140,7 @@ fn the_version_is_the_programs() {
 fn help_and_mistakes() {
     let host = Host::new();
     assert!(host.ok("-h").stdout.starts_with("Usage: zfs2s3 <command>"));
+    assert!(host.ok("--help").stdout.contains("\n  --version, -V     display the version\n"));
     let said = host.fails(2, "");
     assert_eq!(said, "zfs2s3: error: no command given\nzfs2s3: hint: see 'zfs2s3 --help' or 'man zfs2s3'\n");
     let said = host.fails(2, "frobnicate");
