@@ -11,6 +11,7 @@ use crate::aws::requests::{self, Checksums};
 use crate::error::{Error, Result};
 use crate::model::chunks::{Chunking, DEFAULT_CHUNK, MAX_PARTS};
 use crate::model::object_lock::{Mode, Retention};
+use crate::model::properties::Which;
 use crate::model::storage_class::StorageClass;
 use crate::model::units::parse_size;
 use crate::model::utc::Utc;
@@ -82,6 +83,12 @@ pub fn parts(env: &Env) -> Result<Option<u16>> {
         Ok(parts) if (1..=MAX_PARTS).contains(&parts) => Ok(Some(parts as u16)),
         _ => Err(Error::setting("ZFS2S3_PARTS", format!("'{text}' is not a number from 1 to {MAX_PARTS}"))),
     }
+}
+
+/// Which properties of a dataset are kept with its backups.
+pub fn kept_properties(env: &Env) -> Result<Which> {
+    let which = env.get("ZFS2S3_PROPERTIES").map_or(Ok(Which::All), str::parse);
+    which.map_err(|why| Error::setting("ZFS2S3_PROPERTIES", why))
 }
 
 /// The settings of commands that use S3.

@@ -130,7 +130,7 @@ pub fn one_line(text: &str) -> String {
 
 /// Control characters, and the format characters and line separators of Unicode, whose effects are invisible.
 /// <https://www.unicode.org/reports/tr9/> describes those that change the direction.
-fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')

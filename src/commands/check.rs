@@ -11,7 +11,7 @@ use crate::model::utc::Utc;
 use crate::os::clock;
 use crate::state::journal;
 use crate::state::store::format::{Contents, State};
-use crate::state::store::newest::Restorable;
+use crate::state::store::newest::{Created, Restorable};
 
 /// A day, and two hours for the backup itself.
 const DEFAULT_MAX_AGE: &str = "26h";
@@ -66,10 +66,15 @@ fn problems(contents: &Contents, datasets: &[String], max_age: i64, now: Utc) ->
         if newest.is_empty() {
             return vec!["no backup is stored".to_string()];
         }
-        let restorable = Restorable::of(contents);
-        let is_current = |dataset: &&str| restorable.later_name(dataset).is_none();
-        newest.retain(|dataset, _| is_current(&dataset));
-        return newest.iter().filter_map(|(dataset, newest)| of_dataset(dataset, *newest)).collect();
+        let restorable = Restorable::of(contents, &Created::new());
+        let is_old = |dataset: &str, newest: &Option<_>| of_dataset(dataset, *newest).is_some();
+        // what has a newer name, and is stored with that
+        let goes_on = |dataset: &str| {
+            let later = restorable.later_name(dataset).and_then(|later| newest.get_key_value(later));
+            later.is_some_and(|(later, newest_there)| !is_old(later, newest_there))
+        };
+        let counted = newest.iter().filter(|(dataset, _)| !goes_on(dataset));
+        return counted.filter_map(|(dataset, newest)| of_dataset(dataset, *newest)).collect();
     }
     let check = |dataset: &String| match newest.get(dataset.as_str()) {
         Some(newest) => of_dataset(dataset, *newest),

@@ -23,7 +23,7 @@ pub fn unkeep(context: &Context, args: &cli::UnkeepArgs) -> Result<()> {
     let (mut store, client) = context.store_and_client()?;
     let at = selector.find(&store.contents)?;
     let backup = store.contents.entries[at].backup();
-    removal::keep::unkeep(&client, &mut store, at)?;
+    removal::keep::unkeep(&client, &mut store, at, &context.ui)?;
     context.ui.note(&format!("'{backup}' is no longer kept"));
     Ok(())
 }

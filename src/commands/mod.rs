@@ -179,6 +179,7 @@ impl Context {
             client: Client::new(remote, Arc::clone(&self.ui))?,
             zfs: self.zfs(),
             ui: Arc::clone(&self.ui),
+            keeps: config::kept_properties(&self.env)?,
             strays: AtomicBool::new(false),
         })
     }

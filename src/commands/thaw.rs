@@ -10,6 +10,7 @@ use crate::model::names::check_dataset_name;
 use crate::model::units::{count, human_size};
 use crate::model::utc::Utc;
 use crate::os::clock;
+use crate::restore::newest;
 use crate::restore::stored::survey;
 use crate::restore::survey::{Survey, why_unreadable};
 use crate::restore::thaw::{Thaw, ThawOptions, Thawed, ToThaw, under_way};
@@ -94,18 +95,20 @@ fn steps(
             Ok(vec![PlannedStep { place, bytes: entry.size().unwrap_or_default(), survey }])
         }
         None => {
-            let wanted = SnapshotSelector::parse_or_newest(&args.snapshot)?.find(contents, "thaw")?;
+            let selector = SnapshotSelector::parse_or_newest(&args.snapshot)?;
+            let wanted = newest::selected(&selector, client, contents, "thaw", &context.ui)?;
             needed_from_nothing(client, contents, &wanted)
         }
         Some(target) => {
             check_dataset_name(target)
                 .map_err(|why| Error::usage(format!("'{target}' is not a dataset: {why}")))?;
+            let selector = SnapshotSelector::parse_or_newest(&args.snapshot)?;
             let restore = Restore {
                 zfs: &context.zfs(),
                 client,
                 contents,
                 ui: &context.ui,
-                wanted: SnapshotSelector::parse_or_newest(&args.snapshot)?.find(contents, "thaw")?,
+                wanted: newest::selected(&selector, client, contents, "thaw", &context.ui)?,
                 target,
                 properties: &[],
                 discard: args.discard,

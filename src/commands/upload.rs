@@ -185,7 +185,14 @@ fn choose_base(upload: &Upload, snapshot: &SnapshotName, args: &cli::UploadArgs)
             (None, "a full backup, because every chain already has the maximum length".to_string())
         }
     };
-    upload.ui.note(&format!("{snapshot}: {why}"));
+    let text = format!("{snapshot}: {why}");
+    // it may be a surprise, and expensive
+    let is_surprise = matches!(candidates.choose(args.max_chain), Choice::Full(WhyFull::NoneHere));
+    if is_surprise {
+        upload.ui.warning(&text)
+    } else {
+        upload.ui.note(&text)
+    }
     Ok(Chosen::Base(base))
 }
 

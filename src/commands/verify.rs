@@ -56,7 +56,8 @@ pub fn run(context: &Context, args: &cli::VerifyArgs) -> Result<()> {
         context.print_json(&report)?;
     }
     if unread > 0 {
-        ui.note(&format!(
+        let tell = |text: &str| if unread == checked.len() as u64 { ui.warning(text) } else { ui.note(text) };
+        tell(&format!(
             "of {}, no chunk was read: it must be thawed first, or the Python tool kept no hashes",
             count(unread, "backup")
         ));

@@ -28,6 +28,10 @@ impl Inventory<'_> {
 
     /// May this copy be called kept? The listing must be later than its mark.
     pub fn check_keep(&self, name: &CopyName) -> Result<()> {
+        if self.listing.is_none() {
+            return Err(Error::failed("without the permission to list the bucket, it is not known whether another host is removing it")
+                .hint("keep needs s3:ListBucket"));
+        }
         let Some(copy) = self.place_of(name).map(|n| &self.copies[n]) else { return Ok(()) };
         match &copy.lost {
             _ if !copy.announcements.is_empty() => Err(self.is_announced(copy)),
@@ -72,16 +76,34 @@ impl Inventory<'_> {
         (0..self.copies.len()).filter(|n| !needed.contains(&self.copies[*n].name.link.snapshot)).collect()
     }
 
+    /// May this copy be removed because another one stays? Then it does not matter whether the backup is kept.
+    pub fn check_remove_spare(&mut self, name: &CopyName, own: Option<Id>) -> Result<()> {
+        if self.has_another_copy(name)? {
+            self.check_removal_by(name, own, chain::check_remove)
+        } else {
+            self.check_remove(name, own)
+        }
+    }
+
     fn check_removal(
         &mut self,
         name: &CopyName,
         own: Option<Id>,
         rule: impl Fn(&[Member], usize) -> Result<(), Vec<usize>>,
     ) -> Result<()> {
-        let Some(place) = self.place_of(name) else { return Ok(()) };
-        if self.copies[place].kept {
-            return Err(self.is_kept(name, place));
+        match self.place_of(name) {
+            Some(place) if self.copies[place].kept => Err(self.is_kept(name, place)),
+            _ => self.check_removal_by(name, own, rule),
         }
+    }
+
+    fn check_removal_by(
+        &mut self,
+        name: &CopyName,
+        own: Option<Id>,
+        rule: impl Fn(&[Member], usize) -> Result<(), Vec<usize>>,
+    ) -> Result<()> {
+        let Some(place) = self.place_of(name) else { return Ok(()) };
         let own = own.map(|nonce| (name, nonce));
         self.confirm_route(name.link.snapshot, Some(place), own)?;
         let members = self.members(false, own);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::listing::Listing;
+use crate::model::backup::Link;
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys::{self, ObjectKind, Parsed};
 use crate::model::names::Guid;
@@ -27,7 +28,7 @@ pub struct CopyState {
     /// Its removal has begun, and nothing of it was seen.
     pub gone: bool,
     pub announcements: Vec<Id>,
-    /// It is marked, and must not be removed.
+    /// The backup is marked, and must not be removed.
     pub kept: bool,
 }
 
@@ -37,6 +38,7 @@ pub fn copy_states(contents: &Contents, listing: Option<&Listing>) -> Vec<CopySt
         listing.map(|l| l.objects.iter().map(|o| (o.key.as_str(), o.size)).collect());
     let python = contents.entries.iter().filter(|e| e.stream.is_none()).map(Entry::copy).collect();
     let mut seen = listed_copies(&contents.prefix, listing.unwrap_or(&Listing::default()), &python);
+    let kept = kept_backups(&contents.prefix, listing);
     let mut copies = Vec::new();
     for entry in &contents.entries {
         let name = entry.copy();
@@ -56,7 +58,7 @@ pub fn copy_states(contents: &Contents, listing: Option<&Listing>) -> Vec<CopySt
             confirmed: true,
             elsewhere: false,
             // without a listing, what this host knows
-            kept: seen.as_ref().map_or(listing.is_none() && entry.kept, |seen| seen.kept),
+            kept: if listing.is_some() { kept.contains(&name.link) } else { entry.kept },
             announcements: seen.unwrap_or_default().announcements,
             name,
         });
@@ -80,11 +82,18 @@ pub fn copy_states(contents: &Contents, listing: Option<&Listing>) -> Vec<CopySt
             elsewhere: false,
             gone: false,
             announcements: seen.announcements,
-            kept: seen.kept,
+            kept: kept.contains(&name.link),
             name,
         });
     }
     copies
+}
+
+/// An empty mark is withdrawn.
+fn kept_backups(prefix: &str, listing: Option<&Listing>) -> HashSet<Link> {
+    let objects = listing.into_iter().flat_map(|listing| &listing.objects).filter(|object| object.size > 0);
+    let marks = objects.filter_map(|object| keys::parse(prefix, &object.key));
+    marks.filter(|mark| matches!(mark.kind, ObjectKind::Keep(_))).map(|mark| mark.copy.link).collect()
 }
 
 #[derive(Default)]
@@ -93,7 +102,6 @@ struct ListedCopy {
     /// Sizes of its segments, by number.
     segments: BTreeMap<u32, u64>,
     announcements: Vec<Id>,
-    kept: bool,
 }
 
 /// The first object of a backup that is missing, or has another size.
@@ -131,6 +139,10 @@ fn listed_copies(
     let mut found: BTreeMap<CopyName, ListedCopy> = BTreeMap::new();
     for object in &listing.objects {
         let Some(Parsed { copy, kind }) = keys::parse(prefix, &object.key) else { continue };
+        if matches!(kind, ObjectKind::Keep(_)) {
+            // not of one copy
+            continue;
+        }
         let seen = found.entry(copy).or_default();
         match kind {
             ObjectKind::Manifest => seen.manifest = true,
@@ -140,7 +152,7 @@ fn listed_copies(
             // an empty announcement is withdrawn
             ObjectKind::Removing(_) if object.size == 0 => {}
             ObjectKind::Removing(nonce) => seen.announcements.push(nonce),
-            ObjectKind::Keep => seen.kept = object.size > 0,
+            ObjectKind::Keep(_) => {}
         }
     }
     for upload in &listing.uploads {
@@ -148,7 +160,7 @@ fn listed_copies(
             found.entry(parsed.copy).or_default();
         }
     }
-    // an announcement or a mark without any other object means nothing
+    // an announcement without any other object means nothing
     let open: HashSet<CopyName> =
         listing.uploads.iter().filter_map(|u| Some(keys::parse(prefix, &u.key)?.copy)).collect();
     let is_there = |copy: &CopyName, seen: &ListedCopy| {

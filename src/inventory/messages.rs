@@ -62,16 +62,17 @@ impl Inventory<'_> {
         error.hint(WHEN_IT_HAS_ENDED).hint(IF_IT_DIED)
     }
 
-    /// The copy at `place` is marked.
+    /// The backup of the copy at `place` is marked.
     pub(super) fn is_kept(&self, name: &CopyName, place: usize) -> Error {
         let shown = &self.copies[place].shown;
-        let key = keys::keep(self.prefix, name);
-        let by = match self.client.get(&key, announcement::MAX_LEN) {
-            Ok(said) => Announcement::describe(&said),
-            Err(failure) if failure.is_missing() => {
+        let by = match self.marks_of(name.link).first().map(|key| self.client.get(key, announcement::MAX_LEN))
+        {
+            Some(Ok(said)) => Announcement::describe(&said),
+            Some(Err(failure)) if failure.is_missing() => {
                 "a host that has meanwhile withdrawn its mark".to_string()
             }
-            Err(_) => Announcement::describe(b""),
+            Some(Err(_)) => Announcement::describe(b""),
+            None => "this host".to_string(),
         };
         Error::refused(format!("'{shown}' is kept, as {by} has asked"))
             .hint(format!("'zfs2s3 unkeep {shown}' ends that"))

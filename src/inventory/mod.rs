@@ -14,7 +14,7 @@ mod messages;
 pub mod read_manifest;
 mod summary;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::chain::{self, Member, Settled, UploadConflict, recoverable};
 use crate::error::{Error, Result};
@@ -36,6 +36,46 @@ pub struct Inventory<'a> {
     prefix: &'a str,
     listing: Option<Listing>,
     copies: Vec<CopyState>,
+}
+
+/// What a bypass could let go.
+pub struct Bypasses<'a> {
+    copies: &'a [CopyState],
+    members: Vec<Member>,
+    /// The places of the copies that lead to a snapshot, or start from it.
+    of_snapshot: HashMap<Guid, Vec<usize>>,
+    /// Of each copy; none: it must stay.
+    bytes: Vec<Option<u64>>,
+}
+
+impl Bypasses<'_> {
+    /// The bypass that lets the most bytes go: its snapshot and base, what could be removed then, in order, and
+    /// how many bytes that is. `bases` and `snapshots` are on this host.
+    pub fn best(&self, bases: &HashSet<Guid>, snapshots: &[Guid]) -> Option<(Link, Vec<CopyName>, u64)> {
+        let places = self.connected(snapshots);
+        let members: Vec<Member> = places.iter().map(|n| self.members[*n]).collect();
+        let bytes = |n: usize| places.get(n).and_then(|n| self.bytes[*n]);
+        let best = chain::best_bypass(&members, bytes, bases, snapshots)?;
+        let names = best.freed.iter().map(|n| self.copies[places[*n]].name.clone()).collect();
+        Some((Link { snapshot: best.to, base: Some(best.from) }, names, best.bytes))
+    }
+
+    /// The places of all copies that have to do with these snapshots, directly or not.
+    fn connected(&self, snapshots: &[Guid]) -> Vec<usize> {
+        let mut seen: HashSet<Guid> = snapshots.iter().copied().collect();
+        let mut frontier = snapshots.to_vec();
+        let mut places = BTreeSet::new();
+        while let Some(guid) = frontier.pop() {
+            for n in self.of_snapshot.get(&guid).into_iter().flatten() {
+                places.insert(*n);
+                let link = self.members[*n].link;
+                frontier.extend(
+                    std::iter::once(link.snapshot).chain(link.base).filter(|guid| seen.insert(*guid)),
+                );
+            }
+        }
+        places.into_iter().collect()
+    }
 }
 
 impl<'a> Inventory<'a> {
@@ -80,6 +120,17 @@ impl<'a> Inventory<'a> {
         (bare(data), bare(announcements))
     }
 
+    /// The keys of the marks that a backup is kept.
+    pub fn marks_of(&self, link: Link) -> Vec<String> {
+        let objects =
+            self.listing.iter().flat_map(|listing| &listing.objects).filter(|object| object.size > 0);
+        let is_mark = |key: &&str| {
+            keys::parse(self.prefix, key)
+                .is_some_and(|mark| mark.copy.link == link && matches!(mark.kind, ObjectKind::Keep(_)))
+        };
+        objects.map(|object| object.key.as_str()).filter(is_mark).map(str::to_string).collect()
+    }
+
     /// `own`: this host's announcement, which does not count, and its copy.
     fn members(&self, hopeful: bool, own: Option<(&CopyName, Id)>) -> Vec<Member> {
         let member = |copy: &CopyState| {
@@ -99,26 +150,23 @@ impl<'a> Inventory<'a> {
         chain::lengths(&self.members(false, None))
     }
 
-    /// The bypass that lets most of what the store has go: its base and snapshot, what could be removed then,
-    /// in order, and how many bytes that is. `bases` and `snapshots` are on this host. What is `locked`
-    /// stays.
-    pub fn best_bypass(
-        &self,
-        contents: &Contents,
-        bases: &HashSet<Guid>,
-        snapshots: &[Guid],
-        locked: &HashSet<CopyName>,
-    ) -> Option<(Link, Vec<CopyName>, u64)> {
+    /// For [`Bypasses::best`] of one dataset after the other. What is `locked` stays.
+    pub fn bypasses(&self, contents: &Contents, locked: &HashSet<CopyName>) -> Bypasses<'_> {
         let sizes: HashMap<CopyName, u64> =
             contents.entries.iter().filter_map(|entry| Some((entry.copy(), entry.size()?))).collect();
-        let bytes = |n: usize| {
-            let name = &self.copies.get(n)?.name;
-            let may_go = self.is_for_removal(n) && !locked.contains(name);
-            sizes.get(name).copied().filter(|_| may_go)
+        let members = self.members(false, None);
+        let mut of_snapshot: HashMap<Guid, Vec<usize>> = HashMap::new();
+        for (n, member) in members.iter().enumerate() {
+            for guid in std::iter::once(member.link.snapshot).chain(member.link.base) {
+                of_snapshot.entry(guid).or_default().push(n);
+            }
+        }
+        let bytes = |(n, copy): (usize, &CopyState)| {
+            let may_go = self.is_for_removal(n) && !locked.contains(&copy.name);
+            sizes.get(&copy.name).copied().filter(|_| may_go)
         };
-        let best = chain::best_bypass(&self.members(false, None), bytes, bases, snapshots)?;
-        let names = best.freed.iter().map(|n| self.copies[*n].name.clone()).collect();
-        Some((Link { snapshot: best.to, base: Some(best.from) }, names, best.bytes))
+        let bytes = self.copies.iter().enumerate().map(bytes).collect();
+        Bypasses { copies: &self.copies, members, of_snapshot, bytes }
     }
 
     /// Does the bucket have a backup of this dataset that is not in the store?

@@ -6,7 +6,7 @@
 //! … .zfs.2, .zfs.3 …                                                                       further segments
 //! … .yml                                                                                   manifest
 //! … .removing-NONCE                                                                        its removal is announced
-//! … .keep                                                                                  `remove` refuses it
+//! <prefix>tank/home@jan-02/G-full.keep-NONCE                                               no copy of it is removed
 //! ```
 //!
 //! So a key names one copy of one backup for ever, and a listing shows the whole graph. Keys of version 1
@@ -22,8 +22,8 @@ pub enum ObjectKind {
     Segment(u32),
     /// The announcement of the removal of the copy.
     Removing(Id),
-    /// The mark of a copy that is kept.
-    Keep,
+    /// A mark that the backup is kept, whichever copy it has.
+    Keep(Id),
 }
 
 /// What a key says about its object.
@@ -57,8 +57,8 @@ pub fn announcement(prefix: &str, copy: &CopyName, nonce: Id) -> String {
     format!("{}removing-{nonce}", stem(prefix, copy))
 }
 
-pub fn keep(prefix: &str, copy: &CopyName) -> String {
-    stem(prefix, copy) + "keep"
+pub fn keep(prefix: &str, copy: &CopyName, nonce: Id) -> String {
+    format!("{}keep-{nonce}", stem(prefix, &CopyName { id: None, ..copy.clone() }))
 }
 
 /// The key that the older Python tool gave a backup.
@@ -77,10 +77,10 @@ pub fn parse(prefix: &str, key: &str) -> Option<Parsed> {
     let kind = match rest {
         "yml" => ObjectKind::Manifest,
         "zfs" => ObjectKind::Segment(1),
-        "keep" => ObjectKind::Keep,
-        rest => match rest.strip_prefix("removing-") {
-            Some(nonce) => ObjectKind::Removing(nonce.parse().ok()?),
-            None => ObjectKind::Segment(further_segment(rest.strip_prefix("zfs.")?)?),
+        rest => match rest.split_once(['-', '.'])? {
+            ("removing", nonce) => ObjectKind::Removing(nonce.parse().ok()?),
+            ("keep", nonce) => ObjectKind::Keep(nonce.parse().ok()?),
+            _ => ObjectKind::Segment(further_segment(rest.strip_prefix("zfs.")?)?),
         },
     };
     let mut words = stem.split('-');
@@ -132,7 +132,8 @@ mod tests {
                     parse(prefix, &announcement(prefix, copy, Id(7))),
                     parsed(ObjectKind::Removing(Id(7)))
                 );
-                assert_eq!(parse(prefix, &keep(prefix, copy)), parsed(ObjectKind::Keep));
+                let kept = parse(prefix, &keep(prefix, copy, Id(7))).map(|mark| (mark.copy.link, mark.kind));
+                assert_eq!(kept, Some((copy.link, ObjectKind::Keep(Id(7)))));
                 for n in [1, 2, 11, u32::MAX] {
                     assert_eq!(parse(prefix, &segment(prefix, copy, n)), parsed(ObjectKind::Segment(n)));
                 }

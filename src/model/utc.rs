@@ -19,6 +19,10 @@ impl Utc {
     pub fn unix_seconds(self) -> i64 {
         self.0.unix_timestamp()
     }
+    /// None: out of range.
+    pub fn from_unix_seconds(seconds: i64) -> Option<Self> {
+        OffsetDateTime::from_unix_timestamp(seconds).ok().map(Utc)
+    }
     pub fn date_time(self) -> OffsetDateTime {
         self.0
     }

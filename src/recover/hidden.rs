@@ -117,7 +117,7 @@ fn hidden_copies(prefix: &str, versions: Vec<Version>) -> Vec<HiddenCopy> {
     let mut copies: BTreeMap<CopyName, BTreeMap<ObjectKind, KeyVersions>> = BTreeMap::new();
     for version in versions {
         let Some(parsed) = keys::parse(prefix, &version.key) else { continue };
-        if matches!(parsed.kind, ObjectKind::Removing(_) | ObjectKind::Keep) {
+        if matches!(parsed.kind, ObjectKind::Removing(_) | ObjectKind::Keep(_)) {
             continue;
         }
         let key = copies.entry(parsed.copy).or_default().entry(parsed.kind).or_default();

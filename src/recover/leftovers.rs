@@ -90,7 +90,7 @@ fn report_data(contents: &Contents, listed: &[BackupObject], pending: Option<&Co
         let by_hand = match it.key.kind {
             ObjectKind::Segment(1) => ", but may be whole: aws s3 cp {} - | zfs receive -u …",
             ObjectKind::Segment(_) => "",
-            ObjectKind::Manifest | ObjectKind::Removing(_) | ObjectKind::Keep => continue,
+            ObjectKind::Manifest | ObjectKind::Removing(_) | ObjectKind::Keep(_) => continue,
         };
         let url = quoted(&format!("s3://{}/{}", contents.bucket, it.object.key));
         let by_hand = by_hand.replace("{}", &url);
@@ -122,7 +122,7 @@ fn report_announcements(client: &Client, contents: &Contents, listed: &[BackupOb
     };
     let there: HashSet<&CopyName> = listed
         .iter()
-        .filter(|it| !matches!(it.key.kind, ObjectKind::Removing(_) | ObjectKind::Keep))
+        .filter(|it| !matches!(it.key.kind, ObjectKind::Removing(_) | ObjectKind::Keep(_)))
         .map(|it| &it.key.copy)
         .collect();
     for it in listed {

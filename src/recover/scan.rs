@@ -7,6 +7,7 @@ use super::leftovers::{self, BackupObject};
 use crate::chunk_io::each::for_each;
 use crate::error::Result;
 use crate::inventory::read_manifest::{Chunks, ManifestRead, Rejection, entry_for, read_manifest};
+use crate::model::backup::Link;
 use crate::model::copy::CopyName;
 use crate::model::keys::ObjectKind;
 use crate::model::shell::quoted;
@@ -45,9 +46,9 @@ pub fn scan_bucket(
         ObjectKind::Removing(nonce) => it.object.size > 0 && !is_own(&it.key.copy, nonce),
         _ => false,
     });
-    let marks = listed.iter().filter(|it| it.key.kind == ObjectKind::Keep && it.object.size > 0);
-    let kept: HashSet<&CopyName> = marks.map(|it| &it.key.copy).collect();
-    scan.entries.iter_mut().for_each(|entry| entry.kept = kept.contains(&entry.copy()));
+    let is_mark = |it: &&BackupObject| matches!(it.key.kind, ObjectKind::Keep(_)) && it.object.size > 0;
+    let kept: HashSet<Link> = listed.iter().filter(is_mark).map(|it| it.key.copy.link).collect();
+    scan.entries.iter_mut().for_each(|entry| entry.kept = kept.contains(&entry.link()));
     scan.announced = announced.map(|it| it.key.copy.clone()).collect();
     let of_python: Vec<&Object> = objects.iter().filter(|object| is_python(&object.key)).collect();
     scan.python = of_python.iter().map(|object| object.key.clone()).collect();

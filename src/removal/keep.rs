@@ -1,5 +1,5 @@
-//! The mark of a backup that `remove` refuses to remove, on this host and on others: an object beside the
-//! manifest.
+//! The mark of a backup that `remove` refuses to remove, on this host and on others: an object beside its
+//! manifests. Each `keep` writes one of its own, and withdraws no other; `unkeep` withdraws all.
 //!
 //! A removal announces itself before it looks for marks, and a mark is written before announcements are
 //! looked for: so of both at least one sees the other, and backs off.
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::inventory::{Inventory, OpenUploads};
 use crate::model::announcement::Announcement;
 use crate::model::keys;
-use crate::os::{clock, host};
+use crate::os::{clock, host, random};
 use crate::s3::client::Client;
 use crate::state::store::Store;
 use crate::state::store::format::State;
@@ -22,7 +22,7 @@ pub fn keep(client: &Client, store: &mut Store, at: usize, ui: &Ui) -> Result<()
         return Err(Error::refused(format!("the removal of '{backup}' has begun"))
             .hint("if it is still whole, 'zfs2s3 recover -m' cancels that"));
     }
-    let key = keys::keep(&store.contents.prefix, &copy);
+    let key = keys::keep(&store.contents.prefix, &copy, random::id());
     let mark = Announcement { version: 1, tool: TOOL.to_string(), host: host::name(), since: clock::now() };
     client.put(&key, mark.to_yaml().map_err(Error::failed)?.as_bytes())?;
     let inventory = Inventory::read(client, &store.contents, ui, OpenUploads::Skip)?;
@@ -38,11 +38,12 @@ pub fn keep(client: &Client, store: &mut Store, at: usize, ui: &Ui) -> Result<()
     store.save()
 }
 
-pub fn unkeep(client: &Client, store: &mut Store, at: usize) -> Result<()> {
-    let key = keys::keep(&store.contents.prefix, &store.contents.entries[at].copy());
-    if client.head_if_allowed(&key)?.is_some() {
+pub fn unkeep(client: &Client, store: &mut Store, at: usize, ui: &Ui) -> Result<()> {
+    let inventory = Inventory::read(client, &store.contents, ui, OpenUploads::Skip)?;
+    for key in inventory.marks_of(store.contents.entries[at].link()) {
         withdraw(client, &key)?;
     }
+    drop(inventory);
     store.contents.entries[at].kept = false;
     store.save()
 }

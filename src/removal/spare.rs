@@ -32,7 +32,7 @@ impl SpareCopy<'_> {
             return Err(Error::refused(format!("copy {id} belongs to a store with another prefix"))
                 .hint("remove it with that ZFS2S3_PREFIX"));
         }
-        inventory.check_remove(&copy, None)?;
+        inventory.check_remove_spare(&copy, None)?;
         let name = format!("copy {id} of {}", copy.name);
         let (objects, _) = inventory.objects_of(&copy);
         let seen = look_at(self.client, &inventory, &objects)?;
@@ -73,7 +73,7 @@ impl SpareCopy<'_> {
         removal.announce()?;
         let continues = |error: Error| error.hint("the same command continues the removal");
         let mut inventory = removal.take_inventory().map_err(continues)?;
-        if let Err(error) = inventory.check_remove(copy, Some(nonce)) {
+        if let Err(error) = inventory.check_remove_spare(copy, Some(nonce)) {
             return Err(if error.status == Status::Refused { removal.back_off(error) } else { error });
         }
         // the rest of a copy that is not whole is not a backup

@@ -8,10 +8,12 @@
 //! - `stored`: one stored backup, read and checked chunk by chunk;
 //! - `receive`: one backup piped into `zfs receive`;
 //! - `resume`: where an interrupted receive continues;
+//! - `newest`: the newest snapshot of a dataset, where the user has named none;
 //! - `tree`: the datasets that `restore -r` restores, each like this;
 //! - `properties`: those that were kept with a backup, set on what was restored.
 
 mod inspect;
+pub mod newest;
 mod plan;
 pub mod properties;
 mod readable;

@@ -1,12 +1,16 @@
 //! The properties that were kept with a backup, set on the dataset that it was restored into.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
 use crate::error::{Error, Result};
 use crate::inventory::read_manifest::{Chunks, ManifestRead, read_manifest, unusable};
 use crate::model::backup::Point;
+use crate::model::manifest::Stream;
 use crate::model::properties::{self, Properties, is_harmless};
 use crate::model::shell::quoted;
 use crate::s3::client::Client;
-use crate::state::store::format::{Contents, Entry};
+use crate::state::store::format::{Contents, Entry, State};
 use crate::zfs::Zfs;
 
 /// The kept properties that the target does not have.
@@ -18,26 +22,39 @@ pub struct ToSet {
     pub others: Vec<(String, String)>,
 }
 
-/// Those that the newest backup of this snapshot has. One that is set on the target itself stays.
+/// Those that a backup of this snapshot has: the one that was stored last, of the dataset with this name, if
+/// its manifest can be read.
 pub fn kept(client: &Client, contents: &Contents, wanted: &Point) -> Result<Properties> {
-    let of_wanted = contents.entries.iter().filter(|entry| entry.snapshot.guid == wanted.guid);
-    let with_manifest = of_wanted.filter_map(|entry| Some((entry, entry.stream.as_ref()?)));
-    let Some((entry, stream)) = with_manifest.max_by_key(|(_, stream)| stream.stored) else {
-        return Ok(Properties::new());
-    };
-    let key = Entry::first_key(entry, &contents.prefix);
-    match read_manifest(client, &key, stream.size, Chunks::Checked)? {
-        ManifestRead::Found(read) => Ok(read.manifest.properties),
-        ManifestRead::Missing => Err(Error::failed(format!("the bucket has no object '{key}'"))),
-        ManifestRead::Unreadable { why, .. } => Err(unusable(&key, why)),
+    let is_it = |entry: &&Entry| entry.snapshot.guid == wanted.guid && entry.state == State::Stored;
+    let mut backups: Vec<(&Entry, &Stream)> = contents
+        .entries
+        .iter()
+        .filter(is_it)
+        .filter_map(|entry| Some((entry, entry.stream.as_ref()?)))
+        .collect();
+    backups.sort_by_key(|(entry, stream)| Reverse((entry.snapshot.name == wanted.name, stream.stored)));
+    let mut unreadable = None;
+    for (entry, stream) in backups {
+        let key = entry.first_key(&contents.prefix);
+        let error = match read_manifest(client, &key, stream.size, Chunks::Checked)? {
+            ManifestRead::Found(read) => return Ok(read.manifest.properties),
+            ManifestRead::Missing => Error::failed(format!("the bucket has no object '{key}'")),
+            ManifestRead::Unreadable { why, .. } => unusable(&key, why),
+        };
+        unreadable.get_or_insert(error);
     }
+    unreadable.map_or(Ok(Properties::new()), Err)
 }
 
 /// `there`: what is set on the target, as `zfs get -Hp` prints it.
 pub fn to_set(kept: Properties, there: &str) -> ToSet {
-    let there = properties::kept(there).0;
-    let missing = kept.into_iter().filter(|(name, _)| !there.contains_key(name));
-    let (harmless, others) = missing.partition(|(name, value)| is_harmless(name, value));
+    // a raw receive sets this, whatever the original has
+    let is_set = |(name, value): &(&str, &str)| (*name, *value) != ("keylocation", "prompt");
+    let there: HashSet<&str> = properties::names(there).filter(is_set).map(|(name, _)| name).collect();
+    let missing = kept.into_iter().filter(|(name, _)| !there.contains(name.as_str()));
+    let is_prompt = |(name, value): &(String, String)| name == "keylocation" && value == "prompt";
+    let (harmless, others) =
+        missing.filter(|pair| !is_prompt(pair)).partition(|(name, value)| is_harmless(name, value));
     ToSet { harmless, others }
 }
 
@@ -63,10 +80,18 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
         let kept =
             [pair("quota", "1"), pair("atime", "off"), pair("mountpoint", "/home"), pair("it:x", "a b")];
-        let planned = to_set(kept.into(), "quota\t2\n");
+        let planned = to_set(kept.into(), &format!("quota\t2\nit:long\t{}\n", "x".repeat(9999)));
         assert_eq!(planned.harmless, [pair("atime", "off"), pair("it:x", "a b")]);
         assert_eq!(planned.others, [pair("mountpoint", "/home")]);
         assert_eq!(command(&planned.harmless[1], "tank/a b"), "zfs set 'it:x=a b' 'tank/a b'");
         assert_eq!(command(&planned.others[0], "tank/back"), "zfs set mountpoint=/home tank/back");
+    }
+
+    #[test]
+    fn the_place_of_a_key_is_shown_although_a_raw_receive_sets_prompt() {
+        let kept = |value: &str| Properties::from([("keylocation".to_string(), value.to_string())]);
+        assert_eq!(to_set(kept("file:///root/key"), "keylocation\tprompt\n").others.len(), 1);
+        assert_eq!(to_set(kept("file:///root/key"), "keylocation\tfile:///x\n").others.len(), 0);
+        assert_eq!(to_set(kept("prompt"), "keylocation\tprompt\n").others.len(), 0);
     }
 }

@@ -1,20 +1,23 @@
 //! What `restore -r` restores: the datasets below one, and in which order. Pure.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::route::{Step, cheapest};
 use crate::model::backup::Point;
-use crate::model::names::dataset_of;
-use crate::state::store::format::Contents;
-use crate::state::store::newest::Restorable;
+use crate::model::names::{Guid, dataset_of};
+use crate::state::store::format::{Contents, State};
+use crate::state::store::newest::{Created, Restorable};
 
 #[derive(Debug, Default, PartialEq)]
 pub struct Tree {
     /// Parents first, and origins before their clones.
     pub branches: Vec<Branch>,
-    /// Datasets in between that have no backup: their names in the target.
+    /// Datasets in between of which nothing is restored: their names in the target.
     pub parents: Vec<String>,
-    /// What is not restored, and why.
+    /// What is not meant to be restored, and why.
     pub left_out: Vec<String>,
+    /// Datasets of which nothing can be restored.
+    pub lost: Vec<String>,
 }
 
 /// One dataset.
@@ -22,18 +25,17 @@ pub struct Tree {
 pub struct Branch {
     pub wanted: Point,
     pub target: String,
+    /// Snapshots on the way, which clones need as their origins.
+    pub origins: Vec<Point>,
 }
 
 /// `name`: of the snapshots; none: each dataset's newest.
-pub fn tree(contents: &Contents, top: &str, name: Option<&str>, target: &str) -> Tree {
-    let restorable = Restorable::of(contents);
-    let is_below = |dataset: &str| {
-        dataset.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
+pub fn tree(contents: &Contents, created: &Created, top: &str, name: Option<&str>, target: &str) -> Tree {
+    let restorable = Restorable::of(contents, created);
     let mut tree = Tree::default();
     let mut chosen: Vec<&Point> = Vec::new();
-    for dataset in restorable.datasets().filter(|dataset| is_below(dataset)) {
-        match (name, restorable.later_name(dataset)) {
+    for dataset in restorable.datasets().filter(|dataset| is_below(dataset, top)) {
+        match (name, restorable.later_name(dataset).filter(|later| is_below(later, top))) {
             (None, Some(later)) => tree.left_out.push(format!("{dataset} was renamed to {later} later")),
             (None, None) => chosen.extend(restorable.newest(dataset)),
             (Some(name), _) => match restorable.named(dataset, name) {
@@ -42,28 +44,33 @@ pub fn tree(contents: &Contents, top: &str, name: Option<&str>, target: &str) ->
             },
         }
     }
-    let restored: HashSet<&str> = restorable.datasets().collect();
-    let mut lost: Vec<&str> = contents.entries.iter().map(|entry| dataset_of(&entry.snapshot.name)).collect();
-    lost.retain(|dataset| is_below(dataset) && !restored.contains(dataset));
-    lost.sort_unstable();
-    lost.dedup();
-    tree.left_out.extend(lost.iter().map(|dataset| format!("no snapshot of {dataset} can be restored")));
+    let known: HashSet<&str> = restorable.datasets().collect();
+    let stored = contents.entries.iter().map(|entry| dataset_of(&entry.snapshot.name));
+    let lost: BTreeSet<&str> =
+        stored.filter(|dataset| is_below(dataset, top) && !known.contains(dataset)).collect();
+    tree.lost = lost.into_iter().map(str::to_string).collect();
 
     let place = |dataset: &str| format!("{target}{}", &dataset[top.len()..]);
-    tree.branches = in_order(&restorable, chosen)
+    tree.branches = in_order(&restorable, chosen.clone())
         .into_iter()
-        .map(|point| Branch { target: place(dataset_of(&point.name)), wanted: point.clone() })
+        .map(|point| Branch {
+            target: place(dataset_of(&point.name)),
+            wanted: point.clone(),
+            origins: origins_on_the_way(contents, &restorable, &chosen, point),
+        })
         .collect();
     let made: HashSet<&str> = tree.branches.iter().map(|branch| branch.target.as_str()).collect();
-    let mut parents = Vec::new();
+    let mut parents = BTreeSet::new();
     for branch in &tree.branches {
         let ends = branch.target.match_indices('/').map(|(end, _)| end).filter(|end| *end >= target.len());
         parents.extend(ends.map(|end| &branch.target[..end]).filter(|parent| !made.contains(parent)));
     }
-    parents.sort_unstable();
-    parents.dedup();
     tree.parents = parents.into_iter().map(str::to_string).collect();
     tree
+}
+
+fn is_below(dataset: &str, top: &str) -> bool {
+    dataset.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// By name, which puts parents first; but what a dataset may be a clone of precedes it.
@@ -81,12 +88,47 @@ fn in_order<'a>(restorable: &Restorable<'a>, chosen: Vec<&'a Point>) -> Vec<&'a 
             let origins = restorable.origins(dataset);
             let precedes = |other: &&&Point| {
                 let other = dataset_of(&other.name);
-                origins.contains(&other) || dataset.strip_prefix(other).is_some_and(|r| r.starts_with('/'))
+                let has_origin = || origins.iter().any(|guid| restorable.point(other, *guid).is_some());
+                dataset.strip_prefix(other).is_some_and(|rest| rest.starts_with('/')) || has_origin()
             };
             walk.extend(chosen.iter().rev().filter(precedes).map(|point| (*point, false)));
         }
     }
     ordered
+}
+
+/// The cheapest chain to a snapshot may pass by one that a clone needs. It is received on the way, if a chain
+/// leads on from there.
+fn origins_on_the_way(
+    contents: &Contents,
+    restorable: &Restorable,
+    chosen: &[&Point],
+    wanted: &Point,
+) -> Vec<Point> {
+    let dataset = dataset_of(&wanted.name);
+    let clones = chosen.iter().map(|point| dataset_of(&point.name)).filter(|clone| *clone != dataset);
+    let needed = clones.flat_map(|clone| restorable.origins(clone)).filter(|guid| *guid != wanted.guid);
+    let points: BTreeMap<Guid, &Point> =
+        needed.filter_map(|guid| Some((guid, restorable.point(dataset, guid)?))).collect();
+    if points.is_empty() {
+        return Vec::new();
+    }
+    let stored = contents.entries.iter().filter(|entry| entry.state == State::Stored);
+    let steps: Vec<Step> =
+        stored.map(|entry| Step { link: entry.link(), bytes: entry.size().unwrap_or_default() }).collect();
+    // from the earliest to the latest: each leads on to the next, or is left out
+    let distance = |guid: Guid| cheapest(&steps, Some(guid), wanted.guid).map(|route| route.len());
+    let mut on_the_way: Vec<(usize, &Point)> =
+        points.iter().filter_map(|(guid, point)| Some((distance(*guid)?, *point))).collect();
+    on_the_way.sort_by_key(|(distance, _)| std::cmp::Reverse(*distance));
+    let mut kept: Vec<Point> = Vec::new();
+    for (_, point) in on_the_way {
+        let leads_on = |last: &Point| cheapest(&steps, Some(last.guid), point.guid).is_some();
+        if kept.last().is_none_or(leads_on) {
+            kept.push(point.clone());
+        }
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -95,9 +137,13 @@ mod tests {
     use crate::state::store::history::store;
 
     fn planned(history: &str, top: &str, name: Option<&str>) -> String {
-        let tree = tree(&store(history), top, name, "new/x");
-        let branch = |branch: &Branch| format!("{} in {}", branch.wanted.name, branch.target);
-        let lines = tree.branches.iter().map(branch).chain(tree.left_out.iter().cloned());
+        let tree = tree(&store(history), &Created::new(), top, name, "new/x");
+        let branch = |branch: &Branch| {
+            let via: String = branch.origins.iter().map(|point| format!(" via {}", point.name)).collect();
+            format!("{}{via} in {}", branch.wanted.name, branch.target)
+        };
+        let lost = tree.lost.iter().map(|dataset| format!("{dataset} is lost"));
+        let lines = tree.branches.iter().map(branch).chain(tree.left_out.iter().cloned()).chain(lost);
         lines.collect::<Vec<_>>().join(", ")
     }
 
@@ -119,10 +165,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_restored_is_named() {
-        assert_eq!(
-            planned("A, b/C<b/B", "tank", None),
-            "tank/a@A in new/x/a, no snapshot of tank/b can be restored"
-        );
+        assert_eq!(planned("A, b/C<b/B", "tank", None), "tank/a@A in new/x/a, tank/b is lost");
         assert_eq!(
             planned("A, n/B<n/A", "tank", None),
             "tank/n@B in new/x/n, tank/a was renamed to tank/n later"
@@ -145,8 +188,23 @@ mod tests {
     }
 
     #[test]
+    fn a_dataset_that_was_renamed_to_another_tree_is_restored() {
+        assert_eq!(planned("a/c/A, n/B<n/A", "tank/a", None), "tank/a/c@A in new/x/c");
+    }
+
+    #[test]
+    fn the_origin_of_a_clone_is_received_on_the_way() {
+        // the bypass C<A passes by the origin B
+        let history = "z/A, z/B<z/A, z/C<z/B, z/C<z/A', b/D<z/B";
+        assert_eq!(planned(history, "tank", None), "tank/z@C via tank/z@B in new/x/z, tank/b@D in new/x/b");
+        let history = "z/A, z/B<z/A, z/C<z/A, b/D<z/B";
+        assert_eq!(planned(history, "tank", None), "tank/z@C in new/x/z, tank/b@D in new/x/b");
+    }
+
+    #[test]
     fn datasets_in_between_are_made() {
-        let parents = |history: &str, top: &str| tree(&store(history), top, None, "new/x").parents;
+        let parents =
+            |history: &str, top: &str| tree(&store(history), &Created::new(), top, None, "new/x").parents;
         assert_eq!(parents("a/b/c/A, z/B", "tank"), ["new/x", "new/x/a", "new/x/a/b"]);
         assert_eq!(parents("A, a/b/B", "tank/a"), [""; 0]);
         assert_eq!(parents("a/b/B", "tank/a"), ["new/x"]);

@@ -48,8 +48,8 @@ struct Outage {
 }
 
 impl Outage {
-    /// One more failure. Returns whether it shall be shown.
-    fn note(outage: &mut Option<Outage>, now: Instant) -> bool {
+    /// One more failure. Returns whether it shall be shown: if `quiet`, not before it has lasted a minute.
+    fn note(outage: &mut Option<Outage>, now: Instant, quiet: bool) -> bool {
         let lines = match outage {
             Some(known) if now - known.failed < OUTAGE_ENDS => {
                 known.failed = now;
@@ -61,7 +61,7 @@ impl Outage {
             _ => 0,
         };
         *outage = Some(Outage { lines: lines + 1, shown: now, failed: now });
-        true
+        lines > 0 || !quiet
     }
 }
 
@@ -128,7 +128,8 @@ impl Ui {
     /// Reports that a request is retried, but not for each of many.
     pub fn retry(&self, why: &str, pause: Duration) {
         let mut state = self.state();
-        let is_new = Outage::note(&mut state.outage, Instant::now());
+        let quiet = self.quiet.load(Ordering::SeqCst);
+        let is_new = Outage::note(&mut state.outage, Instant::now(), quiet);
         drop(state);
         if is_new {
             self.line(&format!("warning: {why}; retrying in {:.1} s", pause.as_secs_f64()));
@@ -217,11 +218,15 @@ mod tests {
     fn an_outage_is_told_ever_more_rarely() {
         let begun = Instant::now();
         let mut outage = None;
-        let mut told = |second: u64| Outage::note(&mut outage, begun + Duration::from_secs(second));
-        let minutes: Vec<u64> = (0..=15 * 60).step_by(10).filter(|second| told(*second)).map(|s| s / 60).collect();
+        let mut told = |second: u64| Outage::note(&mut outage, begun + Duration::from_secs(second), false);
+        let minutes: Vec<u64> =
+            (0..=15 * 60).step_by(10).filter(|second| told(*second)).map(|s| s / 60).collect();
         assert_eq!(minutes, [0, 1, 3, 6, 10, 15]);
         assert!(!told(15 * 60 + 10));
         assert!(told(21 * 60), "another one");
         assert!(!told(21 * 60 + 30) && told(22 * 60));
+        let mut outage = None;
+        let mut told = |second: u64| Outage::note(&mut outage, begun + Duration::from_secs(second), true);
+        assert!(!told(0) && !told(30) && told(60), "a short one is no reason for a mail");
     }
 }

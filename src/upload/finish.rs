@@ -10,12 +10,13 @@ use crate::chain::Settled;
 use crate::error::{Error, Result, Status};
 use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest};
 use crate::inventory::{IF_IT_DIED, Inventory, OpenUploads, WHEN_IT_HAS_ENDED};
+use crate::model::backup::Point;
 use crate::model::digest::{Composite, Sha256};
 use crate::model::keys;
 use crate::model::manifest::{Manifest, Segment, Stream, text};
 use crate::model::names::dataset_of;
 use crate::model::object_lock::ProtectedUntil;
-use crate::model::properties::{self, Properties};
+use crate::model::properties::{self, Which};
 use crate::model::readme;
 use crate::model::units::{count, human_size};
 use crate::os::clock;
@@ -78,9 +79,8 @@ impl Upload {
             stored: end.stored,
             segments: vec![],
         };
-        let properties = self.properties(intent);
-        let host = intent.host.as_deref();
-        let mut manifest = Manifest::new(&intent.tool, host, &backup, properties, stream);
+        let mut manifest = Manifest::new(&intent.tool, intent.host.as_deref(), &backup, stream);
+        self.describe_snapshot(intent, &mut manifest);
         let (text, parts) = self.manifest_text(intent, &manifest, &segments)?;
         manifest.stream.segments = segments;
         let manifest = self.put_manifest(intent, manifest, &text)?;
@@ -96,6 +96,7 @@ impl Upload {
             self.ui.warning(&format!("no README in the bucket: {error}"));
         }
         let entries = &mut self.store.contents.entries;
+        let kept = entries.iter().any(|entry| entry.link() == backup.link() && entry.kept);
         // the entry of another copy, whose objects may be gone
         entries.retain(|entry| entry.link() != backup.link() || entry.state == State::Removing);
         entries.push(Entry {
@@ -104,7 +105,7 @@ impl Upload {
             id: intent.id,
             state: State::Stored,
             removal: None,
-            kept: false,
+            kept,
             stream: Some(manifest.stream),
         });
         self.store.save()?;
@@ -117,23 +118,30 @@ impl Upload {
         Ok(())
     }
 
-    /// Those of the dataset, as they are now. A backup does not fail without them.
-    fn properties(&self, intent: &Intent) -> Properties {
-        let snapshot = self.current_name(&intent.snapshot, intent, None);
-        let lines = snapshot.and_then(|snapshot| self.zfs.properties(dataset_of(&snapshot.name)));
-        match lines.map(|lines| properties::kept(&lines)) {
-            Ok((kept, too_long)) => {
+    /// When the snapshot was created, and the properties of the dataset, as they are now. A backup does not
+    /// fail without them.
+    fn describe_snapshot(&self, intent: &Intent, manifest: &mut Manifest) {
+        let described =
+            self.current_name(&intent.snapshot, intent, None).and_then(|Point { name, .. }| {
+                let lines = match self.keeps {
+                    Which::None => String::new(),
+                    Which::All | Which::Native => self.zfs.properties(dataset_of(&name))?,
+                };
+                Ok((self.zfs.creation(&name)?, lines))
+            });
+        match described {
+            Ok((created, lines)) => {
+                let (kept, too_long) = properties::kept(&lines, self.keeps);
                 if !too_long.is_empty() {
                     self.ui.note(&format!(
                         "these properties are too long to be kept with the backup: {}",
                         too_long.join(", ")
                     ));
                 }
-                kept
+                manifest.describe_snapshot(Some(created), kept);
             }
             Err(error) => {
                 self.ui.warning(&format!("the properties are not kept with the backup: {}", error.message));
-                Properties::new()
             }
         }
     }

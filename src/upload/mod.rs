@@ -27,6 +27,7 @@ use crate::model::backup::Backup;
 use crate::model::chunks::Chunking;
 use crate::model::copy::CopyName;
 use crate::model::keys;
+use crate::model::properties::Which;
 use crate::os::clock;
 use crate::s3::client::Client;
 use crate::state::journal::record::{End, Intent, Overview, Record};
@@ -45,6 +46,8 @@ pub struct Upload {
     pub client: Client,
     pub zfs: Zfs,
     pub ui: Arc<Ui>,
+    /// Which properties of the dataset are kept with a backup.
+    pub keeps: Which,
     /// There may be a multipart upload whose ID is unknown.
     pub strays: AtomicBool,
 }

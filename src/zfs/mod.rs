@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::backup::{Backup, Point};
 use crate::model::names::Guid;
 use crate::model::shell::quoted;
+use crate::model::utc::Utc;
 use crate::os::process::{self, Collected, Output};
 
 pub use inspect::PointInfo;
@@ -75,13 +76,23 @@ impl Zfs {
         self.run(&["get", "-Hp", "-s", "local,received", "-o", "property,value", "all", dataset])
     }
 
+    /// When a snapshot was created.
+    pub fn creation(&self, snapshot: &str) -> Result<Utc> {
+        let text = self.run(&["get", "-Hp", "-o", "value", "creation", snapshot])?;
+        let time = text.trim().parse().ok().and_then(Utc::from_unix_seconds);
+        time.ok_or_else(|| Error::failed(format!("'zfs get' did not return the creation of {snapshot}")))
+    }
+
     pub fn set(&self, property: &str, value: &str, dataset: &str) -> Result<()> {
         self.run(&["set", &format!("{property}={value}"), dataset]).map(|_| ())
     }
 
     /// An empty dataset to receive others below it. It is not mounted.
-    pub fn create_parent(&self, dataset: &str) -> Result<()> {
-        self.run(&["create", "-o", "canmount=off", dataset]).map(|_| ())
+    pub fn create_parent(&self, dataset: &str, properties: &[String]) -> Result<()> {
+        let mut args = vec!["create", "-o", "canmount=off"];
+        properties.iter().for_each(|property| args.extend(["-o", property]));
+        args.push(dataset);
+        self.run(&args).map(|_| ())
     }
 
     /// Bytes; none: unknown.

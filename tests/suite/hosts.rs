@@ -188,7 +188,7 @@ impl Pair {
                 "yml" if has("zfs") => drop(whole.insert(stem.to_string())),
                 "zfs" if has("yml") => {}
                 // of a host that was killed before it looked: it means nothing, and no store has it
-                "keep" => {}
+                end if end.starts_with("keep-") => {}
                 _ => bad.push(format!("left alone: {key}")),
             }
         }
@@ -214,9 +214,9 @@ impl Pair {
                 }
                 let key = entry["stream"]["segments"][0]["key"].as_str().unwrap();
                 let stem = key.trim_end_matches(".zfs");
-                if entry["kept"] == true
-                    && !(whole.contains(stem) && keys.contains(&&*format!("{stem}.keep")))
-                {
+                let backup = stem.rsplit_once('-').unwrap().0;
+                let is_marked = keys.iter().any(|key| key.starts_with(&format!("{backup}.keep-")));
+                if entry["kept"] == true && !(whole.contains(stem) && is_marked) {
                     bad.push(format!("host {n} calls {name} kept, and it is gone, or not marked"));
                 }
                 if told.contains(&name.as_str()) {

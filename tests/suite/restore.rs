@@ -108,7 +108,7 @@ fn a_manifest_that_differs_from_the_store_is_not_trusted() {
     let first_sum = lines.iter().position(|line| line.trim_start().len() == 64).unwrap();
     for (bad, why) in [
         (String::new(), "missing field"),
-        (good.replace("version: 2", "version: 9"), "version 9"),
+        (good.replace("version: 3", "version: 9"), "version 9"),
         (good.replace("stages: []", "stages: [zstd]"), "stage 'zstd'"),
         (good.replace("size: 1131752", "size: 1131751"), "another backup than the store"),
         (good.replace("chunk_size: 65536", "chunk_size: 65537"), "another backup than the store"),

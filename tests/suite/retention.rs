@@ -12,6 +12,62 @@ fn chain(n: u64) -> Host {
     host
 }
 
+/// `keep` from cron, while a removal was interrupted: what an earlier one has marked stays marked.
+#[test]
+fn a_mark_is_withdrawn_only_by_who_made_it() {
+    let host = chain(2);
+    let mut other = Host::new();
+    other.share(&host);
+    other.ok("recover");
+    // the removal has passed its first check
+    host.s3.fault("PutObject", 0, 1, Fault::Delay(std::time::Duration::from_millis(900)));
+    let removing = other.spawn("remove -i @1 tank/a@2");
+    while host.s3.state().faults_left() > 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    host.ok("keep -i @1 tank/a@2");
+    let ended = removing.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(3));
+    // another one is announced, by a host that knows no marks
+    let stem = host.real_key("tank/a@2/0000000000000002-from-0000000000000001.yml").replace(".yml", "");
+    host.s3.state().put_exactly(&format!("{stem}.removing-0000001f"), b"version: 1\n");
+    let said = host.fails(3, "keep -i @1 tank/a@2");
+    assert!(said.contains("is being removed"), "{said}");
+    let marks = host.s3.state().keys().iter().filter(|key| key.contains(".keep-")).count();
+    assert_eq!(marks, 1, "the first mark stays");
+    host.s3.state().take(&format!("{stem}.removing-0000001f")).unwrap();
+    host.fails(3, "remove -i @1 tank/a@2");
+}
+
+/// The mark is on the backup: also on a copy that is stored later, because the first one was damaged.
+#[test]
+fn what_is_stored_again_is_still_kept() {
+    let host = chain(2);
+    host.ok("keep -i @1 tank/a@2");
+    host.s3.state().take("tank/a@2/0000000000000002-from-0000000000000001.zfs").unwrap();
+    host.ok("upload -i @1 tank/a@2");
+    assert!(host.ok("list").stdout.contains("  kept\n"));
+    host.fails(3, "remove -i @1 tank/a@2");
+    host.ok("unkeep -i @1 tank/a@2");
+    host.ok("remove -i @1 tank/a@2");
+}
+
+#[test]
+fn what_a_failed_upload_leaves_is_not_removed_by_the_rest_of_the_advice() {
+    let host = chain(6);
+    host.zfs_file("estimate", "700\n");
+    let advice = host.ok("list --advise").stdout;
+    // the base is destroyed before it is run
+    host.destroy("tank/a@1");
+    let path =
+        std::path::Path::new(env!("CARGO_BIN_EXE_zfs2s3")).parent().unwrap().to_str().unwrap().to_string();
+    let mut shell = std::process::Command::new("sh");
+    shell.env_clear().envs(host.environment()).args(["-c", &advice]);
+    let all = std::env::var("PATH").unwrap();
+    assert!(!shell.env("PATH", format!("{path}:{all}")).output().unwrap().status.success());
+    assert_eq!(host.listed().len(), 6);
+}
+
 /// `list -HR`: snapshot, base and state of each.
 fn removable(host: &Host) -> Vec<String> {
     let rows = host.ok("list -HR").stdout;
@@ -32,7 +88,7 @@ fn what_is_kept_is_not_removed() {
         assert!(said.contains("'zfs2s3 unkeep -i tank/a@2 tank/a@3' ends that"), "{said}");
     }
     assert!(host.ok("list").stdout.contains("  kept\n"));
-    assert!(host.ok("list -H").stdout.ends_with("\tstored\n"), "for scripts");
+    assert!(host.ok("list -H").stdout.ends_with("\tstored\t2\n"), "for scripts");
     assert!(host.ok("list -j").stdout.contains("\"kept\": true"));
     // what it depends on cannot be removed either; the same again does no harm
     host.fails(3, "remove -i @1 tank/a@2");
@@ -94,10 +150,10 @@ fn where_nothing_may_be_deleted_an_empty_mark_counts_as_none() {
     host.s3.fault("DeleteObject", 0, 99, Fault::Status(403, "AccessDenied"));
     host.ok("unkeep -i @1 tank/a@2");
     host.s3.no_more_faults();
-    assert!(host.s3.state().keys().iter().any(|key| key.ends_with(".keep")));
+    assert!(host.s3.state().keys().iter().any(|key| key.contains(".keep-")));
     assert_eq!(removable(&host), ["2 1 removable"]);
     host.ok("remove -i @1 tank/a@2");
-    assert!(!host.s3.state().keys().iter().any(|key| key.contains("@2/")));
+    assert!(!host.s3.state().keys().iter().any(|key| key.contains("@2/") && !key.contains(".keep-")));
 }
 
 #[test]
@@ -113,7 +169,7 @@ fn what_is_being_removed_cannot_be_kept() {
     assert!(!removing.wait().unwrap().success());
     let said = host.fails(3, "keep -i @1 tank/a@2");
     assert!(said.contains("'-i tank/a@1 tank/a@2' is being removed by host '"), "{said}");
-    assert!(!host.s3.state().keys().iter().any(|key| key.ends_with(".keep")));
+    assert!(!host.s3.state().keys().iter().any(|key| key.contains(".keep-")));
     let said = other.fails(3, "keep -i @1 tank/a@2");
     assert!(said.contains("the removal of '-i tank/a@1 tank/a@2' has begun"), "{said}");
     other.ok("remove -i @1 tank/a@2");
@@ -178,11 +234,11 @@ fn the_bypass_that_lets_most_go() {
     assert_eq!(
         lines[1..],
         [
-            "zfs2s3 upload -i tank/a@1 tank/a@6",
-            "zfs2s3 remove -i tank/a@5 tank/a@6",
-            "zfs2s3 remove -i tank/a@4 tank/a@5",
-            "zfs2s3 remove -i tank/a@3 tank/a@4",
-            "zfs2s3 remove -i tank/a@2 tank/a@3",
+            "zfs2s3 upload -i tank/a@1 tank/a@6 &&",
+            "zfs2s3 remove -i tank/a@5 tank/a@6 &&",
+            "zfs2s3 remove -i tank/a@4 tank/a@5 &&",
+            "zfs2s3 remove -i tank/a@3 tank/a@4 &&",
+            "zfs2s3 remove -i tank/a@2 tank/a@3 &&",
             "zfs2s3 remove -i tank/a@1 tank/a@2",
         ]
     );
@@ -193,15 +249,15 @@ fn the_bypass_that_lets_most_go() {
     assert_eq!(
         lines,
         [
-            "zfs2s3 upload -i tank/a@3 tank/a@6",
-            "zfs2s3 remove -i tank/a@5 tank/a@6",
-            "zfs2s3 remove -i tank/a@4 tank/a@5",
+            "zfs2s3 upload -i tank/a@3 tank/a@6 &&",
+            "zfs2s3 remove -i tank/a@5 tank/a@6 &&",
+            "zfs2s3 remove -i tank/a@4 tank/a@5 &&",
             "zfs2s3 remove -i tank/a@3 tank/a@4",
         ]
     );
     // each is accepted, in this order
     for line in lines {
-        host.ok(line.strip_prefix("zfs2s3 ").unwrap());
+        host.ok(line.strip_prefix("zfs2s3 ").unwrap().trim_end_matches(" &&"));
     }
     assert_eq!(host.listed().len(), 4);
     host.ok("verify");
@@ -217,7 +273,7 @@ fn a_base_that_is_only_a_bookmark() {
     host.destroy("tank/a@4");
     let advice = host.ok("list --advise").stdout;
     assert!(
-        advice.contains("\nzfs2s3 upload -i 'tank/a#1' tank/a@3\nzfs2s3 remove -i tank/a@2 tank/a@3\n"),
+        advice.contains("\nzfs2s3 upload -i 'tank/a#1' tank/a@3 &&\nzfs2s3 remove -i tank/a@2 tank/a@3 &&\n"),
         "{advice}"
     );
 }

@@ -99,7 +99,7 @@ fn a_dataset_alone_means_its_newest_snapshot() {
     assert_eq!(received(&host), ["new/c@41", "new/c@42"]);
     assert!(host.ok("thaw tank/c").stdout.contains("tank/c@2"));
     let said = host.fails(1, "restore tank/x new/x");
-    assert!(said.contains("a snapshot of tank/x that can be restored is not stored"), "{said}");
+    assert!(said.contains("no snapshot of tank/x that can be restored is stored"), "{said}");
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn datasets_in_between_without_a_backup_are_made() {
     host.ok("upload -ar tank@1");
     host.snapshot(("new", 0), 0);
     let said = host.ok("restore -r tank new/t").stderr;
-    assert!(said.contains("created new/t, of which there is no backup"), "{said}");
-    assert!(said.contains("created new/t/a, of which there is no backup"), "{said}");
+    assert!(said.contains("created new/t, of which no backup is restored"), "{said}");
+    assert!(said.contains("created new/t/a, of which no backup is restored"), "{said}");
     assert_eq!(received(&host), ["new/t/a/b@31", "new/t/c@41"]);
     assert_eq!(host.zfs_log().matches("create -o canmount=off new/t").count(), 2);
 }
@@ -155,7 +155,8 @@ fn kept_properties_are_set_where_that_is_harmless() {
     assert!(text.starts_with("version: 3\n") && text.contains("\n  quota: '1073741824'\n"), "{text}");
     assert!(!text.contains("secret"), "{text}");
     let planned = host.ok("restore -rPn tank new/t").stdout;
-    assert!(planned.contains("  would run  zfs set quota=1073741824 new/t/a\n"), "{planned}");
+    assert!(planned.contains("  would run    zfs set quota=1073741824 new/t/a\n"), "{planned}");
+    assert!(planned.contains("  would print  zfs set mountpoint=/home new/t/a\n"), "{planned}");
     assert_eq!(properties(&host), "");
     let ran = host.ok("restore -rP tank new/t");
     assert_eq!(ran.stdout, "zfs set mountpoint=/home new/t/a\nzfs set canmount=on new/t/a/b\n");
@@ -184,14 +185,70 @@ fn properties_that_zfs_refuses_are_named() {
     assert_eq!(received(&host).len(), 2);
 }
 
+/// In a tree, all is received first: a quota may be too small for what is yet to come.
 #[test]
-fn a_backup_without_properties_can_be_read_by_older_versions() {
-    let host = Host::with_snapshots(1);
+fn properties_of_a_tree_are_set_at_the_end() {
+    let host = stored();
+    host.ok("restore -rP tank new/t");
+    let log = host.zfs_log();
+    let last_receive = log.rfind("receive -s -u").unwrap();
+    assert!(log.find("set compression=zstd").unwrap() > last_receive);
+    let again = stored();
+    again.zfs_file("no_set", "");
+    let said = again.fails(1, "restore -rP tank new/t");
+    assert!(said.contains("all is restored, but not all properties: new/t, new/t/a\n"), "{said}");
+    assert_eq!(received(&again).len(), 8);
+}
+
+#[test]
+fn which_properties_are_kept_is_a_setting() {
+    for (which, kept) in [("native", true), ("none", false)] {
+        let mut host = Host::with_tree();
+        host.zfs_file("kept", "tank/c\tquota\t1\ntank/c\tit:x\ty\n");
+        host.set("ZFS2S3_PROPERTIES", which);
+        host.ok("upload tank/c@1");
+        let manifest = host.real_key("tank/c@1/0000000000000029-full.yml");
+        let text = String::from_utf8(host.s3.state().bytes(&manifest).to_vec()).unwrap();
+        assert!(text.contains("quota") == kept && !text.contains("it:x"), "{text}");
+        assert!(text.contains("\ncreated: 2023-11-14T"), "{text}");
+    }
+    let mut host = Host::with_tree();
+    host.set("ZFS2S3_PROPERTIES", "some");
+    assert!(
+        host.fails(2, "upload tank/c@1").contains("ZFS2S3_PROPERTIES: 'some' is not all, native or none")
+    );
+}
+
+/// The man page's own consolidation: a bypass to a day of January is stored in February.
+#[test]
+fn the_newest_is_not_the_one_that_was_stored_last() {
+    let host = Host::with_snapshots(6);
     host.ok("upload tank/a@1");
-    let manifest = host.real_key("tank/a@1/0000000000000001-full.yml");
-    let text = String::from_utf8(host.s3.state().bytes(&manifest).to_vec()).unwrap();
-    assert!(text.starts_with("version: 2\n") && !text.contains("properties"), "{text}");
-    host.ok("restore -P tank/a tank/new");
+    host.ok("upload -i @1 tank/a@2");
+    host.ok("upload -i @2 tank/a@3");
+    // a new chain
+    host.ok("upload tank/a@4");
+    host.ok("upload -i @4 tank/a@5");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    host.ok("upload -i @1 tank/a@3");
+    host.ok("remove -i @2 tank/a@3");
+    let ran = host.ok("restore tank/a tank/new");
+    assert!(ran.stderr.contains("received tank/a@5, incremental from tank/a@4"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("warning"), "{}", ran.stderr);
+    // of the backups of older versions, the time is not known
+    let keys: Vec<String> = host.s3.state().keys().iter().map(|key| key.to_string()).collect();
+    for key in keys.iter().filter(|key| key.ends_with(".yml")) {
+        let text = String::from_utf8(host.s3.state().bytes(key).to_vec()).unwrap();
+        let older = text.lines().filter(|line| !line.starts_with("created:")).map(|line| format!("{line}\n"));
+        let older: String = older.collect();
+        host.s3.state().put_exactly(key, older.as_bytes());
+    }
+    let said = host.ok("restore -n tank/a tank/new2").stderr;
+    assert!(
+        said.contains("tank/a@3 is taken for the newest snapshot of tank/a, because it was stored last"),
+        "{said}"
+    );
+    assert!(said.contains("name the right one: tank/a@5"), "{said}");
 }
 
 #[test]
@@ -201,4 +258,38 @@ fn with_o_the_topmost_dataset_gets_the_property() {
     let log = host.zfs_log();
     assert_eq!(log.matches("receive -s -u -o readonly=on").count(), 1, "{log}");
     assert!(log.contains("receive -s -u -o readonly=on new/t\n"));
+}
+
+#[test]
+fn a_topmost_dataset_without_a_backup_gets_the_property_too() {
+    let host = Host::with_tree();
+    host.zfs_file("excluded", "tank\toff\n");
+    host.ok("upload -ar tank@1");
+    host.snapshot(("new", 0), 0);
+    host.ok("restore -r -o readonly=on tank new/t");
+    let log = host.zfs_log();
+    assert!(log.contains("create -o canmount=off -o readonly=on new/t\n"), "{log}");
+    assert!(!log.contains("receive -s -u -o"), "{log}");
+}
+
+#[test]
+fn a_wait_ends_before_it_begins_if_there_is_no_place() {
+    let host = stored();
+    let said = host.fails(1, "restore -w tank/c new/x/y");
+    assert!(said.contains("there is no dataset new/x, in which new/x/y would be"), "{said}");
+    assert_eq!(host.s3.state().count("RestoreObject"), 0);
+}
+
+#[test]
+fn what_is_lost_is_an_error() {
+    let host = stored();
+    let text = host.store_text();
+    let full = text.lines().find(|line| line.contains("tank/c@1")).unwrap();
+    host.write_data(
+        "stored_snapshots.yml",
+        &text.replacen(&format!("{full}\n"), "", 1).replace("count: 8", "count: 7"),
+    );
+    let said = host.fails(1, "restore -r tank new/t");
+    assert!(said.contains("no snapshot of these can be restored: tank/c\n"), "{said}");
+    assert_eq!(received(&host).len(), 6);
 }

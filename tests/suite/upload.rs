@@ -36,7 +36,7 @@ fn the_manifest_describes_the_data() {
     let text = String::from_utf8(state.bytes(&manifest).to_vec()).unwrap();
     assert_eq!(state.object(&manifest).storage_class, "STANDARD");
     for line in [
-        "version: 2\n",
+        "version: 3\n",
         "  name: tank/src@s1\n",
         "  guid: '13707626622376489106'\n",
         "  size: 1131752\n",

@@ -54,7 +54,7 @@ fn what_is_whole_is_proven_dated_and_shown() {
     assert!(last[3].starts_with("objects 20"), "{table}");
     let rows: Value = serde_json::from_str(&host.ok("list -j").stdout).unwrap();
     assert!(rows[0]["verified"]["deep"].is_string() && rows[2]["verified"]["deep"].is_null());
-    assert_eq!(host.ok("list -H").stdout.lines().next().unwrap().split('\t').count(), 7);
+    assert_eq!(host.ok("list -H").stdout.lines().next().unwrap().split('\t').count(), 8);
     // another store knows nothing proven
     std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
     host.ok("recover");
@@ -130,7 +130,7 @@ fn each_damage_is_found_with_its_object() {
             |h, data| {
                 edit(h, &manifest(data), |o| {
                     let text = String::from_utf8(o.bytes.clone()).unwrap();
-                    o.bytes = text.replacen("version: 2", "version: 9", 1).into_bytes();
+                    o.bytes = text.replacen("version: 3", "version: 9", 1).into_bytes();
                 });
             },
             "it has version 9",

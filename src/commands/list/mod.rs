@@ -239,6 +239,7 @@ impl Row {
             or_dash(self.storage_class.as_ref().map(StorageClass::to_string)),
             or_dash(self.stored.map(time)),
             self.state.to_string(),
+            or_dash(self.base_guid.map(|guid| guid.to_string())),
         ];
         fields.join("\t") + "\n"
     }
@@ -273,7 +274,7 @@ pub mod tests {
     #[test]
     fn a_line_for_scripts() {
         let row = row("t@2", 2, Some(("t@1", 1)));
-        assert_eq!(row.fields(true), "t@2\t2\tt@1\t1363148800\tSTANDARD\t1767323045\tstored\n");
+        assert_eq!(row.fields(true), "t@2\t2\tt@1\t1363148800\tSTANDARD\t1767323045\tstored\t1\n");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::Row;
 use crate::chunk_io::each::for_each;
 use crate::commands::Context;
 use crate::error::Result;
-use crate::inventory::{Inventory, OpenUploads};
+use crate::inventory::{Bypasses, Inventory, OpenUploads};
 use crate::model::backup::{Backup, Point};
 use crate::model::copy::CopyName;
 use crate::model::names::{Guid, dataset_of};
@@ -50,9 +50,12 @@ pub fn advise(context: &Context, dataset: Option<&str>) -> Result<String> {
     let mut datasets: Vec<&str> = stored.iter().map(|entry| dataset_of(&entry.snapshot.name)).collect();
     datasets.sort_unstable();
     datasets.dedup();
+    let bypasses = inventory.bypasses(contents, &locked);
+    let by_name: HashMap<CopyName, &Entry> =
+        contents.entries.iter().map(|entry| (entry.copy(), entry)).collect();
     let mut text = String::new();
     for dataset in datasets {
-        text += &match best_of(&zfs, &inventory, contents, dataset, &locked) {
+        text += &match best_of(&zfs, &bypasses, &by_name, dataset) {
             Some(best) => best,
             None => format!("# {dataset}: no bypass would let backups go\n"),
         };
@@ -62,10 +65,9 @@ pub fn advise(context: &Context, dataset: Option<&str>) -> Result<String> {
 
 fn best_of(
     zfs: &Zfs,
-    inventory: &Inventory,
-    contents: &Contents,
+    bypasses: &Bypasses,
+    by_name: &HashMap<CopyName, &Entry>,
     dataset: &str,
-    locked: &HashSet<CopyName>,
 ) -> Option<String> {
     // a dataset that is gone has nothing that could be sent
     let mut points = zfs.points_of(dataset).ok()?;
@@ -73,7 +75,7 @@ fn best_of(
     let bases: HashSet<Guid> = points.iter().map(|point| point.guid).collect();
     let snapshots = points.iter().filter(|point| point.name.contains('@'));
     let snapshots: Vec<Guid> = snapshots.map(|point| point.guid).collect();
-    let (link, freed, bytes) = inventory.best_bypass(contents, &bases, &snapshots, locked)?;
+    let (link, freed, bytes) = bypasses.best(&bases, &snapshots)?;
     // a snapshot before its bookmark
     let point = |guid: Guid| {
         let found =
@@ -89,24 +91,23 @@ fn best_of(
     }
     let cost =
         estimate.map_or("of unknown size".to_string(), |bytes| format!("of about {}", human_size(bytes)));
+    // nothing is removed unless the command before has succeeded
     let mut text = format!(
-        "# {dataset}: a bypass {cost} would let {} go, {}\nzfs2s3 upload -i {} {}\n",
+        "# {dataset}: a bypass {cost} would let {} go, {}\nzfs2s3 upload -i {} {}",
         count(freed.len() as u64, "backup"),
         human_size(bytes),
         quoted(&base.name),
         quoted(&backup.snapshot.name)
     );
-    let by_name: HashMap<CopyName, &Entry> =
-        contents.entries.iter().map(|entry| (entry.copy(), entry)).collect();
     for entry in freed.iter().filter_map(|name| by_name.get(name)) {
-        text += &remove_command(entry);
+        text += &format!(" &&\n{}", remove_command(entry));
     }
-    Some(text)
+    Some(text + "\n")
 }
 
 fn remove_command(entry: &Entry) -> String {
     let base = entry.base.as_ref().map(|base| format!("-i {} ", quoted(&base.name))).unwrap_or_default();
-    format!("zfs2s3 remove {base}{}\n", quoted(&entry.snapshot.name))
+    format!("zfs2s3 remove {base}{}", quoted(&entry.snapshot.name))
 }
 
 /// Those that an Object Lock protects.

@@ -12,6 +12,7 @@ use crate::model::backup::Point;
 use crate::model::names::{Guid, short_name};
 use crate::model::shell::quoted;
 use crate::model::units::human_size;
+use crate::restore::newest;
 use crate::restore::properties::{self, ToSet};
 use crate::restore::target::Target;
 use crate::restore::thaw::{ThawOptions, under_way};
@@ -41,7 +42,9 @@ pub struct Attempt<'a> {
     /// The target exists, with its properties.
     has_received: bool,
     /// A wait is not ended by what may pass.
-    is_patient: bool,
+    pub is_patient: bool,
+    /// Only the origin of a clone, on the way to a later snapshot.
+    pub is_on_the_way: bool,
     /// In a dry run of several restores: the datasets and snapshots that will be there by then.
     pub datasets: HashSet<String>,
     pub snapshots: HashSet<Guid>,
@@ -66,16 +69,26 @@ impl<'a> Attempt<'a> {
             discard: args.discard,
             has_received: false,
             is_patient: false,
+            is_on_the_way: false,
             datasets: HashSet::new(),
             snapshots: HashSet::new(),
         }
     }
 
-    fn wanted(&mut self, contents: &Contents) -> Result<Point> {
+    fn wanted(&mut self, client: &Client, contents: &Contents) -> Result<Point> {
         if self.wanted.is_none() {
-            self.wanted = Some(self.selector.find(contents, "restore")?);
+            let ui = &self.context.ui;
+            self.wanted = Some(newest::selected(&self.selector, client, contents, "restore", ui)?);
         }
         self.wanted.clone().ok_or_else(|| Error::failed("no snapshot is selected"))
+    }
+
+    /// If it is selected by that.
+    pub fn guid(&self) -> Option<Guid> {
+        match self.selector {
+            SnapshotSelector::Guid(guid) => Some(guid),
+            _ => None,
+        }
     }
 
     fn restore<'r>(
@@ -109,7 +122,7 @@ impl<'a> Attempt<'a> {
     pub fn once(&mut self) -> Result<Vec<(Guid, u64)>> {
         let _lock = self.lock()?;
         let (store, client) = self.context.store_and_client()?;
-        let wanted = self.wanted(&store.contents)?;
+        let wanted = self.wanted(&client, &store.contents)?;
         let zfs = self.context.zfs();
         let restore = self.restore(wanted, &zfs, &store, &client);
         let mut received = Vec::new();
@@ -125,11 +138,23 @@ impl<'a> Attempt<'a> {
                 restore.run(*plan)?;
             }
         }
-        self.set_properties(&restore)?;
+        self.set_properties_of_one(&restore)?;
         Ok(received)
     }
 
-    /// With -P.
+    /// Of a tree, they are set when all of it is there: a quota may be too small for what is yet to come.
+    fn set_properties_of_one(&self, restore: &Restore) -> Result<()> {
+        if self.args.recursive && !self.args.dry_run { Ok(()) } else { self.set_properties(restore) }
+    }
+
+    /// With -P, after the restore.
+    pub fn only_set_properties(&mut self) -> Result<()> {
+        let (store, client) = self.context.store_and_client()?;
+        let wanted = self.wanted(&client, &store.contents)?;
+        let zfs = self.context.zfs();
+        self.set_properties(&self.restore(wanted, &zfs, &store, &client))
+    }
+
     fn set_properties(&self, restore: &Restore) -> Result<()> {
         if !self.args.preserve {
             return Ok(());
@@ -144,7 +169,8 @@ impl<'a> Attempt<'a> {
         };
         let ToSet { harmless, others } = &to_set;
         if self.args.dry_run {
-            return self.context.ui.data(&lines(harmless, "  would run  "));
+            let text = lines(harmless, "  would run    ") + &lines(others, "  would print  ");
+            return self.context.ui.data(&text);
         }
         let refused = properties::set(zfs, &to_set, target);
         if !others.is_empty() {
@@ -218,12 +244,15 @@ impl<'a> Attempt<'a> {
     /// None: all of it can be read.
     fn thaw(&mut self, options: ThawOptions) -> Result<Option<Thawing>> {
         let (store, client) = self.context.store_and_client()?;
-        let wanted = self.wanted(&store.contents)?;
+        let wanted = self.wanted(&client, &store.contents)?;
         let zfs = self.context.zfs();
+        if !self.args.recursive && !self.has_received {
+            check_parent(&zfs, &self.target)?;
+        }
         let Some(mut steps) = self.restore(wanted, &zfs, &store, &client).needed()? else { return Ok(None) };
         if self.discard {
             let _lock = self.lock()?;
-            let wanted = self.wanted(&store.contents)?;
+            let wanted = self.wanted(&client, &store.contents)?;
             self.restore(wanted, &zfs, &store, &client).discard_partial_if_any()?;
             self.discard = false;
         }
@@ -237,18 +266,18 @@ impl<'a> Attempt<'a> {
     fn receive_readable(&mut self) -> Result<Outcome> {
         let _lock = self.lock()?;
         let (store, client) = self.context.store_and_client()?;
-        let wanted = self.wanted(&store.contents)?;
+        let wanted = self.wanted(&client, &store.contents)?;
         let zfs = self.context.zfs();
         let restore = self.restore(wanted, &zfs, &store, &client);
         let Some(mut plan) = self.plan(&restore)? else {
-            return self.set_properties(&restore).map(|()| Outcome::Done);
+            return self.set_properties_of_one(&restore).map(|()| Outcome::Done);
         };
         let all = plan.steps.len();
         if plan.keep_readable() {
             let outcome = if plan.steps.len() == all { Outcome::Done } else { Outcome::Again };
             restore.run(*plan)?;
             if matches!(outcome, Outcome::Done) {
-                self.set_properties(&restore)?;
+                self.set_properties_of_one(&restore)?;
             }
             (self.has_received, self.is_patient) = (true, true);
             Ok(outcome)
@@ -267,6 +296,9 @@ impl<'a> Attempt<'a> {
                 } else {
                     format!("; the latest snapshot there is {latest}")
                 };
+                if self.is_on_the_way {
+                    return Ok(None);
+                }
                 let unchanged = if discard { "" } else { "; nothing was changed" };
                 self.context.ui.note(&format!("{name} exists already{later}{unchanged}"));
                 self.context.ui.note(&format!(
@@ -310,8 +342,13 @@ struct Thawing {
     nothing_is_readable: bool,
 }
 
-/// The dataset above is missing.
-pub fn no_place_for(target: &str) -> Error {
+/// Refuses a target whose parent is missing.
+pub fn check_parent(zfs: &Zfs, target: &str) -> Result<()> {
+    let place = target.rsplit_once('/').map_or(target, |(parent, _)| parent);
+    if zfs.exists(place)? { Ok(()) } else { Err(no_place_for(target)) }
+}
+
+fn no_place_for(target: &str) -> Error {
     match target.rsplit_once('/') {
         Some((parent, _)) if parent.contains('/') => {
             Error::failed(format!("there is no dataset {parent}, in which {target} would be"))

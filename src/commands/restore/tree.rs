@@ -4,14 +4,17 @@
 use std::collections::HashSet;
 
 use super::super::Context;
-use super::attempt::{Attempt, no_place_for};
+use super::attempt::{Attempt, check_parent};
 use crate::cli;
 use crate::error::{Error, Result, Status};
+use crate::model::backup::Point;
 use crate::model::names::{Guid, dataset_of, short_name};
 use crate::model::units::{count, human_size};
+use crate::restore::newest;
 use crate::restore::thaw::ThawOptions;
 use crate::restore::tree::{Branch, Tree, tree};
 use crate::restore::wait::{self, Outcome};
+use crate::state::store::newest::Restorable;
 use crate::state::store::selector::{SnapshotSelector, what_is_stored};
 use crate::zfs::Zfs;
 
@@ -28,8 +31,20 @@ pub fn run(
             return Err(Error::usage("-r needs a dataset, or dataset@snapshot, and not a guid"));
         }
     };
-    let contents = context.store()?.contents;
-    let tree = tree(&contents, top, name, &args.target);
+    let (store, client) = context.store_and_client()?;
+    let contents = store.contents;
+    let is_below = |dataset: &str| {
+        dataset.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let created = newest::created(&client, &contents, is_below)?;
+    drop(client);
+    let tree = tree(&contents, &created, top, name, &args.target);
+    if name.is_none() {
+        let restorable = Restorable::of(&contents, &created);
+        for branch in &tree.branches {
+            newest::warn_if_unsure(&restorable, &created, dataset_of(&branch.wanted.name), &context.ui);
+        }
+    }
     tree.left_out.iter().for_each(|why| context.ui.note(&format!("not restored: {why}")));
     if tree.branches.is_empty() {
         let at = name.map(|name| format!(" with a snapshot @{name}")).unwrap_or_default();
@@ -44,6 +59,9 @@ pub fn run(
     } else {
         restores.once()?;
     }
+    if !args.dry_run {
+        restores.set_properties()?;
+    }
     restores.result()
 }
 
@@ -56,129 +74,252 @@ struct Restores<'a> {
     attempts: Vec<Attempt<'a>>,
     done: HashSet<usize>,
     failed: Vec<(String, Status)>,
+    /// Where something was restored, but not all properties could be set.
+    without_properties: Vec<String>,
+    /// A wait is not ended by what may pass.
+    is_patient: bool,
+}
+
+/// Whether an attempt can be made.
+enum Place {
+    There,
+    /// A dataset above it failed.
+    Lost,
+    /// A dataset above it is yet to come.
+    Later,
 }
 
 impl<'a> Restores<'a> {
     fn new(context: &'a Context, args: &'a cli::RestoreArgs, tree: &'a Tree) -> Result<Self> {
-        let attempt = |branch: &Branch| {
-            let Branch { wanted, target } = branch;
+        let zfs = context.zfs();
+        if args.target.contains('/') {
+            check_parent(&zfs, &args.target)?;
+        }
+        let attempt = |wanted: &Point, target: &str, is_on_the_way| {
             // a name may mean several snapshots
             let selector = SnapshotSelector::Guid(wanted.guid);
-            let mut attempt = Attempt::new(context, args, wanted.name.clone(), selector, target.clone());
+            let mut attempt = Attempt::new(context, args, wanted.name.clone(), selector, target.to_string());
+            attempt.is_on_the_way = is_on_the_way;
             // as 'zfs receive -o' does with the stream of a tree; those below inherit
-            if target != &tree.branches[0].target {
+            if target != args.target {
                 attempt.properties = &[];
             }
             attempt
         };
-        let attempts = tree.branches.iter().map(attempt).collect();
-        let zfs = context.zfs();
-        if let Some((above, _)) = args.target.rsplit_once('/')
-            && !zfs.exists(above)?
-        {
-            return Err(no_place_for(&args.target));
-        }
-        Ok(Restores { context, args, zfs, tree, attempts, done: HashSet::new(), failed: Vec::new() })
+        let attempts = tree.branches.iter().flat_map(|Branch { wanted, target, origins }| {
+            let first = origins.iter().map(|origin| attempt(origin, target, true)).collect::<Vec<_>>();
+            first.into_iter().chain([attempt(wanted, target, false)])
+        });
+        Ok(Restores {
+            context,
+            args,
+            zfs,
+            tree,
+            attempts: attempts.collect(),
+            done: HashSet::new(),
+            failed: Vec::new(),
+            without_properties: Vec::new(),
+            is_patient: false,
+        })
     }
 
     fn once(&mut self) -> Result<()> {
-        let mut datasets: HashSet<String> = HashSet::new();
-        let mut snapshots: HashSet<Guid> = HashSet::new();
-        let mut bytes = 0u64;
-        for n in 0..self.attempts.len() {
-            if self.is_orphan(n)? {
-                continue;
-            }
-            if self.args.dry_run {
-                let made = self.parents_of(n).into_iter().map(str::to_string);
-                datasets.extend(made);
-                self.attempts[n].datasets = datasets.clone();
-                self.attempts[n].snapshots = snapshots.clone();
-            } else {
-                self.make_parents(n)?;
-            }
-            match self.attempts[n].once() {
-                Ok(received) => {
-                    bytes += received.iter().map(|(_, bytes)| bytes).sum::<u64>();
-                    snapshots.extend(received.iter().map(|(guid, _)| *guid));
-                    datasets.insert(self.attempts[n].target.clone());
+        let mut planned = Planned::default();
+        let mut left: Vec<usize> = (0..self.attempts.len()).collect();
+        loop {
+            let before = left.len();
+            let mut refused = Vec::new();
+            for n in left {
+                match self.place_of(n)? {
+                    Place::Lost => self.give_up(n),
+                    Place::Later if !self.args.dry_run => {
+                        let target = &self.attempts[n].target;
+                        refused
+                            .push((n, Error::refused(format!("no dataset is there for {target} to be in"))));
+                    }
+                    // the origin of a clone may come later
+                    _ => match self.attempt(n, &mut planned) {
+                        Err(error) if error.status == Status::Refused => refused.push((n, error)),
+                        Err(error) => self.note_failure(n, error)?,
+                        Ok(()) => {}
+                    },
                 }
-                Err(error) => self.note_failure(n, error)?,
             }
+            if refused.len() == before {
+                for (n, error) in refused {
+                    self.note_failure(n, error)?;
+                }
+                break;
+            }
+            left = refused.into_iter().map(|(n, _)| n).collect();
         }
         if self.args.dry_run {
-            let datasets = count((self.attempts.len() - self.failed.len()) as u64, "dataset");
+            let (bytes, datasets) = (planned.bytes, count(planned.restored, "dataset"));
             self.context.ui.data(&format!("all: {bytes} bytes ({}), {datasets}\n", human_size(bytes)))?;
         }
         Ok(())
     }
 
-    /// One round of `-w`, in which each is thawed, and received as far as it can be read.
+    fn attempt(&mut self, n: usize, planned: &mut Planned) -> Result<()> {
+        if self.args.dry_run {
+            planned.datasets.extend(self.parents_of(n).into_iter().map(str::to_string));
+            let attempt = &mut self.attempts[n];
+            if attempt.is_on_the_way {
+                planned.snapshots.extend(attempt.guid());
+                return Ok(());
+            }
+            attempt.datasets = planned.datasets.clone();
+            attempt.snapshots = planned.snapshots.clone();
+        } else {
+            self.make_parents(n)?;
+        }
+        let received = self.attempts[n].once()?;
+        planned.bytes += received.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        planned.restored += 1;
+        planned.snapshots.extend(received.iter().map(|(guid, _)| *guid));
+        planned.datasets.insert(self.attempts[n].target.clone());
+        Ok(())
+    }
+
+    /// One round of `-w`: each is thawed, and received as far as it can be read.
     fn round(&mut self, options: ThawOptions) -> Result<Outcome> {
-        let mut waiting = None;
+        let mut waiting: Option<Outcome> = None;
+        let mut refused = Vec::new();
+        let done_before = self.done.len();
         for n in 0..self.attempts.len() {
-            if self.done.contains(&n) || self.is_orphan(n)? {
+            if self.done.contains(&n) {
                 continue;
             }
-            let outcome = if self.has_place(n)? {
-                self.make_parents(n)?;
-                self.attempts[n].round(options)
-            } else {
-                self.attempts[n].only_thaw(options)
+            self.attempts[n].is_patient |= self.is_patient;
+            let outcome = match self.place_of(n)? {
+                Place::Lost => {
+                    self.give_up(n);
+                    continue;
+                }
+                Place::Later => self.attempts[n].only_thaw(options),
+                Place::There => self.make_parents(n).and_then(|()| self.attempts[n].round(options)),
             };
+            self.is_patient |= self.attempts[n].is_patient;
             match outcome {
                 Ok(Outcome::Done) => {
+                    self.is_patient = true;
                     self.done.insert(n);
                 }
                 Ok(Outcome::Again) => return Ok(Outcome::Again),
-                Ok(outcome) => waiting = waiting.or(Some(outcome)),
+                Ok(Outcome::Waiting(why)) => {
+                    self.is_patient = true;
+                    // the failure of another one is no reason to end the wait
+                    if let Some(Outcome::Failed(error)) = waiting.replace(Outcome::Waiting(why)) {
+                        self.context.ui.warning_once(&error.message);
+                    }
+                }
+                Ok(Outcome::Failed(error)) => match waiting {
+                    None => waiting = Some(Outcome::Failed(error)),
+                    Some(_) => self.context.ui.warning_once(&error.message),
+                },
                 // a clone waits for its origin
-                Err(error) if error.status == Status::Refused && waiting.is_some() => {}
+                Err(error) if error.status == Status::Refused => refused.push((n, error)),
                 Err(error) => {
                     self.note_failure(n, error)?;
                     self.done.insert(n);
                 }
             }
         }
-        Ok(waiting.unwrap_or(Outcome::Done))
+        match waiting {
+            Some(waiting) => Ok(waiting),
+            None if refused.is_empty() => Ok(Outcome::Done),
+            None if self.done.len() > done_before => Ok(Outcome::Again),
+            None => {
+                for (n, error) in refused {
+                    self.note_failure(n, error)?;
+                    self.done.insert(n);
+                }
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// Those of all that was restored.
+    fn set_properties(&mut self) -> Result<()> {
+        for n in 0..self.attempts.len() {
+            let attempt = &mut self.attempts[n];
+            let has_failed = self.failed.iter().any(|(target, _)| *target == attempt.target);
+            if has_failed || attempt.is_on_the_way {
+                continue;
+            }
+            match attempt.only_set_properties() {
+                Err(error) if error.status == Status::TryAgain => return Err(error),
+                Err(error) => {
+                    self.without_properties.push(attempt.target.clone());
+                    self.context.ui.error(&error);
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
     }
 
     fn result(&self) -> Result<()> {
-        let Some((_, status)) = self.failed.first() else { return Ok(()) };
+        let again = "the reasons are above; the same command restores what is missing";
         let names: Vec<&str> = self.failed.iter().map(|(target, _)| target.as_str()).collect();
-        let all = count(self.attempts.len() as u64, "dataset");
-        Err(Error::new(*status, format!("of {all}, these are not restored: {}", names.join(", ")))
-            .hint("the reasons are above; the same command restores what is missing"))
+        let lost = &self.tree.lost;
+        let status = self.failed.first().map_or(Status::Failed, |(_, status)| *status);
+        if !names.is_empty() {
+            let all = count(self.tree.branches.len() as u64, "dataset");
+            let error = Error::new(status, format!("of {all}, these are not restored: {}", names.join(", ")));
+            return Err(error.hint(again));
+        }
+        if !lost.is_empty() {
+            return Err(Error::failed(format!("no snapshot of these can be restored: {}", lost.join(", ")))
+                .hint("'zfs2s3 verify' shows what is missing"));
+        }
+        if !self.without_properties.is_empty() {
+            return Err(Error::failed(format!(
+                "all is restored, but not all properties: {}",
+                self.without_properties.join(", ")
+            )));
+        }
+        Ok(())
     }
 
     fn note_failure(&mut self, n: usize, error: Error) -> Result<()> {
         if matches!(error.status, Status::TryAgain | Status::Pending | Status::Usage) {
             return Err(error);
         }
-        let error = self.attempts[n].hint(error);
-        self.failed.push((self.attempts[n].target.clone(), error.status));
+        let attempt = &self.attempts[n];
+        // whoever needs it will say so
+        if attempt.is_on_the_way && error.status == Status::Refused {
+            return Ok(());
+        }
+        let error = attempt.hint(error);
+        self.failed.push((attempt.target.clone(), error.status));
         self.context.ui.error(&error);
         Ok(())
     }
 
-    /// Is a dataset above it not restored, so that there is no place for it? It is then noted as failed, too.
-    fn is_orphan(&mut self, n: usize) -> Result<bool> {
+    /// It has no place, for a reason that was shown.
+    fn give_up(&mut self, n: usize) {
         let target = self.attempts[n].target.clone();
-        let above = self.failed.iter().find(|(failed, _)| is_above(failed, &target)).cloned();
-        let Some((failed, status)) = above else { return Ok(false) };
-        if self.zfs.exists(&failed)? {
-            return Ok(false);
+        let above = self.failed.iter().find(|(failed, _)| is_above(failed, &target));
+        let status = above.map_or(Status::Failed, |(_, status)| *status);
+        if !self.attempts[n].is_on_the_way {
+            self.failed.push((target, status));
         }
-        self.failed.push((target, status));
         self.done.insert(n);
-        Ok(true)
     }
 
-    /// Is each dataset above it there, but for those that are only made as its parents?
-    fn has_place(&self, n: usize) -> Result<bool> {
+    /// Is each dataset above it there, whole, but for those that are only made as its parents?
+    fn place_of(&self, n: usize) -> Result<Place> {
         let target = &self.attempts[n].target;
-        let above = self.attempts.iter().filter(|attempt| is_above(&attempt.target, target));
-        above.map(|attempt| self.zfs.exists(&attempt.target)).try_fold(true, |all, one| Ok(all && one?))
+        for attempt in self.attempts.iter().filter(|attempt| is_above(&attempt.target, target)) {
+            let above = &attempt.target;
+            if self.zfs.exists(above)? && !self.zfs.is_inconsistent(above)? {
+                continue;
+            }
+            let has_failed = self.failed.iter().any(|(failed, _)| failed == above);
+            return Ok(if has_failed { Place::Lost } else { Place::Later });
+        }
+        Ok(Place::There)
     }
 
     fn parents_of(&self, n: usize) -> Vec<&'a str> {
@@ -190,12 +331,23 @@ impl<'a> Restores<'a> {
     fn make_parents(&self, n: usize) -> Result<()> {
         for parent in self.parents_of(n) {
             if !self.zfs.exists(parent)? {
-                self.zfs.create_parent(parent)?;
-                self.context.ui.note(&format!("created {parent}, of which there is no backup"));
+                let properties: &[String] =
+                    if *parent == self.args.target { &self.args.properties } else { &[] };
+                self.zfs.create_parent(parent, properties)?;
+                self.context.ui.note(&format!("created {parent}, of which no backup is restored"));
             }
         }
         Ok(())
     }
+}
+
+/// What a dry run has planned so far.
+#[derive(Default)]
+struct Planned {
+    datasets: HashSet<String>,
+    snapshots: HashSet<Guid>,
+    bytes: u64,
+    restored: u64,
 }
 
 fn is_above(dataset: &str, below: &str) -> bool {

@@ -15,7 +15,7 @@ use crate::model::properties::Properties;
 use crate::model::storage_class::StorageClass;
 use crate::model::utc::Utc;
 
-/// The newest version, of a manifest with `properties`, and of a store with a kept backup.
+/// The newest version, of a manifest with `created` or `properties`, and of a store with a kept backup.
 pub const NEWEST: u32 = 3;
 /// The version of all others: what an older program can read, it shall. Version 1 had no `host`, and keys
 /// without the ID of an upload.
@@ -67,6 +67,9 @@ pub struct Manifest {
     pub snapshot: Point,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Point>,
+    /// When the snapshot was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Utc>,
     /// Those that were set on the dataset itself when the backup was stored.
     #[serde(default, skip_serializing_if = "Properties::is_empty")]
     pub properties: Properties,
@@ -104,22 +107,22 @@ pub struct Segment {
 }
 
 impl Manifest {
-    pub fn new(
-        tool: &str,
-        host: Option<&str>,
-        backup: &Backup,
-        properties: Properties,
-        stream: Stream,
-    ) -> Self {
+    pub fn new(tool: &str, host: Option<&str>, backup: &Backup, stream: Stream) -> Self {
         Manifest {
-            version: if properties.is_empty() { VERSION } else { NEWEST },
+            version: VERSION,
             tool: tool.to_string(),
             host: host.map(str::to_string),
             snapshot: backup.snapshot.clone(),
             base: backup.base.clone(),
-            properties,
+            created: None,
+            properties: Properties::new(),
             stream,
         }
+    }
+
+    pub fn describe_snapshot(&mut self, created: Option<Utc>, properties: Properties) {
+        self.version = if created.is_none() && properties.is_empty() { VERSION } else { NEWEST };
+        (self.created, self.properties) = (created, properties);
     }
 
     /// Do both describe the same snapshot and base, and the same bytes in the same objects?

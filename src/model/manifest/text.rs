@@ -156,12 +156,13 @@ impl ManifestReader {
         if !self.line.is_empty() {
             self.end_line()?;
         }
-        let manifest: Manifest =
+        let mut manifest: Manifest =
             yaml::from_str(&self.text).map_err(|why| match newer_version(&self.text) {
                 Some(newer) => ManifestError::Newer(newer),
                 None => ManifestError::Invalid(why),
             })?;
         check_version(manifest.version).map_err(ManifestError::Newer)?;
+        properties::sanitize(&mut manifest.properties);
         self.check(&manifest)?;
         Ok(CheckedManifest { manifest, chunks: self.chunks })
     }
@@ -170,7 +171,6 @@ impl ManifestReader {
     fn check(&self, manifest: &Manifest) -> Result<(), String> {
         let stream = &manifest.stream;
         stream.check_stages()?;
-        properties::check(&manifest.properties)?;
         if !(1..=MAX_CHUNK).contains(&stream.chunk_size) {
             return Err(format!("its chunks have {} bytes", stream.chunk_size));
         }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
     use crate::model::backup::{Backup, Point};
     use crate::model::names::Guid;
-    use crate::model::properties::Properties;
+    use crate::model::properties::Which;
     use crate::model::storage_class::StorageClass;
 
     fn sums() -> [Sha256; 3] {
@@ -260,7 +260,7 @@ mod tests {
             stored: "2026-01-02T03:04:05Z".to_string().try_into().unwrap(),
             segments: vec![segment("k", 8), segment("k.2", 3)],
         };
-        Manifest::new("zfs2s3 0.1.0", Some("nas1"), &backup, Properties::new(), stream)
+        Manifest::new("zfs2s3 0.1.0", Some("nas1"), &backup, stream)
     }
 
     fn written(manifest: &Manifest) -> String {
@@ -412,17 +412,25 @@ stream:
             "a:",
         ];
         let named = values.iter().enumerate().map(|(n, value)| (format!("it:{n}"), value.to_string()));
-        manifest.properties = named.chain([("quota".to_string(), "1".to_string())]).collect();
-        manifest.version = 3;
+        let created = "2026-01-01T00:00:00Z".to_string().try_into().ok();
+        manifest.describe_snapshot(created, named.chain([("quota".to_string(), "1".to_string())]).collect());
         assert_eq!(read(&written(&manifest)).map(|checked| checked.manifest), Ok(manifest.clone()));
-        let many = |n: usize| (format!("it:{n}"), ",".repeat(1000));
-        manifest.properties = properties::kept(
-            &(0..100).map(many).map(|(name, value)| format!("{name}\t{value}\n")).collect::<String>(),
-        )
-        .0;
+        let lines: String = (0..100).map(|n| format!("it:{n}\t{}\n", ",".repeat(1000))).collect();
+        manifest.properties = properties::kept(&lines, Which::All).0;
         assert!(read(&written(&manifest)).is_ok(), "the most that is kept");
+        for length in [100, 117, 118, 200] {
+            let (kept, too_long) = properties::kept(&format!("it:{}\t1\n", "x".repeat(length)), Which::All);
+            assert_eq!(kept.len() + too_long.len(), 1);
+            manifest.properties = kept.clone();
+            assert_eq!(
+                read(&written(&manifest)).map(|checked| checked.manifest.properties),
+                Ok(kept),
+                "{length}"
+            );
+        }
         manifest.properties = [("-o".to_string(), "x".to_string())].into();
-        assert!(read(&written(&manifest)).is_err());
+        let read = read(&written(&manifest)).map(|checked| checked.manifest.properties.len());
+        assert_eq!(read, Ok(0), "a backup is of use without them");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The newest snapshot of each dataset that the store can restore. Pure.
 //!
-//! The store has no times of snapshots. A snapshot is older than one that was sent as the changes since it;
-//! among those of which that says nothing, the one that was stored first is the older one.
+//! A snapshot is older than one that was sent as the changes since it. Among those of which that says
+//! nothing, the time decides at which they were created; their manifests have it, but not the store, and not
+//! those of older versions. Without it, the one that was stored first counts as the older one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,24 +16,28 @@ use crate::model::utc::Utc;
 pub struct Restorable<'a> {
     contents: &'a Contents,
     recoverable: HashSet<Guid>,
-    /// Of each snapshot: when it was stored first.
     datasets: BTreeMap<&'a str, HashMap<Guid, Found<'a>>>,
 }
 
+/// When snapshots were created, as far as that is known.
+pub type Created = HashMap<Guid, Utc>;
+
 #[derive(Clone, Copy)]
 struct Found<'a> {
+    /// When it was created, or else stored first.
     order: (Option<Utc>, usize),
     point: &'a Point,
 }
 
 impl<'a> Restorable<'a> {
-    pub fn of(contents: &'a Contents) -> Self {
+    pub fn of(contents: &'a Contents, created: &Created) -> Self {
         let member = |entry: &Entry| Member { link: entry.link(), whole: is_stored(entry), announced: false };
         let members: Vec<Member> = contents.entries.iter().map(member).collect();
         let recoverable = chain::recoverable(&members);
         let mut datasets: BTreeMap<&str, HashMap<Guid, Found>> = BTreeMap::new();
         let found = |(n, entry): (usize, &'a Entry)| {
-            let order = (entry.stream.as_ref().map(|stream| stream.stored), n);
+            let stored = entry.stream.as_ref().map(|stream| stream.stored);
+            let order = (created.get(&entry.snapshot.guid).copied().or(stored), n);
             Found { order, point: &entry.snapshot }
         };
         let stored = contents.entries.iter().enumerate().filter(|(_, entry)| is_stored(entry)).map(found);
@@ -52,14 +57,22 @@ impl<'a> Restorable<'a> {
 
     /// The newest snapshot of this dataset.
     pub fn newest(&self, dataset: &str) -> Option<&'a Point> {
-        let snapshots = self.datasets.get(dataset)?;
+        self.may_be_newest(dataset).into_iter().next()
+    }
+
+    /// Those that no other was sent as the changes since: the newest is among them. By time, the latest first.
+    pub fn may_be_newest(&self, dataset: &str) -> Vec<&'a Point> {
+        let Some(snapshots) = self.datasets.get(dataset) else { return Vec::new() };
         let is_of_dataset = |entry: &&Entry| dataset_of(&entry.snapshot.name) == dataset;
         let bases = self.incrementals().filter(is_of_dataset).filter_map(|entry| entry.link().base);
         let older: HashSet<Guid> = bases.collect();
-        let newest = snapshots.values().filter(|found| !older.contains(&found.point.guid));
+        let mut found: Vec<&Found> = snapshots.values().collect();
         // in a damaged store, all may be bases of each other
-        let newest = newest.max_by_key(|found| found.order);
-        newest.or_else(|| snapshots.values().max_by_key(|found| found.order)).map(|found| found.point)
+        if found.iter().any(|found| !older.contains(&found.point.guid)) {
+            found.retain(|found| !older.contains(&found.point.guid));
+        }
+        found.sort_by_key(|found| std::cmp::Reverse(found.order));
+        found.into_iter().map(|found| found.point).collect()
     }
 
     /// The snapshot of this dataset with this name; if there are several, the newest.
@@ -78,14 +91,16 @@ impl<'a> Restorable<'a> {
         names.filter(|name| *name != dataset).max()
     }
 
-    /// The datasets with the origins of which this dataset may be a clone.
-    pub fn origins(&self, dataset: &str) -> Vec<&'a str> {
+    /// The snapshots of other datasets that this dataset is a clone of.
+    pub fn origins(&self, dataset: &str) -> Vec<Guid> {
         let is_clone =
             |entry: &&Entry| dataset_of(&entry.snapshot.name) == dataset && entry.backup().is_clone();
-        let bases: HashSet<Guid> =
-            self.incrementals().filter(is_clone).filter_map(|entry| entry.link().base).collect();
-        let has_one = |snapshots: &HashMap<Guid, Found>| snapshots.keys().any(|guid| bases.contains(guid));
-        self.datasets.iter().filter(|(_, snapshots)| has_one(snapshots)).map(|(name, _)| *name).collect()
+        self.incrementals().filter(is_clone).filter_map(|entry| entry.link().base).collect()
+    }
+
+    /// A snapshot by its guid.
+    pub fn point(&self, dataset: &str, guid: Guid) -> Option<&'a Point> {
+        self.datasets.get(dataset)?.get(&guid).map(|found| found.point)
     }
 
     fn incrementals(&self) -> impl Iterator<Item = &'a Entry> + '_ {
@@ -105,7 +120,9 @@ mod tests {
 
     fn newest(history: &str, dataset: &str) -> String {
         let contents = store(history);
-        Restorable::of(&contents).newest(dataset).map_or("none".to_string(), |point| point.name.clone())
+        Restorable::of(&contents, &Created::new())
+            .newest(dataset)
+            .map_or("none".to_string(), |point| point.name.clone())
     }
 
     #[test]
@@ -122,16 +139,35 @@ mod tests {
     }
 
     #[test]
+    fn a_bypass_that_was_stored_later_is_not_newer() {
+        // A to C are bypassed by C<A after Z was stored, and the rest is removed
+        let mut contents = store("A, C<A, Y, Z<Y");
+        let stored = |n: usize| contents.entries[n].stream.as_ref().unwrap().stored;
+        let (before, after) = (stored(0), stored(3));
+        contents.entries[1].stream.as_mut().unwrap().stored = after.plus_days(1).unwrap();
+        let guid = super::super::history::guid;
+        let newest =
+            |created: &Created| Restorable::of(&contents, created).newest("tank/a").unwrap().name.clone();
+        assert_eq!(newest(&Created::new()), "tank/a@C", "by the times of storing alone");
+        assert_eq!(newest(&Created::from([(guid("C"), before), (guid("Z"), after)])), "tank/a@Z");
+        let restorable = Restorable::of(&contents, &Created::new());
+        assert_eq!(restorable.may_be_newest("tank/a").len(), 2);
+    }
+
+    #[test]
     fn a_renamed_dataset_has_a_later_name() {
         let mut contents = store("A, B<A, n/C<n/B");
-        assert_eq!(Restorable::of(&contents).later_name("tank/a"), Some("tank/n"));
-        assert_eq!(Restorable::of(&contents).later_name("tank/n"), None);
+        assert_eq!(Restorable::of(&contents, &Created::new()).later_name("tank/a"), Some("tank/n"));
+        assert_eq!(Restorable::of(&contents, &Created::new()).later_name("tank/n"), None);
         // a clone is another dataset
         contents = store("A, B<A, n/C<B");
-        assert_eq!(Restorable::of(&contents).later_name("tank/a"), None);
-        assert_eq!(Restorable::of(&contents).origins("tank/n"), ["tank/a"]);
+        assert_eq!(Restorable::of(&contents, &Created::new()).later_name("tank/a"), None);
+        assert_eq!(
+            Restorable::of(&contents, &Created::new()).origins("tank/n"),
+            [super::super::history::guid("B")]
+        );
         // it went on under its old name, too: what was renamed is a copy
         contents = store("A, B<A, n/C<n/A");
-        assert_eq!(Restorable::of(&contents).later_name("tank/a"), None);
+        assert_eq!(Restorable::of(&contents, &Created::new()).later_name("tank/a"), None);
     }
 }

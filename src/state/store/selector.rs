@@ -7,7 +7,6 @@ use crate::model::backup::Point;
 use crate::model::copy::{CopyName, Id};
 use crate::model::names::{BaseName, Guid, SnapshotName, check_dataset_name, check_point_name};
 use crate::state::store::format::{Contents, Entry, State};
-use crate::state::store::newest::Restorable;
 
 pub struct BackupSelector<'a> {
     snapshot: SnapshotSelector,
@@ -20,7 +19,7 @@ pub struct BackupSelector<'a> {
 pub enum SnapshotSelector {
     Guid(Guid),
     Name(String),
-    /// The newest one of a dataset.
+    /// The newest one of a dataset: `restore/newest.rs` finds it.
     Newest(String),
 }
 
@@ -88,12 +87,8 @@ impl SnapshotSelector {
 
     /// The one stored snapshot that is selected, whichever backups it has.
     pub fn find(&self, contents: &Contents, command: &str) -> Result<Point> {
-        let mut named: Vec<&Point> = match self {
-            SnapshotSelector::Newest(dataset) => {
-                Restorable::of(contents).newest(dataset).into_iter().collect()
-            }
-            _ => contents.entries.iter().map(|e| &e.snapshot).filter(|s| self.matches(s)).collect(),
-        };
+        let mut named: Vec<&Point> =
+            contents.entries.iter().map(|e| &e.snapshot).filter(|s| self.matches(s)).collect();
         named.sort_by_key(|point| point.guid);
         named.dedup_by_key(|point| point.guid);
         match named.as_slice() {

@@ -136,9 +136,10 @@ impl Host {
         for (key, mut object) in std::mem::take(&mut state.objects) {
             if key.ends_with(".yml") {
                 let text =
-                    String::from_utf8(object.bytes).unwrap().replacen("version: 2\n", "version: 1\n", 1);
-                let host = text.lines().find(|line| line.starts_with("host: ")).unwrap().to_string();
-                object.bytes = without(&text.replacen(&format!("{host}\n"), "", 1)).into_bytes();
+                    String::from_utf8(object.bytes).unwrap().replacen("version: 3\n", "version: 1\n", 1);
+                let is_newer = |line: &&str| line.starts_with("host: ") || line.starts_with("created: ");
+                let lines = text.lines().filter(|line| !is_newer(line)).map(|line| format!("{line}\n"));
+                object.bytes = without(&lines.collect::<String>()).into_bytes();
             }
             state.objects.insert(without(&key), object);
         }
@@ -271,7 +272,7 @@ impl Host {
         let ran = self.ok("list -H");
         let row = |line: &str| {
             let fields: Vec<&str> = line.split('\t').collect();
-            assert_eq!(fields.len(), 7, "{}", ran.told);
+            assert_eq!(fields.len(), 8, "{}", ran.told);
             [fields[0], fields[2], fields[3], fields[4], fields[6]].join(" ")
         };
         ran.stdout.lines().map(row).collect()
