@@ -638,3 +638,28 @@ fn a_part_is_discarded_only_by_the_restore_that_is_to_discard_it() {
     assert!(!is_kept());
     assert_eq!(received(&host, "tank/new"), real("incr.zfs"));
 }
+
+#[test]
+fn a_tree_is_thawed_at_once_and_received_parents_first() {
+    let mut host = Host::with_tree();
+    host.set("ZFS2S3_STORAGE_CLASS", "DEEP_ARCHIVE");
+    host.zfs_file("kept", "tank/a\tquota\t1\n");
+    host.ok("upload -ar tank@1");
+    host.ok("upload -ar tank@2");
+    host.snapshot(("new", 0), 0);
+    let said = host.fails(75, "restore -r tank new/t");
+    assert!(
+        said.contains("of 4 datasets, these are not restored: new/t, new/t/a, new/t/a/b, new/t/c"),
+        "{said}"
+    );
+    // all of it, also what has no place yet
+    let child = waiting(&host, "restore -rwP tank new/t", 8);
+    host.s3.state().finish_thawing();
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success(), "{said}");
+    assert_eq!(said.matches("received tank").count(), 8, "{said}");
+    assert!(said.find("into new/t/a:") < said.find("into new/t/a/b:"), "{said}");
+    let kept = std::fs::read_to_string(host.home().join("zfs/kept")).unwrap();
+    assert!(kept.contains("new/t/a\tquota\t1"), "{kept}");
+}

@@ -19,6 +19,7 @@ mod remove;
 mod restore;
 mod resume;
 mod retention;
+mod scripts;
 mod servers;
 mod support;
 mod tidy;
