@@ -114,6 +114,12 @@ pub struct KeepArgs {
     /// the base of the incremental backup to keep (default: the full backup is kept); given as for upload, or by its guid
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+    /// wait so long for another zfs2s3 to end, such as 90m or 6h
+    #[argh(option, short = 'w', arg_name = "age")]
+    pub wait_lock: Option<String>,
     /// the snapshot: dataset@snap, or its guid
     #[argh(positional)]
     pub snapshot: String,
@@ -126,6 +132,12 @@ pub struct UnkeepArgs {
     /// the base of the incremental backup (default: the full backup is meant); given as for upload, or by its guid
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+    /// wait so long for another zfs2s3 to end, such as 90m or 6h
+    #[argh(option, short = 'w', arg_name = "age")]
+    pub wait_lock: Option<String>,
     /// the snapshot: dataset@snap, or its guid
     #[argh(positional)]
     pub snapshot: String,

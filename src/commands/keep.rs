@@ -8,7 +8,9 @@ use crate::state::store::selector::BackupSelector;
 
 pub fn keep(context: &Context, args: &cli::KeepArgs) -> Result<()> {
     let selector = BackupSelector::parse("keep", &args.snapshot, args.base.as_deref())?;
-    let _lock = context.lock(&format!("keep {}", args.snapshot))?;
+    context.ui.set_quiet(args.quiet);
+    let command = format!("keep {}", args.snapshot);
+    let _lock = context.lock_within(args.wait_lock.as_deref(), false, &command)?;
     let (mut store, client) = context.store_and_client()?;
     let at = selector.find(&store.contents)?;
     let backup = store.contents.entries[at].backup();
@@ -19,7 +21,9 @@ pub fn keep(context: &Context, args: &cli::KeepArgs) -> Result<()> {
 
 pub fn unkeep(context: &Context, args: &cli::UnkeepArgs) -> Result<()> {
     let selector = BackupSelector::parse("unkeep", &args.snapshot, args.base.as_deref())?;
-    let _lock = context.lock(&format!("unkeep {}", args.snapshot))?;
+    context.ui.set_quiet(args.quiet);
+    let command = format!("unkeep {}", args.snapshot);
+    let _lock = context.lock_within(args.wait_lock.as_deref(), false, &command)?;
     let (mut store, client) = context.store_and_client()?;
     let at = selector.find(&store.contents)?;
     let backup = store.contents.entries[at].backup();

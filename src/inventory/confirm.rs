@@ -40,26 +40,30 @@ impl Inventory<'_> {
         }
     }
 
-    /// The copies in the store that could each be removed now, in an order in which as many as possible can
-    /// be removed one after the other; and those that could only be removed instead of others.
-    pub fn removable(&mut self) -> Result<(Vec<CopyName>, Vec<CopyName>)> {
-        let definite = chain::removable(&self.members(false, None));
+    /// The copies in the store that could each be removed now.
+    pub fn removable(&mut self) -> Result<Vec<CopyName>> {
+        let definite: HashSet<usize> = chain::removable(&self.members(false, None)).into_iter().collect();
         // another host's copies may count, once their manifests are read
         let hopeful = chain::removable(&self.members(true, None));
-        let mut found: Vec<usize> = (0..self.copies.len()).filter(|n| self.is_for_removal(*n)).collect();
-        let alone = self.needed_only_elsewhere();
-        let (certain, unsure): (HashSet<usize>, HashSet<usize>) =
-            (definite.into_iter().collect(), hopeful.into_iter().chain(alone).collect());
+        let unsure: HashSet<usize> = hopeful.into_iter().chain(self.needed_only_elsewhere()).collect();
         let mut allowed = Vec::new();
-        for n in found.drain(..) {
+        for n in (0..self.copies.len()).filter(|n| self.is_for_removal(*n)).collect::<Vec<_>>() {
             let name = self.copies[n].name.clone();
-            if certain.contains(&n) || (unsure.contains(&n) && self.check_remove(&name, None).is_ok()) {
-                allowed.push(n);
+            if definite.contains(&n) || (unsure.contains(&n) && self.check_remove(&name, None).is_ok()) {
+                allowed.push(name);
             }
         }
-        let (order, instead) = chain::in_order(&self.members(false, None), &allowed);
+        Ok(allowed)
+    }
+
+    /// An order in which as many of these as possible can be removed one after the other; and those that could
+    /// only be removed instead of others.
+    pub fn in_order(&self, removable: &HashSet<CopyName>) -> (Vec<CopyName>, Vec<CopyName>) {
+        let places: Vec<usize> =
+            (0..self.copies.len()).filter(|n| removable.contains(&self.copies[*n].name)).collect();
+        let (order, instead) = chain::in_order(&self.members(false, None), &places);
         let names = |places: Vec<usize>| places.iter().map(|n| self.copies[*n].name.clone()).collect();
-        Ok((names(order), names(instead)))
+        (names(order), names(instead))
     }
 
     /// Would `remove` consider it at all?

@@ -53,7 +53,7 @@ impl Lock {
                 let _ = file.take(300).read_to_string(&mut holder);
                 let holder: String = holder.lines().next().unwrap_or_default().to_string();
                 return Err(Error::pending(format!("another zfs2s3 is running: {holder}"))
-                    .hint("wait until it has ended; upload and remove do so with --wait-lock"));
+                    .hint("wait until it has ended; some commands do so with --wait-lock"));
             }
         }
         let note = format!("process {}: {who}\n", std::process::id());

@@ -283,10 +283,7 @@ fn one_waits_for_another_to_end() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let said = host.fails(4, "upload -a tank/a@2");
-    assert!(
-        said.contains("hint: wait until it has ended; upload and remove do so with --wait-lock"),
-        "{said}"
-    );
+    assert!(said.contains("hint: wait until it has ended; some commands do so with --wait-lock"), "{said}");
     let said = host.ok("upload -a --wait-lock 5m tank/a@2").stderr;
     assert!(said.starts_with("zfs2s3: another zfs2s3 is running: process "), "{said}");
     assert!(said.contains(": upload tank/a@1; waiting\n"), "{said}");

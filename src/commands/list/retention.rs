@@ -24,17 +24,19 @@ pub fn removable(context: &Context, dataset: Option<&str>, row: impl Fn(&Entry) 
     let contents = &store.contents;
     let entries: HashMap<CopyName, &Entry> =
         contents.entries.iter().map(|entry| (entry.copy(), entry)).collect();
-    let (order, instead) = Inventory::read(&client, contents, &context.ui, OpenUploads::List)?.removable()?;
-    let found = |names: Vec<CopyName>, state: &'static str| {
-        let entries: Vec<&Entry> = names.iter().filter_map(|name| entries.get(name).copied()).collect();
-        entries.into_iter().map(move |entry| (entry, state)).collect::<Vec<_>>()
+    let mut inventory = Inventory::read(&client, contents, &context.ui, OpenUploads::List)?;
+    let is_wanted = |entry: &Entry| dataset.is_none_or(|dataset| dataset_of(&entry.snapshot.name) == dataset);
+    let allowed = inventory.removable()?;
+    let mut allowed: Vec<&Entry> = allowed.iter().filter_map(|name| entries.get(name).copied()).collect();
+    allowed.retain(|entry| is_wanted(entry));
+    let locked = locked(&client, contents, &allowed)?;
+    let removable = allowed.iter().map(|entry| entry.copy()).filter(|name| !locked.contains(name)).collect();
+    let (order, instead) = inventory.in_order(&removable);
+    let rows = |names: Vec<CopyName>, state: &'static str| -> Vec<Row> {
+        let entries = names.iter().filter_map(|name| entries.get(name));
+        entries.map(|entry| Row { state, ..row(entry) }).collect()
     };
-    let mut found = [found(order, "removable"), found(instead, "alternative")].concat();
-    found.retain(|(entry, _)| dataset.is_none_or(|dataset| dataset_of(&entry.snapshot.name) == dataset));
-    let of: Vec<&Entry> = found.iter().map(|(entry, _)| *entry).collect();
-    let locked = locked(&client, contents, &of)?;
-    found.retain(|(entry, _)| !locked.contains(&entry.copy()));
-    Ok(found.into_iter().map(|(entry, state)| Row { state, ..row(entry) }).collect())
+    Ok(rows(order, "removable").into_iter().chain(rows(instead, "alternative")).collect())
 }
 
 /// The best bypass of each dataset, as the text of a shell script.
@@ -86,8 +88,12 @@ fn best_of(
     let backup = Backup { snapshot, base: Some(base.clone()) };
     let flags = zfs.send_flags(&backup.snapshot.name).map(|flags| flags.words()).unwrap_or_default();
     let estimate = zfs.estimate(&backup, &flags).ok();
-    if estimate.is_some_and(|estimate| estimate >= bytes) {
-        return None;
+    if let Some(estimate) = estimate.filter(|estimate| *estimate >= bytes) {
+        return Some(format!(
+            "# {dataset}: the bypass that frees most frees {}, and has about {} itself\n",
+            human_size(bytes),
+            human_size(estimate)
+        ));
     }
     let cost =
         estimate.map_or("of unknown size".to_string(), |bytes| format!("of about {}", human_size(bytes)));
@@ -118,8 +124,13 @@ fn locked(client: &Client, contents: &Contents, entries: &[&Entry]) -> Result<Ha
     }
     let now = clock::now();
     let is_locked = for_each(&entries, client.jobs, |entry| {
-        let head = client.head_if_allowed(&entry.first_key(&contents.prefix))?;
-        Ok(head.is_some_and(|head| head.lock.protection(now).is_some()))
+        for key in entry.keys(&contents.prefix) {
+            let head = client.head_if_allowed(&key)?;
+            if head.is_some_and(|head| head.lock.protection(now).is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     })?;
     let both = entries.iter().zip(is_locked);
     Ok(both.filter(|(_, is_locked)| *is_locked).map(|(entry, _)| entry.copy()).collect())
