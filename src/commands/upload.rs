@@ -108,21 +108,20 @@ fn store_tree(
         ))
         .hint(format!("'zfs snapshot -r {snapshot}' takes them; zfs2s3:upload=off excludes a dataset")));
     }
-    let mut failed: Vec<&str> = Vec::new();
+    let mut failed: Vec<(&str, Status)> = Vec::new();
     for dataset in &datasets {
         let one: SnapshotName = format!("{dataset}@{name}").parse().map_err(Error::failed)?;
         let Err(error) = store(context, args, settings, &one, None) else { continue };
-        if error.status == Status::TryAgain || context.folder.journal().exists() {
+        if error.status == Status::TryAgain || context.folder.journal().exists() || datasets.len() == 1 {
             return Err(error);
         }
         context.ui.error(&error);
-        failed.push(dataset);
+        failed.push((dataset, error.status));
     }
-    if failed.is_empty() {
-        return Ok(());
-    }
+    let Some((_, status)) = failed.first() else { return Ok(()) };
+    let names: Vec<&str> = failed.iter().map(|(dataset, _)| *dataset).collect();
     let count = count(datasets.len() as u64, "dataset");
-    Err(Error::failed(format!("of {count}, these could not be stored: {}", failed.join(", ")))
+    Err(Error::new(*status, format!("of {count}, these could not be stored: {}", names.join(", ")))
         .hint("the reasons are above; the same command stores what is missing"))
 }
 
