@@ -67,11 +67,10 @@ fn problems(contents: &Contents, datasets: &[String], max_age: i64, now: Utc) ->
             return vec!["no backup is stored".to_string()];
         }
         let restorable = Restorable::of(contents, &Created::new());
-        let is_old = |dataset: &str, newest: &Option<_>| of_dataset(dataset, *newest).is_some();
         // what has a newer name, and is stored with that
         let goes_on = |dataset: &str| {
             let later = restorable.later_name(dataset).and_then(|later| newest.get_key_value(later));
-            later.is_some_and(|(later, newest_there)| !is_old(later, newest_there))
+            later.is_some_and(|(later, newest)| of_dataset(later, *newest).is_none())
         };
         let counted = newest.iter().filter(|(dataset, _)| !goes_on(dataset));
         return counted.filter_map(|(dataset, newest)| of_dataset(dataset, *newest)).collect();

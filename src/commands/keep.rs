@@ -1,33 +1,41 @@
 //! `keep` and `unkeep`: the mark of a backup that no host removes.
 
 use super::Context;
-use crate::cli;
+use crate::cli::{KeepArgs, UnkeepArgs};
 use crate::error::Result;
 use crate::removal;
+use crate::s3::client::Client;
+use crate::state::store::Store;
 use crate::state::store::selector::BackupSelector;
+use crate::ui::Ui;
 
-pub fn keep(context: &Context, args: &cli::KeepArgs) -> Result<()> {
-    let selector = BackupSelector::parse("keep", &args.snapshot, args.base.as_deref())?;
-    context.ui.set_quiet(args.quiet);
-    let command = format!("keep {}", args.snapshot);
-    let _lock = context.lock_within(args.wait_lock.as_deref(), false, &command)?;
-    let (mut store, client) = context.store_and_client()?;
-    let at = selector.find(&store.contents)?;
-    let backup = store.contents.entries[at].backup();
-    removal::keep::keep(&client, &mut store, at, &context.ui)?;
-    context.ui.note(&format!("'{backup}' is kept"));
-    Ok(())
+pub fn keep(context: &Context, args: &KeepArgs) -> Result<()> {
+    let KeepArgs { base, quiet, wait_lock, snapshot } = args;
+    context.ui.set_quiet(*quiet);
+    change(context, "keep", [base, wait_lock], snapshot, removal::keep::keep, "is kept")
 }
 
-pub fn unkeep(context: &Context, args: &cli::UnkeepArgs) -> Result<()> {
-    let selector = BackupSelector::parse("unkeep", &args.snapshot, args.base.as_deref())?;
-    context.ui.set_quiet(args.quiet);
-    let command = format!("unkeep {}", args.snapshot);
-    let _lock = context.lock_within(args.wait_lock.as_deref(), false, &command)?;
+pub fn unkeep(context: &Context, args: &UnkeepArgs) -> Result<()> {
+    let UnkeepArgs { base, quiet, wait_lock, snapshot } = args;
+    context.ui.set_quiet(*quiet);
+    change(context, "unkeep", [base, wait_lock], snapshot, removal::keep::unkeep, "is no longer kept")
+}
+
+/// `change`: of the backup at a place in the store. `done`: what it is then.
+fn change(
+    context: &Context,
+    command: &str,
+    [base, wait_lock]: [&Option<String>; 2],
+    snapshot: &str,
+    change: impl Fn(&Client, &mut Store, usize, &Ui) -> Result<()>,
+    done: &str,
+) -> Result<()> {
+    let selector = BackupSelector::parse(command, snapshot, base.as_deref())?;
+    let _lock = context.lock_within(wait_lock.as_deref(), false, &format!("{command} {snapshot}"))?;
     let (mut store, client) = context.store_and_client()?;
     let at = selector.find(&store.contents)?;
     let backup = store.contents.entries[at].backup();
-    removal::keep::unkeep(&client, &mut store, at, &context.ui)?;
-    context.ui.note(&format!("'{backup}' is no longer kept"));
+    change(&client, &mut store, at, &context.ui)?;
+    context.ui.note(&format!("'{backup}' {done}"));
     Ok(())
 }

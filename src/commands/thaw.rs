@@ -81,6 +81,10 @@ fn steps(
     contents: &Contents,
 ) -> Result<Vec<PlannedStep>> {
     let is_one = args.full || args.base.is_some();
+    let wanted = || {
+        let selector = SnapshotSelector::parse_or_newest(&args.snapshot)?;
+        newest::selected(&selector, client, contents, "thaw", &context.ui)
+    };
     match &args.target {
         _ if args.full && args.base.is_some() => Err(Error::usage("-f and -i exclude each other")),
         Some(_) if is_one => Err(Error::usage("-f and -i are for 'download', which has no target")),
@@ -94,21 +98,16 @@ fn steps(
             }
             Ok(vec![PlannedStep { place, bytes: entry.size().unwrap_or_default(), survey }])
         }
-        None => {
-            let selector = SnapshotSelector::parse_or_newest(&args.snapshot)?;
-            let wanted = newest::selected(&selector, client, contents, "thaw", &context.ui)?;
-            needed_from_nothing(client, contents, &wanted)
-        }
+        None => needed_from_nothing(client, contents, &wanted()?),
         Some(target) => {
             check_dataset_name(target)
                 .map_err(|why| Error::usage(format!("'{target}' is not a dataset: {why}")))?;
-            let selector = SnapshotSelector::parse_or_newest(&args.snapshot)?;
             let restore = Restore {
                 zfs: &context.zfs(),
                 client,
                 contents,
                 ui: &context.ui,
-                wanted: newest::selected(&selector, client, contents, "thaw", &context.ui)?,
+                wanted: wanted()?,
                 target,
                 properties: &[],
                 discard: args.discard,

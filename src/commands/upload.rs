@@ -165,12 +165,18 @@ fn choose_base(upload: &Upload, snapshot: &SnapshotName, args: &cli::UploadArgs)
         return Ok(Chosen::Stored);
     }
     let dataset = snapshot.dataset();
-    let (base, why) = match candidates.choose(args.max_chain) {
+    let choice = candidates.choose(args.max_chain);
+    let tell = |text: &str| match choice {
+        // it may be a surprise, and expensive
+        Choice::Full(WhyFull::NoneHere) => upload.ui.warning(text),
+        _ => upload.ui.note(text),
+    };
+    let (base, why) = match &choice {
         Choice::Base { point, length } => {
             let base = BaseName::parse(&point.name, snapshot).map_err(Error::failed)?;
             (
                 Some(base),
-                format!("the changes since {}, {} in the chain", point.name, count(length as u64, "backup")),
+                format!("the changes since {}, {} in the chain", point.name, count(*length as u64, "backup")),
             )
         }
         Choice::Full(WhyFull::NothingStored) => {
@@ -184,14 +190,7 @@ fn choose_base(upload: &Upload, snapshot: &SnapshotName, args: &cli::UploadArgs)
             (None, "a full backup, because every chain already has the maximum length".to_string())
         }
     };
-    let text = format!("{snapshot}: {why}");
-    // it may be a surprise, and expensive
-    let is_surprise = matches!(candidates.choose(args.max_chain), Choice::Full(WhyFull::NoneHere));
-    if is_surprise {
-        upload.ui.warning(&text)
-    } else {
-        upload.ui.note(&text)
-    }
+    tell(&format!("{snapshot}: {why}"));
     Ok(Chosen::Base(base))
 }
 

@@ -38,7 +38,9 @@ pub fn copy_states(contents: &Contents, listing: Option<&Listing>) -> Vec<CopySt
         listing.map(|l| l.objects.iter().map(|o| (o.key.as_str(), o.size)).collect());
     let python = contents.entries.iter().filter(|e| e.stream.is_none()).map(Entry::copy).collect();
     let mut seen = listed_copies(&contents.prefix, listing.unwrap_or(&Listing::default()), &python);
-    let kept = kept_backups(&contents.prefix, listing);
+    let objects = listing.iter().flat_map(|listing| &listing.objects);
+    let kept: HashSet<Link> =
+        objects.filter_map(|o| keys::kept_backup(&contents.prefix, &o.key, o.size)).collect();
     let mut copies = Vec::new();
     for entry in &contents.entries {
         let name = entry.copy();
@@ -87,13 +89,6 @@ pub fn copy_states(contents: &Contents, listing: Option<&Listing>) -> Vec<CopySt
         });
     }
     copies
-}
-
-/// An empty mark is withdrawn.
-fn kept_backups(prefix: &str, listing: Option<&Listing>) -> HashSet<Link> {
-    let objects = listing.into_iter().flat_map(|listing| &listing.objects).filter(|object| object.size > 0);
-    let marks = objects.filter_map(|object| keys::parse(prefix, &object.key));
-    marks.filter(|mark| matches!(mark.kind, ObjectKind::Keep(_))).map(|mark| mark.copy.link).collect()
 }
 
 #[derive(Default)]

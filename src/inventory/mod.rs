@@ -122,13 +122,9 @@ impl<'a> Inventory<'a> {
 
     /// The keys of the marks that a backup is kept.
     pub fn marks_of(&self, link: Link) -> Vec<String> {
-        let objects =
-            self.listing.iter().flat_map(|listing| &listing.objects).filter(|object| object.size > 0);
-        let is_mark = |key: &&str| {
-            keys::parse(self.prefix, key)
-                .is_some_and(|mark| mark.copy.link == link && matches!(mark.kind, ObjectKind::Keep(_)))
-        };
-        objects.map(|object| object.key.as_str()).filter(is_mark).map(str::to_string).collect()
+        let objects = self.listing.iter().flat_map(|listing| &listing.objects);
+        let marks = objects.filter(|o| keys::kept_backup(self.prefix, &o.key, o.size) == Some(link));
+        marks.map(|object| object.key.clone()).collect()
     }
 
     /// `own`: this host's announcement, which does not count, and its copy.

@@ -95,6 +95,12 @@ pub fn parse(prefix: &str, key: &str) -> Option<Parsed> {
     words.next().is_none().then_some(Parsed { copy, kind })
 }
 
+/// The backup that this object marks as kept, if it does. An empty mark is withdrawn.
+pub fn kept_backup(prefix: &str, key: &str, size: u64) -> Option<Link> {
+    let Parsed { copy, kind } = parse(prefix, key)?;
+    (size > 0 && matches!(kind, ObjectKind::Keep(_))).then_some(copy.link)
+}
+
 fn further_segment(digits: &str) -> Option<u32> {
     let number: u32 = digits.parse().ok()?;
     (number >= 2 && number.to_string() == digits).then_some(number)

@@ -128,6 +128,16 @@ pub fn dataset_of(name: &str) -> &str {
     name.split(['@', '#']).next().unwrap_or(name)
 }
 
+/// Is it below this dataset, at any depth?
+pub fn is_below(dataset: &str, above: &str) -> bool {
+    dataset.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Is it this dataset, or below it?
+pub fn is_within(dataset: &str, top: &str) -> bool {
+    dataset == top || is_below(dataset, top)
+}
+
 pub fn check_dataset_name(name: &str) -> Result<(), String> {
     if name.len() >= NAME_LIMIT {
         return Err(format!("longer than {} bytes", NAME_LIMIT - 1));

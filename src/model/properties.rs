@@ -92,7 +92,7 @@ pub fn kept(lines: &str, which: Which) -> (Properties, Vec<String>) {
     let mut too_long = Vec::new();
     let mut last: Option<&str> = None;
     for line in lines.lines() {
-        let Some((name, value)) = line.split_once('\t').filter(|(name, _)| is_name(name)) else {
+        let Some((name, value)) = pair(line) else {
             // the value of the last one has several lines
             last.take().map(|name| properties.remove(name));
             continue;
@@ -116,9 +116,13 @@ pub fn kept(lines: &str, which: Which) -> (Properties, Vec<String>) {
     (properties, too_long)
 }
 
-/// The names of the lines of `zfs get -Hp -o property,value`.
-pub fn names(lines: &str) -> impl Iterator<Item = (&str, &str)> {
-    lines.lines().filter_map(|line| line.split_once('\t')).filter(|(name, _)| is_name(name))
+/// Name and value, of each of these lines.
+pub fn pairs(lines: &str) -> impl Iterator<Item = (&str, &str)> {
+    lines.lines().filter_map(pair)
+}
+
+fn pair(line: &str) -> Option<(&str, &str)> {
+    line.split_once('\t').filter(|(name, _)| is_name(name))
 }
 
 /// Can it be set on a restored dataset unasked? User properties are for other programs, and harmless to ZFS.

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::inventory::read_manifest::{Chunks, ManifestRead, Rejection, entry_for, read_manifest};
 use crate::model::backup::Link;
 use crate::model::copy::CopyName;
-use crate::model::keys::ObjectKind;
+use crate::model::keys::{self, ObjectKind};
 use crate::model::shell::quoted;
 use crate::model::units::count;
 use crate::s3::client::Client;
@@ -46,8 +46,8 @@ pub fn scan_bucket(
         ObjectKind::Removing(nonce) => it.object.size > 0 && !is_own(&it.key.copy, nonce),
         _ => false,
     });
-    let is_mark = |it: &&BackupObject| matches!(it.key.kind, ObjectKind::Keep(_)) && it.object.size > 0;
-    let kept: HashSet<Link> = listed.iter().filter(is_mark).map(|it| it.key.copy.link).collect();
+    let kept: HashSet<Link> =
+        objects.iter().filter_map(|o| keys::kept_backup(prefix, &o.key, o.size)).collect();
     scan.entries.iter_mut().for_each(|entry| entry.kept = kept.contains(&entry.link()));
     scan.announced = announced.map(|it| it.key.copy.clone()).collect();
     let of_python: Vec<&Object> = objects.iter().filter(|object| is_python(&object.key)).collect();

@@ -50,7 +50,7 @@ pub fn kept(client: &Client, contents: &Contents, wanted: &Point) -> Result<Prop
 pub fn to_set(kept: Properties, there: &str) -> ToSet {
     // a raw receive sets this, whatever the original has
     let is_set = |(name, value): &(&str, &str)| (*name, *value) != ("keylocation", "prompt");
-    let there: HashSet<&str> = properties::names(there).filter(is_set).map(|(name, _)| name).collect();
+    let there: HashSet<&str> = properties::pairs(there).filter(is_set).map(|(name, _)| name).collect();
     let missing = kept.into_iter().filter(|(name, _)| !there.contains(name.as_str()));
     let is_prompt = |(name, value): &(String, String)| name == "keylocation" && value == "prompt";
     let (harmless, others) =

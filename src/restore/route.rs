@@ -9,12 +9,19 @@ use std::collections::{BinaryHeap, HashMap};
 
 use crate::model::backup::Link;
 use crate::model::names::Guid;
+use crate::state::store::format::{Contents, State};
 
 /// A stored backup, and what it costs to fetch it.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     pub link: Link,
     pub bytes: u64,
+}
+
+/// The backups that are stored, as if all of them were whole.
+pub fn steps_of_stored(contents: &Contents) -> Vec<Step> {
+    let stored = contents.entries.iter().filter(|entry| entry.state == State::Stored);
+    stored.map(|entry| Step { link: entry.link(), bytes: entry.size().unwrap_or_default() }).collect()
 }
 
 /// The cheapest row of backups from `start` (none: no target yet) to `wanted`, by their places in `steps`;

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::route::{Step, cheapest};
+use super::route::{cheapest, steps_of_stored};
 use crate::model::backup::Point;
-use crate::model::names::{Guid, dataset_of};
-use crate::state::store::format::{Contents, State};
-use crate::state::store::newest::{Created, Restorable};
+use crate::model::names::{Guid, dataset_of, is_below, is_within};
+use crate::state::store::format::Contents;
+use crate::state::store::newest::Restorable;
 
 #[derive(Debug, Default, PartialEq)]
 pub struct Tree {
@@ -30,12 +30,17 @@ pub struct Branch {
 }
 
 /// `name`: of the snapshots; none: each dataset's newest.
-pub fn tree(contents: &Contents, created: &Created, top: &str, name: Option<&str>, target: &str) -> Tree {
-    let restorable = Restorable::of(contents, created);
+pub fn tree(
+    contents: &Contents,
+    restorable: &Restorable,
+    top: &str,
+    name: Option<&str>,
+    target: &str,
+) -> Tree {
     let mut tree = Tree::default();
     let mut chosen: Vec<&Point> = Vec::new();
-    for dataset in restorable.datasets().filter(|dataset| is_below(dataset, top)) {
-        match (name, restorable.later_name(dataset).filter(|later| is_below(later, top))) {
+    for dataset in restorable.datasets().filter(|dataset| is_within(dataset, top)) {
+        match (name, restorable.later_name(dataset).filter(|later| is_within(later, top))) {
             (None, Some(later)) => tree.left_out.push(format!("{dataset} was renamed to {later} later")),
             (None, None) => chosen.extend(restorable.newest(dataset)),
             (Some(name), _) => match restorable.named(dataset, name) {
@@ -47,16 +52,16 @@ pub fn tree(contents: &Contents, created: &Created, top: &str, name: Option<&str
     let known: HashSet<&str> = restorable.datasets().collect();
     let stored = contents.entries.iter().map(|entry| dataset_of(&entry.snapshot.name));
     let lost: BTreeSet<&str> =
-        stored.filter(|dataset| is_below(dataset, top) && !known.contains(dataset)).collect();
+        stored.filter(|dataset| is_within(dataset, top) && !known.contains(dataset)).collect();
     tree.lost = lost.into_iter().map(str::to_string).collect();
 
     let place = |dataset: &str| format!("{target}{}", &dataset[top.len()..]);
-    tree.branches = in_order(&restorable, chosen.clone())
+    tree.branches = in_order(restorable, chosen.clone())
         .into_iter()
         .map(|point| Branch {
             target: place(dataset_of(&point.name)),
             wanted: point.clone(),
-            origins: origins_on_the_way(contents, &restorable, &chosen, point),
+            origins: origins_on_the_way(contents, restorable, &chosen, point),
         })
         .collect();
     let made: HashSet<&str> = tree.branches.iter().map(|branch| branch.target.as_str()).collect();
@@ -67,10 +72,6 @@ pub fn tree(contents: &Contents, created: &Created, top: &str, name: Option<&str
     }
     tree.parents = parents.into_iter().map(str::to_string).collect();
     tree
-}
-
-fn is_below(dataset: &str, top: &str) -> bool {
-    dataset.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// By name, which puts parents first; but what a dataset may be a clone of precedes it.
@@ -89,7 +90,7 @@ fn in_order<'a>(restorable: &Restorable<'a>, chosen: Vec<&'a Point>) -> Vec<&'a 
             let precedes = |other: &&&Point| {
                 let other = dataset_of(&other.name);
                 let has_origin = || origins.iter().any(|guid| restorable.point(other, *guid).is_some());
-                dataset.strip_prefix(other).is_some_and(|rest| rest.starts_with('/')) || has_origin()
+                is_below(dataset, other) || has_origin()
             };
             walk.extend(chosen.iter().rev().filter(precedes).map(|point| (*point, false)));
         }
@@ -113,9 +114,7 @@ fn origins_on_the_way(
     if points.is_empty() {
         return Vec::new();
     }
-    let stored = contents.entries.iter().filter(|entry| entry.state == State::Stored);
-    let steps: Vec<Step> =
-        stored.map(|entry| Step { link: entry.link(), bytes: entry.size().unwrap_or_default() }).collect();
+    let steps = steps_of_stored(contents);
     // from the earliest to the latest: each leads on to the next, or is left out
     let distance = |guid: Guid| cheapest(&steps, Some(guid), wanted.guid).map(|route| route.len());
     let mut on_the_way: Vec<(usize, &Point)> =
@@ -135,9 +134,15 @@ fn origins_on_the_way(
 mod tests {
     use super::*;
     use crate::state::store::history::store;
+    use crate::state::store::newest::Created;
+
+    fn tree_of(history: &str, top: &str, name: Option<&str>) -> Tree {
+        let contents = store(history);
+        tree(&contents, &Restorable::of(&contents, &Created::new()), top, name, "new/x")
+    }
 
     fn planned(history: &str, top: &str, name: Option<&str>) -> String {
-        let tree = tree(&store(history), &Created::new(), top, name, "new/x");
+        let tree = tree_of(history, top, name);
         let branch = |branch: &Branch| {
             let via: String = branch.origins.iter().map(|point| format!(" via {}", point.name)).collect();
             format!("{}{via} in {}", branch.wanted.name, branch.target)
@@ -203,8 +208,7 @@ mod tests {
 
     #[test]
     fn datasets_in_between_are_made() {
-        let parents =
-            |history: &str, top: &str| tree(&store(history), &Created::new(), top, None, "new/x").parents;
+        let parents = |history: &str, top: &str| tree_of(history, top, None).parents;
         assert_eq!(parents("a/b/c/A, z/B", "tank"), ["new/x", "new/x/a", "new/x/a/b"]);
         assert_eq!(parents("A, a/b/B", "tank/a"), [""; 0]);
         assert_eq!(parents("a/b/B", "tank/a"), ["new/x"]);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::Upload;
 use super::base::{self, Choice};
-use crate::chain::{self, Member};
+use crate::chain;
 use crate::chunk_io::each::for_each;
 use crate::config::{LockRequest, UploadSettings};
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ use crate::os::host;
 use crate::os::random;
 use crate::removal::TOOL;
 use crate::state::journal::record::{Intent, VERSION};
-use crate::state::store::format::{Contents, Entry, State};
+use crate::state::store::format::{Contents, Entry};
 use crate::zfs::{PointInfo, SnapshotInfo};
 
 /// What a base can be chosen from.
@@ -163,21 +163,11 @@ impl Upload {
     /// The base that `choose` would take for this snapshot, according to the store alone.
     fn stored_here(&self, snapshot: &SnapshotInfo) -> Option<String> {
         let points = self.zfs.points_of(dataset_of(&snapshot.point.name)).ok()?;
-        let lengths = chain::lengths(&self.store_members());
+        let lengths = chain::lengths(&self.store.contents.members());
         match base::choose(&points, snapshot.createtxg, &lengths, true, None) {
             Choice::Base { point, .. } => Some(point.name.clone()),
             Choice::Full(_) => None,
         }
-    }
-
-    /// The backups of the store, as if all that are stored were whole.
-    fn store_members(&self) -> Vec<Member> {
-        let member = |entry: &Entry| Member {
-            link: entry.link(),
-            whole: entry.state == State::Stored,
-            announced: false,
-        };
-        self.store.contents.entries.iter().map(member).collect()
     }
 
     /// Of a full backup: the base with which only changes would be stored.
@@ -190,7 +180,7 @@ impl Upload {
     fn warn_of_earlier_locks(&self, backup: &Backup, lock: LockRequest) {
         let Contents { entries, prefix, .. } = &self.store.contents;
         let Some(base) = backup.base.as_ref() else { return };
-        let Some(chain) = chain::route_to(&self.store_members(), base.guid, None) else { return };
+        let Some(chain) = chain::route_to(&self.store.contents.members(), base.guid, None) else { return };
         let ends = for_each(&chain, self.client.jobs, |n| {
             let key = entries[*n].first_key(prefix);
             Ok(self.client.head_if_allowed(&key)?.and_then(|head| head.lock.end()))

@@ -17,7 +17,7 @@ use crate::model::names::{Guid, check_dataset_name, dataset_of};
 use crate::model::storage_class::StorageClass;
 use crate::model::utc::Utc;
 use crate::os::clock;
-use crate::restore::route::{self, Cost, Step};
+use crate::restore::route::{self, Cost};
 use crate::state::archive_states::{self, ArchiveStates, Seen, SeenState};
 use crate::state::journal;
 use crate::state::journal::record::Overview;
@@ -30,6 +30,9 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
         check_dataset_name(dataset)
             .map_err(|why| Error::usage(format!("'{dataset}' is not a dataset: {why}")))?;
     }
+    if args.advise {
+        return context.ui.data(&retention::advise(context, args.dataset.as_deref())?);
+    }
     // the pending upload first: if it ends in between, it is also in the store
     let pending = journal::overview(&context.folder)?;
     let contents = context.store()?.contents;
@@ -40,9 +43,6 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
     warning.into_iter().for_each(|warning| context.ui.warning(&warning));
     let known = Known { contents: &contents, states, verified };
     let now = clock::now();
-    if args.advise {
-        return context.ui.data(&retention::advise(context, args.dataset.as_deref())?);
-    }
     let mut rows = if args.removable {
         let costs = costs(&contents);
         retention::removable(context, args.dataset.as_deref(), |entry| known.row(entry, &costs, now))?
@@ -66,6 +66,11 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
             context.ui.data(&table::table(&rows, *parsable, *verbose, now))
         }
     }
+}
+
+/// Is it a snapshot of the dataset that the user asks for?
+fn is_of(dataset: Option<&str>, snapshot: &str) -> bool {
+    dataset.is_none_or(|dataset| dataset_of(snapshot) == dataset)
 }
 
 /// Why the list is empty.
@@ -114,23 +119,36 @@ struct Known<'a> {
 impl Known<'_> {
     fn row(&self, entry: &Entry, costs: &HashMap<Guid, Cost>, now: Utc) -> Row {
         let key = entry.first_key(&self.contents.prefix);
-        let (states, verified) = (&self.states, &self.verified.backups);
         let cost = costs.get(&entry.snapshot.guid);
-        let stored = entry.stream.as_ref().map(|stream| stream.stored);
+        let stream = entry.stream.as_ref();
+        let stored = stream.map(|stream| stream.stored);
         Row {
+            snapshot: entry.snapshot.name.clone(),
+            guid: entry.snapshot.guid,
+            base: entry.base.as_ref().map(|base| base.name.clone()),
+            base_guid: entry.link().base,
+            copy: entry.id,
+            bytes: entry.size(),
+            storage_class: stream.map(|stream| stream.storage_class.clone()),
+            stored,
             age: stored.map(|stored| now.unix_seconds() - stored.unix_seconds()),
+            begun: None,
+            state: match entry.state {
+                State::Stored => "stored",
+                State::Removing => "removing",
+            },
+            kept: entry.kept,
             chain: cost.map(|cost| cost.backups),
             restore_bytes: cost.map(|cost| cost.bytes),
-            ..Row::of(entry, states.get(&key).cloned(), verified.get(&key).cloned())
+            last_seen: self.states.get(&key).cloned(),
+            verified: self.verified.backups.get(&key).cloned(),
         }
     }
 }
 
 /// What it takes to restore each snapshot from nothing.
 fn costs(contents: &Contents) -> HashMap<Guid, Cost> {
-    let stored = contents.entries.iter().filter(|entry| entry.state == State::Stored);
-    let steps = stored.map(|entry| Step { link: entry.link(), bytes: entry.size().unwrap_or_default() });
-    route::costs(&steps.collect::<Vec<_>>())
+    route::costs(&route::steps_of_stored(contents))
 }
 
 /// In the order in which they were stored.
@@ -160,36 +178,11 @@ fn rows(known: &Known, pending: Option<&Overview>, dataset: Option<&str>, now: U
             verified: None,
         });
     }
-    rows.retain(|row| dataset.is_none_or(|dataset| dataset_of(&row.snapshot) == dataset));
+    rows.retain(|row| is_of(dataset, &row.snapshot));
     rows
 }
 
 impl Row {
-    fn of(entry: &Entry, last_seen: Option<Seen>, verified: Option<Proof>) -> Self {
-        let stream = entry.stream.as_ref();
-        Row {
-            snapshot: entry.snapshot.name.clone(),
-            guid: entry.snapshot.guid,
-            base: entry.base.as_ref().map(|base| base.name.clone()),
-            base_guid: entry.base.as_ref().map(|base| base.guid),
-            copy: entry.id,
-            bytes: entry.size(),
-            storage_class: stream.map(|stream| stream.storage_class.clone()),
-            stored: stream.map(|stream| stream.stored),
-            age: None,
-            begun: None,
-            kept: entry.kept,
-            chain: None,
-            restore_bytes: None,
-            state: match entry.state {
-                State::Stored => "stored",
-                State::Removing => "removing",
-            },
-            last_seen,
-            verified,
-        }
-    }
-
     /// For a person.
     fn shown_state(&self) -> &'static str {
         if self.kept && self.state == "stored" { "kept" } else { self.state }

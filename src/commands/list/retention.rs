@@ -1,9 +1,9 @@
 //! `list --removable` and `list --advise`: what could go, by the chain rule and the listing of the bucket.
 //! Nothing is removed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::Row;
+use super::{Row, is_of};
 use crate::chunk_io::each::for_each;
 use crate::commands::Context;
 use crate::error::Result;
@@ -22,13 +22,11 @@ use crate::zfs::Zfs;
 pub fn removable(context: &Context, dataset: Option<&str>, row: impl Fn(&Entry) -> Row) -> Result<Vec<Row>> {
     let (store, client) = context.store_and_client()?;
     let contents = &store.contents;
-    let entries: HashMap<CopyName, &Entry> =
-        contents.entries.iter().map(|entry| (entry.copy(), entry)).collect();
+    let entries = by_name(contents);
     let mut inventory = Inventory::read(&client, contents, &context.ui, OpenUploads::List)?;
-    let is_wanted = |entry: &Entry| dataset.is_none_or(|dataset| dataset_of(&entry.snapshot.name) == dataset);
     let allowed = inventory.removable()?;
     let mut allowed: Vec<&Entry> = allowed.iter().filter_map(|name| entries.get(name).copied()).collect();
-    allowed.retain(|entry| is_wanted(entry));
+    allowed.retain(|entry| is_of(dataset, &entry.snapshot.name));
     let locked = locked(&client, contents, &allowed)?;
     let removable = allowed.iter().map(|entry| entry.copy()).filter(|name| !locked.contains(name)).collect();
     let (order, instead) = inventory.in_order(&removable);
@@ -45,19 +43,15 @@ pub fn advise(context: &Context, dataset: Option<&str>) -> Result<String> {
     let contents = &store.contents;
     let zfs = context.zfs();
     let inventory = Inventory::read(&client, contents, &context.ui, OpenUploads::List)?;
-    let is_wanted =
-        |entry: &&Entry| dataset.is_none_or(|dataset| dataset_of(&entry.snapshot.name) == dataset);
-    let stored: Vec<&Entry> = contents.entries.iter().filter(is_wanted).collect();
+    let stored: Vec<&Entry> =
+        contents.entries.iter().filter(|entry| is_of(dataset, &entry.snapshot.name)).collect();
     let locked = locked(&client, contents, &stored)?;
-    let mut datasets: Vec<&str> = stored.iter().map(|entry| dataset_of(&entry.snapshot.name)).collect();
-    datasets.sort_unstable();
-    datasets.dedup();
+    let datasets: BTreeSet<&str> = stored.iter().map(|entry| dataset_of(&entry.snapshot.name)).collect();
     let bypasses = inventory.bypasses(contents, &locked);
-    let by_name: HashMap<CopyName, &Entry> =
-        contents.entries.iter().map(|entry| (entry.copy(), entry)).collect();
+    let entries = by_name(contents);
     let mut text = String::new();
     for dataset in datasets {
-        text += &match best_of(&zfs, &bypasses, &by_name, dataset) {
+        text += &match best_of(&zfs, &bypasses, &entries, dataset) {
             Some(best) => best,
             None => format!("# {dataset}: no bypass would let backups go\n"),
         };
@@ -68,7 +62,7 @@ pub fn advise(context: &Context, dataset: Option<&str>) -> Result<String> {
 fn best_of(
     zfs: &Zfs,
     bypasses: &Bypasses,
-    by_name: &HashMap<CopyName, &Entry>,
+    entries: &HashMap<CopyName, &Entry>,
     dataset: &str,
 ) -> Option<String> {
     // a dataset that is gone has nothing that could be sent
@@ -105,10 +99,14 @@ fn best_of(
         quoted(&base.name),
         quoted(&backup.snapshot.name)
     );
-    for entry in freed.iter().filter_map(|name| by_name.get(name)) {
+    for entry in freed.iter().filter_map(|name| entries.get(name)) {
         text += &format!(" &&\n{}", remove_command(entry));
     }
     Some(text + "\n")
+}
+
+fn by_name(contents: &Contents) -> HashMap<CopyName, &Entry> {
+    contents.entries.iter().map(|entry| (entry.copy(), entry)).collect()
 }
 
 fn remove_command(entry: &Entry) -> String {

@@ -1,7 +1,9 @@
 //! The table of `list`. Pure.
 
+use std::collections::BTreeSet;
+
 use super::Row;
-use crate::model::names::{dataset_of, short_name};
+use crate::model::names::dataset_of;
 use crate::model::storage_class::StorageClass;
 use crate::model::units::{count, human_size};
 use crate::model::utc::Utc;
@@ -44,9 +46,7 @@ pub fn table(rows: &[Row], parsable: bool, verbose: bool, now: Utc) -> String {
 
 /// `3 backups of 1 dataset, 1.33G`
 fn totals(rows: &[Row], parsable: bool) -> String {
-    let mut datasets: Vec<&str> = rows.iter().map(|row| dataset_of(&row.snapshot)).collect();
-    datasets.sort_unstable();
-    datasets.dedup();
+    let datasets: BTreeSet<&str> = rows.iter().map(|row| dataset_of(&row.snapshot)).collect();
     let bytes = rows.iter().filter_map(|row| row.bytes).fold(0u64, u64::saturating_add);
     let bytes = if parsable { format!("{bytes} bytes") } else { human_size(bytes) };
     let [backups, datasets] =
@@ -57,14 +57,8 @@ fn totals(rows: &[Row], parsable: bool) -> String {
 /// Without the dataset, if that is the same.
 fn base(row: &Row) -> String {
     let Some(base) = &row.base else { return "-".to_string() };
-    if dataset_of(base) == dataset_of(&row.snapshot) && base.contains('@') {
-        format!("@{}", short_name(base))
-    } else {
-        base.strip_prefix(dataset_of(&row.snapshot))
-            .filter(|mark| mark.starts_with('#'))
-            .unwrap_or(base)
-            .to_string()
-    }
+    let short = base.strip_prefix(dataset_of(&row.snapshot)).filter(|short| short.starts_with(['@', '#']));
+    short.unwrap_or(base).to_string()
 }
 
 pub fn time(t: Utc, parsable: bool) -> String {

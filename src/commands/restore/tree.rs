@@ -8,7 +8,7 @@ use super::attempt::{Attempt, check_parent};
 use crate::cli;
 use crate::error::{Error, Result, Status};
 use crate::model::backup::Point;
-use crate::model::names::{Guid, dataset_of, short_name};
+use crate::model::names::{Guid, dataset_of, is_below, is_within, short_name};
 use crate::model::units::{count, human_size};
 use crate::restore::newest;
 use crate::restore::thaw::ThawOptions;
@@ -33,14 +33,11 @@ pub fn run(
     };
     let (store, client) = context.store_and_client()?;
     let contents = store.contents;
-    let is_below = |dataset: &str| {
-        dataset.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let created = newest::created(&client, &contents, is_below)?;
+    let created = newest::created(&client, &contents, |dataset| is_within(dataset, top))?;
     drop(client);
-    let tree = tree(&contents, &created, top, name, &args.target);
+    let restorable = Restorable::of(&contents, &created);
+    let tree = tree(&contents, &restorable, top, name, &args.target);
     if name.is_none() {
-        let restorable = Restorable::of(&contents, &created);
         for branch in &tree.branches {
             newest::warn_if_unsure(&restorable, &created, dataset_of(&branch.wanted.name), &context.ui);
         }
@@ -300,7 +297,7 @@ impl<'a> Restores<'a> {
     /// It has no place, for a reason that was shown.
     fn give_up(&mut self, n: usize) {
         let target = self.attempts[n].target.clone();
-        let above = self.failed.iter().find(|(failed, _)| is_above(failed, &target));
+        let above = self.failed.iter().find(|(failed, _)| is_below(&target, failed));
         let status = above.map_or(Status::Failed, |(_, status)| *status);
         if !self.attempts[n].is_on_the_way {
             self.failed.push((target, status));
@@ -311,7 +308,7 @@ impl<'a> Restores<'a> {
     /// Is each dataset above it there, whole, but for those that are only made as its parents?
     fn place_of(&self, n: usize) -> Result<Place> {
         let target = &self.attempts[n].target;
-        for attempt in self.attempts.iter().filter(|attempt| is_above(&attempt.target, target)) {
+        for attempt in self.attempts.iter().filter(|attempt| is_below(target, &attempt.target)) {
             let above = &attempt.target;
             if self.zfs.exists(above)? && !self.zfs.is_inconsistent(above)? {
                 continue;
@@ -325,7 +322,7 @@ impl<'a> Restores<'a> {
     fn parents_of(&self, n: usize) -> Vec<&'a str> {
         let target = &self.attempts[n].target;
         let parents = self.tree.parents.iter().map(String::as_str);
-        parents.filter(|parent| is_above(parent, target)).collect()
+        parents.filter(|parent| is_below(target, parent)).collect()
     }
 
     fn make_parents(&self, n: usize) -> Result<()> {
@@ -348,8 +345,4 @@ struct Planned {
     snapshots: HashSet<Guid>,
     bytes: u64,
     restored: u64,
-}
-
-fn is_above(dataset: &str, below: &str) -> bool {
-    below.strip_prefix(dataset).is_some_and(|rest| rest.starts_with('/'))
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chain::Member;
 use crate::model::backup::{Backup, Link, Point};
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys;
@@ -112,6 +113,16 @@ impl Entry {
 }
 
 impl Contents {
+    /// For the chain rule, by the store alone: as if all that are stored were whole.
+    pub fn members(&self) -> Vec<Member> {
+        let member = |entry: &Entry| Member {
+            link: entry.link(),
+            whole: entry.state == State::Stored,
+            announced: false,
+        };
+        self.entries.iter().map(member).collect()
+    }
+
     pub fn empty(endpoint: &str, bucket: &str, prefix: &str) -> Self {
         Contents {
             endpoint: endpoint.to_string(),

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::format::{Contents, Entry, State};
-use crate::chain::{self, Member};
+use crate::chain;
 use crate::model::backup::Point;
 use crate::model::names::{Guid, dataset_of, short_name};
 use crate::model::utc::Utc;
@@ -31,9 +31,7 @@ struct Found<'a> {
 
 impl<'a> Restorable<'a> {
     pub fn of(contents: &'a Contents, created: &Created) -> Self {
-        let member = |entry: &Entry| Member { link: entry.link(), whole: is_stored(entry), announced: false };
-        let members: Vec<Member> = contents.entries.iter().map(member).collect();
-        let recoverable = chain::recoverable(&members);
+        let recoverable = chain::recoverable(&contents.members());
         let mut datasets: BTreeMap<&str, HashMap<Guid, Found>> = BTreeMap::new();
         let found = |(n, entry): (usize, &'a Entry)| {
             let stored = entry.stream.as_ref().map(|stream| stream.stored);
