@@ -19,11 +19,23 @@ demo: $(BINARY)
 test: tools
 	$(CARGO) test --locked
 
-# test, and end to end on real OpenZFS and real S3 servers
+# test, and end to end on real OpenZFS and real S3 servers: two at a time, for a guest keeps only one core busy. What each
+# prints is shown when it ends.
 check: test $(BINARY)
+	+$(MAKE) --no-print-directory --jobs 2 --output-sync end-to-end
+
+end-to-end: check-commands check-days check-datasets check-servers
+
+check-commands:
 	tests/guest/run tests/guest/check $(BINARY)
-	tests/guest/run tests/guest/datasets $(BINARY)
+
+check-days:
 	SHORT=1 tests/guest/run tests/guest/sixty-days $(BINARY)
+
+check-datasets:
+	tests/guest/run tests/guest/datasets $(BINARY)
+
+check-servers:
 	tests/guest/https $(BINARY)
 	tests/guest/by-hand $(BINARY)
 	tests/guest/hosts $(BINARY)
@@ -75,4 +87,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: deny all demo test check check-2.3 servers model lint bench install uninstall clean tools FORCE
+.PHONY: deny all demo test check end-to-end check-commands check-days check-datasets check-servers check-2.3 servers model lint bench install uninstall clean tools FORCE
