@@ -165,6 +165,18 @@ pub struct ListArgs {
     /// for each dataset, the bypass that would let the most bytes go, as commands
     #[argh(switch, short = 'A')]
     pub advise: bool,
+    /// only these columns, separated by commas, such as snapshot,size,age
+    #[argh(option, short = 'o', long = "columns", arg_name = "columns")]
+    pub columns: Option<String>,
+    /// sort by this column, in ascending order; may be given several times
+    #[argh(option, short = 's', long = "sort", arg_name = "column")]
+    pub ascending: Vec<String>,
+    /// sort by this column, in descending order; may be given several times
+    #[argh(option, short = 'S', long = "sort-descending", arg_name = "column")]
+    pub descending: Vec<String>,
+    /// a picture of the chains, for 'dot' of Graphviz
+    #[argh(switch)]
+    pub dot: bool,
     /// only this dataset's backups
     #[argh(positional)]
     pub dataset: Option<String>,
@@ -473,6 +485,10 @@ mod tests {
             verbose: false,
             removable: false,
             advise: false,
+            columns: None,
+            ascending: Vec::new(),
+            descending: Vec::new(),
+            dot: false,
             dataset: Some("t".to_string()),
         };
         assert_eq!(run("list -Hp t"), Command::List(list));

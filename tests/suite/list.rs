@@ -47,6 +47,52 @@ fn a_table_fields_and_json() {
 }
 
 #[test]
+fn chosen_columns_in_a_chosen_order() {
+    let host = Host::with_snapshots(3);
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    host.ok("upload -i @2 tank/a@3");
+    let table = host.ok("list -o snapshot,chain,age -S snapshot").stdout;
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["SNAPSHOT", "CHAIN", "AGE"]);
+    assert_eq!(rows[1], ["tank/a@3", "3", "0", "min"]);
+    assert_eq!(rows[3][..2], ["tank/a@1", "1"]);
+    assert_eq!(host.ok("list -H -o base,size -S chain").stdout, "tank/a@2\t700\ntank/a@1\t700\n-\t700\n");
+    assert_eq!(host.ok("list -Ho verified -s size -s guid").stdout, "-\n-\n-\n");
+    assert_eq!(
+        host.ok("list -j -S guid").stdout.matches("\"snapshot\": \"tank/a@").count(),
+        3,
+        "JSON can be sorted, too"
+    );
+    let refused = host.fails(2, "list -o name");
+    assert!(refused.contains("there is no column 'name'"), "{refused}");
+    assert!(refused.contains("the columns are snapshot, "), "{refused}");
+    for line in ["-jo size", "-A -s size", "-R -S size", "--dot -o size", "--dot -s size"] {
+        let refused = host.fails(2, &format!("list {line}"));
+        assert!(refused.contains("cannot be combined with"), "{refused}");
+    }
+}
+
+#[test]
+fn a_picture_of_the_chains() {
+    let host = Host::with_snapshots(3);
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    host.ok("upload -i @1 tank/a@3");
+    let picture = host.ok("list --dot").stdout;
+    for line in [
+        "label=\"tank/a\"",
+        "\"1\" [label=\"@1\\nfull, 700B\", peripheries=2]",
+        "\"3\" [label=\"@3\"]",
+        "\"1\" -> \"2\" [label=\"700B\"]",
+        "\"1\" -> \"3\" [label=\"700B\"]",
+    ] {
+        assert!(picture.contains(line), "{line} in {picture}");
+    }
+    assert!(host.ok("list --dot tank/b").stdout.is_empty());
+}
+
+#[test]
 fn a_closed_pipe_is_not_a_crash() {
     let host = Host::with_snapshots(1);
     host.ok("upload tank/a@1");

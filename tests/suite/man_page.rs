@@ -56,23 +56,22 @@ fn commands_and_their_options_are_those_of_the_program() {
         let of_synopsis =
             synopsis.split(&format!(".Cm {command}\n")).nth(1).unwrap().split(".Nm").next().unwrap();
         let usage = host.ok(&format!("{command} --help")).stdout;
-        let short: BTreeSet<String> = usage
+        // the letter of each option, or its name if it has none
+        let options: BTreeSet<String> = usage
             .lines()
-            .filter_map(|line| line.trim_start().strip_prefix('-')?.split(',').next())
-            .filter(|letter| letter.len() == 1)
+            .filter_map(|line| line.trim_start().strip_prefix('-')?.split([',', ' ']).next())
+            .filter(|option| *option != "-help")
             .map(str::to_string)
             .collect();
         let in_page: BTreeSet<String> = of_synopsis
             .lines()
-            .filter_map(|line| line.strip_prefix(".Op Fl "))
-            .flat_map(|rest| {
-                rest.split(' ').next().unwrap().chars().map(|c| c.to_string()).collect::<Vec<_>>()
-            })
+            .filter_map(|line| line.strip_prefix(".Op Fl ")?.split(' ').next())
+            .map(str::to_string)
             .collect();
-        assert_eq!(short, in_page, "options of {command}: in its --help, and in SYNOPSIS");
+        assert_eq!(options, in_page, "options of {command}: in its --help, and in SYNOPSIS");
         let described = about.split("\n.It Nm ").next().unwrap();
-        for letter in &short {
-            assert!(described.contains(&format!("Fl {letter}")), "-{letter} of {command} in COMMANDS");
+        for option in &options {
+            assert!(described.contains(&format!("Fl {option}")), "-{option} of {command} in COMMANDS");
         }
     }
 }

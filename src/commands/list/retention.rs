@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Row, is_of};
+use super::is_of;
+use super::row::Row;
 use crate::chunk_io::each::for_each;
 use crate::commands::Context;
 use crate::error::Result;
