@@ -235,6 +235,7 @@ impl<'a> StoredBackup<'a> {
         let mut position = from;
         let fetch_one = |index, buffer: &mut [u8], stop: &AtomicBool| {
             let range = self.range(first + index);
+            let _connection = ui.connection();
             self.fetch(&range, &mut buffer[..range.length], stop)?;
             Ok(range.length)
         };

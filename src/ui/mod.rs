@@ -3,7 +3,9 @@
 //! - stdout carries data only (`list`, `-n`), stderr all messages.
 //! - A message: `zfs2s3: `, lower case, no period. An error: `zfs2s3: error: …`, then `zfs2s3: hint: …` with
 //!   what to try next.
-//! - The progress line appears only if stderr is a terminal, and is always erased.
+//! - A line of a message that is a command is only indented, so that it can be copied.
+//! - The progress line appears only if stderr is a terminal, and is always erased. Elsewhere, a long transfer
+//!   is reported now and then.
 
 mod progress;
 pub mod table;
@@ -21,6 +23,9 @@ use progress::Progress;
 const QUIET_AFTER_RETRY: Duration = Duration::from_secs(60);
 /// After so long without a failure, the next is a new outage.
 const OUTAGE_ENDS: Duration = Duration::from_secs(5 * 60);
+
+/// The beginning of a line of a message that is a command, to be copied or piped to a shell as it is.
+const COMMAND: &str = "    zfs2s3 ";
 
 pub struct Ui {
     terminal: bool,
@@ -114,9 +119,12 @@ impl Ui {
         is_new
     }
     pub fn note(&self, text: &str) {
-        if !self.quiet.load(Ordering::SeqCst) {
+        if !self.is_quiet() {
             self.line(text);
         }
+    }
+    fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::SeqCst)
     }
     /// For a person who watches, once.
     pub fn remark(&self, text: &str) {
@@ -128,8 +136,10 @@ impl Ui {
     /// Reports that a request is retried, but not for each of many.
     pub fn retry(&self, why: &str, pause: Duration) {
         let mut state = self.state();
-        let quiet = self.quiet.load(Ordering::SeqCst);
-        let is_new = Outage::note(&mut state.outage, Instant::now(), quiet);
+        let is_new = Outage::note(&mut state.outage, Instant::now(), self.is_quiet());
+        if let Some(progress) = &mut state.progress {
+            progress.retry();
+        }
         drop(state);
         if is_new {
             self.line(&format!("warning: {why}; retrying in {:.1} s", pause.as_secs_f64()));
@@ -147,7 +157,7 @@ impl Ui {
         }
     }
 
-    /// Begins the progress line.
+    /// Begins the progress line, or reports.
     pub fn transfer(&self, name: &str, estimate: Option<u64>) {
         let mut state = self.state();
         state.progress = Some(Progress::new(name, estimate));
@@ -172,11 +182,22 @@ impl Ui {
         self.draw(&mut state);
     }
 
+    /// A request for a part begins; it ends when the returned value is dropped.
+    pub fn connection(&self) -> Connection<'_> {
+        if let Some(progress) = &mut self.state().progress {
+            progress.connect();
+        }
+        Connection(self)
+    }
+
     fn draw(&self, state: &mut State) {
         let Some(progress) = &mut state.progress else { return };
-        if self.terminal
-            && let Some(line) = progress.redraw()
-        {
+        if self.is_quiet() {
+            return;
+        }
+        if !self.terminal {
+            progress.report().into_iter().for_each(|report| write_lines(&report));
+        } else if let Some(line) = progress.redraw() {
             // if the terminal is gone, nobody can see it
             let _ = write!(io::stderr(), "{line}");
             state.shown = true;
@@ -193,14 +214,30 @@ impl Ui {
     fn line(&self, text: &str) {
         let mut state = self.state();
         wipe(&mut state);
-        for line in text.lines() {
-            // there is nowhere to report that stderr is gone
-            let _ = writeln!(io::stderr(), "zfs2s3: {}", one_line(&without_os_error(line)));
-        }
+        write_lines(text);
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+/// See [`Ui::connection`].
+pub struct Connection<'a>(&'a Ui);
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        if let Some(progress) = &mut self.0.state().progress {
+            progress.disconnect();
+        }
+    }
+}
+
+fn write_lines(text: &str) {
+    for line in text.lines() {
+        let prefix = if line.starts_with(COMMAND) { "" } else { "zfs2s3: " };
+        // there is nowhere to report that stderr is gone
+        let _ = writeln!(io::stderr(), "{prefix}{}", one_line(&without_os_error(line)));
     }
 }
 

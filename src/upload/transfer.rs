@@ -174,6 +174,7 @@ impl ChunkSink for Transfer<'_> {
         let key = keys::segment(&intent.prefix, &intent.copy(), position.segment);
         let open = MultipartUpload { key: &key, upload_id: &upload_id, checksums };
         let client = &self.upload.client;
+        let connection = self.upload.ui.connection();
         let meter = |bytes| self.upload.ui.sending(bytes);
         let etag = client.upload_part(open, position.part, chunk, sha256, &meter).map_err(|failure| {
             let lost = failure.is_missing();
@@ -184,6 +185,7 @@ impl ChunkSink for Transfer<'_> {
             // resume begins the segment again
             if lost { Error::try_again(format!("S3 no longer knows the upload: {error}")) } else { error }
         })?;
+        drop(connection);
         self.journal.add(&Record::Part(PartStored {
             segment: position.segment,
             part: position.part,
