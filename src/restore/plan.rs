@@ -183,20 +183,21 @@ fn no_route(steps: &[Step], from_nothing: bool, wanted: &Point, target_name: &st
                 ))
                 .hint("nothing is rolled back: name a dataset that does not exist");
             }
-            let shared = |(_, guid): &&(String, Guid)| {
-                steps.iter().any(|Step { link: Link { snapshot, .. }, .. }| snapshot == guid)
-            };
-            let error = Error::refused(format!(
-                "{target_name} has diverged: no chain of stored backups leads from its latest snapshot {latest} to {name}"
-            ));
-            match snapshots.iter().rfind(shared) {
-                Some((common, _)) => error
-                    .hint("nothing was rolled back or destroyed; a new dataset as target gets all of it")
-                    .hint(format!(
-                        "or go back to the latest snapshot that is also stored, which discards everything since: zfs rollback -r {}",
-                        quoted(common)
-                    )),
-                None => error.hint("nothing was rolled back or destroyed; name a dataset that does not exist"),
+            let leads_there =
+                |(_, guid): &&(String, Guid)| cheapest(steps, Some(*guid), wanted.guid).is_some();
+            match snapshots.iter().rfind(leads_there) {
+                Some((common, _)) => Error::refused(format!(
+                    "{target_name} has diverged: no chain of stored backups leads from its latest snapshot {latest} to {name}"
+                ))
+                .hint("nothing was rolled back or destroyed; a new dataset as target gets all of it")
+                .hint(format!(
+                    "or go back to the latest snapshot from which a chain leads there, which discards everything since: zfs rollback -r {}",
+                    quoted(common)
+                )),
+                None => Error::refused(format!(
+                    "{target_name} is no earlier state of {name}: no chain of stored backups leads there from any of its snapshots"
+                ))
+                .hint("nothing was changed; name a dataset that does not exist"),
             }
         }
         _ => no_chain(name),
@@ -261,7 +262,8 @@ mod tests {
     fn nothing_is_rolled_back_or_overwritten() {
         let said = planned("A, B<A", "A B", "A");
         assert_eq!(said, "tank/new is already at tank/new@B, which is later than tank/a@A");
-        assert!(planned("A, B<A", "x", "B").contains("tank/new has diverged"));
+        assert!(planned("A, B<A", "x", "B").contains("tank/new is no earlier state of tank/a@B"));
+        assert!(planned("A, B<A", "A x", "B").contains("tank/new has diverged"));
         assert!(planned("A", "empty", "A").contains("has no snapshot that a backup could be received onto"));
         assert_eq!(planned("B<A", "new", "B"), "no stored chain of backups leads to tank/a@B");
     }
