@@ -141,6 +141,10 @@ impl CredentialSource {
 fn run(command: &mut Command, name: &str, limit: Duration) -> Result<Credentials, String> {
     let output = process::run(command, Some(limit)).map_err(|e| match e.kind() {
         std::io::ErrorKind::TimedOut => format!("{name} hangs: {e}"),
+        std::io::ErrorKind::NotFound if name.starts_with("'aws ") => {
+            "neither a variable nor the AWS profile has an access key, and there is no AWS CLI to ask"
+                .to_string()
+        }
         _ => format!("{name} cannot be run: {e}"),
     })?;
     if !output.status.success() {

@@ -124,10 +124,9 @@ impl Probes<'_> {
         };
         match (signed, checksum) {
             (true, _) => Finding::ok(CHECK, "a part that was damaged in transit is refused"),
-            (false, true) => Finding::ok(
-                CHECK,
-                "a part that was damaged in transit is refused by its checksum, not by its signature",
-            ),
+            (false, true) => {
+                Finding::ok(CHECK, "a part that was damaged in transit is refused, because of its checksum")
+            }
             (false, false) => {
                 let message = "the server accepts a part whose SHA-256 is wrong";
                 let finding = match self.client.endpoint().protection() {

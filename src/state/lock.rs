@@ -6,6 +6,7 @@ use std::io::{Read, Seek, Write};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, Status};
+use crate::model::units::age;
 use crate::state::durable;
 use crate::state::store::{Folder, io_error};
 
@@ -26,6 +27,10 @@ impl Lock {
                 Err(error) if error.status == Status::Pending && begun.elapsed() < limit => {
                     waiting(&error.message);
                     std::thread::sleep(LOOK_UP.min(limit.saturating_sub(begun.elapsed())));
+                }
+                Err(error) if error.status == Status::Pending && !limit.is_zero() => {
+                    let waited = age(i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
+                    return Err(Error::pending(format!("{} (waited {waited} for it)", error.message)));
                 }
                 taken => return taken,
             }

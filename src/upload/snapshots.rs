@@ -33,6 +33,10 @@ impl Upload {
                 "{} is not the snapshot whose upload is pending: its guid is {}, not {}",
                 point.name, found.point.guid, point.guid
             )),
+            Err(error) if error.message.contains("does not exist") => Error::failed(format!(
+                "the upload of {} cannot be resumed: {} is no longer on this host",
+                intent.snapshot.name, point.name
+            )),
             Err(error) => error,
         };
         let is_bookmark = point.name.contains('#');

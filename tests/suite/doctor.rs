@@ -521,7 +521,7 @@ fn zfs_and_the_rights_of_its_user() {
     let said = host.ok("doctor").stdout;
     assert!(
         said.contains(
-            "warning  bases: without a stored snapshot, or a bookmark of one, on this host: tank/a"
+            "warning  bases: these have no stored snapshot, nor a bookmark of one, on this host: tank/a"
         ),
         "{said}"
     );
