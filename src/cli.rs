@@ -177,6 +177,9 @@ pub struct ListArgs {
     /// a picture of the chains, for 'dot' of Graphviz
     #[argh(switch)]
     pub dot: bool,
+    /// also those of the datasets below
+    #[argh(switch, short = 'r')]
+    pub recursive: bool,
     /// only this dataset's backups
     #[argh(positional)]
     pub dataset: Option<String>,
@@ -297,6 +300,9 @@ pub struct CheckArgs {
     /// how old the newest backup may be: 90m, 26h (the default) or 2d
     #[argh(option, short = 'm', arg_name = "age")]
     pub max_age: Option<String>,
+    /// also the datasets below, except those that are excluded from 'upload -r'
+    #[argh(switch, short = 'r')]
+    pub recursive: bool,
     /// the datasets that must have one (default: those that have any)
     #[argh(positional)]
     pub datasets: Vec<String>,
@@ -489,6 +495,7 @@ mod tests {
             ascending: Vec::new(),
             descending: Vec::new(),
             dot: false,
+            recursive: false,
             dataset: Some("t".to_string()),
         };
         assert_eq!(run("list -Hp t"), Command::List(list));

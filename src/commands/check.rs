@@ -1,4 +1,5 @@
-//! `check`: for monitoring: is there a recent backup of each dataset? By the files of this host alone.
+//! `check`: for monitoring: is there a recent backup of each dataset? By the files of this host alone; with
+//! -r also by its datasets.
 
 use std::collections::BTreeMap;
 
@@ -23,9 +24,13 @@ pub fn run(context: &Context, args: &cli::CheckArgs) -> Result<()> {
         check_dataset_name(dataset)
             .map_err(|why| Error::usage(format!("'{dataset}' is not a dataset: {why}")))?;
     }
+    if args.recursive && args.datasets.is_empty() {
+        return Err(Error::usage("-r needs a dataset"));
+    }
+    let datasets = if args.recursive { with_descendants(context, args)? } else { args.datasets.clone() };
     let contents = context.store()?.contents;
     let now = clock::now();
-    let mut problems = problems(&contents, &args.datasets, max_age, now);
+    let mut problems = problems(&contents, &datasets, max_age, now);
     journal::refuse_python_upload(&context.folder, &context.local.bucket)?;
     if let Some(overview) = journal::overview(&context.folder)? {
         let intent = overview.intent;
@@ -41,8 +46,19 @@ pub fn run(context: &Context, args: &cli::CheckArgs) -> Result<()> {
     problems.iter().for_each(|problem| context.ui.warning(problem));
     match problems.len() {
         0 => Ok(()),
-        n => Err(Error::failed(format!("{} too old, missing or pending", count(n as u64, "backup")))),
+        n => Err(Error::failed(format!("{} found", count(n as u64, "problem")))),
     }
+}
+
+/// Those that `upload -r` would store.
+fn with_descendants(context: &Context, args: &cli::CheckArgs) -> Result<Vec<String>> {
+    let zfs = context.zfs();
+    let mut datasets = Vec::new();
+    for dataset in &args.datasets {
+        let tree = zfs.tree(dataset)?;
+        datasets.extend(tree.into_iter().filter(|(_, upload)| upload != "off").map(|(name, _)| name));
+    }
+    Ok(datasets)
 }
 
 /// `datasets`: those that must have a backup; none: those that have one.
@@ -67,12 +83,10 @@ fn problems(contents: &Contents, datasets: &[String], max_age: i64, now: Utc) ->
             return vec!["no backup is stored".to_string()];
         }
         let restorable = Restorable::of(contents, &Created::new());
-        // what has a newer name, and is stored with that
-        let goes_on = |dataset: &str| {
-            let later = restorable.later_name(dataset).and_then(|later| newest.get_key_value(later));
-            later.is_some_and(|(later, newest)| of_dataset(later, *newest).is_none())
-        };
-        let counted = newest.iter().filter(|(dataset, _)| !goes_on(dataset));
+        // what is stored with a newer name is checked with that
+        let was_renamed =
+            |dataset: &str| restorable.later_name(dataset).is_some_and(|later| newest.contains_key(later));
+        let counted = newest.iter().filter(|(dataset, _)| !was_renamed(dataset));
         return counted.filter_map(|(dataset, newest)| of_dataset(dataset, *newest)).collect();
     }
     let check = |dataset: &String| match newest.get(dataset.as_str()) {

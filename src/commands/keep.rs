@@ -12,16 +12,17 @@ use crate::ui::Ui;
 pub fn keep(context: &Context, args: &KeepArgs) -> Result<()> {
     let KeepArgs { base, quiet, wait_lock, snapshot } = args;
     context.ui.set_quiet(*quiet);
-    change(context, "keep", [base, wait_lock], snapshot, removal::keep::keep, "is kept")
+    change(context, "keep", [base, wait_lock], snapshot, removal::keep::keep, "kept")
 }
 
 pub fn unkeep(context: &Context, args: &UnkeepArgs) -> Result<()> {
     let UnkeepArgs { base, quiet, wait_lock, snapshot } = args;
     context.ui.set_quiet(*quiet);
-    change(context, "unkeep", [base, wait_lock], snapshot, removal::keep::unkeep, "is no longer kept")
+    change(context, "unkeep", [base, wait_lock], snapshot, removal::keep::unkeep, "no longer kept")
 }
 
-/// `change`: of the backup at a place in the store. `done`: what it is then.
+/// `change`: of the backup at a place in the store. `done`: what it is then. Without a base, it is the full
+/// backup, or else the only one of the snapshot.
 fn change(
     context: &Context,
     command: &str,
@@ -33,9 +34,9 @@ fn change(
     let selector = BackupSelector::parse(command, snapshot, base.as_deref())?;
     let _lock = context.lock_within(wait_lock.as_deref(), false, &format!("{command} {snapshot}"))?;
     let (mut store, client) = context.store_and_client()?;
-    let at = selector.find(&store.contents)?;
+    let at = selector.find_or_only(&store.contents)?;
     let backup = store.contents.entries[at].backup();
     change(&client, &mut store, at, &context.ui)?;
-    context.ui.note(&format!("'{backup}' {done}"));
+    context.ui.note(&format!("{}: {done}", backup.describe()));
     Ok(())
 }

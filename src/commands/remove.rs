@@ -49,12 +49,12 @@ fn remove_stored(context: &Context, args: &cli::RemoveArgs, copy: StoredCopy) ->
             context.ui.data(&format!("{}{fee}", dry_run_text(&bucket, &entry, &keys)))
         }
         Outcome::Removed { another_copy_stays } => {
-            context.ui.note(&format!("removed '{backup}'"));
+            context.ui.note(&format!("removed {}", backup.describe()));
             if let Some(fee) = fee {
                 context.ui.note(&fee);
             }
             if another_copy_stays {
-                context.ui.note(&format!("another copy of '{backup}' is still stored"));
+                context.ui.note(&format!("another copy of {} is still stored", backup.snapshot.name));
             }
             Ok(())
         }
@@ -66,11 +66,11 @@ fn early_deletion(entry: &Entry, now: Utc) -> Option<String> {
     let stream = entry.stream.as_ref()?;
     let days = stream.storage_class.days_still_billed(stream.stored, now)?;
     Some(format!(
-        "on AWS, {} is billed for at least {} days: the {} of '{}' for {}",
+        "on AWS, {} is billed for at least {} days: the {} of {} for {}",
         stream.storage_class,
         stream.storage_class.minimum_days()?,
         human_size(stream.size),
-        entry.backup(),
+        entry.snapshot.name,
         count(u64::from(days), "more day")
     ))
 }
@@ -93,8 +93,8 @@ fn dry_run_text(bucket: &str, entry: &Entry, keys: &[String]) -> String {
         None => "not known".to_string(),
     };
     format!(
-        "would remove '{}'\n{}  size    {size}, {}\n",
-        entry.backup(),
+        "would remove {}\n{}  size    {size}, {}\n",
+        entry.backup().describe(),
         deletions(bucket, keys),
         count(keys.len() as u64, "object")
     )
@@ -118,7 +118,7 @@ mod tests {
         stream.stored = time("2026-01-01T00:00:00Z");
         stream.storage_class = StorageClass::of("DEEP_ARCHIVE");
         let fee = |now| early_deletion(&entry, time(now));
-        let said = "on AWS, DEEP_ARCHIVE is billed for at least 180 days: the 2.00K of 'tank/a@A' for";
+        let said = "on AWS, DEEP_ARCHIVE is billed for at least 180 days: the 2.00K of tank/a@A for";
         assert_eq!(fee("2026-01-11T06:00:00Z"), Some(format!("{said} 170 more days")));
         assert_eq!(fee("2026-06-29T06:00:00Z"), Some(format!("{said} 1 more day")));
         assert_eq!(fee("2026-06-30T00:00:00Z"), None);

@@ -29,11 +29,17 @@ pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
         resume_pending(context, args.bookmark)?;
     }
     context.refuse_while_pending()?;
-    if args.recursive {
+    let stored = if args.recursive {
         store_tree(context, args, &settings, &snapshot)
     } else {
         store(context, args, &settings, &snapshot, base)
-    }
+    };
+    stored.map_err(|error| match error.status {
+        Status::TryAgain if args.auto && !context.folder.journal().exists() => {
+            error.hint("run the same command again later; the next snapshot has the changes, too")
+        }
+        _ => error,
+    })
 }
 
 /// Stores one snapshot.
@@ -70,7 +76,7 @@ fn store(
 fn note_base(context: &Context, upload: &Upload, snapshot: &SnapshotName) {
     if let Some(base) = upload.possible_base(snapshot) {
         context.ui.note(&format!(
-            "{snapshot} is stored in full, although {base} is stored: with '-i {base}', or -a, only the changes would be"
+            "this is a full backup of {snapshot}; with '-i {base}' or -a, only the changes since {base} would be uploaded"
         ));
     }
 }
@@ -108,6 +114,12 @@ fn store_tree(
         ))
         .hint(format!("'zfs snapshot -r {snapshot}' takes them; zfs2s3:upload=off excludes a dataset")));
     }
+    let without = tree.iter().filter(|(dataset, upload)| upload != "off" && !with_snapshot.contains(dataset));
+    for (dataset, _) in without {
+        context.ui.note(&format!("{dataset} has no snapshot @{name}, so it is not stored"));
+    }
+    // what is wrong for all of them is said once
+    context.store_and_client()?;
     let mut failed: Vec<(&str, Status)> = Vec::new();
     for dataset in &datasets {
         let one: SnapshotName = format!("{dataset}@{name}").parse().map_err(Error::failed)?;
@@ -148,7 +160,10 @@ fn resume_pending(context: &Context, bookmark: bool) -> Result<()> {
     let (overview, upload) = context.pending()?;
     let point = overview.intent.snapshot.clone();
     context.ui.note(&format!("resuming the upload of {}", overview.intent.backup().describe()));
-    upload.resume(overview, config::parts(&context.env)?)?;
+    upload.resume(overview, config::parts(&context.env)?).map_err(|error| match error.status {
+        Status::TryAgain => error,
+        _ => error.hint("nothing else is stored until then; after abort_upload, run the same command again"),
+    })?;
     if bookmark { context.zfs().bookmark(&point) } else { Ok(()) }
 }
 
@@ -183,15 +198,23 @@ fn choose_base(upload: &Upload, snapshot: &SnapshotName, args: &cli::UploadArgs)
             (None, format!("a full backup, because none of {dataset} is stored"))
         }
         Choice::Full(WhyFull::NoneHere) => {
-            let why = "a full backup, because no snapshot or bookmark that is stored is on this host";
+            let why =
+                "a full backup, because none of its stored snapshots, nor a bookmark of one, is on this host";
             (None, why.to_string())
         }
         Choice::Full(WhyFull::TooLong) => {
-            (None, "a full backup, because every chain already has the maximum length".to_string())
+            let limit = count(args.max_chain.unwrap_or_default() as u64, "backup");
+            (None, format!("a full backup, because a chain may have no more than {limit}"))
         }
     };
     tell(&format!("{snapshot}: {why}"));
     Ok(Chosen::Base(base))
+}
+
+/// Each run has another ID.
+fn key_without_id(intent: &Intent) -> String {
+    let key = keys::segment(&intent.prefix, &intent.copy(), 1);
+    intent.id.map_or(key.clone(), |id| key.replace(&format!("-{id}."), "-ID."))
 }
 
 fn dry_run_text(intent: &Intent) -> String {
@@ -205,7 +228,7 @@ fn dry_run_text(intent: &Intent) -> String {
         intent.backup().describe(),
         intent.snapshot.guid,
         intent.bucket,
-        keys::segment(&intent.prefix, &intent.copy(), 1),
+        key_without_id(intent),
     );
     if let Some(bytes) = intent.estimate {
         let parts = chunking.chunks_of(bytes).max(1);

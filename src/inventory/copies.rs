@@ -14,6 +14,8 @@ pub struct CopyState {
     pub name: CopyName,
     /// As an argument of `remove`.
     pub shown: String,
+    /// Those that name it to a command. Empty if it is not in the store: then it is not removed by its names.
+    pub arguments: String,
     pub in_store: Option<State>,
     /// Why it is not whole.
     pub lost: Option<String>,
@@ -55,6 +57,7 @@ pub fn copy_states(contents: &Contents, listing: Option<&Listing>) -> Vec<CopySt
             listed: lost.is_none(),
             only_open: false,
             shown: entry.backup().to_string(),
+            arguments: entry.backup().arguments(),
             in_store: Some(entry.state),
             lost,
             confirmed: true,
@@ -75,6 +78,7 @@ pub fn copy_states(contents: &Contents, listing: Option<&Listing>) -> Vec<CopySt
         let base = base.map(|guid| names.get(&guid).cloned().unwrap_or_else(|| guid.to_string()));
         let option = base.map(|base| format!("-i {base} ")).unwrap_or_default();
         copies.push(CopyState {
+            arguments: String::new(),
             shown: option + &name.name,
             in_store: None,
             listed: seen.what_is_lost().is_none(),

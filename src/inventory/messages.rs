@@ -75,7 +75,7 @@ impl Inventory<'_> {
             None => "this host".to_string(),
         };
         Error::refused(format!("'{shown}' is kept, as {by} has asked"))
-            .hint(format!("'zfs2s3 unkeep {shown}' ends that"))
+            .hint(format!("to end that: zfs2s3 unkeep {}", self.copies[place].arguments))
     }
 
     /// The copy at `place` is needed by these, in an order in which they can be removed.
@@ -91,8 +91,11 @@ impl Inventory<'_> {
             self.copies[place].shown
         );
         for copy in needed.iter().map(|n| &self.copies[*n]) {
-            let note = self.note_on_needed(copy);
-            message.push_str(&format!("\n    {}{note}", copy.shown));
+            message += &match (copy.arguments.as_str(), self.note_on_needed(copy)) {
+                ("", note) => format!("\n    {}: {}", copy.shown, note.unwrap_or_default()),
+                (arguments, None) => format!("\n    zfs2s3 remove {arguments}"),
+                (arguments, Some(note)) => format!("\n    zfs2s3 remove {arguments}  # {note}"),
+            };
         }
         let error = Error::refused(message).hint("nothing was removed");
         // the other chain to them is being removed
@@ -109,22 +112,20 @@ impl Inventory<'_> {
         }
     }
 
-    fn note_on_needed(&self, copy: &CopyState) -> String {
+    fn note_on_needed(&self, copy: &CopyState) -> Option<String> {
         match copy.in_store {
-            _ if copy.only_open => {
-                "  (an unfinished upload; if no host is working on it, 'zfs2s3 recover -n' shows the \
-                 command that aborts it)"
-                    .to_string()
-            }
-            _ if !copy.announcements.is_empty() => {
-                format!("  (being removed by {})", self.removers(copy))
-            }
-            Some(State::Removing) => "  (being removed)".to_string(),
-            Some(State::Stored) => String::new(),
-            None => match copy.name.id {
-                Some(id) => format!("  (in the bucket as copy {id}, not in the store)"),
-                None => "  (in the bucket, not in the store)".to_string(),
-            },
+            _ if copy.only_open => Some(
+                "an unfinished upload; if no host is working on it, 'zfs2s3 recover -n' shows the command that \
+                 aborts it"
+                    .to_string(),
+            ),
+            _ if !copy.announcements.is_empty() => Some(format!("being removed by {}", self.removers(copy))),
+            Some(State::Removing) => Some("being removed".to_string()),
+            Some(State::Stored) => None,
+            None => Some(match copy.name.id {
+                Some(id) => format!("in the bucket as copy {id}, not in the store"),
+                None => "in the bucket, not in the store".to_string(),
+            }),
         }
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::names::{Guid, dataset_of};
+use crate::model::shell::quoted;
 
 /// A snapshot or bookmark: its name when it was stored, and its guid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,11 @@ impl Backup {
     /// received into an existing one.
     pub fn is_clone(&self) -> bool {
         self.base.as_ref().is_some_and(|base| self.snapshot.is_clone_of(base))
+    }
+    /// The arguments that name it to a command, for a shell: `-i tank/a@1 'tank/a@b c'`.
+    pub fn arguments(&self) -> String {
+        let base = self.base.as_ref().map(|base| format!("-i {} ", quoted(&base.name)));
+        base.unwrap_or_default() + &quoted(&self.snapshot.name)
     }
     /// For messages: `tank/a@2, incremental from tank/a@1`.
     pub fn describe(&self) -> String {

@@ -472,12 +472,11 @@ fn the_minimum_storage_time_is_shown_before_and_after() {
     let host = archived();
     let said = host.ok("upload -n tank/a@4").stdout;
     assert!(!said.contains("minimum"), "{said}");
-    let fee =
-        "on AWS, GLACIER is billed for at least 90 days: the 700B of '-i tank/a@2 tank/a@3' for 90 more days";
+    let fee = "on AWS, GLACIER is billed for at least 90 days: the 700B of tank/a@3 for 90 more days";
     host.ok("remove -i @3 tank/a@4");
     assert!(host.ok("remove -n -i @2 tank/a@3").stdout.contains(&format!("  fee     {fee}\n")));
     let said = host.ok("remove -i @2 tank/a@3").stderr;
-    assert_eq!(said, format!("zfs2s3: removed '-i tank/a@2 tank/a@3'\nzfs2s3: {fee}\n"));
+    assert_eq!(said, format!("zfs2s3: removed tank/a@3, incremental from tank/a@2\nzfs2s3: {fee}\n"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn the_newest_backup_of_each_dataset_counts() {
     let host = Host::with_snapshots(2);
     assert_eq!(
         host.fails(1, "check"),
-        "zfs2s3: warning: no backup is stored\nzfs2s3: error: 1 backup too old, missing or pending\n"
+        "zfs2s3: warning: no backup is stored\nzfs2s3: error: 1 problem found\n"
     );
     host.ok("upload tank/a@1");
     host.ok("upload -i @1 tank/a@2");
@@ -64,4 +64,19 @@ fn the_old_name_of_a_renamed_dataset_is_ignored() {
     stored_at(&host, "tank/a@1", "2020-01-01T00:00:00Z");
     assert_eq!(host.ok("check").stderr, "");
     assert!(host.fails(1, "check tank/a").contains("tank/a: the newest backup"));
+}
+
+#[test]
+fn the_datasets_below_are_those_that_upload_stores() {
+    let host = Host::with_tree();
+    host.zfs_file("excluded", "tank/c\toff\n");
+    host.ok("upload -ar tank/a@1");
+    host.ok("check -r tank/a");
+    let said = host.fails(1, "check -r tank");
+    assert_eq!(said, "zfs2s3: warning: tank: no backup is stored\nzfs2s3: error: 1 problem found\n");
+    host.ok("upload tank@1");
+    host.ok("check -r tank");
+    assert!(host.fails(1, "check tank/c").contains("tank/c: no backup is stored"));
+    assert!(host.fails(1, "check -r tank tank/gone").contains("tank/gone"));
+    host.fails(2, "check -r");
 }

@@ -26,7 +26,7 @@ fn a_table_fields_and_json() {
     host.ok("upload -i @1 tank/a@2");
     let table = host.ok("list").stdout;
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["SNAPSHOT", "BASE", "SIZE", "CHAIN", "RESTORE", "STORED"]);
+    assert_eq!(rows[0], ["SNAPSHOT", "BASE", "SIZE", "CHAIN", "RESTORE", "STORED", "(UTC)"]);
     assert_eq!(rows[1][..5], ["tank/a@1", "-", "700B", "1", "700B"]);
     assert_eq!(rows[2][..5], ["tank/a@2", "@1", "700B", "2", "1.37K"]);
     assert_eq!(table.lines().last(), Some("2 backups of 1 dataset, 1.37K"));
@@ -71,6 +71,18 @@ fn chosen_columns_in_a_chosen_order() {
         let refused = host.fails(2, &format!("list {line}"));
         assert!(refused.contains("cannot be combined with"), "{refused}");
     }
+}
+
+#[test]
+fn a_dataset_with_those_below_it() {
+    let host = Host::with_tree();
+    host.ok("upload -ar tank/a@1");
+    host.ok("upload tank/c@1");
+    assert_eq!(host.ok("list -Hr tank/a -o snapshot").stdout, "tank/a@1\ntank/a/b@1\n");
+    assert_eq!(host.ok("list -Ho snapshot tank/a").stdout, "tank/a@1\n");
+    let said = host.ok("list tank").stderr;
+    assert!(said.contains("no backups of tank itself are stored, but some of datasets below it"), "{said}");
+    assert_eq!(host.ok("list -Hro snapshot tank").stdout.lines().count(), 3);
 }
 
 #[test]

@@ -20,9 +20,9 @@ fn a_chain_is_removed_from_its_end_and_a_refusal_shows_the_order() {
     assert_eq!(
         said,
         "zfs2s3: error: 'tank/a@1' is needed to restore other backups, which must be removed first, in this order:\n\
-         zfs2s3:     -i tank/a@3 tank/a@4\n\
-         zfs2s3:     -i tank/a@2 tank/a@3\n\
-         zfs2s3:     -i tank/a@1 tank/a@2\n\
+         \x20   zfs2s3 remove -i tank/a@3 tank/a@4\n\
+         \x20   zfs2s3 remove -i tank/a@2 tank/a@3\n\
+         \x20   zfs2s3 remove -i tank/a@1 tank/a@2\n\
          zfs2s3: hint: nothing was removed\n"
     );
     host.fails(3, "remove -i @1 tank/a@2");
@@ -96,7 +96,10 @@ fn a_backup_that_is_not_stored_is_an_error_that_names_the_stored_ones() {
     let host = month();
     assert!(host.fails(1, "remove tank/a@9").contains("backup of tank/a@9 is stored"));
     let said = host.fails(1, "remove tank/a@3");
-    assert!(said.contains("hint: stored is: zfs2s3 remove -i tank/a@2 tank/a@3"), "{said}");
+    assert!(
+        said.contains("hint: stored as an incremental backup: zfs2s3 remove -i tank/a@2 tank/a@3"),
+        "{said}"
+    );
     host.fails(1, "remove -i @1 tank/a@3");
     for line in ["remove", "remove tank/a", "remove -i x tank/a@1", "remove -i @1 4"] {
         host.fails(2, line);
@@ -125,7 +128,7 @@ fn a_dry_run_shows_the_objects_and_their_bytes() {
     assert_eq!(
         said,
         format!(
-            "would remove '-i tank/a@3 tank/a@4'\n  delete  s3://test-bucket/{}\n  delete  s3://test-bucket/{data}\n  \
+            "would remove tank/a@4, incremental from tank/a@3\n  delete  s3://test-bucket/{}\n  delete  s3://test-bucket/{data}\n  \
              size    700 bytes (700B), 2 objects\n",
             data.replace(".zfs", ".yml")
         )
@@ -142,7 +145,7 @@ fn a_backup_of_another_host_that_depends_on_it_counts() {
     host.ok("upload -i @1 tank/a@2");
     host.write_data("stored_snapshots.yml", &before);
     let said = host.fails(3, "remove tank/a@1");
-    assert!(said.contains("-i tank/a@1 tank/a@2  (in the bucket as copy "), "{said}");
+    assert!(said.contains("-i tank/a@1 tank/a@2: in the bucket as copy "), "{said}");
     // also while it is being uploaded
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
@@ -150,7 +153,7 @@ fn a_backup_of_another_host_that_depends_on_it_counts() {
     host.killed("upload -i @1 tank/a@2", "CompleteMultipartUpload", 0, Fault::KillBefore);
     let progress = std::fs::read(host.data("upload_progress.yml")).unwrap();
     std::fs::remove_file(host.data("upload_progress.yml")).unwrap();
-    assert!(host.fails(3, "remove tank/a@1").contains("-i tank/a@1 tank/a@2  (an unfinished upload"));
+    assert!(host.fails(3, "remove tank/a@1").contains("-i tank/a@1 tank/a@2: an unfinished upload"));
     std::fs::write(host.data("upload_progress.yml"), progress).unwrap();
     host.ok("resume_upload");
     host.write_data("stored_snapshots.yml", &before);

@@ -81,12 +81,12 @@ fn removable(host: &Host) -> Vec<String> {
 #[test]
 fn what_is_kept_is_not_removed() {
     let host = chain(3);
-    assert_eq!(host.ok("keep -i @2 tank/a@3").stderr, "zfs2s3: '-i tank/a@2 tank/a@3' is kept\n");
+    assert_eq!(host.ok("keep -i @2 tank/a@3").stderr, "zfs2s3: tank/a@3, incremental from tank/a@2: kept\n");
     assert_eq!(host.ok("keep -q -w 5m -i @2 tank/a@3").stderr, "");
     for line in ["remove -i @2 tank/a@3", "remove -n -i @2 tank/a@3"] {
         let said = host.fails(3, line);
         assert!(said.contains("'-i tank/a@2 tank/a@3' is kept, as host '"), "{said}");
-        assert!(said.contains("'zfs2s3 unkeep -i tank/a@2 tank/a@3' ends that"), "{said}");
+        assert!(said.contains("to end that: zfs2s3 unkeep -i tank/a@2 tank/a@3"), "{said}");
     }
     assert!(host.ok("list").stdout.contains("  kept\n"));
     assert!(host.ok("list -H").stdout.ends_with("\tstored\t2\n"), "for scripts");
@@ -231,7 +231,7 @@ fn the_bypass_that_lets_most_go() {
     host.zfs_file("estimate", "700\n");
     let advice = host.ok("list --advise").stdout;
     let lines: Vec<&str> = advice.lines().collect();
-    assert!(lines[0].starts_with("# tank/a: a bypass of about 700B would let 5 backups go, "), "{advice}");
+    assert!(lines[0].starts_with("# tank/a: a bypass of about 700B makes 5 backups removable, "), "{advice}");
     assert_eq!(
         lines[1..],
         [

@@ -24,31 +24,41 @@ fn days() -> Host {
     host
 }
 
-/// Runs the script on February 4, with the programs of the tests.
-fn monthly(host: &Host) -> Output {
+/// An example of the man page, from the line that begins like this.
+fn example(begin: &str) -> String {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/zfs2s3.1")).unwrap();
-    let script = page.split("# usage: monthly ").nth(1).unwrap().split("\n.Ed").next().unwrap();
+    let text = page.split(begin).nth(1).unwrap_or_else(|| panic!("no example '{begin}'"));
+    format!("{begin}{}", text.split("\n.Ed").next().unwrap()).replace("\\e", "\\")
+}
+
+/// Programs that a script finds first.
+fn program(host: &Host, name: &str, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
     let folder = host.home().join("bin");
     std::fs::create_dir_all(&folder).unwrap();
-    let program = |name: &str, text: &str| {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::write(folder.join(name), text).unwrap();
-        std::fs::set_permissions(folder.join(name), PermissionsExt::from_mode(0o755)).unwrap();
-    };
-    program("date", "#!/bin/sh\n[ \"$1\" = +%Y-%m ] || exit 9\necho 2026-02\n");
-    program(
-        "zfs",
-        &format!("#!/bin/sh\nexec {}/tests/suite/support/zfs \"$@\"\n", env!("CARGO_MANIFEST_DIR")),
-    );
-    program("zfs2s3", &format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_zfs2s3")));
+    std::fs::write(folder.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(folder.join(name), PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// Runs a script of the man page, with the programs of the tests.
+fn run(host: &Host, script: &str, args: &[&str]) -> Output {
+    let fake = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/support/zfs");
+    program(host, "zfs", &format!("exec {fake} \"$@\""));
+    program(host, "zfs2s3", &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_zfs2s3")));
     std::fs::write(host.home().join("conf"), "").unwrap();
-    let script = format!("# {script}\n")
-        .replace("\\e", "\\")
+    let folder = host.home().join("bin");
+    let script = script
         .replace("PATH=/usr/local/sbin", &format!("PATH={}:/usr/local/sbin", folder.display()))
         .replace("/etc/zfs2s3.conf", &format!("{}/conf", host.home().display()));
     let mut shell = Command::new("sh");
-    shell.env_clear().envs(host.environment()).args(["-c", &script, "monthly", "tank/a"]);
+    shell.env_clear().envs(host.environment()).args(["-c", &script, "script"]).args(args);
     shell.output().unwrap()
+}
+
+/// On February 4.
+fn monthly(host: &Host) -> Output {
+    program(host, "date", "[ \"$1\" = +%Y-%m ] || exit 9\necho 2026-02");
+    run(host, &example("# usage: monthly "), &["tank/a"])
 }
 
 #[track_caller]
@@ -110,7 +120,14 @@ fn nothing_is_removed_if_the_bypass_is_not_there() {
     let host = days();
     host.destroy("tank/a@2026-02-03");
     let before = stored(&host);
-    assert!(!monthly(&host).status.success());
+    let ran = monthly(&host);
+    assert_eq!(
+        (ran.status.code(), String::from_utf8_lossy(&ran.stderr).as_ref()),
+        (
+            Some(1),
+            "monthly: tank/a@2026-02-03 is gone, so the days before it stay; see zfs2s3 list --advise\n"
+        )
+    );
     assert_eq!(stored(&host), before);
     // it is stored, its data are gone, and nothing later depends on the days
     let host = days();
@@ -156,4 +173,75 @@ fn a_new_chain_is_not_bypassed() {
     let before = stored(&host);
     quiet(&host);
     assert_eq!(stored(&host), before);
+}
+
+#[test]
+fn nothing_leads_past_the_beginning_of_a_new_chain() {
+    let host = days();
+    host.ok("upload tank/a@2026-01-31");
+    let before = stored(&host);
+    quiet(&host);
+    assert_eq!(stored(&host), before, "the new chain has only its first day and the next");
+    // one more day in that, which can go
+    let host = days();
+    host.ok("upload tank/a@2026-01-07");
+    quiet(&host);
+    assert_eq!(
+        stored(&host),
+        "01-05<-, 01-06<01-05, 01-07<01-06, 02-04<02-03, 01-07<-, 02-03<01-07",
+        "the old chain is left as it is"
+    );
+    host.ok("verify -q");
+}
+
+#[test]
+fn metrics_for_prometheus() {
+    let host = days();
+    let file = host.home().join("zfs2s3.prom");
+    let metrics = || {
+        let ran = run(&host, &example("# usage: metrics "), &[file.to_str().unwrap()]);
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{}", String::from_utf8_lossy(&ran.stderr));
+        std::fs::read_to_string(&file).unwrap()
+    };
+    let text = metrics();
+    for line in [
+        "# TYPE zfs2s3_stored_bytes gauge",
+        "zfs2s3_stored_bytes{dataset=\"tank/a\"} 4200",
+        "zfs2s3_stored_backups{dataset=\"tank/a\"} 6",
+        "zfs2s3_check_failed 0",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line} in {text}");
+    }
+    let newest = host.ok("list -HpS stored -o stored").stdout;
+    let newest = newest.lines().next().unwrap();
+    assert!(
+        text.contains(&format!("zfs2s3_newest_backup_seconds{{dataset=\"tank/a\"}} {newest}\n")),
+        "{text}"
+    );
+    assert!(!text.contains("zfs2s3_pending_since_seconds{"), "{text}");
+    host.snapshot(("tank/b@1", 90), 90);
+    host.add_stream(("", 90), None, &made_stream(90, 0, 700));
+    host.killed("upload tank/b@1", "CompleteMultipartUpload", 0, Fault::KillBefore);
+    let journal = std::fs::read_to_string(host.data("upload_progress.yml")).unwrap();
+    let begun = journal.split("\"begun\":\"").nth(1).unwrap().split('"').next().unwrap();
+    host.write_data("upload_progress.yml", &journal.replacen(begun, "2026-01-01T00:00:00Z", 1));
+    let text = metrics();
+    assert!(text.contains("zfs2s3_pending_since_seconds{dataset=\"tank/b\"} 1767225600\n"), "{text}");
+    assert!(text.contains("zfs2s3_check_failed 1\n"), "{text}");
+    // a store that cannot be read leaves the file as it was: its age tells
+    std::fs::write(host.data("stored_snapshots.yml"), "damaged").unwrap();
+    assert!(!run(&host, &example("# usage: metrics "), &[file.to_str().unwrap()]).status.success());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+}
+
+#[test]
+fn a_unit_that_tells_of_a_failure() {
+    let unit = example("# /etc/systemd/system/notify@.service");
+    let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let host = Host::new();
+    program(&host, "journalctl", "echo \"$@\"");
+    program(&host, "mail", "echo \"$@\"; cat");
+    let script = format!("PATH=/usr/local/sbin:$PATH\n{}", command.replace("%i", "zfs2s3.service"));
+    let said = String::from_utf8(run(&host, &script, &[]).stdout).unwrap();
+    assert_eq!(said, "-s zfs2s3.service failed root\n-u zfs2s3.service -n 30\n");
 }

@@ -22,6 +22,7 @@ pub enum Column {
     Class,
     Stored,
     Age,
+    Begun,
     State,
     Readable,
     Verified,
@@ -50,7 +51,7 @@ pub const OF_SCRIPTS: [Column; 8] = [
 ];
 
 impl Column {
-    const ALL: [(Column, &'static str); 14] = [
+    const ALL: [(Column, &'static str); 15] = [
         (Column::Snapshot, "snapshot"),
         (Column::Guid, "guid"),
         (Column::Base, "base"),
@@ -62,6 +63,7 @@ impl Column {
         (Column::Class, "class"),
         (Column::Stored, "stored"),
         (Column::Age, "age"),
+        (Column::Begun, "begun"),
         (Column::State, "state"),
         (Column::Readable, "readable"),
         (Column::Verified, "verified"),
@@ -71,8 +73,9 @@ impl Column {
         Column::ALL.iter().find(|(column, _)| *column == self).map_or("", |(_, name)| name)
     }
 
-    pub fn header(self) -> String {
-        self.name().to_ascii_uppercase()
+    pub fn header(self, form: &Form) -> String {
+        let is_time = matches!(self, Column::Stored | Column::Begun);
+        self.name().to_ascii_uppercase() + if is_time && !form.parsable { " (UTC)" } else { "" }
     }
 
     pub fn is_number(self) -> bool {
@@ -108,6 +111,7 @@ impl Column {
             Column::Class => row.storage_class.as_ref().map(StorageClass::to_string),
             Column::Stored => row.stored.map(|stored| form.time(stored)),
             Column::Age => row.age.map(|seconds| if exact { seconds.to_string() } else { age(seconds) }),
+            Column::Begun => row.begun.map(|begun| form.time(begun)),
             Column::State if form.script => Some(row.state.to_string()),
             Column::State => Some(row.shown_state().to_string()),
             Column::Readable => row.readable(form),
@@ -127,6 +131,7 @@ impl Column {
             Column::Restore => one.restore_bytes.cmp(&other.restore_bytes),
             Column::Stored => one.stored.cmp(&other.stored),
             Column::Age => one.age.cmp(&other.age),
+            Column::Begun => one.begun.cmp(&other.begun),
             Column::Verified => one.last_verified().cmp(&other.last_verified()),
             Column::Base | Column::Copy | Column::Class | Column::State | Column::Readable => {
                 self.cell(one, form).cmp(&self.cell(other, form))
@@ -183,7 +188,7 @@ mod tests {
     fn each_has_its_own_name() {
         for (column, name) in Column::ALL {
             assert_eq!(Column::parse(name).unwrap(), column);
-            assert_eq!(column.header().to_ascii_lowercase(), name);
+            assert_eq!(column.header(&form(false, true)).to_ascii_lowercase(), name);
         }
         assert_eq!(Column::list("SIZE,age").unwrap(), [Column::Size, Column::Age]);
         let refused = Column::list("size,colour").unwrap_err();

@@ -25,8 +25,9 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
         check_dataset_name(dataset)
             .map_err(|why| Error::usage(format!("'{dataset}' is not a dataset: {why}")))?;
     }
+    let scope = Scope { dataset: args.dataset.as_deref(), recursive: args.recursive };
     if args.advise {
-        return context.ui.data(&retention::advise(context, args.dataset.as_deref())?);
+        return context.ui.data(&retention::advise(context, scope)?);
     }
     // the pending upload first: if it ends in between, it is also in the store
     let pending = journal::overview(&context.folder)?;
@@ -40,9 +41,9 @@ pub fn run(context: &Context, args: &cli::ListArgs) -> Result<()> {
     let form = Form { script: args.script, parsable: args.parsable, now: clock::now() };
     let mut rows = if args.removable {
         let costs = row::costs(&contents);
-        retention::removable(context, args.dataset.as_deref(), |entry| known.row(entry, &costs, form.now))?
+        retention::removable(context, scope, |entry| known.row(entry, &costs, form.now))?
     } else {
-        row::rows(&known, pending.as_ref(), args.dataset.as_deref(), form.now)
+        row::rows(&known, pending.as_ref(), scope, form.now)
     };
     if !args.removable && !args.script && !args.json {
         rows.sort_by(columns::by_dataset);
@@ -99,16 +100,38 @@ impl Columns {
     }
 }
 
-/// Is it a snapshot of the dataset that the user asks for?
-fn is_of(dataset: Option<&str>, snapshot: &str) -> bool {
-    dataset.is_none_or(|dataset| dataset_of(snapshot) == dataset)
+/// The dataset that the user asks for; none: all.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    dataset: Option<&'a str>,
+    /// And those below.
+    recursive: bool,
+}
+
+impl Scope<'_> {
+    fn has(&self, snapshot: &str) -> bool {
+        let Some(top) = self.dataset else { return true };
+        match dataset_of(snapshot).strip_prefix(top) {
+            Some(below) => below.is_empty() || self.recursive && below.starts_with('/'),
+            None => false,
+        }
+    }
 }
 
 /// Why the list is empty.
 fn nothing(args: &cli::ListArgs, contents: &Contents) -> String {
     match &args.dataset {
         _ if args.removable => "no backup could be removed now".to_string(),
-        Some(dataset) if !contents.entries.is_empty() => format!("no backups of {dataset} are stored"),
+        Some(dataset) if !contents.entries.is_empty() => {
+            let below = Scope { dataset: Some(dataset), recursive: true };
+            if !args.recursive && contents.entries.iter().any(|entry| below.has(&entry.snapshot.name)) {
+                format!(
+                    "no backups of {dataset} itself are stored, but some of datasets below it: see 'list -r'"
+                )
+            } else {
+                format!("no backups of {dataset} are stored")
+            }
+        }
         _ => "no backups are in the store; if it was lost, 'zfs2s3 recover' rebuilds it from the bucket"
             .to_string(),
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::is_of;
+use super::Scope;
 use super::row::Row;
 use crate::chunk_io::each::for_each;
 use crate::commands::Context;
@@ -12,7 +12,6 @@ use crate::inventory::{Bypasses, Inventory, OpenUploads};
 use crate::model::backup::{Backup, Point};
 use crate::model::copy::CopyName;
 use crate::model::names::{Guid, dataset_of};
-use crate::model::shell::quoted;
 use crate::model::units::{count, human_size};
 use crate::os::clock;
 use crate::s3::client::Client;
@@ -20,14 +19,14 @@ use crate::state::store::format::{Contents, Entry, State};
 use crate::zfs::Zfs;
 
 /// The rows of what could be removed now, in order.
-pub fn removable(context: &Context, dataset: Option<&str>, row: impl Fn(&Entry) -> Row) -> Result<Vec<Row>> {
+pub fn removable(context: &Context, scope: Scope, row: impl Fn(&Entry) -> Row) -> Result<Vec<Row>> {
     let (store, client) = context.store_and_client()?;
     let contents = &store.contents;
     let entries = by_name(contents);
     let mut inventory = Inventory::read(&client, contents, &context.ui, OpenUploads::List)?;
     let allowed = inventory.removable()?;
     let mut allowed: Vec<&Entry> = allowed.iter().filter_map(|name| entries.get(name).copied()).collect();
-    allowed.retain(|entry| is_of(dataset, &entry.snapshot.name));
+    allowed.retain(|entry| scope.has(&entry.snapshot.name));
     let locked = locked(&client, contents, &allowed)?;
     let removable = allowed.iter().map(|entry| entry.copy()).filter(|name| !locked.contains(name)).collect();
     let (order, instead) = inventory.in_order(&removable);
@@ -39,13 +38,13 @@ pub fn removable(context: &Context, dataset: Option<&str>, row: impl Fn(&Entry) 
 }
 
 /// The best bypass of each dataset, as the text of a shell script.
-pub fn advise(context: &Context, dataset: Option<&str>) -> Result<String> {
+pub fn advise(context: &Context, scope: Scope) -> Result<String> {
     let (store, client) = context.store_and_client()?;
     let contents = &store.contents;
     let zfs = context.zfs();
     let inventory = Inventory::read(&client, contents, &context.ui, OpenUploads::List)?;
     let stored: Vec<&Entry> =
-        contents.entries.iter().filter(|entry| is_of(dataset, &entry.snapshot.name)).collect();
+        contents.entries.iter().filter(|entry| scope.has(&entry.snapshot.name)).collect();
     let locked = locked(&client, contents, &stored)?;
     let datasets: BTreeSet<&str> = stored.iter().map(|entry| dataset_of(&entry.snapshot.name)).collect();
     let bypasses = inventory.bypasses(contents, &locked);
@@ -54,7 +53,7 @@ pub fn advise(context: &Context, dataset: Option<&str>) -> Result<String> {
     for dataset in datasets {
         text += &match best_of(&zfs, &bypasses, &entries, dataset) {
             Some(best) => best,
-            None => format!("# {dataset}: no bypass would let backups go\n"),
+            None => format!("# {dataset}: no bypass makes a backup removable\n"),
         };
     }
     Ok(text)
@@ -80,7 +79,7 @@ fn best_of(
         found.map(|found| Point { name: found.name.clone(), guid })
     };
     let (snapshot, base) = (point(link.snapshot)?, point(link.base?)?);
-    let backup = Backup { snapshot, base: Some(base.clone()) };
+    let backup = Backup { snapshot, base: Some(base) };
     let flags = zfs.send_flags(&backup.snapshot.name).map(|flags| flags.words()).unwrap_or_default();
     let estimate = zfs.estimate(&backup, &flags).ok();
     if let Some(estimate) = estimate.filter(|estimate| *estimate >= bytes) {
@@ -90,29 +89,25 @@ fn best_of(
             human_size(estimate)
         ));
     }
+    let saved = estimate
+        .map_or(String::new(), |estimate| format!(", and so saves about {}", human_size(bytes - estimate)));
     let cost =
         estimate.map_or("of unknown size".to_string(), |bytes| format!("of about {}", human_size(bytes)));
     // nothing is removed unless the command before has succeeded
     let mut text = format!(
-        "# {dataset}: a bypass {cost} would let {} go, {}\nzfs2s3 upload -i {} {}",
+        "# {dataset}: a bypass {cost} makes {} removable, {} in all{saved}\nzfs2s3 upload {}",
         count(freed.len() as u64, "backup"),
         human_size(bytes),
-        quoted(&base.name),
-        quoted(&backup.snapshot.name)
+        backup.arguments()
     );
     for entry in freed.iter().filter_map(|name| entries.get(name)) {
-        text += &format!(" &&\n{}", remove_command(entry));
+        text += &format!(" &&\nzfs2s3 remove {}", entry.backup().arguments());
     }
     Some(text + "\n")
 }
 
 fn by_name(contents: &Contents) -> HashMap<CopyName, &Entry> {
     contents.entries.iter().map(|entry| (entry.copy(), entry)).collect()
-}
-
-fn remove_command(entry: &Entry) -> String {
-    let base = entry.base.as_ref().map(|base| format!("-i {} ", quoted(&base.name))).unwrap_or_default();
-    format!("zfs2s3 remove {base}{}", quoted(&entry.snapshot.name))
 }
 
 /// Those that an Object Lock protects.

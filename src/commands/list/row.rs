@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::Scope;
 use super::columns::Form;
-use super::is_of;
 use crate::model::archive::Archive;
 use crate::model::copy::Id;
 use crate::model::names::Guid;
@@ -86,7 +86,7 @@ pub fn costs(contents: &Contents) -> HashMap<Guid, Cost> {
 }
 
 /// In the order in which they were stored.
-pub fn rows(known: &Known, pending: Option<&Overview>, dataset: Option<&str>, now: Utc) -> Vec<Row> {
+pub fn rows(known: &Known, pending: Option<&Overview>, scope: Scope, now: Utc) -> Vec<Row> {
     let contents = known.contents;
     let costs = costs(contents);
     let mut rows: Vec<Row> = contents.entries.iter().map(|entry| known.row(entry, &costs, now)).collect();
@@ -112,7 +112,7 @@ pub fn rows(known: &Known, pending: Option<&Overview>, dataset: Option<&str>, no
             verified: None,
         });
     }
-    rows.retain(|row| is_of(dataset, &row.snapshot));
+    rows.retain(|row| scope.has(&row.snapshot));
     rows
 }
 
@@ -196,7 +196,7 @@ pub mod tests {
             verified: Verified::default(),
         };
         let now = Utc::try_from("2026-01-03T00:00:00Z".to_string()).unwrap();
-        let rows = rows(&known, None, None, now);
+        let rows = rows(&known, None, Scope { dataset: None, recursive: false }, now);
         let cost = |row: &Row| format!("{} {:?} {:?}", row.snapshot, row.chain, row.restore_bytes);
         let costs: Vec<String> = rows.iter().map(cost).collect();
         assert_eq!(

@@ -28,7 +28,7 @@ pub fn columns(rows: &[Row], verbose: bool) -> Vec<Column> {
 
 /// Aligned, with a header and the totals.
 pub fn table(rows: &[Row], columns: &[Column], form: &Form) -> String {
-    let header = columns.iter().map(|column| column.header()).collect();
+    let header = columns.iter().map(|column| column.header(form)).collect();
     let cells: Vec<Vec<String>> =
         std::iter::once(header).chain(rows.iter().map(|row| cells(row, columns, form))).collect();
     let numbers: Vec<usize> = (0..columns.len()).filter(|n| columns[*n].is_number()).collect();
@@ -44,8 +44,9 @@ fn cells(row: &Row, columns: &[Column], form: &Form) -> Vec<String> {
     columns.iter().map(|column| column.cell(row, form)).collect()
 }
 
-/// `3 backups of 1 dataset, 1.33G`
+/// `3 backups of 1 dataset, 1.33G`. What is being uploaded is no backup yet.
 fn totals(rows: &[Row], parsable: bool) -> String {
+    let rows: Vec<&Row> = rows.iter().filter(|row| row.state != "uploading").collect();
     let datasets: BTreeSet<&str> = rows.iter().map(|row| dataset_of(&row.snapshot)).collect();
     let bytes = rows.iter().filter_map(|row| row.bytes).fold(0u64, u64::saturating_add);
     let bytes = if parsable { format!("{bytes} bytes") } else { human_size(bytes) };
@@ -81,7 +82,7 @@ mod tests {
         rows[0].restore_bytes = Some(1300 << 20);
         rows[0].chain = Some(1);
         let expected = "\
-SNAPSHOT  BASE   SIZE  CHAIN  RESTORE  STORED
+SNAPSHOT  BASE   SIZE  CHAIN  RESTORE  STORED (UTC)
 t@1       -     1.27G      1    1.27G  2026-01-02 03:04
 t@2       @1    1.27G      -        -  2026-01-02 03:04
 t@3       #2    1.27G      -        -  2026-01-02 03:04
@@ -123,7 +124,7 @@ t@1       -     1363148800      1  1363148800  STANDARD_IA  1767323045  kept
         let lines: Vec<&str> = text.lines().collect();
         let last: Vec<&str> =
             lines[1..7].iter().map(|line| line.split("03:04").last().unwrap().trim()).collect();
-        assert!(lines[0].ends_with("CLASS         STORED            READABLE"), "{text}");
+        assert!(lines[0].ends_with("CLASS         STORED (UTC)      READABLE"), "{text}");
         assert_eq!(last, ["yes", "no", "thawing", "until 2026-01-03 00:01", "no", "no"]);
         assert!(!shown(&rows[..1], false).contains("READABLE"));
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::model::backup::Point;
+use crate::model::backup::{Link, Point};
 use crate::model::copy::{CopyName, Id};
 use crate::model::names::{BaseName, Guid, SnapshotName, check_dataset_name, check_point_name};
 use crate::state::store::format::{Contents, Entry, State};
@@ -126,6 +126,21 @@ impl<'a> BackupSelector<'a> {
         self.find_first(contents, State::Stored)
     }
 
+    /// The same; but if no base is given, and no full backup is stored, the only backup of the snapshot.
+    pub fn find_or_only(&self, contents: &Contents) -> Result<usize> {
+        self.find(contents).or_else(|error| {
+            let named =
+                || contents.entries.iter().enumerate().filter(|(_, e)| self.snapshot.matches(&e.snapshot));
+            let mut links: Vec<Link> = named().map(|(_, entry)| entry.link()).collect();
+            links.dedup();
+            let first = named().min_by_key(|(_, entry)| entry.state != State::Stored);
+            match (links.as_slice(), first) {
+                ([_], Some((at, _))) if self.base.is_none() => Ok(at),
+                _ => Err(error),
+            }
+        })
+    }
+
     /// The same for a removal: a removal that has begun is completed before another copy is removed.
     pub fn find_to_remove(&self, contents: &Contents) -> Result<usize> {
         self.find_first(contents, State::Removing)
@@ -207,7 +222,9 @@ impl<'a> BackupSelector<'a> {
         match named {
             [] => error.hint(what_is_stored(contents)),
             named => named.iter().fold(error, |error, (_, entry)| {
-                error.hint(format!("stored is: zfs2s3 {} {}", self.command, entry.backup()))
+                let kind =
+                    if entry.base.is_some() { "stored as an incremental backup" } else { "stored in full" };
+                error.hint(format!("{kind}: zfs2s3 {} {}", self.command, entry.backup().arguments()))
             }),
         }
     }
@@ -232,6 +249,15 @@ mod tests {
             ["-i", base, snapshot] => BackupSelector::parse("remove", &full(snapshot), Some(&full(base))),
             words => BackupSelector::parse("remove", &full(words[0]), None),
         }
+    }
+
+    #[test]
+    fn the_only_backup_needs_no_base() {
+        let find = |history: &str, line| outcome(selector(line).unwrap().find_or_only(&store(history)));
+        assert_eq!(find("A, B<A", "@B"), "1");
+        assert_eq!(find("A, B<A, B", "@B"), "2", "the full one");
+        assert_eq!(find("A, B<A, C<A, C<B", "@C"), "no full backup of tank/a@C is stored", "there are two");
+        assert_eq!(find("A, B<A", "-i @B @B"), "no such incremental backup of tank/a@B is stored");
     }
 
     fn outcome(found: Result<usize>) -> String {
