@@ -30,6 +30,26 @@ pub enum Command {
     Recover(RecoverArgs),
 }
 
+impl Command {
+    /// Shall only warnings and errors be printed?
+    pub fn is_quiet(&self) -> bool {
+        match self {
+            Command::Upload(args) => args.quiet,
+            Command::Resume(args) => args.quiet,
+            Command::Abort(args) => args.quiet,
+            Command::Remove(args) => args.quiet,
+            Command::Keep(args) => args.quiet,
+            Command::Unkeep(args) => args.quiet,
+            Command::Restore(args) => args.quiet,
+            Command::Download(args) => args.quiet,
+            Command::Thaw(args) => args.quiet,
+            Command::Verify(args) => args.quiet,
+            Command::Recover(args) => args.quiet,
+            Command::List(_) | Command::Doctor(_) | Command::Check(_) => false,
+        }
+    }
+}
+
 /// store a snapshot, in full or as the changes since a base
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "upload")]
@@ -81,7 +101,11 @@ pub struct ResumeUploadArgs {
 /// abort the pending upload
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "abort_upload")]
-pub struct AbortUploadArgs {}
+pub struct AbortUploadArgs {
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+}
 
 /// remove one backup, unless another depends on it
 #[derive(FromArgs, Debug, PartialEq)]
@@ -198,6 +222,9 @@ pub struct RestoreArgs {
     /// also restore the datasets below, each at its newest snapshot, or at the one with this name
     #[argh(switch, short = 'r')]
     pub recursive: bool,
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
     /// set the properties that were kept with the backup, where that is harmless, and print the commands for the others
     #[argh(switch, short = 'P')]
     pub preserve: bool,
@@ -228,6 +255,9 @@ pub struct DownloadArgs {
     /// the base of the incremental backup to write (default: the full backup is written); given as for upload, or by its guid
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
     /// the snapshot: dataset@snap, or its guid
     #[argh(positional)]
     pub snapshot: String,
@@ -249,6 +279,9 @@ pub struct ThawArgs {
     /// as for 'restore -A': what an interrupted receive has left in the target does not count
     #[argh(switch, short = 'A')]
     pub discard: bool,
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
     /// only the full backup of the snapshot, for 'download'
     #[argh(switch, short = 'f')]
     pub full: bool,
@@ -318,6 +351,9 @@ pub struct RecoverArgs {
     /// also change a store that is not empty: add and update entries, and cancel this host's own interrupted removals
     #[argh(switch, short = 'm')]
     pub merge: bool,
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
     /// cancel the unfinished removals of the host with this name; use only if it, or its store, is gone for good
     #[argh(option, short = 'r', arg_name = "host")]
     pub revive: Option<String>,

@@ -129,8 +129,8 @@ impl CredentialSource {
                 command.args(["configure", "export-credentials", "--format", "process"]);
                 run(&mut command, "'aws configure export-credentials'", limit).map_err(|why| {
                     Error::failed(format!("no credentials: {why}")).hint(
-                        "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run 'aws configure'; \
-                         'export-credentials' needs version 2 of the AWS tool",
+                        "load your settings, or set AWS_PROFILE, or both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; \
+                         if there is an AWS CLI, it must be version 2 for 'export-credentials'",
                     )
                 })
             }
@@ -142,7 +142,7 @@ fn run(command: &mut Command, name: &str, limit: Duration) -> Result<Credentials
     let output = process::run(command, Some(limit)).map_err(|e| match e.kind() {
         std::io::ErrorKind::TimedOut => format!("{name} hangs: {e}"),
         std::io::ErrorKind::NotFound if name.starts_with("'aws ") => {
-            "neither a variable nor the AWS profile has an access key, and there is no AWS CLI to ask"
+            "neither the environment nor the AWS profile has an access key, and there is no AWS CLI, which SSO and roles need"
                 .to_string()
         }
         _ => format!("{name} cannot be run: {e}"),

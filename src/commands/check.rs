@@ -27,10 +27,16 @@ pub fn run(context: &Context, args: &cli::CheckArgs) -> Result<()> {
     if args.recursive && args.datasets.is_empty() {
         return Err(Error::usage("-r needs a dataset"));
     }
-    let datasets = if args.recursive { with_descendants(context, args)? } else { args.datasets.clone() };
     let contents = context.store()?.contents;
     let now = clock::now();
-    let mut problems = problems(&contents, &datasets, max_age, now);
+    let (datasets, missing) =
+        if args.recursive { with_descendants(context, args) } else { (args.datasets.clone(), Vec::new()) };
+    let mut problems = if datasets.is_empty() && args.recursive {
+        Vec::new()
+    } else {
+        problems(&contents, &datasets, max_age, now)
+    };
+    problems.extend(missing);
     journal::refuse_python_upload(&context.folder, &context.local.bucket)?;
     if let Some(overview) = journal::overview(&context.folder)? {
         let intent = overview.intent;
@@ -50,15 +56,19 @@ pub fn run(context: &Context, args: &cli::CheckArgs) -> Result<()> {
     }
 }
 
-/// Those that `upload -r` would store.
-fn with_descendants(context: &Context, args: &cli::CheckArgs) -> Result<Vec<String>> {
+/// Those that `upload -r` would store, and what is wrong with others.
+fn with_descendants(context: &Context, args: &cli::CheckArgs) -> (Vec<String>, Vec<String>) {
     let zfs = context.zfs();
-    let mut datasets = Vec::new();
+    let (mut datasets, mut problems) = (Vec::new(), Vec::new());
     for dataset in &args.datasets {
-        let tree = zfs.tree(dataset)?;
-        datasets.extend(tree.into_iter().filter(|(_, upload)| upload != "off").map(|(name, _)| name));
+        match zfs.tree(dataset) {
+            Ok(tree) => {
+                datasets.extend(tree.into_iter().filter(|(_, upload)| upload != "off").map(|(name, _)| name));
+            }
+            Err(error) => problems.push(error.message),
+        }
     }
-    Ok(datasets)
+    (datasets, problems)
 }
 
 /// `datasets`: those that must have a backup; none: those that have one.

@@ -10,14 +10,12 @@ use crate::state::store::selector::BackupSelector;
 use crate::ui::Ui;
 
 pub fn keep(context: &Context, args: &KeepArgs) -> Result<()> {
-    let KeepArgs { base, quiet, wait_lock, snapshot } = args;
-    context.ui.set_quiet(*quiet);
+    let KeepArgs { base, wait_lock, snapshot, .. } = args;
     change(context, "keep", [base, wait_lock], snapshot, removal::keep::keep, "kept")
 }
 
 pub fn unkeep(context: &Context, args: &UnkeepArgs) -> Result<()> {
-    let UnkeepArgs { base, quiet, wait_lock, snapshot } = args;
-    context.ui.set_quiet(*quiet);
+    let UnkeepArgs { base, wait_lock, snapshot, .. } = args;
     change(context, "unkeep", [base, wait_lock], snapshot, removal::keep::unkeep, "no longer kept")
 }
 

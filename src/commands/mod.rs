@@ -35,6 +35,7 @@ use crate::upload::Upload;
 use crate::zfs::Zfs;
 
 pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
+    ui.set_quiet(command.is_quiet());
     let context = Context::new(env, ui)?;
     match command {
         Command::Upload(args) => upload::run(&context, &args),

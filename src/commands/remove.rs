@@ -15,7 +15,6 @@ use crate::state::store::format::Entry;
 use crate::state::store::selector::BackupSelector;
 
 pub fn run(context: &Context, args: &cli::RemoveArgs) -> Result<()> {
-    context.ui.set_quiet(args.quiet);
     let selector = BackupSelector::parse("remove", &args.snapshot, args.base.as_deref())?;
     let id = args.copy.as_deref().map(parse_id).transpose().map_err(Error::usage)?;
     let command = format!("remove {}", args.snapshot);

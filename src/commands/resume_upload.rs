@@ -6,7 +6,6 @@ use crate::config;
 use crate::error::Result;
 
 pub fn run(context: &Context, args: &cli::ResumeUploadArgs) -> Result<()> {
-    context.ui.set_quiet(args.quiet);
     let parts = config::parts(&context.env)?;
     let _lock = context.lock_within(args.wait_lock.as_deref(), false, "resume_upload")?;
     let (overview, upload) = context.pending()?;

@@ -15,7 +15,6 @@ use crate::upload::Upload;
 use crate::upload::base::{Choice, WhyFull};
 
 pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
-    context.ui.set_quiet(args.quiet);
     let snapshot: SnapshotName = args.snapshot.parse().map_err(Error::usage)?;
     let base = args.base.as_ref().map(|base| BaseName::parse(base, &snapshot));
     let base = base.transpose().map_err(Error::usage)?;
@@ -36,7 +35,9 @@ pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
     };
     stored.map_err(|error| match error.status {
         Status::TryAgain if args.auto && !context.folder.journal().exists() => {
-            error.hint("run the same command again later; the next snapshot has the changes, too")
+            let message = format!("{snapshot} was not stored: {}", error.message);
+            Error { message, ..error }
+                .hint("run the same command again later; the next snapshot has the changes, too")
         }
         _ => error,
     })
@@ -162,7 +163,8 @@ fn resume_pending(context: &Context, bookmark: bool) -> Result<()> {
     context.ui.note(&format!("resuming the upload of {}", overview.intent.backup().describe()));
     upload.resume(overview, config::parts(&context.env)?).map_err(|error| match error.status {
         Status::TryAgain => error,
-        _ => error.hint("nothing else is stored until then; after abort_upload, run the same command again"),
+        _ => error
+            .hint("until it is aborted, nothing is stored; after abort_upload, run the same command again"),
     })?;
     if bookmark { context.zfs().bookmark(&point) } else { Ok(()) }
 }
@@ -198,9 +200,10 @@ fn choose_base(upload: &Upload, snapshot: &SnapshotName, args: &cli::UploadArgs)
             (None, format!("a full backup, because none of {dataset} is stored"))
         }
         Choice::Full(WhyFull::NoneHere) => {
-            let why =
-                "a full backup, because none of its stored snapshots, nor a bookmark of one, is on this host";
-            (None, why.to_string())
+            let why = format!(
+                "a full backup, because no stored snapshot of {dataset}, nor a bookmark of one, is on this host"
+            );
+            (None, why)
         }
         Choice::Full(WhyFull::TooLong) => {
             let limit = count(args.max_chain.unwrap_or_default() as u64, "backup");

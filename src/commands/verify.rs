@@ -19,7 +19,6 @@ use crate::verify::objects::Severity;
 use crate::verify::{Checked, Verify};
 
 pub fn run(context: &Context, args: &cli::VerifyArgs) -> Result<()> {
-    context.ui.set_quiet(args.quiet);
     let percent = args.sample.as_deref().map(percent).transpose()?;
     if percent.is_some() && args.deep {
         return Err(Error::usage("-s and -D exclude each other: -D reads everything"));

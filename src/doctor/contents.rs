@@ -16,6 +16,7 @@ use crate::state::journal::record::Intent;
 use crate::state::store::Folder;
 use crate::state::store::format::{Contents, Entry, State};
 use crate::state::verified;
+use crate::zfs::Zfs;
 
 /// How many uploads are asked for their size, and named.
 const NAMED: usize = 5;
@@ -52,7 +53,7 @@ impl Pending {
 }
 
 /// The pending upload, and what it means.
-pub fn pending(folder: &Folder, bucket: &str, prefix: &str) -> Finding {
+pub fn pending(folder: &Folder, bucket: &str, prefix: &str, zfs: &Zfs) -> Finding {
     const CHECK: &str = "pending upload";
     let read = journal::refuse_python_upload(folder, bucket).and_then(|()| journal::overview(folder));
     let intent = match read {
@@ -65,6 +66,13 @@ pub fn pending(folder: &Folder, bucket: &str, prefix: &str) -> Finding {
         let place = format!("bucket '{}', prefix '{}'", intent.bucket, intent.prefix);
         return Finding::warning(CHECK, format!("{what}, for another bucket or prefix: {place}"))
             .hint("set ZFS2S3_BUCKET and ZFS2S3_PREFIX as they were when it began");
+    }
+    if zfs.names_of(intent.snapshot.guid).is_ok_and(|names| names.is_empty()) {
+        return Finding::warning(
+            CHECK,
+            format!("{what}, cannot be resumed, because the snapshot is no longer on this host; until it is aborted, no other upload can begin"),
+        )
+        .hint("zfs2s3 abort_upload");
     }
     Finding::warning(CHECK, format!("{what}: no other upload can begin until it is completed or aborted"))
         .hint("if it is not running now, 'zfs2s3 resume_upload' resumes it, and 'zfs2s3 abort_upload' aborts it")

@@ -55,7 +55,7 @@ pub struct Doctor<'a> {
 impl Doctor<'_> {
     /// Calls `report` with the findings of each part as soon as they are known.
     pub fn run(self, mut report: impl FnMut(Vec<Finding>) -> Result<()>) -> Result<()> {
-        let mut findings = vec![pending(self.folder, self.bucket, self.prefix)];
+        let mut findings = vec![pending(self.folder, self.bucket, self.prefix, &self.zfs)];
         let contents = (self.read_store)();
         findings.extend(contents.as_ref().err().map(|error| Finding::of_error("store", error)));
         let contents = contents.ok();

@@ -125,7 +125,7 @@ impl Probes<'_> {
         match (signed, checksum) {
             (true, _) => Finding::ok(CHECK, "a part that was damaged in transit is refused"),
             (false, true) => {
-                Finding::ok(CHECK, "a part that was damaged in transit is refused, because of its checksum")
+                Finding::ok(CHECK, "a part that was damaged in transit is refused because of its checksum")
             }
             (false, false) => {
                 let message = "the server accepts a part whose SHA-256 is wrong";

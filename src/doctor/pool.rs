@@ -188,7 +188,7 @@ fn bases(points: &[PointInfo], backed_up: &BTreeMap<&str, HashSet<Guid>>) -> Vec
         Finding::warning(
             "bases",
             format!(
-                "these have no stored snapshot, nor a bookmark of one, on this host: {}; the next backup must be a full one",
+                "{}: no stored snapshot, nor a bookmark of one, is on this host, so the next backup must be a full one",
                 some(&without)
             ),
         )

@@ -6,7 +6,7 @@ use super::report::{Finding, Level};
 use crate::aws::endpoint::Protection;
 use crate::os::clock;
 use crate::s3::client::Client;
-use crate::s3::failure::Failure;
+use crate::s3::failure::{Failure, SIGNING};
 use crate::s3::reply::Object;
 
 /// Seconds by which the clocks may differ before that is worth a warning.
@@ -59,7 +59,7 @@ fn check_of(failure: &Failure) -> &'static str {
             _,
         ) => "credentials",
         ("NoSuchBucket" | "AuthorizationHeaderMalformed", _) | (_, Some(300..400)) => "bucket",
-        _ if failure.request == "signing" => "credentials",
+        _ if failure.request == SIGNING => "credentials",
         _ => "server",
     }
 }

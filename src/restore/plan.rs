@@ -195,9 +195,9 @@ fn no_route(steps: &[Step], from_nothing: bool, wanted: &Point, target_name: &st
                     quoted(common)
                 )),
                 None => Error::refused(format!(
-                    "{target_name} is no earlier state of {name}: no chain of stored backups leads there from any of its snapshots"
+                    "{target_name} is not an earlier state of {name}: no chain of stored backups leads there from any of its snapshots"
                 ))
-                .hint("nothing was changed; name a dataset that does not exist"),
+                .hint("nothing was changed; give a target that does not exist yet"),
             }
         }
         _ => no_chain(name),
@@ -262,7 +262,7 @@ mod tests {
     fn nothing_is_rolled_back_or_overwritten() {
         let said = planned("A, B<A", "A B", "A");
         assert_eq!(said, "tank/new is already at tank/new@B, which is later than tank/a@A");
-        assert!(planned("A, B<A", "x", "B").contains("tank/new is no earlier state of tank/a@B"));
+        assert!(planned("A, B<A", "x", "B").contains("tank/new is not an earlier state of tank/a@B"));
         assert!(planned("A, B<A", "A x", "B").contains("tank/new has diverged"));
         assert!(planned("A", "empty", "A").contains("has no snapshot that a backup could be received onto"));
         assert_eq!(planned("B<A", "new", "B"), "no stored chain of backups leads to tank/a@B");

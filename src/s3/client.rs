@@ -9,7 +9,7 @@ use ureq::http::{self, HeaderMap, StatusCode};
 
 use super::agent;
 use super::dialect::{Dialect, Extras};
-use super::failure::{Failure, FailureKind};
+use super::failure::{Failure, FailureKind, SIGNING};
 use super::no_answer::Destination;
 use super::request::{Request, Signing};
 use super::request_body::{Limiter, RequestBody};
@@ -160,7 +160,7 @@ impl Client {
         self.credentials.get().map_err(|e| {
             let is_transient = e.status == Status::TryAgain;
             let kind = if is_transient { FailureKind::Transient } else { FailureKind::Final };
-            Failure { hints: e.hints, ..Failure::transport("signing".to_string(), e.message, kind) }
+            Failure { hints: e.hints, ..Failure::transport(SIGNING.to_string(), e.message, kind) }
         })
     }
 

@@ -17,6 +17,9 @@ pub enum FailureKind {
     Final,
 }
 
+/// The request of a failure without one: there are no credentials.
+pub const SIGNING: &str = "no request can be signed";
+
 #[derive(Debug)]
 pub struct Failure {
     /// The request, such as `PUT key part 3`.

@@ -65,7 +65,7 @@ fn a_bookmark_is_a_base_when_its_snapshot_is_gone() {
     let said = host.ok("upload -a tank/a@3").stderr;
     assert!(
         said.contains(
-            "warning: tank/a@3: a full backup, because none of its stored snapshots, nor a bookmark of one, is on this host"
+            "warning: tank/a@3: a full backup, because no stored snapshot of tank/a, nor a bookmark of one, is on this host"
         ),
         "{said}"
     );

@@ -520,9 +520,7 @@ fn zfs_and_the_rights_of_its_user() {
     host.snapshot(("tank/a@3", 3), 30);
     let said = host.ok("doctor").stdout;
     assert!(
-        said.contains(
-            "warning  bases: these have no stored snapshot, nor a bookmark of one, on this host: tank/a"
-        ),
+        said.contains("warning  bases: tank/a: no stored snapshot, nor a bookmark of one, is on this host"),
         "{said}"
     );
     host.snapshot(("tank/a#2", 2), 20);

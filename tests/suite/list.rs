@@ -81,7 +81,10 @@ fn a_dataset_with_those_below_it() {
     assert_eq!(host.ok("list -Hr tank/a -o snapshot").stdout, "tank/a@1\ntank/a/b@1\n");
     assert_eq!(host.ok("list -Ho snapshot tank/a").stdout, "tank/a@1\n");
     let said = host.ok("list tank").stderr;
-    assert!(said.contains("no backups of tank itself are stored, but some of datasets below it"), "{said}");
+    assert!(
+        said.contains("no backups of tank itself are stored; 'zfs2s3 list -r tank' shows those below it"),
+        "{said}"
+    );
     assert_eq!(host.ok("list -Hro snapshot tank").stdout.lines().count(), 3);
 }
 

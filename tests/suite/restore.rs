@@ -793,3 +793,11 @@ fn every_unreadable_object_is_named_before_anything_is_received() {
     host.s3.state().capabilities.reads_glacier = true;
     host.ok("restore tank/a@3 tank/new");
 }
+
+#[test]
+fn a_quiet_restore_prints_nothing_if_all_is_well() {
+    let host = month();
+    assert_eq!(host.ok("restore -q tank/a@2 tank/new").stderr, "");
+    assert_eq!(host.ok("recover -qn").stderr, "");
+    assert!(host.fails(1, "restore -q tank/a@9 tank/new").contains("error: "));
+}

@@ -43,8 +43,10 @@ fn program(host: &Host, name: &str, text: &str) {
 /// Runs a script of the man page, with the programs of the tests.
 fn run(host: &Host, script: &str, args: &[&str]) -> Output {
     let fake = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/support/zfs");
-    program(host, "zfs", &format!("exec {fake} \"$@\""));
-    program(host, "zfs2s3", &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_zfs2s3")));
+    if !host.home().join("bin/zfs2s3").exists() {
+        program(host, "zfs", &format!("exec {fake} \"$@\""));
+        program(host, "zfs2s3", &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_zfs2s3")));
+    }
     std::fs::write(host.home().join("conf"), "").unwrap();
     let folder = host.home().join("bin");
     let script = script
@@ -125,7 +127,7 @@ fn nothing_is_removed_if_the_bypass_is_not_there() {
         (ran.status.code(), String::from_utf8_lossy(&ran.stderr).as_ref()),
         (
             Some(1),
-            "monthly: tank/a@2026-02-03 is gone, so the days before it stay; see zfs2s3 list --advise\n"
+            "monthly: tank/a@2026-02-03 was destroyed here, so the days before it stay; see zfs2s3 list --advise\n"
         )
     );
     assert_eq!(stored(&host), before);
@@ -194,12 +196,88 @@ fn nothing_leads_past_the_beginning_of_a_new_chain() {
     host.ok("verify -q");
 }
 
+/// A pool for the script that destroys local snapshots: `points` has the name and guid of each.
+const POOL: &str = r#"cd "${0%/*}"; echo "$*" >> calls
+case "$1 $*" in
+    *"-o name,guid t/a b") cat points ;;
+    *"-o name t/a b") cut -f 1 points | grep '#' ;;
+    "list "*) grep -q "^$4	" points ;;
+    "bookmark "*) ! grep -q "^$3	" points && printf '%s\t0\n' "$3" >> points ;;
+    "destroy "*) grep -v "^$2	" points > rest; mv rest points ;;
+    *) exit 9 ;;
+esac"#;
+
+/// What is left on March 15, of snapshots that are older than seven days.
+fn cleaned(points: &[&str], stored: &[&str]) -> String {
+    let host = Host::new();
+    let line = |point: &&str| format!("t/a b{}\n", point.replace(' ', "\t"));
+    let points: String = points.iter().map(line).collect();
+    program(&host, "zfs", POOL);
+    program(&host, "date", "[ $# = 1 ] && echo 2026-03 || echo 2026-03-08");
+    let rows: String =
+        stored.iter().map(|row| row.replacen(' ', "\t", 1).replacen(' ', "\t1\t", 1) + "\n").collect();
+    program(&host, "zfs2s3", "[ $1 = verify ] || cat \"${0%/*}/rows\"");
+    let bin = host.home().join("bin");
+    std::fs::write(bin.join("rows"), rows).unwrap();
+    std::fs::write(bin.join("points"), points).unwrap();
+    let ran = run(&host, &example("# usage: clean "), &["t/a b", "7"]);
+    assert!(ran.status.success() && ran.stderr.is_empty(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let left = std::fs::read_to_string(bin.join("points")).unwrap();
+    left.lines()
+        .map(|line| line.split('\t').next().unwrap().replace("t/a b", ""))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[test]
+fn only_what_was_stored_and_is_old_is_destroyed_here() {
+    // stored, and bookmarked; the newest stays
+    let stored = ["stored 1 t/a b@2026-02-20", "stored 2 t/a b@2026-02-21", "stored 3 t/a b@2026-03-14"];
+    let points = ["@2026-02-20 1", "#2026-02-20 1", "@2026-02-21 2", "#2026-02-21 2", "@2026-03-14 3"];
+    assert_eq!(cleaned(&points, &stored), "#2026-02-20 #2026-02-21 @2026-03-14");
+    assert_eq!(cleaned(&points[..2], &stored), "@2026-02-20 #2026-02-20", "it is the newest");
+    // removed from the bucket since, or stored with another name of the dataset: the bookmark tells
+    assert_eq!(cleaned(&points, &stored[2..]), "#2026-02-20 #2026-02-21 @2026-03-14");
+    // restored, so without a bookmark, which it gets
+    let restored = ["@2026-02-20 1", "@2026-03-14 3"];
+    assert_eq!(cleaned(&restored, &stored), "@2026-03-14 #2026-02-20");
+    assert_eq!(
+        cleaned(&["@2026-02-20 1", "#2026-02-20 9", "@2026-03-14 3"], &stored),
+        "@2026-02-20 #2026-02-20 @2026-03-14",
+        "its name is taken"
+    );
+    // the store is lost, or has nothing later
+    assert_eq!(cleaned(&points, &[]), points.map(|point| point.split(' ').next().unwrap()).join(" "));
+    assert_eq!(
+        cleaned(&points, &["stored 9 t/a b@2026-01-01"]),
+        points.map(|point| point.split(' ').next().unwrap()).join(" ")
+    );
+    // not stored: never, another with that name, still being uploaded, being removed
+    for rows in [
+        &[][..],
+        &["stored 9 t/a b@2026-02-20"],
+        &["uploading 1 t/a b@2026-02-20"],
+        &["removing 1 t/a b@2026-02-20"],
+    ] {
+        assert_eq!(cleaned(&restored, rows), "@2026-02-20 @2026-03-14", "{rows:?}");
+    }
+    // young, or not a day
+    let others = ["@2026-03-08 1", "@manual 2", "@2026-02-20x 3", "@2026-03-14 4"];
+    let all = ["stored 1 t/a b@2026-03-08", "stored 2 t/a b@manual", "stored 3 t/a b@2026-02-20x"];
+    assert_eq!(cleaned(&others, &all), others.map(|point| point.split(' ').next().unwrap()).join(" "));
+    // the first of this month that is stored
+    let month = ["@2026-03-01 1", "@2026-03-02 2", "@2026-03-03 3", "@2026-03-14 4"];
+    let days = ["stored 3 t/a b@2026-03-03", "stored 2 t/a b@2026-03-02"];
+    assert_eq!(cleaned(&month, &days), "@2026-03-01 @2026-03-02 @2026-03-14 #2026-03-03");
+}
+
 #[test]
 fn metrics_for_prometheus() {
     let host = days();
     let file = host.home().join("zfs2s3.prom");
     let metrics = || {
-        let ran = run(&host, &example("# usage: metrics "), &[file.to_str().unwrap()]);
+        let script = example("# usage: metrics ").replace("check -r tank/home tank/vm", "check");
+        let ran = run(&host, &script, &[file.to_str().unwrap()]);
         assert!(ran.status.success() && ran.stderr.is_empty(), "{}", String::from_utf8_lossy(&ran.stderr));
         std::fs::read_to_string(&file).unwrap()
     };

@@ -126,7 +126,7 @@ fn nothing(args: &cli::ListArgs, contents: &Contents) -> String {
             let below = Scope { dataset: Some(dataset), recursive: true };
             if !args.recursive && contents.entries.iter().any(|entry| below.has(&entry.snapshot.name)) {
                 format!(
-                    "no backups of {dataset} itself are stored, but some of datasets below it: see 'list -r'"
+                    "no backups of {dataset} itself are stored; 'zfs2s3 list -r {dataset}' shows those below it"
                 )
             } else {
                 format!("no backups of {dataset} are stored")

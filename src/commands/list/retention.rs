@@ -53,7 +53,7 @@ pub fn advise(context: &Context, scope: Scope) -> Result<String> {
     for dataset in datasets {
         text += &match best_of(&zfs, &bypasses, &entries, dataset) {
             Some(best) => best,
-            None => format!("# {dataset}: no bypass makes a backup removable\n"),
+            None => format!("# {dataset}: no bypass would make a backup removable\n"),
         };
     }
     Ok(text)
@@ -84,7 +84,7 @@ fn best_of(
     let estimate = zfs.estimate(&backup, &flags).ok();
     if let Some(estimate) = estimate.filter(|estimate| *estimate >= bytes) {
         return Some(format!(
-            "# {dataset}: the bypass that frees most frees {}, and has about {} itself\n",
+            "# {dataset}: no bypass saves anything: the best would free {}, and take about {} itself\n",
             human_size(bytes),
             human_size(estimate)
         ));
