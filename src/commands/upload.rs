@@ -35,7 +35,9 @@ pub fn run(context: &Context, args: &cli::UploadArgs) -> Result<()> {
     };
     stored.map_err(|error| match error.status {
         Status::TryAgain if args.auto && !context.folder.journal().exists() => {
-            let message = format!("{snapshot} was not stored: {}", error.message);
+            let what =
+                if args.recursive { "not all of it could be stored" } else { "it could not be stored" };
+            let message = format!("{snapshot}: {what}: {}", error.message);
             Error { message, ..error }
                 .hint("run the same command again later; the next snapshot has the changes, too")
         }

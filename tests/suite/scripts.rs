@@ -267,8 +267,13 @@ fn only_what_was_stored_and_is_old_is_destroyed_here() {
     assert_eq!(cleaned(&others, &all), others.map(|point| point.split(' ').next().unwrap()).join(" "));
     // the first of this month that is stored
     let month = ["@2026-03-01 1", "@2026-03-02 2", "@2026-03-03 3", "@2026-03-14 4"];
-    let days = ["stored 3 t/a b@2026-03-03", "stored 2 t/a b@2026-03-02"];
+    let days = ["stored 3 t/a b@2026-03-03", "stored 2 t/a b@2026-03-02", "stored 4 t/a b@2026-03-14"];
     assert_eq!(cleaned(&month, &days), "@2026-03-01 @2026-03-02 @2026-03-14 #2026-03-03");
+    assert_eq!(
+        cleaned(&month, &days[..2]),
+        "@2026-03-01 @2026-03-02 @2026-03-03 @2026-03-14",
+        "nothing later is stored"
+    );
 }
 
 #[test]
