@@ -61,10 +61,8 @@ fn with_descendants(context: &Context, args: &cli::CheckArgs) -> (Vec<String>, V
     let zfs = context.zfs();
     let (mut datasets, mut problems) = (Vec::new(), Vec::new());
     for dataset in &args.datasets {
-        match zfs.tree(dataset) {
-            Ok(tree) => {
-                datasets.extend(tree.into_iter().filter(|(_, upload)| upload != "off").map(|(name, _)| name));
-            }
+        match zfs.tree_to_upload(dataset) {
+            Ok(tree) => datasets.extend(tree),
             Err(error) => problems.push(error.message),
         }
     }

@@ -108,17 +108,16 @@ fn store_tree(
 ) -> Result<()> {
     let (zfs, dataset) = (context.zfs(), snapshot.dataset());
     let name = short_name(snapshot.as_str());
-    let (tree, with_snapshot) = (zfs.tree(dataset)?, zfs.with_snapshot(dataset, name)?);
-    let is_meant = |(dataset, upload): &&(String, String)| upload != "off" && with_snapshot.contains(dataset);
-    let datasets: Vec<&str> = tree.iter().filter(is_meant).map(|(dataset, _)| dataset.as_str()).collect();
+    let (tree, with_snapshot) = (zfs.tree_to_upload(dataset)?, zfs.with_snapshot(dataset, name)?);
+    let (datasets, without): (Vec<&str>, Vec<&str>) =
+        tree.iter().map(String::as_str).partition(|dataset| with_snapshot.contains(*dataset));
     if datasets.is_empty() {
         return Err(Error::failed(format!(
             "neither {dataset} nor a dataset below it has a snapshot @{name}"
         ))
         .hint(format!("'zfs snapshot -r {snapshot}' takes them; zfs2s3:upload=off excludes a dataset")));
     }
-    let without = tree.iter().filter(|(dataset, upload)| upload != "off" && !with_snapshot.contains(dataset));
-    for (dataset, _) in without {
+    for dataset in without {
         context.ui.note(&format!("{dataset} has no snapshot @{name}, so it is not stored"));
     }
     // what is wrong for all of them is said once

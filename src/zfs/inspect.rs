@@ -100,6 +100,12 @@ impl Zfs {
         Ok(text.lines().filter_map(pair).collect())
     }
 
+    /// The same, without those that the user has excluded.
+    pub fn tree_to_upload(&self, dataset: &str) -> Result<Vec<String>> {
+        let tree = self.tree(dataset)?;
+        Ok(tree.into_iter().filter(|(_, upload)| upload != "off").map(|(name, _)| name).collect())
+    }
+
     /// The datasets among `dataset` and its descendants that have a snapshot of this name.
     pub fn with_snapshot(&self, dataset: &str, name: &str) -> Result<HashSet<String>> {
         let text = self.run(&["list", "-Hp", "-r", "-t", "snapshot", "-o", "name", dataset])?;

@@ -197,7 +197,7 @@ fn nothing_leads_past_the_beginning_of_a_new_chain() {
 }
 
 /// A pool for the script that destroys local snapshots: `points` has the name and guid of each.
-const POOL: &str = r#"cd "${0%/*}"; echo "$*" >> calls
+const POOL: &str = r#"cd "${0%/*}"
 case "$1 $*" in
     *"-o name,guid t/a b") cat points ;;
     *"-o name t/a b") cut -f 1 points | grep '#' ;;
@@ -231,6 +231,9 @@ fn cleaned(points: &[&str], stored: &[&str]) -> String {
 
 #[test]
 fn only_what_was_stored_and_is_old_is_destroyed_here() {
+    let names = |points: &[&str]| {
+        points.iter().map(|point| point.split(' ').next().unwrap()).collect::<Vec<_>>().join(" ")
+    };
     // stored, and bookmarked; the newest stays
     let stored = ["stored 1 t/a b@2026-02-20", "stored 2 t/a b@2026-02-21", "stored 3 t/a b@2026-03-14"];
     let points = ["@2026-02-20 1", "#2026-02-20 1", "@2026-02-21 2", "#2026-02-21 2", "@2026-03-14 3"];
@@ -247,11 +250,8 @@ fn only_what_was_stored_and_is_old_is_destroyed_here() {
         "its name is taken"
     );
     // the store is lost, or has nothing later
-    assert_eq!(cleaned(&points, &[]), points.map(|point| point.split(' ').next().unwrap()).join(" "));
-    assert_eq!(
-        cleaned(&points, &["stored 9 t/a b@2026-01-01"]),
-        points.map(|point| point.split(' ').next().unwrap()).join(" ")
-    );
+    assert_eq!(cleaned(&points, &[]), names(&points));
+    assert_eq!(cleaned(&points, &["stored 9 t/a b@2026-01-01"]), names(&points));
     // not stored: never, another with that name, still being uploaded, being removed
     for rows in [
         &[][..],
@@ -264,7 +264,7 @@ fn only_what_was_stored_and_is_old_is_destroyed_here() {
     // young, or not a day
     let others = ["@2026-03-08 1", "@manual 2", "@2026-02-20x 3", "@2026-03-14 4"];
     let all = ["stored 1 t/a b@2026-03-08", "stored 2 t/a b@manual", "stored 3 t/a b@2026-02-20x"];
-    assert_eq!(cleaned(&others, &all), others.map(|point| point.split(' ').next().unwrap()).join(" "));
+    assert_eq!(cleaned(&others, &all), names(&others));
     // the first of this month that is stored
     let month = ["@2026-03-01 1", "@2026-03-02 2", "@2026-03-03 3", "@2026-03-14 4"];
     let days = ["stored 3 t/a b@2026-03-03", "stored 2 t/a b@2026-03-02", "stored 4 t/a b@2026-03-14"];
@@ -305,9 +305,7 @@ fn metrics_for_prometheus() {
     host.snapshot(("tank/b@1", 90), 90);
     host.add_stream(("", 90), None, &made_stream(90, 0, 700));
     host.killed("upload tank/b@1", "CompleteMultipartUpload", 0, Fault::KillBefore);
-    let journal = std::fs::read_to_string(host.data("upload_progress.yml")).unwrap();
-    let begun = journal.split("\"begun\":\"").nth(1).unwrap().split('"').next().unwrap();
-    host.write_data("upload_progress.yml", &journal.replacen(begun, "2026-01-01T00:00:00Z", 1));
+    host.pending_since("2026-01-01T00:00:00Z");
     let text = metrics();
     assert!(text.contains("zfs2s3_pending_since_seconds{dataset=\"tank/b\"} 1767225600\n"), "{text}");
     assert!(text.contains("zfs2s3_check_failed 1\n"), "{text}");

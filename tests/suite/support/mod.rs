@@ -95,6 +95,13 @@ impl Host {
         host
     }
 
+    /// The pending upload began then.
+    pub fn pending_since(&self, time: &str) {
+        let journal = std::fs::read_to_string(self.data("upload_progress.yml")).unwrap();
+        let begun = journal.split("\"begun\":\"").nth(1).unwrap().split('"').next().unwrap();
+        self.write_data("upload_progress.yml", &journal.replacen(begun, time, 1));
+    }
+
     pub fn set(&mut self, name: &str, value: &str) {
         self.unset(name);
         self.env.push((name.to_string(), value.to_string()));
