@@ -30,23 +30,37 @@ pub enum Command {
     Recover(RecoverArgs),
 }
 
+/// A field that the arguments of every command have.
+macro_rules! field {
+    ($command:expr, $field:ident) => {
+        match $command {
+            Command::Upload(args) => args.$field,
+            Command::Resume(args) => args.$field,
+            Command::Abort(args) => args.$field,
+            Command::Remove(args) => args.$field,
+            Command::Keep(args) => args.$field,
+            Command::Unkeep(args) => args.$field,
+            Command::List(args) => args.$field,
+            Command::Restore(args) => args.$field,
+            Command::Download(args) => args.$field,
+            Command::Thaw(args) => args.$field,
+            Command::Verify(args) => args.$field,
+            Command::Doctor(args) => args.$field,
+            Command::Check(args) => args.$field,
+            Command::Recover(args) => args.$field,
+        }
+    };
+}
+
 impl Command {
     /// Shall only warnings and errors be printed?
     pub fn is_quiet(&self) -> bool {
-        match self {
-            Command::Upload(args) => args.quiet,
-            Command::Resume(args) => args.quiet,
-            Command::Abort(args) => args.quiet,
-            Command::Remove(args) => args.quiet,
-            Command::Keep(args) => args.quiet,
-            Command::Unkeep(args) => args.quiet,
-            Command::Restore(args) => args.quiet,
-            Command::Download(args) => args.quiet,
-            Command::Thaw(args) => args.quiet,
-            Command::Verify(args) => args.quiet,
-            Command::Recover(args) => args.quiet,
-            Command::List(_) | Command::Doctor(_) | Command::Check(_) => false,
-        }
+        field!(self, quiet)
+    }
+
+    /// Shall each command and request be printed, too?
+    pub fn is_verbose(&self) -> bool {
+        field!(self, verbose)
     }
 }
 
@@ -78,6 +92,9 @@ pub struct UploadArgs {
     /// for cron: only warnings and errors
     #[argh(switch, short = 'q')]
     pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
     /// wait so long for another zfs2s3 to end, such as 90m or 6h
     #[argh(option, short = 'w', arg_name = "age")]
     pub wait_lock: Option<String>,
@@ -93,6 +110,9 @@ pub struct ResumeUploadArgs {
     /// for cron: only warnings and errors
     #[argh(switch, short = 'q')]
     pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
     /// wait so long for another zfs2s3 to end, such as 90m or 6h
     #[argh(option, short = 'w', arg_name = "age")]
     pub wait_lock: Option<String>,
@@ -105,6 +125,9 @@ pub struct AbortUploadArgs {
     /// for cron: only warnings and errors
     #[argh(switch, short = 'q')]
     pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
 }
 
 /// remove one backup, unless another depends on it
@@ -123,6 +146,9 @@ pub struct RemoveArgs {
     /// for cron: only warnings and errors
     #[argh(switch, short = 'q')]
     pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
     /// wait so long for another zfs2s3 to end, such as 90m or 6h
     #[argh(option, short = 'w', arg_name = "age")]
     pub wait_lock: Option<String>,
@@ -141,6 +167,9 @@ pub struct KeepArgs {
     /// for cron: only warnings and errors
     #[argh(switch, short = 'q')]
     pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
     /// wait so long for another zfs2s3 to end, such as 90m or 6h
     #[argh(option, short = 'w', arg_name = "age")]
     pub wait_lock: Option<String>,
@@ -159,6 +188,9 @@ pub struct UnkeepArgs {
     /// for cron: only warnings and errors
     #[argh(switch, short = 'q')]
     pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
     /// wait so long for another zfs2s3 to end, such as 90m or 6h
     #[argh(option, short = 'w', arg_name = "age")]
     pub wait_lock: Option<String>,
@@ -180,6 +212,9 @@ pub struct ListArgs {
     /// as JSON
     #[argh(switch, short = 'j')]
     pub json: bool,
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
     /// also show when each was last verified, and how
     #[argh(switch, short = 'v')]
     pub verbose: bool,
@@ -225,6 +260,9 @@ pub struct RestoreArgs {
     /// for cron: only warnings and errors
     #[argh(switch, short = 'q')]
     pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
     /// set the properties that were kept with the backup, where that is harmless, and print the commands for the others
     #[argh(switch, short = 'P')]
     pub preserve: bool,
@@ -258,6 +296,9 @@ pub struct DownloadArgs {
     /// for cron: only warnings and errors
     #[argh(switch, short = 'q')]
     pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
     /// the snapshot: dataset@snap, or its guid
     #[argh(positional)]
     pub snapshot: String,
@@ -282,6 +323,9 @@ pub struct ThawArgs {
     /// for cron: only warnings and errors
     #[argh(switch, short = 'q')]
     pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
     /// only the full backup of the snapshot, for 'download'
     #[argh(switch, short = 'f')]
     pub full: bool,
@@ -312,6 +356,9 @@ pub struct VerifyArgs {
     /// for cron: only warnings and errors
     #[argh(switch, short = 'q')]
     pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
     /// only the backups that these snapshots need: dataset@snap, or a guid
     #[argh(positional)]
     pub snapshots: Vec<String>,
@@ -324,12 +371,24 @@ pub struct DoctorArgs {
     /// as JSON
     #[argh(switch, short = 'j')]
     pub json: bool,
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
 }
 
 /// for monitoring: fail unless each dataset has a recent backup
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "check")]
 pub struct CheckArgs {
+    /// for cron: only warnings and errors
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
     /// how old the newest backup may be: 90m, 26h (the default) or 2d
     #[argh(option, short = 'm', arg_name = "age")]
     pub max_age: Option<String>,
@@ -354,6 +413,9 @@ pub struct RecoverArgs {
     /// for cron: only warnings and errors
     #[argh(switch, short = 'q')]
     pub quiet: bool,
+    /// also each command that is run, and each request to S3
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
     /// cancel the unfinished removals of the host with this name; use only if it, or its store, is gone for good
     #[argh(option, short = 'r', arg_name = "host")]
     pub revive: Option<String>,
@@ -379,7 +441,7 @@ pub fn parse(args: &[String]) -> Result<Invocation, Error> {
         return Err(Error::usage("no command given").hint(SEE));
     };
     if matches!(first, "--version" | "-V") {
-        return Ok(Invocation::Print(concat!("zfs2s3 ", env!("CARGO_PKG_VERSION"), "\n").to_string()));
+        return Ok(Invocation::Print(version() + "\n"));
     }
     for arg in &mut args {
         if *arg == "-h" {
@@ -394,6 +456,13 @@ pub fn parse(args: &[String]) -> Result<Invocation, Error> {
         }
         Err(exit) => Err(Error::usage(one_line(&exit.output)).hint(SEE)),
     }
+}
+
+/// With the commit, if it is known: the Makefile sets it.
+fn version() -> String {
+    let commit = option_env!("ZFS2S3_COMMIT").filter(|commit| !commit.is_empty());
+    let commit = commit.map(|commit| format!(" ({commit})")).unwrap_or_default();
+    format!("zfs2s3 {}{commit}", env!("CARGO_PKG_VERSION"))
 }
 
 /// The usage of all commands does not know that option.
@@ -509,6 +578,7 @@ mod tests {
                 max_chain: None,
                 lock_until: None,
                 quiet: false,
+                verbose: false,
                 wait_lock: None,
                 snapshot: "t@2".to_string(),
             })
@@ -524,6 +594,7 @@ mod tests {
             script: true,
             parsable: true,
             json: false,
+            quiet: false,
             verbose: false,
             removable: false,
             advise: false,
@@ -535,7 +606,10 @@ mod tests {
             dataset: Some("t".to_string()),
         };
         assert_eq!(run("list -Hp t"), Command::List(list));
-        assert_eq!(run("resume_upload"), Command::Resume(ResumeUploadArgs { quiet: false, wait_lock: None }));
+        assert_eq!(
+            run("resume_upload"),
+            Command::Resume(ResumeUploadArgs { quiet: false, verbose: false, wait_lock: None })
+        );
     }
 
     #[test]

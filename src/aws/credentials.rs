@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::utc::Utc;
 use crate::os::env::Env;
 use crate::os::process;
+use crate::os::trace;
 
 /// An access key, and when it expires. Never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -139,6 +140,8 @@ impl CredentialSource {
 }
 
 fn run(command: &mut Command, name: &str, limit: Duration) -> Result<Credentials, String> {
+    // the line itself may have a secret
+    trace::event(|| name.to_string());
     let output = process::run(command, Some(limit)).map_err(|e| match e.kind() {
         std::io::ErrorKind::TimedOut => format!("{name} hangs: {e}"),
         std::io::ErrorKind::NotFound if name.starts_with("'aws ") => {

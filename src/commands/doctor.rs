@@ -36,7 +36,8 @@ pub fn run(context: &Context, args: &cli::DoctorArgs) -> Result<()> {
     let mut all: Vec<Finding> = Vec::new();
     doctor.run(|findings| {
         if !args.json {
-            context.ui.data(&findings.iter().map(Finding::text).collect::<String>())?;
+            let shown = findings.iter().filter(|finding| !args.quiet || finding.level != Level::Ok);
+            context.ui.data(&shown.map(Finding::text).collect::<String>())?;
         }
         all.extend(findings);
         Ok(())

@@ -36,6 +36,9 @@ use crate::zfs::Zfs;
 
 pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
     ui.set_quiet(command.is_quiet());
+    if command.is_verbose() {
+        ui.set_verbose();
+    }
     let context = Context::new(env, ui)?;
     match command {
         Command::Upload(args) => upload::run(&context, &args),

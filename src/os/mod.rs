@@ -1,5 +1,5 @@
 //! Services of the operating system: clock, environment, host name, random numbers, helper processes,
-//! mutexes.
+//! mutexes; and the trace that `--verbose` shows.
 
 pub mod clock;
 pub mod env;
@@ -7,3 +7,4 @@ pub mod host;
 pub mod mutex;
 pub mod process;
 pub mod random;
+pub mod trace;

@@ -22,6 +22,7 @@ use crate::config::RemoteSettings;
 use crate::error::{Result, Status, one_line};
 use crate::model::utc::Utc;
 use crate::os::clock;
+use crate::os::trace;
 use crate::ui::Ui;
 
 /// Bytes a second: the minimum rate of a reply.
@@ -281,6 +282,7 @@ impl Client {
         if let Some(headers) = http.headers_mut() {
             *headers = signed.headers;
         }
+        let begun = Instant::now();
         let unsent = |e: http::Error| failed(e.to_string(), FailureKind::Final);
         let outcome = match request.method {
             "PUT" | "POST" => {
@@ -295,6 +297,13 @@ impl Client {
             }
             _ => self.agent.run(http.body(()).map_err(unsent)?),
         };
+        trace::event(|| {
+            let answer = match &outcome {
+                Ok(response) => response.status().as_str().to_string(),
+                Err(_) => "no answer".to_string(),
+            };
+            format!("{}: {answer} after {:.2} s", request.describe(), begun.elapsed().as_secs_f64())
+        });
         match outcome {
             Ok(response) => {
                 self.has_answered.store(true, Ordering::SeqCst);

@@ -11,12 +11,13 @@ mod progress;
 pub mod table;
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, Status, one_line, without_os_error};
 use crate::os::mutex::lock;
+use crate::os::trace;
 use progress::Progress;
 
 /// During an outage, a line about it appears after one minute, after two more, and so on.
@@ -31,6 +32,8 @@ pub struct Ui {
     terminal: bool,
     /// Only warnings and errors are shown, for cron.
     quiet: AtomicBool,
+    /// Each command and each request is shown, too, and each retry.
+    verbose: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -76,12 +79,20 @@ impl Ui {
         Ui {
             terminal: io::stderr().is_terminal() && knows_sequences,
             quiet: AtomicBool::new(false),
+            verbose: AtomicBool::new(false),
             state: Mutex::default(),
         }
     }
 
     pub fn set_quiet(&self, quiet: bool) {
         self.quiet.store(quiet, Ordering::SeqCst);
+    }
+
+    /// Shows what is traced.
+    pub fn set_verbose(self: &Arc<Self>) {
+        self.verbose.store(true, Ordering::SeqCst);
+        let ui = Arc::clone(self);
+        trace::show(move |event| ui.line(event));
     }
 
     /// Is a person watching?
@@ -141,7 +152,7 @@ impl Ui {
             progress.retry();
         }
         drop(state);
-        if is_new {
+        if is_new || self.verbose.load(Ordering::SeqCst) {
             self.line(&format!("warning: {why}; retrying in {:.1} s", pause.as_secs_f64()));
         }
     }

@@ -14,6 +14,7 @@ use crate::model::names::Guid;
 use crate::model::shell::quoted;
 use crate::model::utc::Utc;
 use crate::os::process::{self, Collected, Output};
+use crate::os::trace;
 
 pub use inspect::PointInfo;
 pub use send_flags::Flags;
@@ -285,6 +286,7 @@ impl Zfs {
     }
 
     fn command(&self, args: &[&str]) -> Command {
+        trace::event(|| format!("{} {}", self.words.join(" "), args.join(" ")));
         let mut words = self.words.iter();
         let program = words.next().map_or("zfs", String::as_str);
         let mut command = Command::new(program);

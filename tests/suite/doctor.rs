@@ -38,6 +38,8 @@ fn a_healthy_host_has_no_errors_and_no_warnings() {
     let before = host.s3.state().objects.keys().cloned().collect::<Vec<_>>();
     let ran = host.ok("doctor");
     assert_eq!(complaints(&ran), Vec::<&str>::new(), "{}", ran.stdout);
+    let quiet = host.ok("doctor -q");
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
     assert_eq!(ran.stderr, "zfs2s3: 0 errors, 0 warnings\n");
     for line in [
         "ok       store: 2 backups, all in the bucket",
@@ -349,6 +351,8 @@ fn a_lock_that_uploads_ask_for_must_be_permitted() {
     let said = host.run("doctor");
     said.expect(1);
     assert!(said.stdout.contains("error    Object Lock: the bucket has none, so uploads"), "{}", said.stdout);
+    let quiet = host.run("doctor -q").stdout;
+    assert!(quiet.starts_with("error    Object Lock: ") && !quiet.contains("\nok "), "{quiet}");
     host.s3.state().capabilities.locks = true;
     assert!(host.ok("doctor").stdout.contains("ok       s3:PutObjectRetention: permitted"));
     assert_nothing_left(&host, "locks");

@@ -120,3 +120,29 @@ fn a_refusal_is_reported_at_once_and_leaves_nothing() {
     host.ok("resume_upload");
     host.assert_clean();
 }
+
+#[test]
+fn verbose_shows_each_command_request_and_retry() {
+    let told = |arguments: &str| {
+        let host = Host::with_real_streams();
+        host.s3.fault("UploadPart", 2, 2, Fault::Status(503, "SlowDown"));
+        host.ok(arguments).stderr
+    };
+    let said = told("upload -v tank/src@s1");
+    for event in [
+        "zfs get -Hp -o property,value guid,createtxg tank/src@s1\n",
+        "zfs send --large-block --compressed tank/src@s1\n",
+        "part 1: 200 after 0.",
+    ] {
+        assert!(said.contains(event), "'{event}' in {said}");
+    }
+    assert!(said.lines().all(|line| line.starts_with("zfs2s3: ")), "{said}");
+    assert_eq!(said.matches(": 503 after ").count(), 2, "{said}");
+    assert_eq!(said.matches("503 SlowDown").count(), 2, "each retry: {said}");
+    let said = told("upload tank/src@s1");
+    assert_eq!(said.matches("503").count(), 1, "{said}");
+    assert!(!said.contains("zfs send") && !said.contains("part 1: 200"), "{said}");
+    // also with -q, which is about the notes
+    let said = told("upload -q -v tank/src@s1");
+    assert!(said.contains("part 1: 200 after ") && !said.contains(" is stored"), "{said}");
+}

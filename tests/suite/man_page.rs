@@ -43,6 +43,7 @@ fn commands_and_their_options_are_those_of_the_program() {
     let help = host.ok("--help").stdout;
     let synopsis = section("SYNOPSIS");
     let commands = section("COMMANDS");
+    let common = commands.split("\n.It Nm ").next().unwrap();
     let listed: Vec<&str> = synopsis.lines().filter_map(|line| line.strip_prefix(".Cm ")).collect();
     assert_eq!(listed, COMMANDS);
     for command in COMMANDS {
@@ -69,7 +70,7 @@ fn commands_and_their_options_are_those_of_the_program() {
             .map(str::to_string)
             .collect();
         assert_eq!(options, in_page, "options of {command}: in its --help, and in SYNOPSIS");
-        let described = about.split("\n.It Nm ").next().unwrap();
+        let described = format!("{common}{}", about.split("\n.It Nm ").next().unwrap());
         for option in &options {
             assert!(described.contains(&format!("Fl {option}")), "-{option} of {command} in COMMANDS");
         }
@@ -131,7 +132,9 @@ fn every_file_is_described() {
 fn the_version_is_the_programs() {
     let host = Host::new();
     let version = host.ok("--version").stdout;
-    assert_eq!(version, concat!("zfs2s3 ", env!("CARGO_PKG_VERSION"), "\n"));
+    // `make` adds the commit
+    let commit = option_env!("ZFS2S3_COMMIT").map(|commit| format!(" ({commit})")).unwrap_or_default();
+    assert_eq!(version, format!("zfs2s3 {}{commit}\n", env!("CARGO_PKG_VERSION")));
     assert!(page().contains(concat!("zfs2s3 ", env!("CARGO_PKG_VERSION"))), "the page names it");
 }
 
