@@ -1,19 +1,50 @@
-# zfs2s3: make, make demo, make test, make check, make servers, make model, make lint, make bench, make install
+# zfs2s3: make, make demo, make test, make check, make servers, make model, make lint, make bench, make install, make deb,
+# make static, make dist
 # What a target needs and this machine lacks is installed with apt, or with pip into a venv under target/; each says so.
 PREFIX = /usr/local
 MANDIR = $(PREFIX)/share/man
 DESTDIR =
 CARGO = cargo
 BINARY = target/release/zfs2s3
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
+# the commit, and its time: of a clone, or as `make dist` has recorded them
+COMMIT := $(shell cat .commit 2> /dev/null || git describe --always --dirty=-modified --exclude '*' 2> /dev/null)
+export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2> /dev/null || stat -c %Y Cargo.toml)
+# whatever the folder, the bytes of the binary are the same
+RELEASE = ZFS2S3_COMMIT=$(COMMIT) RUSTFLAGS="$$RUSTFLAGS --remap-path-prefix=$(CURDIR)=zfs2s3 --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo"
 
 all: $(BINARY)
 
 $(BINARY): tools FORCE
-	$(CARGO) build --release --locked
+	$(RELEASE) $(CARGO) build --release --locked
 
-# the main job, for real: OpenZFS in a guest (or this host's own), SeaweedFS on loopback
-demo: $(BINARY)
-	tests/guest/demo-anywhere $(BINARY)
+# for hosts with another C library, or an older one: no shared library is needed
+static: tools
+	$(RELEASE)" -C target-feature=+crt-static" $(CARGO) build --release --locked --target $(TRIPLE)
+	install -D target/$(TRIPLE)/release/zfs2s3 target/static/zfs2s3
+
+# the Debian package
+deb: $(BINARY)
+	src/package/deb $(BINARY) target
+
+# the source archive of the last commit
+dist:
+	@test ! -e .commit || { echo "this is a source archive already"; exit 1; }
+	git archive --prefix=zfs2s3-$(VERSION)/ --add-virtual-file=zfs2s3-$(VERSION)/.commit:$$(git rev-parse --short HEAD) \
+		--format=tar HEAD | gzip -9 -n > target/zfs2s3-$(VERSION).tar.gz
+
+# the main job, for real: on recorded streams at once, then on OpenZFS in a guest (or this host's own); SeaweedFS on loopback
+demo: tools
+	tests/demo/run
+
+# what README.md shows is made by the program itself
+readme: tools
+	$(CARGO) build --locked --profile quick
+	tests/demo/recorded target/quick/zfs2s3 target/session
+	tests/demo/in-readme --put target/session
+	ZFS2S3_PUT_PICTURE=1 $(CARGO) test --locked the_picture_in_the_readme
+	src/package/picture
 
 # the fast suite: no server, no guest
 test: tools
@@ -41,6 +72,10 @@ check-servers:
 	tests/guest/hosts $(BINARY)
 	tests/guest/servers $(BINARY) nginx ministack
 
+# the Debian package in a clean Debian root, on real OpenZFS, run by a real systemd
+check-package: deb
+	tests/package/check target/zfs2s3_$(VERSION)_$$(dpkg --print-architecture).deb
+
 # the same end to end on OpenZFS 2.3, whose guest is made from nothing at first
 check-2.3: $(BINARY)
 	ZFS_VM_SUITE=bookworm-backports tests/guest/run tests/guest/check $(BINARY)
@@ -60,8 +95,9 @@ lint: tools
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items --locked
 	@tests/need mandoc mandoc
 	mandoc -T lint -W warning zfs2s3.1
+	src/package/picture --check
 	@tests/need shellcheck shellcheck
-	shellcheck -S warning tests/need tests/bench/run $(filter-out %.py,$(wildcard tests/guest/*)) tests/suite/support/zfs .ci/run
+	shellcheck -S warning tests/need tests/bench/run $(filter-out %.py,$(wildcard tests/guest/* tests/demo/* tests/package/*)) tests/suite/support/zfs .ci/run src/package/deb src/package/script src/package/copyright src/package/picture src/package/zfs2s3.bash
 
 # licences, sources and advisories of the dependencies; needs cargo-deny and the network
 deny:
@@ -71,7 +107,8 @@ deny:
 bench: $(BINARY)
 	tests/bench/run $(BINARY)
 
-install: $(BINARY)
+install:
+	@test -e $(BINARY) || { echo "first run make, as the user who has Rust"; exit 1; }
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR)/man1
 	install -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/zfs2s3
 	install -m 644 zfs2s3.1 $(DESTDIR)$(MANDIR)/man1/zfs2s3.1
@@ -87,4 +124,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: deny all demo test check end-to-end check-commands check-days check-datasets check-servers check-2.3 servers model lint bench install uninstall clean tools FORCE
+.PHONY: all readme check-package static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-servers check-2.3 servers model lint bench install uninstall clean tools FORCE

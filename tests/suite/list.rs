@@ -211,3 +211,29 @@ fn an_upload_pending_in_the_python_tool_is_named_and_not_touched() {
     host.ok("remove -i @s1 tank/src@s2");
     assert!(!host.s3.state().keys().contains(&key(S1.0, S1.1, None).as_str()));
 }
+
+/// The README shows it as src/package/chains.svg. `make readme` makes both, with ZFS2S3_PUT_PICTURE set.
+#[test]
+fn the_picture_in_the_readme_is_current() {
+    let host = Host::new();
+    const DAYS: [(&str, usize); 5] =
+        [("01-01", 61_000), ("01-02", 2_400), ("01-31", 3_100), ("02-01", 1_800), ("02-02", 2_700)];
+    for (to, (day, size)) in (1..).zip(DAYS) {
+        host.snapshot((&format!("tank/home@2026-{day}"), to), to * 10);
+        host.add_stream(("", to), None, &made_stream(to, 0, size));
+        for from in 1..to {
+            host.add_stream(("", to), Some(("", from)), &made_stream(to, from, size * (to - from) as usize));
+        }
+    }
+    host.ok("upload tank/home@2026-01-01");
+    for pair in DAYS.windows(2) {
+        host.ok(&format!("upload -i @2026-{} tank/home@2026-{}", pair[0].0, pair[1].0));
+    }
+    host.ok("upload -i @2026-01-01 tank/home@2026-02-01");
+    let picture = host.ok("list --dot").stdout;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/package/chains.dot");
+    if std::env::var_os("ZFS2S3_PUT_PICTURE").is_some() {
+        std::fs::write(file, &picture).unwrap();
+    }
+    assert_eq!(picture, std::fs::read_to_string(file).unwrap(), "make readme puts this one there");
+}
