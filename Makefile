@@ -76,6 +76,10 @@ check-servers:
 check-package: deb
 	tests/package/check target/zfs2s3_$(VERSION)_$$(dpkg --print-architecture).deb
 
+# two builds of the last commit: five minutes
+check-reproducible: tools
+	tests/package/reproducible
+
 # the same end to end on OpenZFS 2.3, whose guest is made from nothing at first
 check-2.3: $(BINARY)
 	ZFS_VM_SUITE=bookworm-backports tests/guest/run tests/guest/check $(BINARY)
@@ -124,4 +128,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: all readme check-package static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-servers check-2.3 servers model lint bench install uninstall clean tools FORCE
+.PHONY: all readme check-package check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-servers check-2.3 servers model lint bench install uninstall clean tools FORCE

@@ -82,7 +82,7 @@ impl<'a> Transfer<'a> {
     /// Returns the size of the stream, once it is complete and all of it is stored.
     pub fn run(&self) -> Result<u64> {
         self.open_segment(1)?;
-        self.upload.ui.remark("Ctrl-C interrupts the upload; 'zfs2s3 resume_upload' continues it");
+        self.upload.ui.remark("Ctrl-C interrupts the upload; 'zfs2s3 resume_upload' resumes it");
         let intent = &self.overview.intent;
         let source = Source::open(
             &self.upload.zfs,

@@ -7,17 +7,17 @@ SHELLS = {
     "fish": ["fish", "-i"],
 }
 BEGIN = {
-    "bash": ". /usr/share/bash-completion/bash_completion; bind 'set bell-style none'; bind 'set page-completions off'; bind 'set completion-query-items 0'; PS1='> '",
-    "zsh": "autoload -U compinit && compinit -u; setopt no_beep no_list_beep; zstyle ':completion:*' menu no; LISTMAX=9999; PS1='> '",
+    "bash": ". /usr/share/bash-completion/bash_completion; bind 'set page-completions off'; bind 'set completion-query-items 0'; PS1='> '",
+    "zsh": "autoload -U compinit && compinit -u; zstyle ':completion:*' menu no; LISTMAX=9999; PS1='> '",
     "fish": "function fish_prompt; echo '> '; end; function fish_greeting; end",
 }
 
 
-def read(terminal, quiet, limit=60):
-    """All that is printed until nothing more comes for so long."""
-    found, end = b"", time.time() + limit
+def read(terminal, first, quiet=1):
+    """What is printed: it begins within `first` seconds, and ends when nothing more comes for `quiet` seconds."""
+    found, end = b"", time.time() + 60
     while time.time() < end:
-        if not select.select([terminal], [], [], quiet)[0]:
+        if not select.select([terminal], [], [], quiet if found else first)[0]:
             break
         try:
             found += os.read(terminal, 65536)
@@ -33,18 +33,20 @@ def main():
     if pid == 0:
         os.environ.update(TERM="xterm", COLUMNS="200", LINES="50")
         os.execvp(SHELLS[shell][0], SHELLS[shell])
-    read(terminal, 3)
+    read(terminal, 20, 3)
     os.write(terminal, BEGIN[shell].encode() + b"\n")
-    read(terminal, 4)
+    read(terminal, 20, 3)
     for line in lines:
         print(f"== {line}")
         os.write(terminal, line.encode())
+        shown = read(terminal, 5)
         # the first Tab completes what is certain; bash then shows the list at the third
         for _ in range(3):
             os.write(terminal, b"\t")
-            print(read(terminal, 2.5))
+            shown += read(terminal, 5)
+        print(shown)
         os.write(terminal, b"\x03")
-        read(terminal, 1)
+        read(terminal, 5)
     os.kill(pid, 9)
 
 
