@@ -31,8 +31,10 @@ deb: $(BINARY)
 # the source archive of the last commit
 dist:
 	@test ! -e .commit || { echo "this is a source archive already"; exit 1; }
+	@mkdir -p target
 	git archive --prefix=zfs2s3-$(VERSION)/ --add-virtual-file=zfs2s3-$(VERSION)/.commit:$$(git rev-parse --short HEAD) \
 		--format=tar HEAD | gzip -9 -n > target/zfs2s3-$(VERSION).tar.gz
+	@echo target/zfs2s3-$(VERSION).tar.gz
 
 # the main job, for real: on recorded streams at once, then on OpenZFS in a guest (or this host's own); SeaweedFS on loopback
 demo: tools
@@ -76,7 +78,7 @@ check-servers:
 check-package: deb
 	tests/package/check target/zfs2s3_$(VERSION)_$$(dpkg --print-architecture).deb
 
-# two builds of the last commit: five minutes
+# two builds of the last commit, one from its source archive: five minutes
 check-reproducible: tools
 	tests/package/reproducible
 

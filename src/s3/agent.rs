@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
 
+use super::resolver::{self, Getent};
 use crate::config::RemoteSettings;
 use crate::error::{Error, Result};
 
@@ -37,7 +39,11 @@ pub fn new(remote: &RemoteSettings) -> Result<ureq::Agent> {
         .tls_config(tls.build())
         .proxy(remote.proxy.as_ref().map(|proxy| proxy.connector.clone()))
         .build();
-    Ok(config.new_agent())
+    Ok(if resolver::IS_STATIC {
+        ureq::Agent::with_parts(config, DefaultConnector::default(), Getent)
+    } else {
+        config.new_agent()
+    })
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {

@@ -12,4 +12,5 @@ mod no_answer;
 pub mod reply;
 mod request;
 mod request_body;
+mod resolver;
 mod retry;
