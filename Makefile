@@ -57,7 +57,7 @@ test: tools
 check: test $(BINARY)
 	+$(MAKE) --no-print-directory --jobs 2 --output-sync end-to-end
 
-end-to-end: check-commands check-days check-datasets check-servers
+end-to-end: check-days check-commands check-package check-datasets check-servers
 
 check-commands:
 	tests/guest/run tests/guest/check $(BINARY)
