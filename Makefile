@@ -8,24 +8,27 @@ CARGO = cargo
 BINARY = target/release/zfs2s3
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
-# the commit, and its time: of a clone, or as `make dist` has recorded them
+# the commit, and its time: of a source archive, as `make dist` has recorded it, or of a clone
 COMMIT := $(shell cat .commit 2> /dev/null || git describe --always --dirty=-modified --exclude '*' 2> /dev/null)
-export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2> /dev/null || stat -c %Y Cargo.toml)
-# whatever the folder, the bytes of the binary are the same
-RELEASE = ZFS2S3_COMMIT=$(COMMIT) RUSTFLAGS="$$RUSTFLAGS --remap-path-prefix=$(CURDIR)=zfs2s3 --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo"
+SOURCE_DATE_EPOCH ?= $(shell { test ! -e .commit && git log -1 --format=%ct 2> /dev/null; } || stat -c %Y Cargo.toml)
+export SOURCE_DATE_EPOCH
+export CARGO_TARGET_DIR = $(CURDIR)/target
+# Whatever the folder, the bytes of the binary are the same. These flags replace RUSTFLAGS and those of cargo's config.
+RELEASE = ZFS2S3_COMMIT=$(COMMIT) CARGO_ENCODED_RUSTFLAGS="$$(printf '%s\037%s' "--remap-path-prefix=$(CURDIR)=zfs2s3" "--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo")
 
 all: $(BINARY)
 
 $(BINARY): tools FORCE
-	$(RELEASE) $(CARGO) build --release --locked
+	$(RELEASE)" $(CARGO) build --release --locked
 
 # for hosts with another C library, or an older one: no shared library is needed
 static: tools
-	$(RELEASE)" -C target-feature=+crt-static" $(CARGO) build --release --locked --target $(TRIPLE)
+	$(RELEASE)$$(printf '\037-Ctarget-feature=+crt-static')" $(CARGO) build --release --locked --target $(TRIPLE)
 	install -D target/$(TRIPLE)/release/zfs2s3 target/static/zfs2s3
 
 # the Debian package
 deb: $(BINARY)
+	@tests/need dpkg-shlibdeps dpkg-dev
 	src/package/deb $(BINARY) target
 
 # the source archive of the last commit
@@ -36,7 +39,7 @@ dist:
 		--format=tar HEAD | gzip -9 -n > target/zfs2s3-$(VERSION).tar.gz
 	@echo target/zfs2s3-$(VERSION).tar.gz
 
-# the main job, for real: on recorded streams at once, then on OpenZFS in a guest (or this host's own); SeaweedFS on loopback
+# the main job, for real: on recorded streams at once, then on OpenZFS in a guest; SeaweedFS on loopback
 demo: tools
 	tests/demo/run
 

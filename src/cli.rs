@@ -58,9 +58,9 @@ impl Command {
         field!(self, quiet)
     }
 
-    /// Shall each command and request be printed, too?
+    /// Shall each command and request be printed, too? In a list, it means more columns.
     pub fn is_verbose(&self) -> bool {
-        field!(self, verbose)
+        field!(self, verbose) && !matches!(self, Command::List(_))
     }
 }
 

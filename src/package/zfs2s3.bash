@@ -23,7 +23,8 @@ _zfs2s3() {
     for ((i = 2; i < ${#words[@]}; i++)); do
       word=${words[i]}
       case $word in
-        --*=*) ;;
+        # only an option goes into a script of sed
+        --*[!a-z-]*) ;;
         --*) word=$(sed -n "s/^  -\(.\), $word\( .*\)\{0,1\}$/-\1/p" <<< "$usage") ;;&
         -*) [[ $usage != *"[$word <"* ]] || { option=$word; ((i++)); [ $i -eq ${#words[@]} ] || option=""; } ;;
         *) ((n++)) ;;

@@ -1,6 +1,7 @@
-//! Looks up the names of servers, in a static binary (`make static`): by `getent` of this host. The resolver that
-//! is linked in would load the modules that /etc/nsswitch.conf names, such as mdns4_minimal, and abort if they are
-//! of another version of the C library.
+//! Looks up the names of servers, in a static binary (`make static`): by `getent` of this host. The
+//! resolver that is linked in would load the modules that /etc/nsswitch.conf names, such as mdns4_minimal,
+//! and abort if they are of another version of the C library. A host without getent, such as one with
+//! BusyBox, has no such modules.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +14,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use crate::os::process;
+use crate::os::{process, trace};
 
 /// Is the C library linked in?
 pub const IS_STATIC: bool = cfg!(target_feature = "crt-static");
@@ -26,18 +27,25 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub struct Getent;
 
 impl Resolver for Getent {
-    fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
         let (scheme, authority) = (uri.scheme(), uri.authority());
         let host_and_port = scheme.zip(authority).and_then(|(s, a)| DefaultResolver::host_and_port(s, a));
         let host_and_port = host_and_port.ok_or(Error::HostNotFound)?;
         let (host, port) = host_and_port.rsplit_once(':').ok_or(Error::HostNotFound)?;
         let port = port.parse().map_err(|_| Error::HostNotFound)?;
+        let addresses = match addresses(host, (*timeout.after).min(LONGEST)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return DefaultResolver::default().resolve(uri, config, timeout);
+            }
+            addresses => addresses.map_err(Error::Io)?,
+        };
         let mut found = self.empty();
-        for address in
-            addresses(host, (*timeout.after).min(LONGEST)).map_err(Error::Io)?.into_iter().take(MOST)
-        {
-            found.push(SocketAddr::new(address, port));
-        }
+        addresses.into_iter().take(MOST).for_each(|address| found.push(SocketAddr::new(address, port)));
         if found.is_empty() { Err(Error::HostNotFound) } else { Ok(found) }
     }
 }
@@ -49,6 +57,7 @@ fn addresses(host: &str, limit: Duration) -> io::Result<Vec<IpAddr>> {
     }
     let mut getent = Command::new("getent");
     getent.env("PATH", process::search_path()).args(["ahosts", host]);
+    trace::event(|| format!("getent ahosts {host}"));
     let output = process::run(&mut getent, Some(limit))
         .map_err(|e| io::Error::new(e.kind(), format!("'getent ahosts {host}' cannot be run: {e}")))?;
     Ok(listed(&String::from_utf8_lossy(&output.stdout)))
@@ -76,6 +85,24 @@ mod tests {
         let expected: Vec<IpAddr> = ["2001:db8::1", "192.0.2.1"].iter().map(|a| a.parse().unwrap()).collect();
         assert_eq!(listed(text), expected);
         assert!(listed("").is_empty());
+    }
+
+    #[test]
+    fn a_url_is_resolved_with_its_port() {
+        let resolve = |url: &str| {
+            let timeout = NextTimeout { after: LONGEST.into(), ..NextTimeout::default() };
+            let found = Getent.resolve(&url.parse().unwrap(), &Config::default(), timeout)?;
+            Ok::<Vec<SocketAddr>, Error>(found.iter().copied().collect())
+        };
+        assert!(
+            resolve("http://localhost:8333/b")
+                .unwrap()
+                .iter()
+                .all(|a| a.ip().is_loopback() && a.port() == 8333)
+        );
+        assert_eq!(resolve("https://192.0.2.1").unwrap(), ["192.0.2.1:443".parse().unwrap()]);
+        assert_eq!(resolve("http://[2001:db8::1]:80").unwrap(), ["[2001:db8::1]:80".parse().unwrap()]);
+        assert!(matches!(resolve("http://nobody.invalid"), Err(Error::HostNotFound)));
     }
 
     #[test]

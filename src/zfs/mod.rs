@@ -286,7 +286,8 @@ impl Zfs {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        trace::event(|| format!("{} {}", self.words.join(" "), args.join(" ")));
+        // not the words of ZFS2S3_ZFS, which may have a password
+        trace::event(|| format!("zfs {}", args.join(" ")));
         let mut words = self.words.iter();
         let program = words.next().map_or("zfs", String::as_str);
         let mut command = Command::new(program);

@@ -281,8 +281,7 @@ fn metrics_for_prometheus() {
     let host = days();
     let file = host.home().join("zfs2s3.prom");
     let metrics = || {
-        let script = example("# usage: metrics ").replace("check -r tank/home tank/vm", "check");
-        let ran = run(&host, &script, &[file.to_str().unwrap()]);
+        let ran = run(&host, &example("# usage: metrics "), &[file.to_str().unwrap(), "tank/a"]);
         assert!(ran.status.success() && ran.stderr.is_empty(), "{}", String::from_utf8_lossy(&ran.stderr));
         std::fs::read_to_string(&file).unwrap()
     };
@@ -311,7 +310,7 @@ fn metrics_for_prometheus() {
     assert!(text.contains("zfs2s3_check_failed 1\n"), "{text}");
     // a store that cannot be read leaves the file as it was: its age tells
     std::fs::write(host.data("stored_snapshots.yml"), "damaged").unwrap();
-    assert!(!run(&host, &example("# usage: metrics "), &[file.to_str().unwrap()]).status.success());
+    assert!(!run(&host, &example("# usage: metrics "), &[file.to_str().unwrap(), "tank/a"]).status.success());
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
 }
 
