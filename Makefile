@@ -81,6 +81,10 @@ check-servers:
 check-package: deb
 	tests/package/check target/zfs2s3_$(VERSION)_$$(dpkg --print-architecture).deb
 
+# the static binary, on this host and where there is nothing else
+check-static: static
+	tests/package/static target/static/zfs2s3
+
 # two builds of the last commit, one from its source archive: five minutes
 check-reproducible: tools
 	tests/package/reproducible
@@ -133,4 +137,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: all readme check-package check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-servers check-2.3 servers model lint bench install uninstall clean tools FORCE
+.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-servers check-2.3 servers model lint bench install uninstall clean tools FORCE
