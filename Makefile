@@ -13,17 +13,18 @@ COMMIT := $(shell cat .commit 2> /dev/null || git describe --always --dirty=-mod
 SOURCE_DATE_EPOCH ?= $(shell { test ! -e .commit && git log -1 --format=%ct 2> /dev/null; } || stat -c %Y Cargo.toml)
 export SOURCE_DATE_EPOCH
 export CARGO_TARGET_DIR = $(CURDIR)/target
-# Whatever the folder, the bytes of the binary are the same. These flags replace RUSTFLAGS and those of cargo's config.
-RELEASE = ZFS2S3_COMMIT=$(COMMIT) CARGO_ENCODED_RUSTFLAGS="$$(printf '%s\037%s' "--remap-path-prefix=$(CURDIR)=zfs2s3" "--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo")
+# Whatever the folder, the bytes of the binary are the same. These flags, and more in $(1), each after \037, replace RUSTFLAGS and
+# those of cargo's config.
+release = ZFS2S3_COMMIT=$(COMMIT) CARGO_ENCODED_RUSTFLAGS="$$(printf '%s\037%s$(1)' "--remap-path-prefix=$(CURDIR)=zfs2s3" "--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo")" $(CARGO) build --release --locked
 
 all: $(BINARY)
 
 $(BINARY): tools FORCE
-	$(RELEASE)" $(CARGO) build --release --locked
+	$(call release)
 
 # for hosts with another C library, or an older one: no shared library is needed
 static: tools
-	$(RELEASE)$$(printf '\037-Ctarget-feature=+crt-static')" $(CARGO) build --release --locked --target $(TRIPLE)
+	$(call release,\037-Ctarget-feature=+crt-static) --target $(TRIPLE)
 	install -D target/$(TRIPLE)/release/zfs2s3 target/static/zfs2s3
 
 # the Debian package
