@@ -212,6 +212,19 @@ fn an_upload_pending_in_the_python_tool_is_named_and_not_touched() {
     assert!(!host.s3.state().keys().contains(&key(S1.0, S1.1, None).as_str()));
 }
 
+/// All else that the completions offer comes from the program itself.
+#[test]
+fn completions_know_the_columns() {
+    let host = Host::new();
+    let refused = host.fails(2, "list -o nonsense");
+    let columns = refused.split("the columns are ").nth(1).unwrap().trim_end().replace(", ", " ");
+    for name in ["zfs2s3.bash", "_zfs2s3", "zfs2s3.fish"] {
+        let file = format!("{}/src/package/{name}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(&columns), "{columns} in {file}");
+    }
+}
+
 /// The README shows it as src/package/chains.svg. `make readme` makes both, with ZFS2S3_PUT_PICTURE set.
 #[test]
 fn the_picture_in_the_readme_is_current() {
