@@ -11,7 +11,6 @@ TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 # the commit, and its time: of a source archive, as `make dist` has recorded it, or of a clone
 COMMIT := $(shell cat .commit 2> /dev/null || git describe --always --dirty=-modified --exclude '*' 2> /dev/null)
 SOURCE_DATE_EPOCH ?= $(shell { test ! -e .commit && git log -1 --format=%ct 2> /dev/null; } || stat -c %Y Cargo.toml)
-export SOURCE_DATE_EPOCH
 export CARGO_TARGET_DIR = $(CURDIR)/target
 # Whatever the folder, the bytes of the binary are the same. These flags, and more in $(1), each after \037, replace RUSTFLAGS and
 # those of cargo's config.
@@ -30,7 +29,7 @@ static: tools
 # the Debian package
 deb: $(BINARY)
 	@tests/need dpkg-shlibdeps dpkg-dev
-	src/package/deb $(BINARY) target
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) src/package/deb $(BINARY) target
 
 # the source archive of the last commit
 dist:
