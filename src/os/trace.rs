@@ -11,6 +11,10 @@ pub fn show(sink: impl Fn(&str) + Send + Sync + 'static) {
     let _ = SINK.set(Box::new(sink));
 }
 
+pub fn is_shown() -> bool {
+    SINK.get().is_some()
+}
+
 /// Without `--verbose`, the text is not even made.
 pub fn event(text: impl FnOnce() -> String) {
     if let Some(sink) = SINK.get() {

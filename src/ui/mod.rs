@@ -32,8 +32,6 @@ pub struct Ui {
     terminal: bool,
     /// Only warnings and errors are shown, for cron.
     quiet: AtomicBool,
-    /// Each command and each request is shown, too, and each retry.
-    verbose: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -79,7 +77,6 @@ impl Ui {
         Ui {
             terminal: io::stderr().is_terminal() && knows_sequences,
             quiet: AtomicBool::new(false),
-            verbose: AtomicBool::new(false),
             state: Mutex::default(),
         }
     }
@@ -88,9 +85,8 @@ impl Ui {
         self.quiet.store(quiet, Ordering::SeqCst);
     }
 
-    /// Shows what is traced.
+    /// Shows each command and each request, too, and each retry.
     pub fn set_verbose(self: &Arc<Self>) {
-        self.verbose.store(true, Ordering::SeqCst);
         let ui = Arc::clone(self);
         trace::show(move |event| ui.line(event));
     }
@@ -152,7 +148,7 @@ impl Ui {
             progress.retry();
         }
         drop(state);
-        if is_new || self.verbose.load(Ordering::SeqCst) {
+        if is_new || trace::is_shown() {
             self.line(&format!("warning: {why}; retrying in {:.1} s", pause.as_secs_f64()));
         }
     }
