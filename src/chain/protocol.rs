@@ -234,12 +234,17 @@ impl Explorer {
         let go = |w: &mut World, me: usize, step| w.hosts[me].step = step;
         match host.step {
             Step::Idle => self.commands(world, me, all),
-            Step::Create => push(&|w, me| {
-                let n = w.count;
-                w.copies[n as usize] = Stored { link: host.copy, open: true, ..Stored::default() };
-                w.count += 1;
-                (w.hosts[me].pending, w.hosts[me].copy, w.hosts[me].step) = (n, n, Step::Complete);
-            }),
+            Step::Create => {
+                // a multipart upload, or one PutObject, before which a listing shows nothing of it
+                for (open, data, then) in [(true, false, Step::Complete), (false, true, Step::Manifest)] {
+                    push(&|w, me| {
+                        let n = w.count;
+                        w.copies[n as usize] = Stored { link: host.copy, open, data, ..Stored::default() };
+                        w.count += 1;
+                        (w.hosts[me].pending, w.hosts[me].copy, w.hosts[me].step) = (n, n, then);
+                    });
+                }
+            }
             Step::Complete => push(&|w, me| {
                 (w.copies[copy].open, w.copies[copy].data) = (false, true);
                 go(w, me, Step::Manifest);

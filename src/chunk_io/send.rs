@@ -19,8 +19,9 @@ struct Chunk {
 
 /// Receives the chunks.
 pub trait ChunkSink: Sync {
-    /// Called for each chunk in order, before a job gets it.
-    fn begin(&self, index: u64) -> Result<()>;
+    /// Called for each chunk in order, before a job gets it. `is_last`: it is shorter than the others, so the
+    /// stream has ended.
+    fn begin(&self, index: u64, is_last: bool) -> Result<()>;
     /// Called for each chunk, for several at a time.
     fn store(&self, index: u64, chunk: &[u8]) -> Result<()>;
 }
@@ -81,12 +82,12 @@ pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, sink: &impl Ch
             if length == 0 || stop.load(Ordering::SeqCst) {
                 break;
             }
-            if let Err(error) = sink.begin(index) {
+            let last = length < chunk_size;
+            if let Err(error) = sink.begin(index, last) {
                 fail(error);
                 break;
             }
             total += length as u64;
-            let last = length < chunk_size;
             if to_jobs.send(Chunk { index, buffer, length }).is_err() || last {
                 break;
             }
@@ -136,7 +137,7 @@ mod tests {
     }
 
     impl ChunkSink for Collect {
-        fn begin(&self, index: u64) -> Result<()> {
+        fn begin(&self, index: u64, _: bool) -> Result<()> {
             self.begun.lock().unwrap().push(index);
             if self.refuse_at == Some(index) { Err(Error::refused("refused")) } else { Ok(()) }
         }

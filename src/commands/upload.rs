@@ -235,16 +235,20 @@ fn dry_run_text(intent: &Intent) -> String {
         key_without_id(intent),
     );
     if let Some(bytes) = intent.estimate {
-        let parts = chunking.chunks_of(bytes).max(1);
+        let parts = chunking.chunks_of(bytes);
         let segments = parts.div_ceil(u64::from(chunking.parts_per_segment));
-        text += &format!(
-            "  parts     {} of {}, in {}\n  requests  {} to begin and complete the upload, {} to send the parts, 1 for the manifest\n",
-            parts,
-            human_size(chunking.chunk_size),
-            count(segments, "segment"),
-            2 * segments,
-            parts
-        );
+        text += &if bytes < chunking.chunk_size {
+            "  requests  1 to send the data, 1 for the manifest\n".to_string()
+        } else {
+            format!(
+                "  parts     {} of {}, in {}\n  requests  {} to begin and complete the upload, {} to send the parts, 1 for the manifest\n",
+                parts,
+                human_size(chunking.chunk_size),
+                count(segments, "segment"),
+                2 * segments,
+                parts
+            )
+        };
     }
     if let Some(Retention { mode, until }) = intent.lock {
         text += &format!("  lock      until {until} ({mode})\n");

@@ -42,6 +42,9 @@ pub struct Request<'a> {
 /// The longest reply is a page of a listing: 1,000 keys of up to 1,024 bytes, possibly escaped.
 const MAX_REPLY: u64 = 64 << 20;
 
+/// To wait for the server's consent takes a round trip: less than sending a larger body in vain. Bytes.
+const EXPECT_FROM: usize = 1 << 20;
+
 /// Everything that a signature depends on.
 #[derive(Clone, Copy)]
 pub struct Signing<'a> {
@@ -131,10 +134,14 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Called with the number of bytes of the body as they are sent.
-    pub fn meter(mut self, meter: Meter<'a>) -> Self {
+    /// A body that may be large, of which `meter` is called with the number of bytes as they are sent.
+    pub fn data(mut self, body: &'a [u8], sha256: Sha256, meter: Meter<'a>) -> Self {
         self.meter = Some(meter);
-        self
+        let request = self.body(body, sha256);
+        if body.len() < EXPECT_FROM {
+            return request;
+        }
+        request.extra_header(Extra::Expect, "expect", "100-continue")
     }
 
     /// What a request about the bucket asks, for messages, such as `reading the lifecycle rules`.

@@ -2,7 +2,7 @@
 //! bucket already, backups of other hosts may depend on it, so this is a removal like any other.
 
 use super::Upload;
-use super::finish::ExpectedObject;
+use super::expected::ExpectedObject;
 use crate::error::{Error, Result, Status};
 use crate::inventory::read_manifest::{Chunks, ManifestRead, read_manifest, unusable};
 use crate::inventory::{Inventory, Listing, OpenUploads};
@@ -13,7 +13,7 @@ use crate::os::random;
 use crate::removal::{Interrupted, Removal, Seen, look_at, withdraw};
 use crate::s3::calls::{MultipartUpload, Parts};
 use crate::s3::failure::FailureKind;
-use crate::state::journal::record::{Intent, Overview, Record, Removal as Announced};
+use crate::state::journal::record::{Begun, Intent, Overview, Record, Removal as Announced};
 use crate::state::journal::{self, Journal};
 
 impl Upload {
@@ -169,7 +169,9 @@ impl Upload {
     fn abort_uploads(&self, intent: &Intent, overview: &Overview) -> Result<()> {
         for (segment, state) in &overview.segments {
             let key = keys::segment(&intent.prefix, &intent.copy(), *segment);
-            self.abort_upload(&key, &state.upload_id)?;
+            if let Some(upload_id) = state.upload_id() {
+                self.abort_upload(&key, upload_id)?;
+            }
         }
         self.abort_strays(intent, &[]);
         Ok(())
@@ -208,18 +210,21 @@ impl Upload {
         }
         for (segment, state) in &overview.segments {
             let key = keys::segment(&intent.prefix, &copy, *segment);
-            let open = MultipartUpload { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
+            // version 1 knows no other uploads
+            let Begun::Multipart { upload_id, checksums } = &state.begun else { continue };
+            let open = MultipartUpload { key: &key, upload_id, checksums: *checksums };
             let was_open = match self.client.list_parts(open) {
                 Ok(Parts::NoSuchUpload) => false,
                 Err(failure) if failure.kind == FailureKind::Transient => return Err(failure.into()),
                 // or unknown: the object stays
                 _ => true,
             };
-            self.abort_upload(&key, &state.upload_id)?;
+            self.abort_upload(&key, upload_id)?;
             let head = if exists { None } else { self.client.head_if_allowed(&key)? };
             let Some(head) = head else { continue };
             let parts = journal::parts_of(&self.folder, *segment)?;
-            if !was_open && !parts.is_empty() && ExpectedObject::of(&parts).matches(&head) {
+            let expected = ExpectedObject::of(state, &parts);
+            if !was_open && expected.is_some_and(|expected| expected.matches(&head)) {
                 self.client.delete(&key)?;
             } else {
                 self.ui

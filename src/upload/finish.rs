@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use super::expected::ExpectedObject;
 use super::{ABORT, Upload};
 use crate::chain::Settled;
 use crate::error::{Error, Result, Status};
@@ -22,7 +23,7 @@ use crate::model::units::{count, human_size};
 use crate::os::clock;
 use crate::s3::calls::{CompletedPart, Head, MultipartUpload, Parts};
 use crate::s3::reply::Completion;
-use crate::state::journal::record::{Completed, End, Intent, PartStored, Record, SegmentState};
+use crate::state::journal::record::{Begun, Completed, End, Intent, PartStored, Record, SegmentState};
 use crate::state::journal::{self, Journal};
 use crate::state::store::format::{Entry, State};
 
@@ -30,40 +31,6 @@ use crate::state::store::format::{Entry, State};
 const WAIT_FOR_REMOVAL: Duration = Duration::from_secs(60);
 /// For servers that list an object only after a moment.
 const WAIT_FOR_LISTING: Duration = Duration::from_secs(10);
-
-/// The object of a segment, as the recorded parts make it.
-pub struct ExpectedObject {
-    pub size: u64,
-    parts: usize,
-    composite: Composite,
-}
-
-impl ExpectedObject {
-    pub fn of(parts: &BTreeMap<u16, PartStored>) -> Self {
-        ExpectedObject {
-            size: parts.values().map(|part| part.size).sum(),
-            parts: parts.len(),
-            composite: parts.values().map(|part| &part.sha256).collect(),
-        }
-    }
-
-    pub fn matches(&self, head: &Head) -> bool {
-        head.size == self.size && self.agrees(&head.etag, head.checksum.as_deref())
-    }
-
-    /// Compares the composite SHA-256 or, if the server keeps none, the number of parts in the ETag.
-    fn agrees(&self, etag: &str, checksum: Option<&str>) -> bool {
-        match checksum {
-            Some(sum) => sum == self.composite.s3() || sum == self.composite.sha256().base64(),
-            None => match etag.trim_matches('"').rsplit_once('-') {
-                Some((_, parts)) if parts.bytes().all(|b| b.is_ascii_digit()) => {
-                    parts == self.parts.to_string()
-                }
-                _ => true,
-            },
-        }
-    }
-}
 
 impl Upload {
     pub(super) fn finish(&mut self, journal: Journal, intent: &Intent, end: &End) -> Result<()> {
@@ -161,7 +128,8 @@ impl Upload {
             if *segment != number || !in_a_row {
                 return Err(incomplete(&format!("it lacks parts of segment {number}")));
             }
-            let expected = ExpectedObject::of(&parts);
+            let expected = ExpectedObject::of(state, &parts)
+                .ok_or_else(|| incomplete(&format!("it lacks the parts of segment {number}")))?;
             chunks_left -= wanted;
             bytes_left = bytes_left
                 .checked_sub(expected.size)
@@ -202,7 +170,10 @@ impl Upload {
         parts: &BTreeMap<u16, PartStored>,
         expected: &ExpectedObject,
     ) -> Result<Completed> {
-        let open = MultipartUpload { key, upload_id: &state.upload_id, checksums: state.checksums };
+        let Begun::Multipart { upload_id, checksums } = &state.begun else {
+            return Err(incomplete("its only chunk is not stored"));
+        };
+        let open = MultipartUpload { key, upload_id, checksums: *checksums };
         let pieces: Vec<CompletedPart> =
             parts.values().map(|p| (p.part, p.etag.as_str(), p.sha256)).collect();
         let by_head = |head: Head| Completed { segment, etag: head.etag, checksum: head.checksum };
@@ -262,7 +233,7 @@ impl Upload {
                 "the object '{}' does not match its parts: its ETag is {etag}, its checksum {}, not {}",
                 open.key,
                 checksum.as_deref().unwrap_or("unknown"),
-                expected.composite.s3()
+                expected.checksum()
             )));
         }
         Ok(Completed { segment, etag, checksum })

@@ -5,15 +5,19 @@
 //! - `snapshots`: holds the snapshots, and finds renamed ones;
 //! - `source`: the stream of `zfs send`, checked;
 //! - `transfer`: uploads the parts, and records each when S3 has it;
+//! - `single`: stores a stream that has only one chunk;
+//! - `expected`: the object that these make;
 //! - `finish`: completes the objects, writes the manifest and the store;
 //! - `reconcile`: finds what S3 really has of an interrupted upload;
 //! - `abort`: rolls everything back.
 
 mod abort;
 pub mod base;
+mod expected;
 mod finish;
 mod plan;
 mod reconcile;
+mod single;
 mod snapshots;
 mod source;
 mod transfer;
@@ -28,9 +32,8 @@ use crate::model::chunks::Chunking;
 use crate::model::copy::CopyName;
 use crate::model::keys;
 use crate::model::properties::Which;
-use crate::os::clock;
 use crate::s3::client::Client;
-use crate::state::journal::record::{End, Intent, Overview, Record};
+use crate::state::journal::record::{Begun, End, Intent, Overview, Record, SegmentState};
 use crate::state::journal::{self, Journal};
 use crate::state::store::{Folder, Store};
 use crate::ui::Ui;
@@ -165,7 +168,9 @@ impl Upload {
         // while their IDs are known
         for (segment, state) in overview.segments.iter().filter(|(segment, _)| **segment > 1) {
             let key = keys::segment(&intent.prefix, &intent.copy(), *segment);
-            self.abort_upload(&key, &state.upload_id)?;
+            if let Some(upload_id) = state.upload_id() {
+                self.abort_upload(&key, upload_id)?;
+            }
         }
         let record = Record::Chunking(chunking);
         journal.add(&record)?;
@@ -189,11 +194,9 @@ impl Upload {
     ) -> Result<End> {
         let transfer = transfer::Transfer::new(self, journal, backup, overview, known);
         self.ui.transfer(&transfer.name(), transfer.estimate());
-        let size = transfer.run();
+        let end = transfer.run();
         self.ui.transfer_done();
-        let end = End { size: size?, stored: clock::now() };
-        journal.add(&Record::End(end.clone()))?;
-        Ok(end)
+        end
     }
 
     /// Another host may have removed the base since the upload began.
@@ -217,7 +220,14 @@ impl Upload {
     }
 
     fn stored_nothing(&self) -> bool {
-        journal::parts_of(&self.folder, 1).is_ok_and(|parts| parts.is_empty())
+        let has_part = || journal::parts_of(&self.folder, 1).map(|parts| !parts.is_empty());
+        match journal::overview(&self.folder) {
+            Ok(Some(Overview { segments, .. })) => match segments.get(&1) {
+                Some(SegmentState { begun: Begun::Single, completed }) => completed.is_none(),
+                _ => has_part().is_ok_and(|has_part| !has_part),
+            },
+            _ => false,
+        }
     }
 
     /// The last step of a finished or aborted upload.

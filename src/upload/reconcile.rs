@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 
 use super::Upload;
-use super::finish::{ExpectedObject, removed_meanwhile};
+use super::expected::ExpectedObject;
+use super::finish::removed_meanwhile;
 use super::transfer::{RecordedChunk, RecordedChunks};
 use crate::error::Result;
 use crate::model::keys;
 use crate::s3::calls::{MultipartUpload, Parts};
 use crate::s3::failure::FailureKind;
 use crate::s3::reply::ListedPart;
-use crate::state::journal::record::{Completed, Intent, Overview, PartStored, Record, SegmentState};
+use crate::state::journal::record::{Begun, Completed, Intent, Overview, PartStored, Record, SegmentState};
 use crate::state::journal::{self, Journal};
 
 impl Upload {
@@ -22,7 +23,7 @@ impl Upload {
         mut overview: Overview,
     ) -> Result<(Overview, RecordedChunks)> {
         let intent = overview.intent.clone();
-        let ids: Vec<&str> = overview.segments.values().map(|state| state.upload_id.as_str()).collect();
+        let ids: Vec<&str> = overview.segments.values().filter_map(SegmentState::upload_id).collect();
         self.abort_strays(&intent, &ids);
         let mut known = RecordedChunks::default();
         let mut lost = Vec::new();
@@ -53,10 +54,10 @@ impl Upload {
         parts: &BTreeMap<u16, PartStored>,
     ) -> Result<Option<Vec<u16>>> {
         let key = keys::segment(&intent.prefix, &intent.copy(), segment);
-        let open = MultipartUpload { key: &key, upload_id: &state.upload_id, checksums: state.checksums };
         let mut not_supported = None;
         let mut unknown = None;
-        if state.completed.is_none() {
+        if let (Begun::Multipart { upload_id, checksums }, None) = (&state.begun, &state.completed) {
+            let open = MultipartUpload { key: &key, upload_id, checksums: *checksums };
             match self.client.list_parts(open) {
                 Ok(Parts::Listed(listed)) => {
                     let same = listed
@@ -71,14 +72,17 @@ impl Upload {
             }
         }
         // completed, perhaps by a run that was killed before recording it
+        let expected = ExpectedObject::of(state, parts);
         match self.client.head_if_allowed(&key)? {
-            Some(head) if !parts.is_empty() && ExpectedObject::of(parts).matches(&head) => {
+            Some(head) if expected.is_some_and(|expected| expected.matches(&head)) => {
                 if state.completed.is_none() {
                     let completed = Completed { segment, etag: head.etag, checksum: head.checksum };
                     journal.add(&Record::Completed(completed))?;
                 }
                 Ok(Some(parts.keys().copied().collect()))
             }
+            // the recorded hash still proves that the stream is the same
+            _ if state.upload_id().is_none() && state.completed.is_none() => Ok(Some(vec![])),
             _ => {
                 match (unknown, not_supported) {
                     (Some(failure), _) => return Err(failure.into()),
@@ -87,7 +91,9 @@ impl Upload {
                             "segment {segment} begins again, because its parts cannot be listed: {}",
                             failure.describe()
                         ));
-                        self.abort_upload(&key, &state.upload_id)?;
+                        if let Some(upload_id) = state.upload_id() {
+                            self.abort_upload(&key, upload_id)?;
+                        }
                     }
                     (None, None) if state.completed.is_none() => self.ui.warning(&format!(
                         "S3 no longer knows the upload of segment {segment}: it begins again"

@@ -2,8 +2,8 @@
 //! S3 does not have it yet.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, OnceLock};
 
 use super::source::Source;
 use super::{ABORT, Upload};
@@ -17,7 +17,7 @@ use crate::os::clock;
 use crate::os::mutex::lock;
 use crate::s3::calls::MultipartUpload;
 use crate::s3::failure::Failure;
-use crate::state::journal::record::{Overview, PartStored, Record, SegmentBegun, SegmentState};
+use crate::state::journal::record::{Begun, End, Overview, PartStored, Record, SegmentBegun, SegmentState};
 use crate::state::journal::{self, Journal};
 
 /// The chunks that an interrupted upload has recorded, by index.
@@ -57,6 +57,8 @@ pub struct Transfer<'a> {
     known: RecordedChunks,
     /// The segments begun so far.
     segments: Mutex<BTreeMap<u32, SegmentState>>,
+    /// The end of a stream that had only one chunk.
+    single: OnceLock<End>,
 }
 
 impl<'a> Transfer<'a> {
@@ -68,7 +70,7 @@ impl<'a> Transfer<'a> {
         known: RecordedChunks,
     ) -> Self {
         let segments = Mutex::new(std::mem::take(&mut overview.segments));
-        Transfer { upload, journal, backup, overview, known, segments }
+        Transfer { upload, journal, backup, overview, known, segments, single: OnceLock::new() }
     }
 
     pub fn name(&self) -> String {
@@ -79,9 +81,8 @@ impl<'a> Transfer<'a> {
         self.overview.intent.estimate
     }
 
-    /// Returns the size of the stream, once it is complete and all of it is stored.
-    pub fn run(&self) -> Result<u64> {
-        self.open_segment(1)?;
+    /// Returns, and records, once the stream is complete and all of it is stored.
+    pub fn run(&self) -> Result<End> {
         self.upload.ui.remark("Ctrl-C interrupts the upload; 'zfs2s3 resume_upload' resumes it");
         let intent = &self.overview.intent;
         let source = Source::open(
@@ -97,7 +98,19 @@ impl<'a> Transfer<'a> {
         if (self.known.0.len() as u64) > intent.chunking.chunks_of(size) {
             return Err(self.not_the_same("it is shorter"));
         }
-        Ok(size)
+        if let Some(end) = self.single.get() {
+            return Ok(end.clone());
+        }
+        let end = End { size, stored: clock::now() };
+        self.journal.add(&Record::End(end.clone()))?;
+        Ok(end)
+    }
+
+    /// Stores a stream that has only this chunk.
+    fn store_single(&self, chunk: &[u8], sha256: Sha256) -> Result<()> {
+        let end = self.upload.store_single(self.journal, &self.overview.intent, chunk, sha256)?;
+        let _ = self.single.set(end);
+        Ok(())
     }
 
     /// Ensures that S3 has a multipart upload for the segment.
@@ -118,15 +131,13 @@ impl<'a> Transfer<'a> {
         let (upload_id, checksums) = created?;
         let begun = SegmentBegun { segment, upload_id: upload_id.clone(), checksums };
         self.journal.add(&Record::Segment(begun))?;
-        segments.insert(segment, SegmentState { upload_id, checksums, completed: None });
+        segments.insert(segment, SegmentState::new(Begun::Multipart { upload_id, checksums }));
         Ok(())
     }
 
-    fn upload_id(&self, segment: u32) -> Result<(String, bool)> {
-        let segments = lock(&self.segments);
-        let state =
-            segments.get(&segment).ok_or_else(|| Error::failed(format!("segment {segment} is not open")))?;
-        Ok((state.upload_id.clone(), state.checksums))
+    /// None: by PutObject.
+    fn begun(&self, segment: u32) -> Option<Begun> {
+        lock(&self.segments).get(&segment).map(|state| state.begun.clone())
     }
 
     /// The server allows fewer parts an upload than AWS.
@@ -150,8 +161,16 @@ impl<'a> Transfer<'a> {
 }
 
 impl ChunkSink for Transfer<'_> {
-    fn begin(&self, index: u64) -> Result<()> {
-        self.open_segment(self.overview.intent.chunking.position(index).segment)
+    fn begin(&self, index: u64, is_last: bool) -> Result<()> {
+        let position = self.overview.intent.chunking.position(index);
+        match self.begun(position.segment) {
+            Some(Begun::Multipart { .. }) => Ok(()),
+            Some(Begun::Single) if !is_last => Err(self.not_the_same("it is longer")),
+            Some(Begun::Single) => Ok(()),
+            // version 1 had no keys of its own
+            None if index == 0 && is_last && self.overview.intent.id.is_some() => Ok(()),
+            None => self.open_segment(position.segment),
+        }
     }
 
     fn store(&self, index: u64, chunk: &[u8]) -> Result<()> {
@@ -170,7 +189,9 @@ impl ChunkSink for Transfer<'_> {
             }
             _ => {}
         }
-        let (upload_id, checksums) = self.upload_id(position.segment)?;
+        let Some(Begun::Multipart { upload_id, checksums }) = self.begun(position.segment) else {
+            return self.store_single(chunk, sha256);
+        };
         let key = keys::segment(&intent.prefix, &intent.copy(), position.segment);
         let open = MultipartUpload { key: &key, upload_id: &upload_id, checksums };
         let client = &self.upload.client;

@@ -1,6 +1,6 @@
 //! `upload --auto`: the base that it chooses, and everything that a line in cron must survive.
 
-use crate::support::{Fault, Host, made_stream};
+use crate::support::{Fault, Host, PUT_DATA, made_stream};
 
 /// The last line of the output of `list -H`: snapshot, base, state.
 fn last(host: &Host) -> String {
@@ -82,9 +82,9 @@ fn a_bookmark_must_be_of_the_snapshot_that_is_stored() {
     assert_eq!(last(&host), "tank/a@1 - stored");
     // or has it now
     let other = Host::with_snapshots(2);
-    other.s3.fault("CompleteMultipartUpload", 0, 1, Fault::Delay(std::time::Duration::from_millis(800)));
+    other.s3.fault(PUT_DATA, 0, 1, Fault::Delay(std::time::Duration::from_millis(800)));
     let running = other.spawn("upload -ab tank/a@1");
-    while other.s3.state().count("CompleteMultipartUpload") == 0 {
+    while other.s3.state().count(PUT_DATA) == 0 {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     other.snapshot(("tank/a@1", 88), 15);
@@ -104,7 +104,7 @@ fn a_bookmark_must_be_of_the_snapshot_that_is_stored() {
 #[test]
 fn a_pending_upload_is_resumed_first() {
     let host = Host::with_snapshots(2);
-    host.killed("upload -ab tank/a@1", "CompleteMultipartUpload", 0, Fault::KillBefore);
+    host.killed("upload -ab tank/a@1", PUT_DATA, 0, Fault::KillBefore);
     let said = host.ok("upload -ab tank/a@2").stderr;
     assert!(said.starts_with("zfs2s3: resuming the upload of tank/a@1, full\n"), "{said}");
     assert_eq!(last(&host), "tank/a@2 tank/a@1 stored");
@@ -113,7 +113,7 @@ fn a_pending_upload_is_resumed_first() {
     host.assert_clean();
     // one that cannot be resumed stays pending, and nothing else is begun
     let host = Host::with_snapshots(2);
-    host.killed("upload -a tank/a@1", "CompleteMultipartUpload", 0, Fault::KillBefore);
+    host.killed("upload -a tank/a@1", PUT_DATA, 0, Fault::KillBefore);
     host.destroy("tank/a@1");
     host.s3.state().uploads.clear();
     let said = host.fails(1, "upload -a tank/a@2");
@@ -220,7 +220,7 @@ fn one_dataset_that_fails_does_not_keep_the_others_from_being_stored() {
     // a network that fails, fails for all
     let mut host = Host::with_tree();
     host.set("ZFS2S3_TEST_PATIENCE_MS", "200");
-    host.s3.fault("CreateMultipartUpload", 1, 999, Fault::Drop);
+    host.s3.fault(PUT_DATA, 1, 999, Fault::Drop);
     host.fails(75, "upload -ar tank@1");
     assert_eq!(stored(&host)[..1], ["tank@1 -"]);
     host.s3.no_more_faults();
@@ -265,7 +265,7 @@ fn a_good_night_is_quiet() {
     for line in ["verify -q", "remove -q -i @2 tank/a@3"] {
         assert_eq!(host.ok(line).stderr, "", "{line}");
     }
-    host.killed("upload -aq tank/a@3", "CompleteMultipartUpload", 0, Fault::KillBefore);
+    host.killed("upload -aq tank/a@3", PUT_DATA, 0, Fault::KillBefore);
     assert_eq!(host.ok("resume_upload --quiet").stderr, "");
     // but a bad one is not
     assert!(host.fails(1, "upload -aq tank/a@9").contains("there is no snapshot tank/a@9 on this host"));
@@ -277,9 +277,9 @@ fn a_good_night_is_quiet() {
 #[test]
 fn one_waits_for_another_to_end() {
     let host = Host::with_snapshots(2);
-    host.s3.fault("CompleteMultipartUpload", 0, 1, Fault::Delay(std::time::Duration::from_millis(1500)));
+    host.s3.fault(PUT_DATA, 0, 1, Fault::Delay(std::time::Duration::from_millis(1500)));
     let running = host.spawn("upload -a tank/a@1");
-    while host.s3.state().count("CompleteMultipartUpload") == 0 {
+    while host.s3.state().count(PUT_DATA) == 0 {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let said = host.fails(4, "upload -a tank/a@2");

@@ -1,6 +1,6 @@
 //! `check`, for monitoring.
 
-use crate::support::{Fault, Host};
+use crate::support::{Fault, Host, PUT_DATA};
 
 /// The store with another time of storing for the backup of this snapshot.
 fn stored_at(host: &Host, snapshot: &str, time: &str) {
@@ -42,7 +42,7 @@ fn the_newest_backup_of_each_dataset_counts() {
 fn an_upload_that_is_pending_for_too_long_is_a_problem() {
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
-    host.killed("upload -i @1 tank/a@2", "CompleteMultipartUpload", 0, Fault::KillBefore);
+    host.killed("upload -i @1 tank/a@2", PUT_DATA, 0, Fault::KillBefore);
     host.ok("check");
     host.pending_since("2026-01-01T00:00:00Z");
     let said = host.fails(1, "check");

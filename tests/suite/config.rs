@@ -1,6 +1,6 @@
 //! Credentials and settings, with the rules of the AWS tools.
 
-use crate::support::{Host, key, sigv4};
+use crate::support::{Host, PUT_DATA, key, sigv4};
 
 fn without_keys() -> Host {
     let mut host = Host::with_snapshots(1);
@@ -105,7 +105,7 @@ fn a_credential_process_is_not_run_for_each_request() {
 #[test]
 fn credentials_are_renewed_when_half_of_a_short_life_is_over() {
     let host = counting_helper("4 seconds");
-    host.s3.fault("UploadPart", 0, 1, crate::support::Fault::Delay(std::time::Duration::from_millis(2600)));
+    host.s3.fault(PUT_DATA, 0, 1, crate::support::Fault::Delay(std::time::Duration::from_millis(2600)));
     host.ok("upload tank/a@1");
     assert_eq!(asked(&host), 2);
     host.assert_clean();
@@ -125,7 +125,7 @@ fn credentials_that_expire_during_an_upload_are_renewed() {
     let command =
         script(&host, "keys", &format!("echo x >> \"$HOME/asked\"\n{}", reply("2999-01-01T00:00:00Z")));
     aws_file(&host, "config", &format!("[default]\ncredential_process = {command}\n"));
-    host.s3.fault("UploadPart", 0, 1, crate::support::Fault::Status(400, "ExpiredToken"));
+    host.s3.fault(PUT_DATA, 0, 1, crate::support::Fault::Status(400, "ExpiredToken"));
     host.ok("upload tank/a@1");
     assert_eq!(std::fs::read_to_string(host.home().join("asked")).unwrap().lines().count(), 2);
     host.assert_clean();

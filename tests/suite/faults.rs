@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Fault, Host, S1, key, real};
+use crate::support::{Fault, Host, PUT_DATA, S1, key, made_stream, real, summed};
 
 const CALLS: &[&str] = &[
     "ListObjectsV2",
@@ -36,8 +36,100 @@ fn every_call_may_fail_in_every_way_and_the_upload_still_succeeds() {
             assert_eq!(host.s3.state().bytes(&key(S1.0, S1.1, None)), real("full.zfs"), "{call} {act:?}");
             assert!(host.s3.state().count(call) <= 18 + 5, "requests are bounded");
             host.assert_clean();
+            let host = Host::with_snapshots(1);
+            host.s3.fault(if *call == "UploadPart" { PUT_DATA } else { call }, 0, 1, act.clone());
+            host.ok("upload tank/a@1");
+            assert_eq!(host.s3.state().bytes(&key("tank/a@1", 1, None)).len(), 700, "{call} {act:?}");
+            host.assert_clean();
         }
     }
+}
+
+/// Of a stream that has only one chunk.
+#[test]
+fn a_single_chunk_is_not_sent_again_blindly_after_a_lost_reply() {
+    let host = Host::with_snapshots(1);
+    host.s3.fault(PUT_DATA, 0, 1, Fault::LoseReply);
+    host.ok("upload tank/a@1");
+    let state = host.s3.state();
+    assert_eq!((state.count(PUT_DATA), state.count("HeadObject")), (1, 1));
+}
+
+#[test]
+fn an_upload_of_a_single_chunk_killed_at_any_request_is_resumed_or_aborted() {
+    // a listing, the chunk, the manifest, another listing
+    const REQUESTS: [(&str, usize); 4] =
+        [("ListObjectsV2", 0), (PUT_DATA, 0), ("PutObject", 0), ("ListObjectsV2", 1)];
+    for (call, skip) in REQUESTS {
+        for act in [Fault::KillBefore, Fault::KillAfter] {
+            for may_list in [true, false] {
+                for way in ["resume_upload", "abort_upload"] {
+                    let host = Host::with_snapshots(2);
+                    host.ok("upload tank/a@1");
+                    host.killed("upload -i @1 tank/a@2", call, skip, act.clone());
+                    if call == "ListObjectsV2" && skip == 0 {
+                        assert!(!host.data("upload_progress.yml").exists());
+                        continue;
+                    }
+                    host.s3.state().capabilities.may_list = may_list;
+                    let sent = host.s3.state().count(PUT_DATA);
+                    host.ok(way);
+                    let is_stored = call != PUT_DATA || matches!(act, Fault::KillAfter);
+                    let again = usize::from(way == "resume_upload" && !is_stored);
+                    assert_eq!(host.s3.state().count(PUT_DATA), sent + again, "{call} {act:?} {way}");
+                    host.s3.state().capabilities.may_list = true;
+                    let left = if way == "resume_upload" { 4 } else { 2 };
+                    assert_eq!(host.s3.state().keys().len(), left, "{call} {act:?} {may_list} {way}");
+                    host.assert_clean();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_single_chunk_that_has_changed_is_refused_when_it_is_resumed() {
+    for act in [Fault::KillBefore, Fault::KillAfter] {
+        for (size, why) in [(700, "it differs in the chunk at byte 0"), (70_000, "it is longer")] {
+            let host = Host::with_snapshots(1);
+            host.killed("upload tank/a@1", PUT_DATA, 0, act.clone());
+            let mut other = made_stream(1, 0, size);
+            other[320] ^= 1;
+            host.add_stream(("tank/a@1", 1), None, &summed(&other));
+            if matches!(act, Fault::KillAfter) {
+                // what S3 has is what was recorded
+                host.ok("resume_upload");
+                assert_eq!(host.s3.state().bytes(&key("tank/a@1", 1, None)), made_stream(1, 0, 700));
+            } else {
+                let said = host.fails(3, "resume_upload");
+                assert!(said.contains(why), "{said}");
+                host.ok("abort_upload");
+            }
+            host.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn a_refused_single_chunk_leaves_nothing() {
+    let host = Host::with_snapshots(1);
+    host.s3.fault(PUT_DATA, 0, 9, Fault::Status(403, "AccessDenied"));
+    let said = host.fails(1, "upload tank/a@1");
+    assert!(said.contains("403 AccessDenied") && !said.contains("pending"), "{said}");
+    assert_eq!(host.s3.state().count(PUT_DATA), 1);
+    assert!(!host.data("upload_progress.yml").exists() && host.s3.state().keys().is_empty());
+}
+
+#[test]
+fn a_single_chunk_that_the_server_has_changed_is_never_stored() {
+    let host = Host::with_snapshots(1);
+    host.s3.state().capabilities.mangles = true;
+    let said = host.fails(75, "upload tank/a@1");
+    assert!(said.contains("is not what was sent: its checksum is AAAA, not "), "{said}");
+    host.s3.state().capabilities.mangles = false;
+    host.ok("resume_upload");
+    assert_eq!(host.s3.state().bytes(&key("tank/a@1", 1, None)), made_stream(1, 0, 700));
+    host.assert_clean();
 }
 
 #[test]

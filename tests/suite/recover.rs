@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{BUCKET, Fault, Host, S1, S2, key, made_stream, real};
+use crate::support::{BUCKET, Fault, Host, PUT_DATA, S1, S2, key, made_stream, real};
 
 fn chain() -> Host {
     let host = Host::with_snapshots(4);
@@ -188,7 +188,7 @@ fn recover_does_not_replace_the_store_of_an_upload_to_another_bucket() {
     host.ok("upload tank/a@2");
     lose_the_store(&host);
     host.set("ZFS2S3_PREFIX", "a/");
-    host.killed("upload tank/a@1", "UploadPart", 0, Fault::KillBefore);
+    host.killed("upload tank/a@1", PUT_DATA, 0, Fault::KillBefore);
     host.set("ZFS2S3_PREFIX", "b/");
     for line in ["recover", "recover -n"] {
         let said = host.fails(1, line);
@@ -217,7 +217,7 @@ fn without_the_permission_to_list_parts_it_recovers_the_rest() {
     let host = chain();
     host.s3.fault("CompleteMultipartUpload", 0, 1, Fault::KillBefore);
     host.snapshot(S1, 900);
-    host.add_stream(S1, None, &made_stream(S1.1, 0, 700));
+    host.add_stream(S1, None, &made_stream(S1.1, 0, 70_000));
     host.run("upload tank/src@s1").expect(-9);
     host.s3.no_more_faults();
     lose_the_store(&host);
@@ -337,7 +337,7 @@ fn leftovers_and_objects_of_the_python_tool_are_reported() {
     host.s3.state().take(&alone);
     host.s3.fault("CompleteMultipartUpload", 0, 1, Fault::KillBefore);
     host.snapshot(S1, 900);
-    host.add_stream(S1, None, &made_stream(S1.1, 0, 700));
+    host.add_stream(S1, None, &made_stream(S1.1, 0, 70_000));
     host.run("upload tank/src@s1").expect(-9);
     host.s3.no_more_faults();
     let said = host.ok("recover").stderr;
@@ -352,7 +352,7 @@ fn leftovers_and_objects_of_the_python_tool_are_reported() {
     let said = host.ok("recover").stderr;
     let unfinished = "an upload of 'tank/src@s1/be3b45c974703092-full-";
     assert!(
-        said.contains(unfinished) && said.contains("(700B, 2026-01-01T00:00:00.000Z) is unfinished"),
+        said.contains(unfinished) && said.contains("(68.4K, 2026-01-01T00:00:00.000Z) is unfinished"),
         "{said}"
     );
     assert!(said.contains("aws s3api abort-multipart-upload --bucket"), "{said}");
@@ -540,7 +540,7 @@ fn a_store_that_is_lost_during_an_upload_is_rebuilt() {
     host.ok("upload tank/a@1");
     host.ok("upload -i @1 tank/a@2");
     let before = host.store_text();
-    for (fault, last) in [("UploadPart", false), ("PutObject", true)] {
+    for (fault, last) in [(PUT_DATA, false), ("PutObject", true)] {
         let act = if last { Fault::KillAfter } else { Fault::KillBefore };
         host.killed("upload -i @2 tank/a@3", fault, 0, act);
         std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();

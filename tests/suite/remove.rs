@@ -1,7 +1,7 @@
 //! `remove`: exactly the one backup that is named, and never one that others need.
 
 use crate::support::s3::IfMatch;
-use crate::support::{Fault, Host, key, made_stream};
+use crate::support::{Fault, Host, PUT_DATA, key, made_stream};
 
 fn month() -> Host {
     let host = Host::with_snapshots(5);
@@ -146,8 +146,9 @@ fn a_backup_of_another_host_that_depends_on_it_counts() {
     host.write_data("stored_snapshots.yml", &before);
     let said = host.fails(3, "remove tank/a@1");
     assert!(said.contains("-i tank/a@1 tank/a@2: in the bucket as copy "), "{said}");
-    // also while it is being uploaded
+    // also while it is being uploaded in parts
     let host = Host::with_snapshots(2);
+    host.add_stream(("tank/a@2", 2), Some(("tank/a@1", 1)), &made_stream(2, 1, 70_000));
     host.ok("upload tank/a@1");
     let before = host.store_text();
     host.killed("upload -i @1 tank/a@2", "CompleteMultipartUpload", 0, Fault::KillBefore);

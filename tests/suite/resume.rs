@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Fault, Host, S1, key, made_stream, real, summed};
+use crate::support::{Fault, Host, PUT_DATA, S1, key, made_stream, real, summed};
 
 /// A host whose upload of s1 was killed when `parts` parts were stored, one at a time.
 fn killed_after(parts: usize) -> Host {
@@ -362,7 +362,7 @@ fn a_truncated_last_record_is_dropped_and_other_damage_is_an_error() {
 fn a_base_that_is_removed_meanwhile_by_another_host_ends_the_resume() {
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
-    host.killed("upload -i @1 tank/a@2", "UploadPart", 0, Fault::KillBefore);
+    host.killed("upload -i @1 tank/a@2", PUT_DATA, 0, Fault::KillBefore);
     host.s3.state().objects.clear();
     let said = host.fails(3, "resume_upload");
     assert!(said.contains("no stored chain"), "{said}");
@@ -375,9 +375,9 @@ fn a_base_that_is_removed_meanwhile_by_another_host_ends_the_resume() {
 fn a_base_that_is_removed_while_the_upload_runs_ends_it() {
     let host = Host::with_snapshots(2);
     host.ok("upload tank/a@1");
-    host.s3.fault("UploadPart", 0, 1, Fault::Delay(Duration::from_millis(500)));
+    host.s3.fault(PUT_DATA, 0, 1, Fault::Delay(Duration::from_millis(500)));
     let child = host.spawn("upload -i @1 tank/a@2");
-    while host.s3.state().count("UploadPart") < 2 {
+    while host.s3.state().count(PUT_DATA) < 2 {
         std::thread::sleep(Duration::from_millis(2));
     }
     host.s3.state().objects.clear();
@@ -407,9 +407,9 @@ fn without_the_permission_to_list_an_upload_is_resumed_too() {
 
 #[test]
 fn a_lost_reply_to_create_leaves_no_open_upload() {
-    let host = Host::with_snapshots(1);
+    let host = Host::with_real_streams();
     host.s3.fault("CreateMultipartUpload", 0, 2, Fault::LoseReply);
-    host.ok("upload tank/a@1");
+    host.ok("upload tank/src@s1");
     assert_eq!(host.s3.state().count("CreateMultipartUpload"), 3);
     host.assert_clean();
 }
@@ -739,7 +739,7 @@ fn a_base_that_a_promote_has_moved_is_refused() {
     let mut host = Host::with_snapshots(2);
     host.set("ZFS2S3_JOBS", "1");
     host.ok("upload tank/a@1");
-    host.killed("upload -i @1 tank/a@2", "UploadPart", 0, Fault::KillBefore);
+    host.killed("upload -i @1 tank/a@2", PUT_DATA, 0, Fault::KillBefore);
     host.destroy("tank/a@1");
     host.snapshot(("tank/clone@1", 1), 10);
     let held = host.holds();

@@ -3,7 +3,7 @@
 
 use std::process::{Command, Output};
 
-use crate::support::{Fault, Host, made_stream};
+use crate::support::{Fault, Host, PUT_DATA, made_stream};
 
 const DAYS: [&str; 6] = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-31", "2026-02-03", "2026-02-04"];
 
@@ -303,7 +303,7 @@ fn metrics_for_prometheus() {
     assert!(!text.contains("zfs2s3_pending_since_seconds{"), "{text}");
     host.snapshot(("tank/b@1", 90), 90);
     host.add_stream(("", 90), None, &made_stream(90, 0, 700));
-    host.killed("upload tank/b@1", "CompleteMultipartUpload", 0, Fault::KillBefore);
+    host.killed("upload tank/b@1", PUT_DATA, 0, Fault::KillBefore);
     host.pending_since("2026-01-01T00:00:00Z");
     let text = metrics();
     assert!(text.contains("zfs2s3_pending_since_seconds{dataset=\"tank/b\"} 1767225600\n"), "{text}");

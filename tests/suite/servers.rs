@@ -1,7 +1,7 @@
 //! Servers that support less than AWS, or differ from it: everything works with each of them.
 
 use crate::support::s3::{Capabilities, Encoding, IfMatch};
-use crate::support::{Fault, Host, S1, key, real};
+use crate::support::{Fault, Host, PUT_DATA, S1, key, real};
 
 type Quirk = fn(&mut Capabilities);
 
@@ -174,9 +174,9 @@ fn checksums_are_left_out_where_the_user_wants_only_those_required() {
 
 #[test]
 fn a_412_from_complete_is_final_and_its_message_is_shown() {
-    let host = Host::with_snapshots(1);
+    let host = Host::with_real_streams();
     host.s3.fault("CompleteMultipartUpload", 0, 1, Fault::Status(412, "PreconditionFailed"));
-    let said = host.fails(1, "upload tank/a@1");
+    let said = host.fails(1, "upload tank/src@s1");
     assert!(said.contains("412 PreconditionFailed as the test wants it"), "{said}");
     assert_eq!(host.s3.state().count("CompleteMultipartUpload"), 1);
     host.ok("resume_upload");
@@ -388,14 +388,14 @@ fn a_transient_failure_of_any_kind_is_retried() {
     for status in [425, 429, 500, 507, 509, 520, 522, 524, 527, 530, 599] {
         let mut host = Host::with_snapshots(1);
         host.set("ZFS2S3_TEST_PATIENCE_MS", "20000");
-        host.s3.fault("UploadPart", 0, 1, Fault::Page(status));
+        host.s3.fault(PUT_DATA, 0, 1, Fault::Page(status));
         host.ok("upload tank/a@1");
-        assert_eq!(host.s3.state().count("UploadPart"), 2, "{status}");
+        assert_eq!(host.s3.state().count(PUT_DATA), 2, "{status}");
         host.assert_clean();
     }
     for status in [501, 505] {
         let host = Host::with_snapshots(1);
-        host.s3.fault("CreateMultipartUpload", 0, 9, Fault::Page(status));
+        host.s3.fault(PUT_DATA, 0, 9, Fault::Page(status));
         host.fails(1, "upload tank/a@1");
     }
 }
@@ -437,7 +437,7 @@ fn each_error_names_what_to_do() {
             "a storage class that the server does not know",
             |host| {
                 host.set("ZFS2S3_STORAGE_CLASS", "COLD9");
-                host.s3.fault("CreateMultipartUpload", 0, 2, Fault::Status(400, "InvalidArgument"));
+                host.s3.fault(PUT_DATA, 0, 2, Fault::Status(400, "InvalidArgument"));
             },
             &["400 InvalidArgument", "hint: check ZFS2S3_STORAGE_CLASS"],
         ),

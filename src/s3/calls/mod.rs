@@ -12,6 +12,7 @@ pub use bucket::Configured;
 pub use probes::WrongSum;
 
 use super::failure::{Failure, FailureKind};
+use super::hint;
 use super::reply::ListedPart;
 use crate::model::digest::Sha256;
 use crate::model::object_lock::{ObjectLock, Retention};
@@ -50,12 +51,25 @@ fn hint_lock(mut failure: Failure, lock: Option<Retention>) -> Failure {
     failure
 }
 
+/// For a refusal to store data.
+fn hint_data(failure: Failure, in_a_class: bool, lock: Option<Retention>) -> Failure {
+    if lock.is_some() && failure.kind == FailureKind::Final {
+        return hint_lock(failure, lock);
+    }
+    let mut failure = failure;
+    // some servers have no specific error code
+    if in_a_class && failure.is_not_supported() && failure.hints.is_empty() {
+        failure.hints.push(hint::STORAGE_CLASS.to_string());
+    }
+    failure
+}
+
 /// The reply to HEAD.
 #[derive(Debug, PartialEq)]
 pub struct Head {
     pub size: u64,
     pub etag: String,
-    /// The composite SHA-256, if the server keeps it.
+    /// The SHA-256, if the server keeps it: of all bytes or, with the number of parts, the composite one.
     pub checksum: Option<String>,
     pub modified: Option<Utc>,
     /// Absent for STANDARD.

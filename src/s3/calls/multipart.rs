@@ -1,13 +1,12 @@
 //! Multipart uploads.
 
-use super::{CompletedPart, MultipartUpload, Result, hint_lock, lock_headers, unexpected_reply};
+use super::{CompletedPart, MultipartUpload, Result, hint_data, lock_headers, unexpected_reply};
 use crate::model::digest::Sha256;
 use crate::model::object_lock::Retention;
 use crate::model::storage_class::StorageClass;
 use crate::s3::client::Client;
 use crate::s3::dialect::Extra;
 use crate::s3::failure::{Failure, FailureKind};
-use crate::s3::hint;
 use crate::s3::reply::{self, Completion};
 use crate::s3::request::Request;
 use crate::s3::request_body::Meter;
@@ -34,16 +33,8 @@ impl Client {
         let reply = loop {
             match self.send_once(&request) {
                 Ok(reply) => break reply,
-                Err(failure) if lock.is_some() && failure.kind == FailureKind::Final => {
-                    return Err(hint_lock(failure, lock));
-                }
-                // some servers have no specific error code
-                Err(mut failure) if in_a_class && failure.is_not_supported() && failure.hints.is_empty() => {
-                    failure.hints.push(hint::STORAGE_CLASS.to_string());
-                    return Err(failure);
-                }
                 Err(failure) => {
-                    patience.pause_after(failure)?;
+                    patience.pause_after(hint_data(failure, in_a_class, lock))?;
                     *repeated = true;
                 }
             }
@@ -72,9 +63,7 @@ impl Client {
         let request = Request::new("PUT", upload.key)
             .query("partNumber", part)
             .query("uploadId", upload.upload_id)
-            .extra_header(Extra::Expect, "expect", "100-continue")
-            .body(body, sha256)
-            .meter(meter);
+            .data(body, sha256, meter);
         let request = if upload.checksums { request.checksum(Extra::ChecksumOfPart) } else { request };
         let reply = self.send(&request)?;
         let etag = reply.header("etag").filter(|etag| !etag.is_empty());

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::{Head, Result, Thawing, hint_lock, lock_headers, unexpected_reply};
+use super::{Head, Result, Thawing, hint_data, hint_lock, lock_headers, unexpected_reply};
 use crate::model::archive::{Access, Archive, Tier, parse_restore};
 use crate::model::digest::Sha256;
 use crate::model::manifest::text::{CheckedManifest, ManifestReader};
@@ -14,6 +14,7 @@ use crate::s3::client::Client;
 use crate::s3::dialect::Extra;
 use crate::s3::failure::{Failure, FailureKind};
 use crate::s3::request::Request;
+use crate::s3::request_body::Meter;
 
 /// GetObject of the first byte. Its reply says why an object cannot be read; a reply to HEAD has no body.
 pub(super) fn first_byte(key: &str) -> Request<'_> {
@@ -170,6 +171,29 @@ impl Client {
             // S3 requires it if the bucket has an Object Lock
             .checksum(Extra::ChecksumOfObject);
         self.send(&request).map(|_| ()).map_err(|failure| hint_lock(failure, lock))
+    }
+
+    /// PutObject of a whole segment, one attempt: after a lost reply, HEAD tells whether it was stored. The ETag
+    /// and, if the server keeps it, the SHA-256. `meter`: called as the bytes are sent.
+    pub fn put_data_once(
+        &self,
+        key: &str,
+        body: &[u8],
+        sha256: Sha256,
+        storage_class: &StorageClass,
+        lock: Option<Retention>,
+        meter: Meter,
+    ) -> Result<(String, Option<String>)> {
+        let in_a_class = !storage_class.is_standard();
+        let request = Request::new("PUT", key)
+            .headers(&self.encryption)
+            .headers(&lock_headers(lock))
+            .header_if(in_a_class, "x-amz-storage-class", storage_class.as_str())
+            .data(body, sha256, meter)
+            .checksum(Extra::ChecksumOfObject);
+        let reply = self.send_once(&request).map_err(|failure| hint_data(failure, in_a_class, lock))?;
+        let checksum = reply.header("x-amz-checksum-sha256").map(str::to_string);
+        Ok((reply.header("etag").unwrap_or_default().to_string(), checksum))
     }
 
     /// DeleteObject. A missing object is not an error. The policy of a bucket may allow only conditional

@@ -16,7 +16,7 @@ use crate::model::shell::{abort_multipart_upload, quoted};
 use crate::os::mutex::lock;
 use crate::state::durable;
 use crate::state::store::{Folder, io_error, read_text};
-use record::{Intent, Overview, PartStored, Record, VERSION};
+use record::{Intent, Overview, PartStored, Record, SingleChunk, VERSION};
 
 const PYTHON_TAG: &[u8] = b"!S3UploadProgressDto";
 /// Far longer than any record.
@@ -59,13 +59,19 @@ impl Journal {
 
     /// When this returns, the record is on disk.
     pub fn add(&self, record: &Record) -> Result<()> {
+        self.add_all(std::slice::from_ref(record))
+    }
+
+    /// When this returns, all of them are on disk; after a crash, perhaps only the first ones.
+    pub fn add_all(&self, records: &[Record]) -> Result<()> {
         let path = self.folder.journal();
-        let line = record.to_line().map_err(Error::failed)?;
+        let lines: Result<String, String> = records.iter().map(Record::to_line).collect();
+        let lines = lines.map_err(Error::failed)?;
         let mut slot = lock(&self.file);
         let Some(file) = slot.as_mut() else {
             return Err(Error::try_again(format!("an earlier write to {} failed", path.display())));
         };
-        let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
+        let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data());
         written.map_err(|e| {
             *slot = None;
             io_error("cannot write", &path, &e).for_now()
@@ -99,12 +105,18 @@ pub fn overview(folder: &Folder) -> Result<Option<Overview>> {
     overview.map(Some).ok_or_else(|| damaged(folder, "it has no complete record"))
 }
 
-/// The recorded parts of one segment, by number.
+/// The recorded parts of one segment, by number. A single chunk counts as one, without an ETag.
 pub fn parts_of(folder: &Folder, segment: u32) -> Result<BTreeMap<u16, PartStored>> {
     let mut parts = BTreeMap::new();
     scan(folder, |record| {
         match record {
             Record::Segment(begun) if begun.segment == segment => parts.clear(),
+            Record::Single(single) => {
+                parts.clear();
+                let SingleChunk { size, sha256 } = single;
+                let part = PartStored { segment: 1, part: 1, size, etag: String::new(), sha256 };
+                parts.extend((segment == 1).then_some((1, part)));
+            }
             Record::Chunking(_) if segment > 1 => parts.clear(),
             Record::Chunking(chunking) => parts.retain(|number, _| *number <= chunking.parts_per_segment),
             Record::Part(part) if part.segment == segment => {

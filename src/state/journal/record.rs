@@ -23,6 +23,7 @@ pub const VERSION: u32 = 2;
 pub enum Record {
     Intent(Box<Intent>),
     Segment(SegmentBegun),
+    Single(SingleChunk),
     Part(PartStored),
     /// The server allows fewer parts an upload than assumed. Parts beyond that number, and later segments,
     /// are dropped.
@@ -74,6 +75,15 @@ pub struct SegmentBegun {
     pub checksums: bool,
 }
 
+/// The stream has only this chunk, which is about to be stored as segment 1 by PutObject.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SingleChunk {
+    /// Bytes.
+    pub size: u64,
+    pub sha256: Sha256,
+}
+
 /// S3 has confirmed a part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,7 +97,7 @@ pub struct PartStored {
 }
 
 /// The stream is complete (`zfs send` exited successfully, its last record was END), and all its parts are
-/// stored.
+/// stored. After [`SingleChunk`]: they are about to be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct End {
@@ -157,9 +167,33 @@ pub struct Overview {
 
 #[derive(Debug, PartialEq)]
 pub struct SegmentState {
-    pub upload_id: String,
-    pub checksums: bool,
+    pub begun: Begun,
     pub completed: Option<Completed>,
+}
+
+/// How the object of a segment is made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Begun {
+    Multipart {
+        upload_id: String,
+        /// The server keeps the SHA-256 of each part.
+        checksums: bool,
+    },
+    /// By one PutObject: the stream has only one chunk.
+    Single,
+}
+
+impl SegmentState {
+    pub fn new(begun: Begun) -> Self {
+        SegmentState { begun, completed: None }
+    }
+    /// None: it has no multipart upload.
+    pub fn upload_id(&self) -> Option<&str> {
+        match &self.begun {
+            Begun::Multipart { upload_id, .. } => Some(upload_id),
+            Begun::Single => None,
+        }
+    }
 }
 
 impl Overview {
@@ -176,9 +210,13 @@ impl Overview {
         match record {
             Record::Intent(_) => return Err("a second intent".to_string()),
             Record::Segment(begun) => {
-                let state =
-                    SegmentState { upload_id: begun.upload_id, checksums: begun.checksums, completed: None };
-                self.segments.insert(begun.segment, state);
+                let SegmentBegun { segment, upload_id, checksums } = begun;
+                let state = SegmentState::new(Begun::Multipart { upload_id, checksums });
+                self.segments.insert(segment, state);
+                self.end = None;
+            }
+            Record::Single(_) => {
+                self.segments = BTreeMap::from([(1, SegmentState::new(Begun::Single))]);
                 self.end = None;
             }
             Record::Part(part) if !self.segments.contains_key(&part.segment) => {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use s3::{BUCKET, Fault, S3};
+pub use s3::{BUCKET, Fault, PUT_DATA, S3};
 
 /// The real streams in tests/streams: README.md there.
 pub const S1: (&str, u64) = ("tank/src@s1", 13707626622376489106);

@@ -15,6 +15,8 @@ use super::gate::{Gate, Verdict};
 use super::sigv4::{self, hex, sha256};
 
 pub const BUCKET: &str = "test-bucket";
+/// PutObject of a whole stream, counted apart from those of manifests, marks and announcements.
+pub const PUT_DATA: &str = "PutObject of data";
 
 /// What happens to a request.
 #[derive(Clone, Debug)]
@@ -180,7 +182,7 @@ pub struct Capabilities {
     /// The bucket is in this other region, which the header or the body names.
     pub region: Option<(&'static str, bool)>,
     pub may_list: bool,
-    /// Completes an upload to something other than its parts.
+    /// What it keeps of a stream is not what it was sent.
     pub mangles: bool,
     /// The bucket has an Object Lock. Then it has versions, and DeleteObject only hides an object.
     pub locks: bool,
@@ -491,13 +493,14 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             break;
         }
         let call = request.call();
+        let name = if call == "PutObject" && request.key().ends_with(".zfs") { PUT_DATA } else { call };
         let fault = {
             let mut state = state.lock().unwrap();
             if state.capabilities.takes_expect {
                 request.headers.remove("expect");
             }
-            state.log.push((call, request.key()));
-            next_fault(&mut state.faults, call).or_else(|| state.first_of_its_range(&request))
+            state.log.push((name, request.key()));
+            next_fault(&mut state.faults, name).or_else(|| state.first_of_its_range(&request))
         };
         match fault {
             Some(Fault::Drop) => break,
@@ -854,6 +857,17 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
         "PutObject" => {
             state.put_exactly(&key, &request.body);
             let mut said = ok("");
+            let object = state.objects.get_mut(&key).expect("it was just put there");
+            object.checksum = request.header("x-amz-checksum-sha256").map(str::to_string);
+            if state.capabilities.mangles && key.ends_with(".zfs") {
+                object.bytes[0] ^= 1;
+                object.checksum = Some("AAAA".to_string());
+            }
+            if let Some(class) = request.header("x-amz-storage-class") {
+                object.storage_class = class.to_string();
+            }
+            said.headers.push(("ETag", object.etag.clone()));
+            said.headers.extend(object.checksum.clone().map(|sum| ("x-amz-checksum-sha256", sum)));
             if state.keeps_versions() {
                 said.headers.push(("x-amz-version-id", "v1".to_string()));
             }

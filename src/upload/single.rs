@@ -1,0 +1,64 @@
+//! Stores a stream that has only one chunk: by one PutObject instead of the three requests of a multipart
+//! upload. The stream is complete by then, so its end is recorded together with the hash of the chunk.
+
+use super::Upload;
+use super::expected::ExpectedObject;
+use crate::error::{Error, Result};
+use crate::model::digest::Sha256;
+use crate::model::keys;
+use crate::os::clock;
+use crate::state::journal::Journal;
+use crate::state::journal::record::{Completed, End, Intent, Record, SingleChunk};
+
+impl Upload {
+    pub(super) fn store_single(
+        &self,
+        journal: &Journal,
+        intent: &Intent,
+        chunk: &[u8],
+        sha256: Sha256,
+    ) -> Result<End> {
+        let size = chunk.len() as u64;
+        let end = End { size, stored: clock::now() };
+        // before it is sent: whatever S3 has then is named by the journal
+        journal.add_all(&[Record::Single(SingleChunk { size, sha256 }), Record::End(end.clone())])?;
+        let completed = self.put_single(intent, chunk, sha256)?;
+        journal.add(&Record::Completed(completed))?;
+        self.ui.advance(size, true);
+        Ok(end)
+    }
+
+    /// No other upload has this key. So after a lost reply, HEAD tells whether the chunk is stored.
+    fn put_single(&self, intent: &Intent, chunk: &[u8], sha256: Sha256) -> Result<Completed> {
+        let key = keys::segment(&intent.prefix, &intent.copy(), 1);
+        let expected = ExpectedObject::single(chunk.len() as u64, sha256);
+        let meter = |bytes| self.ui.sending(bytes);
+        let connection = self.ui.connection();
+        let mut patience = self.client.patience();
+        let (mut etag, mut checksum) = loop {
+            let lock = intent.lock_at(clock::now());
+            match self.client.put_data_once(&key, chunk, sha256, &intent.storage_class, lock, &meter) {
+                Ok(reply) => break reply,
+                Err(failure) => patience.pause_after(failure)?,
+            }
+            match self.client.head_if_allowed(&key)? {
+                Some(head) if expected.matches(&head) => break (head.etag, head.checksum),
+                _ => {}
+            }
+        };
+        drop(connection);
+        if etag.is_empty()
+            && let Some(head) = self.client.head_if_allowed(&key)?
+        {
+            (etag, checksum) = (head.etag, head.checksum);
+        }
+        if !expected.agrees(&etag, checksum.as_deref()) {
+            return Err(Error::try_again(format!(
+                "the object '{key}' is not what was sent: its checksum is {}, not {}",
+                checksum.as_deref().unwrap_or("unknown"),
+                expected.checksum()
+            )));
+        }
+        Ok(Completed { segment: 1, etag, checksum })
+    }
+}
