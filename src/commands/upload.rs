@@ -4,6 +4,7 @@ use super::Context;
 use crate::cli;
 use crate::config::{self, UploadSettings};
 use crate::error::{Error, Result, Status};
+use crate::inventory::Look;
 use crate::model::keys;
 use crate::model::names::{BaseName, SnapshotName, short_name};
 use crate::model::object_lock::Retention;
@@ -55,12 +56,12 @@ fn store(
 ) -> Result<()> {
     let lock = settings.lock(args.lock_until.as_deref(), clock::now())?;
     let upload = context.upload()?;
-    let base = if args.auto { choose_base(&upload, snapshot, args)? } else { Chosen::Base(base) };
-    let Chosen::Base(base) = base else {
+    let chosen = if args.auto { choose_base(&upload, snapshot, args)? } else { Chosen::Base(base, None) };
+    let Chosen::Base(base, look) = chosen else {
         context.ui.note(&format!("{snapshot} is stored already"));
         return if args.bookmark && !args.dry_run { upload.bookmark_stored(snapshot) } else { Ok(()) };
     };
-    let intent = upload.plan(snapshot, base.as_ref(), settings, lock, args.dry_run)?;
+    let intent = upload.plan(snapshot, base.as_ref(), look, settings, lock, args.dry_run)?;
     if base.is_none() && !args.recursive {
         note_children(context, snapshot);
     }
@@ -173,8 +174,8 @@ fn resume_pending(context: &Context, bookmark: bool) -> Result<()> {
 /// What `-a` has chosen.
 enum Chosen {
     Stored,
-    /// None: a full backup.
-    Base(Option<BaseName>),
+    /// The base, none for a full backup; and what the bucket has, if it was listed.
+    Base(Option<BaseName>, Option<Look>),
 }
 
 fn choose_base(upload: &Upload, snapshot: &SnapshotName, args: &cli::UploadArgs) -> Result<Chosen> {
@@ -212,7 +213,7 @@ fn choose_base(upload: &Upload, snapshot: &SnapshotName, args: &cli::UploadArgs)
         }
     };
     tell(&format!("{snapshot}: {why}"));
-    Ok(Chosen::Base(base))
+    Ok(Chosen::Base(base, Some(candidates.into_look())))
 }
 
 /// Each run has another ID.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::listing::Listing;
+use super::scope::Scope;
 use crate::model::backup::Link;
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys::{self, ObjectKind, Parsed};
@@ -34,8 +35,9 @@ pub struct CopyState {
     pub kept: bool,
 }
 
-/// `listing`: none if listing is forbidden; then the store alone decides.
-pub fn copy_states(contents: &Contents, listing: Option<&Listing>) -> Vec<CopyState> {
+/// `scope`: what was listed; none: everything. `listing`: none if listing is forbidden; then the store alone
+/// decides.
+pub fn copy_states(contents: &Contents, scope: Option<&Scope>, listing: Option<&Listing>) -> Vec<CopyState> {
     let sizes: Option<HashMap<&str, u64>> =
         listing.map(|l| l.objects.iter().map(|o| (o.key.as_str(), o.size)).collect());
     let python = contents.entries.iter().filter(|e| e.stream.is_none()).map(Entry::copy).collect();
@@ -44,7 +46,7 @@ pub fn copy_states(contents: &Contents, listing: Option<&Listing>) -> Vec<CopySt
     let kept: HashSet<Link> =
         objects.filter_map(|o| keys::kept_backup(&contents.prefix, &o.key, o.size)).collect();
     let mut copies = Vec::new();
-    for entry in &contents.entries {
+    for entry in contents.entries.iter().filter(|entry| scope.is_none_or(|scope| scope.has(entry))) {
         let name = entry.copy();
         let seen = seen.remove(&name);
         let lost = match &sizes {
@@ -195,7 +197,7 @@ mod tests {
 
     /// `A stored whole`, `-i A B listed lost announced`, one for each copy.
     fn states(contents: &str, listing: Option<&Listing>) -> Vec<String> {
-        let copies = copy_states(&store(contents), listing);
+        let copies = copy_states(&store(contents), None, listing);
         let text = |copy: &CopyState| {
             let mut words = vec![copy.shown.replace("tank/a@", "")];
             words.push(match copy.in_store {

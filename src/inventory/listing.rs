@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::scope::Scope;
 use crate::error::Result;
 use crate::model::keys;
 use crate::model::readme;
@@ -15,6 +16,7 @@ use crate::ui::Ui;
 pub struct Listing {
     pub objects: Vec<Object>,
     pub uploads: Vec<ListedUpload>,
+    /// As far as everything was listed.
     pub has_readme: bool,
 }
 
@@ -26,8 +28,23 @@ pub enum OpenUploads {
 }
 
 impl Listing {
-    /// None: listing is forbidden. Open uploads are listed first: one that is completed in between is then
-    /// among the objects.
+    /// The objects of a scope. None: listing that alone is forbidden.
+    pub fn read_part(client: &Client, contents: &Contents, scope: &Scope) -> Result<Option<Self>> {
+        let prefix = contents.prefix.as_str();
+        let mut objects = Vec::new();
+        for beginning in scope.beginnings(prefix) {
+            let ours = |object: &Object| keys::parse(prefix, &object.key).is_some();
+            match client.list_objects(&beginning, ours) {
+                Ok(found) => objects.extend(found),
+                Err(failure) if failure.says_forbidden() => return Ok(None),
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Ok(Some(Listing { objects, ..Listing::default() }))
+    }
+
+    /// All of it. None: listing is forbidden. Open uploads are listed first: one that is completed in between is
+    /// then among the objects.
     pub fn read(client: &Client, contents: &Contents, ui: &Ui, uploads: OpenUploads) -> Result<Option<Self>> {
         let prefix = contents.prefix.as_str();
         let uploads = match uploads {

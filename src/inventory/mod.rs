@@ -12,6 +12,7 @@ mod copies;
 mod listing;
 mod messages;
 pub mod read_manifest;
+mod scope;
 mod summary;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -26,6 +27,7 @@ use crate::s3::client::Client;
 use crate::state::store::format::{Contents, State};
 use crate::ui::Ui;
 use copies::{CopyState, copy_states};
+use scope::Scope;
 
 pub use listing::{Listing, OpenUploads};
 pub use messages::{IF_IT_DIED, WHEN_IT_HAS_ENDED};
@@ -34,8 +36,16 @@ pub use summary::Summary;
 pub struct Inventory<'a> {
     client: &'a Client,
     prefix: &'a str,
-    listing: Option<Listing>,
+    look: Look,
     copies: Vec<CopyState>,
+}
+
+/// What a listing has shown.
+pub struct Look {
+    /// None: everything was listed.
+    scope: Option<Scope>,
+    /// None: listing is forbidden.
+    listing: Option<Listing>,
 }
 
 /// What a bypass could let go.
@@ -81,13 +91,44 @@ impl Bypasses<'_> {
 impl<'a> Inventory<'a> {
     pub fn read(client: &'a Client, contents: &'a Contents, ui: &Ui, uploads: OpenUploads) -> Result<Self> {
         let listing = Listing::read(client, contents, ui, uploads)?;
-        let copies = copy_states(contents, listing.as_ref());
-        Ok(Inventory { client, prefix: &contents.prefix, listing, copies })
+        Ok(Self::of(client, contents, Look { scope: None, listing }))
+    }
+
+    /// Of the part on which backups of this dataset depend that start from one of these snapshots, or store
+    /// one of them.
+    pub fn read_for(
+        client: &'a Client,
+        contents: &'a Contents,
+        ui: &Ui,
+        dataset: &str,
+        snapshots: impl IntoIterator<Item = Guid>,
+    ) -> Result<Self> {
+        if let Some(scope) = Scope::of(contents, dataset, snapshots)
+            && let Some(listing) = Listing::read_part(client, contents, &scope)?
+        {
+            return Ok(Self::of(client, contents, Look { scope: Some(scope), listing: Some(listing) }));
+        }
+        // a policy may allow to list the prefix, and nothing else
+        Self::read(client, contents, ui, OpenUploads::Skip)
+    }
+
+    pub fn of(client: &'a Client, contents: &'a Contents, look: Look) -> Self {
+        let copies = copy_states(contents, look.scope.as_ref(), look.listing.as_ref());
+        Inventory { client, prefix: &contents.prefix, look, copies }
+    }
+
+    pub fn into_look(self) -> Look {
+        self.look
+    }
+
+    /// Was only a part listed? Then what it does not allow is to be decided by everything.
+    pub fn is_part(&self) -> bool {
+        self.look.scope.is_some()
     }
 
     /// None: listing is forbidden.
     pub fn listing(&self) -> Option<&Listing> {
-        self.listing.as_ref()
+        self.look.listing.as_ref()
     }
 
     /// The place of this copy, if the store or the listing has it.
@@ -102,13 +143,16 @@ impl<'a> Inventory<'a> {
 
     /// Is this object listed? Without a listing it may be there.
     pub fn may_have(&self, key: &str) -> bool {
-        self.listing.as_ref().is_none_or(|listing| listing.objects.iter().any(|object| object.key == key))
+        self.look
+            .listing
+            .as_ref()
+            .is_none_or(|listing| listing.objects.iter().any(|object| object.key == key))
     }
 
     /// All objects of a copy, the manifest first; and separately its announcements.
     pub fn objects_of(&self, name: &CopyName) -> (Vec<String>, Vec<String>) {
         let stem = keys::stem(self.prefix, name);
-        let objects = self.listing.iter().flat_map(|listing| &listing.objects);
+        let objects = self.look.listing.iter().flat_map(|listing| &listing.objects);
         let mut keys: Vec<(ObjectKind, String)> = objects
             .filter(|object| object.key.starts_with(&stem))
             .filter_map(|object| Some((keys::parse(self.prefix, &object.key)?.kind, object.key.clone())))
@@ -122,7 +166,7 @@ impl<'a> Inventory<'a> {
 
     /// The keys of the marks that a backup is kept.
     pub fn marks_of(&self, link: Link) -> Vec<String> {
-        let objects = self.listing.iter().flat_map(|listing| &listing.objects);
+        let objects = self.look.listing.iter().flat_map(|listing| &listing.objects);
         let marks = objects.filter(|o| keys::kept_backup(self.prefix, &o.key, o.size) == Some(link));
         marks.map(|object| object.key.clone()).collect()
     }
@@ -229,7 +273,7 @@ impl<'a> Inventory<'a> {
     pub fn settle(&mut self, name: &CopyName, segments: &HashMap<String, u64>) -> Result<Settled> {
         let Some(own) = self.place_of(name) else { return Ok(Settled::NotWhole) };
         let sizes: HashMap<&str, u64> =
-            self.listing.iter().flat_map(|l| &l.objects).map(|o| (o.key.as_str(), o.size)).collect();
+            self.look.listing.iter().flat_map(|l| &l.objects).map(|o| (o.key.as_str(), o.size)).collect();
         let there = segments.iter().all(|(key, size)| sizes.get(key.as_str()) == Some(size));
         self.copies[own].confirmed = there;
         if let Some(base) = name.link.base {

@@ -104,9 +104,6 @@ impl BaseName {
             .map_err(|why| format!("'{text}' is not a base (a snapshot or a bookmark): {why}"))?;
         Ok(BaseName(full))
     }
-    pub fn is_bookmark(&self) -> bool {
-        self.0.contains('#')
-    }
     pub fn as_str(&self) -> &str {
         &self.0
     }

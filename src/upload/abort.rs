@@ -5,7 +5,7 @@ use super::Upload;
 use super::expected::ExpectedObject;
 use crate::error::{Error, Result, Status};
 use crate::inventory::read_manifest::{Chunks, ManifestRead, read_manifest, unusable};
-use crate::inventory::{Inventory, Listing, OpenUploads};
+use crate::inventory::{Inventory, Listing};
 use crate::model::copy::Id;
 use crate::model::keys;
 use crate::os::host;
@@ -77,7 +77,7 @@ impl Upload {
     fn delete_all(&self, journal: &Journal, intent: &Intent, overview: &Overview) -> Result<()> {
         let copy = intent.copy();
         let manifest = keys::manifest(&intent.prefix, &copy);
-        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
+        let inventory = self.inventory()?;
         let may_list = inventory.listing().is_some();
         let (mut objects, announcements) = inventory.objects_of(&copy);
         // could 'resume_upload' still store it?
@@ -194,7 +194,7 @@ impl Upload {
     fn delete_older(&self, intent: &Intent, overview: &Overview) -> Result<()> {
         let copy = intent.copy();
         let manifest = keys::manifest(&intent.prefix, &copy);
-        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
+        let inventory = self.inventory()?;
         let exists = match inventory.listing() {
             Some(listing) => listing.objects.iter().any(|object| object.key == manifest),
             None => self.client.head_if_allowed(&manifest)?.is_some(),

@@ -10,7 +10,7 @@ use super::{ABORT, Upload};
 use crate::chain::Settled;
 use crate::error::{Error, Result, Status};
 use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest};
-use crate::inventory::{IF_IT_DIED, Inventory, OpenUploads, WHEN_IT_HAS_ENDED};
+use crate::inventory::{IF_IT_DIED, WHEN_IT_HAS_ENDED};
 use crate::model::backup::Point;
 use crate::model::digest::{Composite, Sha256};
 use crate::model::keys;
@@ -54,9 +54,8 @@ impl Upload {
         drop(text); // it may be large
         self.check_locks(intent, &manifest.stream.segments);
         let has_readme = self.settle(&journal, intent, &manifest.stream.segments)?;
-        let is_first = self.store.contents.entries.iter().all(|entry| entry.stream.is_none());
         // a backup does not fail without it
-        if is_first
+        if self.is_first()
             && !has_readme
             && let Err(error) = self.put_readme(&intent.bucket, &intent.prefix)
         {
@@ -302,7 +301,7 @@ impl Upload {
     }
 
     /// Decides, by a listing after the manifest was written, whether this backup is stored. Returns whether
-    /// there is a README.
+    /// there is a README, as far as everything was listed: for the first backup it is.
     fn settle(&self, journal: &Journal, intent: &Intent, segments: &[Segment]) -> Result<bool> {
         if self.client.lacks("second look") {
             return Ok(true);
@@ -311,15 +310,18 @@ impl Upload {
         let sizes: HashMap<String, u64> = segments.iter().map(|s| (s.key.clone(), s.size)).collect();
         let begun = Instant::now();
         let mut pause = Duration::from_millis(50);
+        let mut inventory = self.inventory_for(&intent.backup())?;
         loop {
-            let mut inventory =
-                Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
             let Some(listing) = inventory.listing() else {
                 return Ok(self.client.head_if_allowed(&readme::key(&intent.prefix))?.is_some());
             };
             let has_readme = listing.has_readme;
             let (limit, error) = match inventory.settle(&copy, &sizes)? {
                 Settled::Stored => return Ok(has_readme),
+                _ if inventory.is_part() => {
+                    inventory = self.inventory()?;
+                    continue;
+                }
                 Settled::Undecided => {
                     let removers = inventory.removers_of(&copy);
                     let error = Error::try_again(format!(
@@ -330,7 +332,6 @@ impl Upload {
                 }
                 Settled::NotWhole => (WAIT_FOR_LISTING, removed_meanwhile(intent)),
                 Settled::BaseNotRecoverable => {
-                    drop(inventory);
                     self.withdraw_manifest(journal, intent)?;
                     let base = intent.base.as_ref().map(|base| base.name.as_str()).unwrap_or_default();
                     return Err(Error::refused(format!(
@@ -344,6 +345,7 @@ impl Upload {
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_secs(5));
+            inventory = self.inventory()?;
         }
     }
 

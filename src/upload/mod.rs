@@ -204,7 +204,7 @@ impl Upload {
         if intent.base.is_none() {
             return Ok(());
         }
-        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
+        let inventory = self.inventory()?;
         inventory.check_resume(&intent.backup())
     }
 
@@ -215,8 +215,13 @@ impl Upload {
 
     /// If listing is forbidden, the store decides.
     fn is_whole_in_bucket(&self, copy: &CopyName) -> Result<bool> {
-        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
+        let inventory = self.inventory()?;
         Ok(inventory.is_whole(copy))
+    }
+
+    /// Of all that is stored.
+    fn inventory(&self) -> Result<Inventory<'_>> {
+        Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)
     }
 
     fn stored_nothing(&self) -> bool {

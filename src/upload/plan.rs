@@ -9,8 +9,8 @@ use crate::chain;
 use crate::chunk_io::each::for_each;
 use crate::config::{LockRequest, UploadSettings};
 use crate::error::{Error, Result};
-use crate::inventory::{Inventory, Listing, OpenUploads};
-use crate::model::backup::Backup;
+use crate::inventory::{Inventory, Listing, Look, OpenUploads};
+use crate::model::backup::{Backup, Link};
 use crate::model::keys;
 use crate::model::names::{BaseName, Guid, SnapshotName, dataset_of};
 use crate::model::object_lock::ProtectedUntil;
@@ -31,6 +31,7 @@ pub struct Candidates {
     snapshot: SnapshotInfo,
     lengths: HashMap<Guid, usize>,
     has_backups: bool,
+    look: Look,
 }
 
 impl Candidates {
@@ -42,6 +43,11 @@ impl Candidates {
     pub fn choose(&self, max_chain: Option<usize>) -> Choice<'_> {
         base::choose(&self.points, self.snapshot.createtxg, &self.lengths, self.has_backups, max_chain)
     }
+
+    /// What the bucket has.
+    pub fn into_look(self) -> Look {
+        self.look
+    }
 }
 
 impl Upload {
@@ -50,9 +56,10 @@ impl Upload {
         let found = self.find_here(snapshot.as_str())?;
         let points = self.zfs.points_of(snapshot.dataset())?;
         let contents = &self.store.contents;
-        let inventory = Inventory::read(&self.client, contents, &self.ui, OpenUploads::Skip)?;
-        let is_here = |entry: &Entry| points.iter().any(|point| point.guid == entry.snapshot.guid);
         let dataset = snapshot.dataset();
+        let snapshots = points.iter().map(|point| point.guid).chain([found.point.guid]);
+        let inventory = Inventory::read_for(&self.client, contents, &self.ui, dataset, snapshots)?;
+        let is_here = |entry: &Entry| points.iter().any(|point| point.guid == entry.snapshot.guid);
         let is_of_dataset = |entry: &Entry| dataset_of(&entry.snapshot.name) == dataset;
         let has_backups = contents.entries.iter().any(|entry| is_of_dataset(entry) || is_here(entry));
         if !has_backups && inventory.has_others_of(dataset) {
@@ -62,7 +69,8 @@ impl Upload {
             .hint("if the store was lost, 'zfs2s3 recover' rebuilds it; if they are those of another host, 'zfs2s3 recover -m' adds them")
             .hint("to store a full backup nevertheless, run upload without -a"));
         }
-        Ok(Candidates { has_backups, lengths: inventory.chain_lengths(), snapshot: found, points })
+        let lengths = inventory.chain_lengths();
+        Ok(Candidates { has_backups, lengths, snapshot: found, points, look: inventory.into_look() })
     }
 
     /// Makes the bookmark of a snapshot whose backup is stored.
@@ -70,11 +78,13 @@ impl Upload {
         self.zfs.bookmark(&self.zfs.find(snapshot.as_str())?.point)
     }
 
-    /// The intent of an upload that may begin. In a dry run nothing is written to the bucket.
+    /// The intent of an upload that may begin. `look`: if the bucket was listed for it already. In a dry run
+    /// nothing is written to the bucket.
     pub fn plan(
         &self,
         snapshot: &SnapshotName,
         base: Option<&BaseName>,
+        look: Option<Look>,
         settings: &UploadSettings,
         lock: Option<LockRequest>,
         dry_run: bool,
@@ -97,14 +107,20 @@ impl Upload {
             estimate: None,
             begun: clock::now(),
         };
-        self.check_against_inventory(&intent, &backup, dry_run)?;
-        intent.send_args = self.zfs.send_flags(&backup.snapshot.name)?.words();
-        intent.estimate = match self.zfs.estimate(&backup, &intent.send_args) {
-            Ok(size) => Some(size),
-            // some versions of ZFS cannot estimate from a bookmark
-            Err(_) if base.is_some_and(BaseName::is_bookmark) => None,
-            Err(error) => return Err(error),
-        };
+        // S3 and zfs are asked at the same time
+        let (inventory, stream) = std::thread::scope(|scope| {
+            let inventory = scope.spawn(|| self.check_against_inventory(&backup, look));
+            let stream = self.flags_and_estimate(&backup);
+            (inventory.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), stream)
+        });
+        let inventory = inventory?;
+        (intent.send_args, intent.estimate) = stream?;
+        if let Some(listing) = inventory.listing()
+            && (self.is_first() || intent.estimate.is_none_or(|bytes| bytes >= intent.chunking.chunk_size))
+        {
+            self.check_may_read(&intent, listing, dry_run)?;
+        }
+        drop(inventory);
         if let Some(lock) = lock {
             if self.client.bucket_has_object_lock()? == Some(false) {
                 return Err(Error::failed(format!("the bucket '{}' has no Object Lock", intent.bucket))
@@ -211,31 +227,57 @@ impl Upload {
         }
     }
 
-    fn check_against_inventory(&self, intent: &Intent, backup: &Backup, dry_run: bool) -> Result<()> {
-        let inventory = Inventory::read(&self.client, &self.store.contents, &self.ui, OpenUploads::Skip)?;
-        inventory.check_upload(backup)?;
-        if let Some(listing) = inventory.listing() {
-            self.check_may_read(intent, listing, dry_run)?;
+    /// The flags of `zfs send`, and how many bytes it will give, if zfs can tell.
+    fn flags_and_estimate(&self, backup: &Backup) -> Result<(Vec<String>, Option<u64>)> {
+        let flags = self.zfs.send_flags(&backup.snapshot.name)?.words();
+        let estimate = match self.zfs.estimate(backup, &flags) {
+            Ok(size) => Some(size),
+            // some versions of ZFS cannot estimate from a bookmark
+            Err(_) if backup.base.as_ref().is_some_and(|base| base.name.contains('#')) => None,
+            Err(error) => return Err(error),
+        };
+        Ok((flags, estimate))
+    }
+
+    /// Is nothing stored yet?
+    pub(super) fn is_first(&self) -> bool {
+        self.store.contents.entries.iter().all(|entry| entry.stream.is_none())
+    }
+
+    fn check_against_inventory(&self, backup: &Backup, look: Option<Look>) -> Result<Inventory<'_>> {
+        let (client, contents) = (&self.client, &self.store.contents);
+        let mut inventory = match look {
+            Some(look) => Inventory::of(client, contents, look),
+            None => self.inventory_for(backup)?,
+        };
+        if inventory.is_part() && inventory.check_upload(backup).is_err() {
+            inventory = Inventory::read(client, contents, &self.ui, OpenUploads::Skip)?;
         }
+        inventory.check_upload(backup)?;
         inventory.notes(backup).iter().for_each(|note| self.ui.note(note));
         for name in inventory.unrecoverable() {
             self.ui.warning(&format!(
                 "'{name}' cannot be restored: its data, or those of a backup that it depends on, are not in the bucket"
             ));
         }
-        Ok(())
+        Ok(inventory)
+    }
+
+    /// Of the part of the bucket on which this backup depends.
+    pub(super) fn inventory_for(&self, backup: &Backup) -> Result<Inventory<'_>> {
+        let Link { snapshot, base } = backup.link();
+        let dataset = dataset_of(&backup.snapshot.name);
+        let snapshots = std::iter::once(snapshot).chain(base);
+        Inventory::read_for(&self.client, &self.store.contents, &self.ui, dataset, snapshots)
     }
 
     /// Without the permission to read, S3 would refuse only after everything is sent, and could not be asked
-    /// what was stored.
+    /// what was stored. Asked for the first backup of a store, and for one that is large.
     fn check_may_read(&self, intent: &Intent, listing: &Listing, dry_run: bool) -> Result<()> {
         let readme = readme::key(&intent.prefix);
-        let existing = if listing.has_readme {
-            Some(readme.as_str())
-        } else {
-            listing.objects.first().map(|object| object.key.as_str())
-        };
-        if let Some(key) = existing {
+        let there = listing.objects.first().map(|object| object.key.as_str());
+        if listing.has_readme || there.is_some() {
+            let key = there.filter(|_| !listing.has_readme).unwrap_or(&readme);
             return self.client.may_read(key)?.map_err(Error::from);
         }
         let manifest = keys::manifest(&intent.prefix, &intent.copy());

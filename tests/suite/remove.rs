@@ -1,7 +1,7 @@
 //! `remove`: exactly the one backup that is named, and never one that others need.
 
 use crate::support::s3::IfMatch;
-use crate::support::{Fault, Host, PUT_DATA, key, made_stream};
+use crate::support::{Fault, Host, key, made_stream};
 
 fn month() -> Host {
     let host = Host::with_snapshots(5);

@@ -577,18 +577,66 @@ fn a_stream_that_was_stored_damaged_is_not_handed_on() {
 
 #[test]
 fn the_requests_of_an_upload() {
-    let host = Host::with_snapshots(2);
+    let host = Host::with_snapshots(4);
+    host.zfs_file("estimate", "700");
     let requests = || -> Vec<&'static str> { host.s3.state().log.drain(..).map(|(name, _)| name).collect() };
+    let stored = ["ListObjectsV2", PUT_DATA, "PutObject", "ListObjectsV2"];
     host.ok("upload tank/a@1");
-    let data = [PUT_DATA, "PutObject"];
-    // the permission to read is checked before anything is sent
-    let before = ["ListObjectsV2", "GetObject"];
-    // the README comes with the first one only
-    assert_eq!(requests(), [&before[..], &data, &["ListObjectsV2", "PutObject"]].concat());
+    // with the first one, the permission to read is checked, and the README is written
+    assert_eq!(requests(), [&["ListObjectsV2", "GetObject"], &stored[1..], &["PutObject"]].concat());
     host.ok("upload -i @1 tank/a@2");
-    assert_eq!(requests(), [&before[..], &data, &["ListObjectsV2"]].concat());
+    assert_eq!(requests(), stored);
+    host.ok("upload -ab tank/a@3");
+    assert_eq!(requests(), stored);
+    host.ok("upload -a tank/a@3");
+    assert_eq!(requests(), ["ListObjectsV2"], "it is stored already");
     host.fails(3, "upload tank/a@1");
-    assert_eq!(requests(), ["ListObjectsV2"]);
+    assert_eq!(requests(), ["ListObjectsV2", "ListObjectsV2"], "the second lists everything");
+    // one in parts
+    host.add_stream(("tank/a@4", 4), Some(("tank/a@3", 3)), &made_stream(4, 3, 70_000));
+    host.zfs_file("estimate", "70000");
+    host.ok("upload -i @3 tank/a@4");
+    let parts = ["CreateMultipartUpload", "UploadPart", "UploadPart", "CompleteMultipartUpload"];
+    assert_eq!(
+        requests(),
+        [&["ListObjectsV2", "GetObject"], &parts[..], &["PutObject", "ListObjectsV2"]].concat()
+    );
+}
+
+#[test]
+fn an_upload_lists_only_what_it_depends_on() {
+    let host = Host::with_tree();
+    host.zfs_file("estimate", "700");
+    for name in ["tank@1", "tank/a@1", "tank/c@1"] {
+        host.ok(&format!("upload {name}"));
+    }
+    // 5,000 objects that are not ours, and a lost one of another dataset
+    for n in 0..5_000 {
+        host.s3.state().put_exactly(&format!("tank/photos/{n}"), b"");
+    }
+    host.s3.state().take(&key("tank/c@1", 41, None)).unwrap();
+    host.s3.state().log.clear();
+    assert_eq!(
+        host.ok("upload -i @1 tank/a@2").stderr,
+        "zfs2s3: stored tank/a@2, incremental from tank/a@1: 700B, 1 part\n"
+    );
+    assert_eq!(host.s3.state().count("ListObjectsV2"), 2);
+    let said = host.fails(3, "upload tank/a@1");
+    assert!(said.contains("'tank/a@1' is stored already"), "{said}");
+    assert_eq!(host.s3.state().count("ListObjectsV2"), 2 + 1 + 6, "all of it, before it is refused");
+}
+
+#[test]
+fn a_policy_that_allows_to_list_only_the_prefix_is_enough() {
+    let mut host = Host::with_snapshots(3);
+    host.set("ZFS2S3_PREFIX", "nas/");
+    host.ok("upload tank/a@1");
+    host.s3.state().capabilities.lists_only = Some("nas/");
+    let said = host.ok("upload -a tank/a@2").stderr;
+    assert!(!said.contains("cannot list"), "{said}");
+    host.s3.state().take("nas/tank/a@1/0000000000000001-full.zfs").unwrap();
+    let said = host.fails(3, "upload -i @2 tank/a@3");
+    assert!(said.contains("no stored chain of backups leads to the base tank/a@2"), "{said}");
 }
 
 #[test]

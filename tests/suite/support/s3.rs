@@ -182,6 +182,8 @@ pub struct Capabilities {
     /// The bucket is in this other region, which the header or the body names.
     pub region: Option<(&'static str, bool)>,
     pub may_list: bool,
+    /// The policy allows to list with exactly this prefix, and with no other.
+    pub lists_only: Option<&'static str>,
     /// What it keeps of a stream is not what it was sent.
     pub mangles: bool,
     /// The bucket has an Object Lock. Then it has versions, and DeleteObject only hides an object.
@@ -403,6 +405,7 @@ impl S3 {
             encoding: Encoding::Known,
             region: None,
             may_list: true,
+            lists_only: None,
             locks: false,
             mangles: false,
             ignores_locks: false,
@@ -787,6 +790,14 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
     match call {
         "ListObjectsV2" | "ListMultipartUploads" | "ListObjectVersions" if !state.capabilities.may_list => {
             error(403, "AccessDenied", "no listing")
+        }
+        "ListObjectsV2"
+            if state
+                .capabilities
+                .lists_only
+                .is_some_and(|p| request.param("prefix").as_deref() != Some(p)) =>
+        {
+            error(403, "AccessDenied", "no listing with this prefix")
         }
         "ListObjectsV2" => list_objects(state, request),
         "GetObjectLockConfiguration" if state.capabilities.locks => {
