@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::digest::{self, SHA256};
 use serde::{Deserialize, Serialize};
-use sha2::Digest;
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -14,11 +14,23 @@ pub struct Sha256([u8; 32]);
 
 impl Sha256 {
     pub fn of(bytes: &[u8]) -> Self {
-        Sha256(sha2::Sha256::digest(bytes).into())
+        Sha256::from(digest::digest(&SHA256, bytes))
     }
     /// As in `x-amz-checksum-sha256`.
     pub fn base64(&self) -> String {
         BASE64.encode(self.0)
+    }
+    /// As S3 writes a composite one: with the number of parts.
+    pub fn of_parts(&self, parts: usize) -> String {
+        format!("{}-{parts}", self.base64())
+    }
+}
+
+impl From<digest::Digest> for Sha256 {
+    fn from(digest: digest::Digest) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        Sha256(bytes)
     }
 }
 
@@ -55,23 +67,20 @@ serialize_as_text!(Sha256);
 
 /// The SHA-256 of the parts' digests, one after the other: what S3 calls a composite checksum.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html>
-#[derive(Default)]
-pub struct Composite {
-    state: sha2::Sha256,
-    parts: u32,
+pub struct Composite(digest::Context);
+
+impl Default for Composite {
+    fn default() -> Self {
+        Composite(digest::Context::new(&SHA256))
+    }
 }
 
 impl Composite {
     pub fn push(&mut self, part: &Sha256) {
-        self.state.update(part.0);
-        self.parts += 1;
+        self.0.update(&part.0);
     }
     pub fn sha256(&self) -> Sha256 {
-        Sha256(self.state.clone().finalize().into())
-    }
-    /// As S3 writes it: base64, `-`, the number of parts.
-    pub fn s3(&self) -> String {
-        format!("{}-{}", self.sha256().base64(), self.parts)
+        Sha256::from(self.0.clone().finish())
     }
 }
 
@@ -104,6 +113,7 @@ mod tests {
         let parts = [Sha256::of(b"a"), Sha256::of(b"b")];
         let composite: Composite = parts.iter().collect();
         let joined = [parts[0].0, parts[1].0].concat();
-        assert_eq!(composite.s3(), format!("{}-2", Sha256::of(&joined).base64()));
+        assert_eq!(composite.sha256(), Sha256::of(&joined));
+        assert_eq!(composite.sha256().of_parts(2), format!("{}-2", Sha256::of(&joined).base64()));
     }
 }

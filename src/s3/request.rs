@@ -3,7 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::Mac;
+use ring::hmac;
 use rust_s3::Region;
 use rust_s3::signing;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
@@ -241,7 +241,7 @@ impl<'a> Request<'a> {
             let hash = Sha256::of(canonical.as_bytes());
             let to_sign = format!("AWS4-HMAC-SHA256\n{date_time}\n{scope}\n{hash}");
             let key = signing::signing_key(&time, &credentials.secret_key, region, self.service)?;
-            let mac = hmac(&key, to_sign.as_bytes())?;
+            let mac = hmac(&key, to_sign.as_bytes());
             let (access_key, signed) = (&credentials.access_key, signing::signed_header_string(headers));
             Ok(format!(
                 "AWS4-HMAC-SHA256 Credential={access_key}/{scope},SignedHeaders={signed},Signature={mac}"
@@ -277,10 +277,9 @@ fn md5_base64(body: &[u8]) -> String {
 }
 
 /// Lower-case hex.
-fn hmac(key: &[u8], message: &[u8]) -> Result<String, rust_s3::error::S3Error> {
-    let mut mac = signing::HmacSha256::new_from_slice(key)?;
-    mac.update(message);
-    Ok(mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
+fn hmac(key: &[u8], message: &[u8]) -> String {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
+    tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub struct ExpectedObject {
 }
 
 enum Sums {
-    Multipart { parts: usize, composite: Composite },
+    Multipart { parts: usize, composite: Sha256 },
     Single(Sha256),
 }
 
@@ -26,7 +26,7 @@ impl ExpectedObject {
                 size: parts.values().map(|part| part.size).sum(),
                 sums: Sums::Multipart {
                     parts: parts.len(),
-                    composite: parts.values().map(|part| &part.sha256).collect(),
+                    composite: parts.values().map(|part| &part.sha256).collect::<Composite>().sha256(),
                 },
             },
         })
@@ -46,7 +46,7 @@ impl ExpectedObject {
             (Sums::Single(sha256), Some(sum)) => sum == sha256.base64(),
             (Sums::Single(_), None) => true,
             (Sums::Multipart { composite, .. }, Some(sum)) => {
-                sum == composite.s3() || sum == composite.sha256().base64()
+                sum == self.checksum() || sum == composite.base64()
             }
             (Sums::Multipart { parts, .. }, None) => match etag.trim_matches('"').rsplit_once('-') {
                 Some((_, number)) if number.bytes().all(|b| b.is_ascii_digit()) => {
@@ -61,7 +61,7 @@ impl ExpectedObject {
     pub fn checksum(&self) -> String {
         match &self.sums {
             Sums::Single(sha256) => sha256.base64(),
-            Sums::Multipart { composite, .. } => composite.s3(),
+            Sums::Multipart { parts, composite } => composite.of_parts(*parts),
         }
     }
 }
