@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::listing::Listing;
 use super::scope::Scope;
+use crate::chain::Member;
 use crate::model::backup::Link;
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys::{self, ObjectKind, Parsed};
@@ -33,6 +34,20 @@ pub struct CopyState {
     pub announcements: Vec<Id>,
     /// The backup is marked, and must not be removed.
     pub kept: bool,
+}
+
+impl CopyState {
+    /// For the chain rule. `hopeful`: if it is only listed, it counts as whole. `own`: this host's announcement,
+    /// which does not count, and its copy.
+    pub fn member(&self, hopeful: bool, own: Option<(&CopyName, Id)>) -> Member {
+        let is_own = |nonce: &Id| own == Some((&self.name, *nonce));
+        let link = self.name.link;
+        Member {
+            link: if self.gone { Link { base: None, ..link } } else { link },
+            whole: self.lost.is_none() && !self.elsewhere && (self.confirmed || hopeful),
+            announced: !self.announcements.iter().all(is_own),
+        }
+    }
 }
 
 /// `scope`: what was listed; none: everything. `listing`: none if listing is forbidden; then the store alone

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::model::keys;
 use crate::model::readme;
 use crate::s3::client::Client;
+use crate::s3::failure::Failure;
 use crate::s3::reply::{ListedUpload, Object};
 use crate::state::store::format::Contents;
 use crate::ui::Ui;
@@ -43,9 +44,27 @@ impl Listing {
         Ok(Some(Listing { objects, ..Listing::default() }))
     }
 
-    /// All of it. None: listing is forbidden. Open uploads are listed first: one that is completed in between is
-    /// then among the objects.
+    /// All of it. None: listing is forbidden, of which a warning tells.
     pub fn read(client: &Client, contents: &Contents, ui: &Ui, uploads: OpenUploads) -> Result<Option<Self>> {
+        Self::try_read(client, contents, uploads).map(|listing| match listing {
+            Ok(listing) => Some(listing),
+            Err(failure) => {
+                ui.warning_once(&format!(
+                    "cannot list the bucket ({}): the store alone decides what is stored",
+                    failure.describe()
+                ));
+                None
+            }
+        })
+    }
+
+    /// The inner error: listing is forbidden. Open uploads are listed first: one that is completed in
+    /// between is then among the objects.
+    pub fn try_read(
+        client: &Client,
+        contents: &Contents,
+        uploads: OpenUploads,
+    ) -> Result<Result<Self, Failure>> {
         let prefix = contents.prefix.as_str();
         let uploads = match uploads {
             OpenUploads::Skip => Vec::new(),
@@ -68,15 +87,9 @@ impl Listing {
         match client.list_objects(prefix, ours) {
             Ok(objects) => {
                 let has_readme = objects.iter().any(|object| object.key == readme);
-                Ok(Some(Listing { objects, uploads, has_readme }))
+                Ok(Ok(Listing { objects, uploads, has_readme }))
             }
-            Err(failure) if failure.says_forbidden() => {
-                ui.warning_once(&format!(
-                    "cannot list the bucket ({}): the store alone decides what is stored",
-                    failure.describe()
-                ));
-                Ok(None)
-            }
+            Err(failure) if failure.says_forbidden() => Ok(Err(failure)),
             Err(failure) => Err(failure.into()),
         }
     }

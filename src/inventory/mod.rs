@@ -126,6 +126,14 @@ impl<'a> Inventory<'a> {
         self.look.scope.is_some()
     }
 
+    /// Of everything, unless a policy allows to list only this part: then its answer stands.
+    pub fn widened(self, contents: &'a Contents) -> Result<Self> {
+        Ok(match Listing::try_read(self.client, contents, OpenUploads::Skip)? {
+            Ok(listing) => Self::of(self.client, contents, Look { scope: None, listing: Some(listing) }),
+            Err(_) => self,
+        })
+    }
+
     /// None: listing is forbidden.
     pub fn listing(&self) -> Option<&Listing> {
         self.look.listing.as_ref()
@@ -173,16 +181,7 @@ impl<'a> Inventory<'a> {
 
     /// `own`: this host's announcement, which does not count, and its copy.
     fn members(&self, hopeful: bool, own: Option<(&CopyName, Id)>) -> Vec<Member> {
-        let member = |copy: &CopyState| {
-            let is_own = |nonce: &Id| own == Some((&copy.name, *nonce));
-            let link = copy.name.link;
-            Member {
-                link: if copy.gone { Link { base: None, ..link } } else { link },
-                whole: copy.lost.is_none() && !copy.elsewhere && (copy.confirmed || hopeful),
-                announced: !copy.announcements.iter().all(is_own),
-            }
-        };
-        self.copies.iter().map(member).collect()
+        self.copies.iter().map(|copy| copy.member(hopeful, own)).collect()
     }
 
     /// How many backups the shortest chain to each snapshot has that can be restored from the store.

@@ -18,7 +18,7 @@ pub struct ErrorBody {
     pub endpoint: String,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     pub key: String,
     /// Bytes.

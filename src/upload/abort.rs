@@ -41,8 +41,8 @@ impl Upload {
             Err(error) if error.status == Status::Failed && self.may_not_delete(intent)? => {
                 self.abort_uploads(intent, &overview)?;
                 self.close(journal, intent)?;
-                let error =
-                    error.hint("the upload is no longer pending, but its objects are still in the bucket");
+                let error = error
+                    .hint("the upload is no longer pending, but objects of it may still be in the bucket");
                 let manifest = keys::manifest(&intent.prefix, &copy);
                 // backups of other hosts may depend on it from now on
                 Err(match self.client.head_if_allowed(&manifest)? {

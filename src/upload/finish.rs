@@ -311,17 +311,19 @@ impl Upload {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(50);
         let mut inventory = self.inventory_for(&intent.backup())?;
+        let mut widens = true;
         loop {
             let Some(listing) = inventory.listing() else {
                 return Ok(self.client.head_if_allowed(&readme::key(&intent.prefix))?.is_some());
             };
             let has_readme = listing.has_readme;
-            let (limit, error) = match inventory.settle(&copy, &sizes)? {
+            let settled = inventory.settle(&copy, &sizes)?;
+            if settled != Settled::Stored && inventory.is_part() && std::mem::take(&mut widens) {
+                inventory = inventory.widened(&self.store.contents)?;
+                continue;
+            }
+            let (limit, error) = match settled {
                 Settled::Stored => return Ok(has_readme),
-                _ if inventory.is_part() => {
-                    inventory = self.inventory()?;
-                    continue;
-                }
                 Settled::Undecided => {
                     let removers = inventory.removers_of(&copy);
                     let error = Error::try_again(format!(
@@ -345,7 +347,8 @@ impl Upload {
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_secs(5));
-            inventory = self.inventory()?;
+            inventory =
+                if inventory.is_part() { self.inventory_for(&intent.backup())? } else { self.inventory()? };
         }
     }
 

@@ -33,7 +33,7 @@ use crate::model::copy::CopyName;
 use crate::model::keys;
 use crate::model::properties::Which;
 use crate::s3::client::Client;
-use crate::state::journal::record::{Begun, End, Intent, Overview, Record, SegmentState};
+use crate::state::journal::record::{End, Intent, Overview, Record};
 use crate::state::journal::{self, Journal};
 use crate::state::store::{Folder, Store};
 use crate::ui::Ui;
@@ -225,14 +225,11 @@ impl Upload {
     }
 
     fn stored_nothing(&self) -> bool {
-        let has_part = || journal::parts_of(&self.folder, 1).map(|parts| !parts.is_empty());
-        match journal::overview(&self.folder) {
-            Ok(Some(Overview { segments, .. })) => match segments.get(&1) {
-                Some(SegmentState { begun: Begun::Single, completed }) => completed.is_none(),
-                _ => has_part().is_ok_and(|has_part| !has_part),
-            },
-            _ => false,
-        }
+        let Ok(Some(overview)) = journal::overview(&self.folder) else { return false };
+        // a single chunk is recorded before it is sent
+        let is_single = overview.segments.get(&1).is_some_and(|state| state.upload_id().is_none());
+        !overview.segments.values().any(|state| state.completed.is_some())
+            && (is_single || journal::parts_of(&self.folder, 1).is_ok_and(|parts| parts.is_empty()))
     }
 
     /// The last step of a finished or aborted upload.

@@ -9,9 +9,8 @@ use crate::chain;
 use crate::chunk_io::each::for_each;
 use crate::config::{LockRequest, UploadSettings};
 use crate::error::{Error, Result};
-use crate::inventory::{Inventory, Listing, Look, OpenUploads};
+use crate::inventory::{Inventory, Listing, Look};
 use crate::model::backup::{Backup, Link};
-use crate::model::keys;
 use crate::model::names::{BaseName, Guid, SnapshotName, dataset_of};
 use crate::model::object_lock::ProtectedUntil;
 use crate::model::readme;
@@ -251,7 +250,7 @@ impl Upload {
             None => self.inventory_for(backup)?,
         };
         if inventory.is_part() && inventory.check_upload(backup).is_err() {
-            inventory = Inventory::read(client, contents, &self.ui, OpenUploads::Skip)?;
+            inventory = inventory.widened(contents)?;
         }
         inventory.check_upload(backup)?;
         inventory.notes(backup).iter().for_each(|note| self.ui.note(note));
@@ -280,8 +279,7 @@ impl Upload {
             let key = there.filter(|_| !listing.has_readme).unwrap_or(&readme);
             return self.client.may_read(key)?.map_err(Error::from);
         }
-        let manifest = keys::manifest(&intent.prefix, &intent.copy());
-        let Err(failure) = self.client.may_read(&manifest)? else { return Ok(()) };
+        let Err(failure) = self.client.may_read(&readme)? else { return Ok(()) };
         // a policy that allows listing only below a prefix makes S3 answer so for a missing object, too
         if dry_run {
             self.ui.warning(&failure.describe());

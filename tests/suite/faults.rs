@@ -120,6 +120,21 @@ fn a_refused_single_chunk_leaves_nothing() {
     assert!(!host.data("upload_progress.yml").exists() && host.s3.state().keys().is_empty());
 }
 
+/// The first request may still be under way.
+#[test]
+fn a_single_chunk_that_is_refused_after_an_unanswered_attempt_stays_pending() {
+    for call in [PUT_DATA, "HeadObject"] {
+        let host = Host::with_snapshots(1);
+        host.s3.fault(PUT_DATA, 0, 1, Fault::Status(504, "GatewayTimeout"));
+        host.s3.fault(call, usize::from(call == PUT_DATA), 9, Fault::Status(400, "InvalidRequest"));
+        let said = host.fails(75, "upload tank/a@1");
+        assert!(said.contains("400") && said.contains("resume_upload"), "{said}");
+        host.s3.no_more_faults();
+        host.ok("resume_upload");
+        host.assert_clean();
+    }
+}
+
 #[test]
 fn a_single_chunk_that_the_server_has_changed_is_never_stored() {
     let host = Host::with_snapshots(1);

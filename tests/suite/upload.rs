@@ -1,6 +1,6 @@
 //! `upload`: the bucket and the store afterwards, and what is refused.
 
-use crate::support::{BUCKET, Host, MadeStream, PUT_DATA, S1, S2, key, made_stream, real};
+use crate::support::{BUCKET, Fault, Host, MadeStream, PUT_DATA, S1, S2, key, made_stream, real};
 
 #[test]
 fn a_full_and_an_incremental_backup_are_stored_byte_for_byte() {
@@ -637,6 +637,65 @@ fn a_policy_that_allows_to_list_only_the_prefix_is_enough() {
     host.s3.state().take("nas/tank/a@1/0000000000000001-full.zfs").unwrap();
     let said = host.fails(3, "upload -i @2 tank/a@3");
     assert!(said.contains("no stored chain of backups leads to the base tank/a@2"), "{said}");
+}
+
+/// What a part of the listing does not allow is not allowed by the store alone.
+#[test]
+fn a_policy_that_allows_to_list_only_a_part_is_taken_at_its_word() {
+    let host = Host::with_snapshots(3);
+    host.ok("upload tank/a@1");
+    host.ok("upload -i @1 tank/a@2");
+    host.s3.state().capabilities.lists_only = Some("tank/a@");
+    assert_eq!(host.ok("upload -i @2 tank/a@3").stderr.lines().count(), 1);
+    host.ok("remove -i @2 tank/a@3");
+    let data = host.s3.state().take(&key("tank/a@1", 1, None)).unwrap();
+    let said = host.fails(3, "upload -i @2 tank/a@3");
+    assert!(said.contains("no stored chain of backups leads to the base tank/a@2"), "{said}");
+    host.s3.state().objects.extend([data]);
+    // it is lost during the upload
+    host.s3.fault(PUT_DATA, 0, 1, Fault::Delay(std::time::Duration::from_millis(500)));
+    let before = host.s3.state().count(PUT_DATA);
+    let child = host.spawn("upload -i @2 tank/a@3");
+    while host.s3.state().count(PUT_DATA) == before {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    host.s3.state().take(&key("tank/a@1", 1, None)).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).to_string();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("the base tank/a@2 can no longer be restored"), "{said}");
+}
+
+#[test]
+fn an_older_chain_that_begins_in_another_dataset_is_not_called_lost() {
+    let host = Host::new();
+    host.zfs_file("estimate", "700");
+    for (guid, base) in [(1, 0), (2, 1), (3, 0), (4, 3)] {
+        host.add_stream(("", guid), (base > 0).then_some(("", base)), &made_stream(guid, base, 700));
+    }
+    host.snapshot(("tank/o@1", 1), 10);
+    host.ok("upload tank/o@1");
+    // it is renamed
+    host.zfs_file("snapshots", "");
+    (1..5).for_each(|guid| host.snapshot((&format!("tank/c@{guid}"), guid), guid * 10));
+    host.ok("upload -i @1 tank/c@2");
+    host.ok("upload tank/c@3");
+    assert_eq!(host.ok("upload -i @3 tank/c@4").stderr.lines().count(), 1);
+}
+
+#[test]
+fn the_readme_is_not_written_again_for_a_new_dataset() {
+    let host = Host::with_tree();
+    host.ok("upload tank/a@1");
+    host.s3.state().capabilities.hides_absent = true;
+    host.s3.state().log.clear();
+    host.ok("upload tank/c@1");
+    let state = host.s3.state();
+    assert!(
+        !state.log.iter().any(|(name, key)| *name == "PutObject" && key.contains("README")),
+        "{:?}",
+        state.log
+    );
 }
 
 #[test]
