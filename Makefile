@@ -60,7 +60,7 @@ test: tools
 check: test $(BINARY)
 	+$(MAKE) --no-print-directory --jobs 2 --output-sync end-to-end
 
-end-to-end: check-days check-commands check-package check-datasets check-servers
+end-to-end: check-days check-commands check-package check-datasets check-servers check-instructions
 
 check-commands:
 	tests/guest/run tests/guest/check $(BINARY)
@@ -116,9 +116,13 @@ lint: tools
 deny:
 	$(CARGO) deny --locked --config .deny.toml check
 
-# CPU and memory of an upload, beside the least that any program would need
+# CPU, time, memory and requests, beside other tools: some ten minutes; the table is in target/bench.md
 bench: $(BINARY)
 	tests/bench/run $(BINARY)
+
+# how many instructions a MiB costs, which is the same on a busy machine: fails if it became more
+check-instructions: $(BINARY)
+	tests/bench/run $(BINARY) instructions
 
 install:
 	@test -e $(BINARY) || { echo "first run make, as the user who has Rust"; exit 1; }
@@ -137,4 +141,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-servers check-2.3 servers model lint bench install uninstall clean tools FORCE
+.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-servers check-instructions check-2.3 servers model lint bench install uninstall clean tools FORCE

@@ -1,16 +1,19 @@
-//! The least that moving the bytes can cost, for `make bench`.
+//! The least that moving the bytes can cost, for `make bench`: one connection, one pass of SHA-256, no checks.
 //!
-//!     floor CHUNK_BYTES ADDRESS        standard input in chunks, one SHA-256 pass, a write to a socket
-//!     floor read CHUNK_BYTES ADDRESS   a socket in chunks, one SHA-256 pass, a write to standard output
-//!     floor sink, floor source FILE    the other ends: they print their address, and count for nothing
+//!     floor put CHUNK_BYTES PORT [CERTIFICATE]       standard input, a PUT for each chunk
+//!     floor get KEY CHUNK_BYTES PORT [CERTIFICATE]   an object, a GET for each chunk, to standard output
 
 // nobody's data depend on it
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
 
 use ring::digest::{Context, SHA256, digest};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// Bytes a write.
 const PIECE: usize = 128 << 10;
@@ -18,33 +21,34 @@ const PIECE: usize = 128 << 10;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match args.as_slice() {
-        ["sink"] => {
-            let mut from = accept();
-            let mut buffer = vec![0; 1 << 20];
-            while from.read(&mut buffer).unwrap() > 0 {}
-        }
-        ["source", path] => {
-            let mut file = std::fs::File::open(path).unwrap();
-            std::io::copy(&mut file, &mut accept()).unwrap();
-        }
-        ["read", chunk, address] => {
-            pass(TcpStream::connect(address).unwrap(), std::io::stdout().lock(), chunk.parse().unwrap());
-        }
-        [chunk, address] => {
-            pass(std::io::stdin().lock(), TcpStream::connect(address).unwrap(), chunk.parse().unwrap());
-        }
+    let sums = match args.as_slice() {
+        ["put", chunk, port, rest @ ..] => put(connect(port, rest), chunk.parse().unwrap()),
+        ["get", key, chunk, port, rest @ ..] => get(connect(port, rest), key, chunk.parse().unwrap()),
         _ => panic!("see the top of this file"),
-    }
+    };
+    eprintln!("{:?}", sums.finish());
 }
 
-fn accept() -> TcpStream {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    println!("{}", listener.local_addr().unwrap());
-    listener.accept().unwrap().0
+trait Connection: Read + Write {}
+impl<T: Read + Write> Connection for T {}
+
+fn connect(port: &str, certificate: &[&str]) -> BufReader<Box<dyn Connection>> {
+    let stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    let stream: Box<dyn Connection> = match certificate {
+        [] => Box::new(stream),
+        [path, ..] => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_file(path).unwrap()).unwrap();
+            let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+            let name = "localhost".try_into().unwrap();
+            Box::new(StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream))
+        }
+    };
+    BufReader::new(stream)
 }
 
-fn pass(mut from: impl Read, mut to: impl Write, chunk: usize) {
+fn put(mut to: BufReader<Box<dyn Connection>>, chunk: usize) -> Context {
+    let mut from = std::io::stdin().lock();
     let mut buffer = vec![0; chunk];
     let mut sums = Context::new(&SHA256);
     loop {
@@ -56,10 +60,46 @@ fn pass(mut from: impl Read, mut to: impl Write, chunk: usize) {
             }
         }
         if filled == 0 {
-            break;
+            return sums;
         }
         sums.update(digest(&SHA256, &buffer[..filled]).as_ref());
-        buffer[..filled].chunks(PIECE).for_each(|piece| to.write_all(piece).unwrap());
+        let stream = to.get_mut();
+        write!(stream, "PUT /b/floor HTTP/1.1\r\nContent-Length: {filled}\r\n\r\n").unwrap();
+        buffer[..filled].chunks(PIECE).for_each(|piece| stream.write_all(piece).unwrap());
+        stream.flush().unwrap();
+        assert_eq!(head(&mut to), 0);
     }
-    eprintln!("{:?}", sums.finish());
+}
+
+fn get(mut from: BufReader<Box<dyn Connection>>, key: &str, chunk: usize) -> Context {
+    let mut to = std::io::stdout().lock();
+    let mut buffer = vec![0; chunk];
+    let mut sums = Context::new(&SHA256);
+    for n in 0.. {
+        let (first, last) = (n * chunk, (n + 1) * chunk - 1);
+        write!(from.get_mut(), "GET /b/{key} HTTP/1.1\r\nRange: bytes={first}-{last}\r\n\r\n").unwrap();
+        from.get_mut().flush().unwrap();
+        let length = head(&mut from);
+        from.read_exact(&mut buffer[..length]).unwrap();
+        sums.update(digest(&SHA256, &buffer[..length]).as_ref());
+        buffer[..length].chunks(PIECE).for_each(|piece| to.write_all(piece).unwrap());
+        if length < chunk {
+            break;
+        }
+    }
+    sums
+}
+
+/// Reads the head of a reply, and returns the length of its body.
+fn head(from: &mut impl BufRead) -> usize {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        from.read_line(&mut line).unwrap();
+        match line.trim_end().split_once(": ") {
+            Some(("Content-Length", text)) => length = text.parse().unwrap(),
+            None if line.trim_end().is_empty() => return length,
+            _ => {}
+        }
+    }
 }

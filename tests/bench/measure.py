@@ -1,181 +1,270 @@
-"""The measurements of tests/bench/run: CPU by wait4, which counts a process and those it waited for."""
+"""The measurements of tests/bench/run: CPU and peak memory by wait4, which counts a process and those it waited for."""
 
+import atexit
+import datetime
 import json
 import os
+import platform
 import shutil
+import statistics
 import struct
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 
-BINARY, FLOOR, ZFS, WORK = (os.environ[name] for name in ("BINARY", "FLOOR", "ZFS", "WORK"))
-SIZE = 2 << 30
-CHUNK = 16 << 20
-ROUNDS = 3
+BINARY, EXAMPLES, PEERS, ZFS, WORK = (os.environ[name] for name in ("BINARY", "EXAMPLES", "PEERS", "ZFS", "WORK"))
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+ONLY = os.environ.get("ONLY", "")
+SIZE = 1 << 30
+CERTIFICATE, KEY = f"{WORK}/certificate.pem", f"{WORK}/key.pem"
+LARGE, SMALL = f"{WORK}/zfs/1-full", f"{WORK}/zfs/2-from-1"
+# round trip in ms, and MiB/s of a connection
+LATENCY, RATE = "20", "40"
 
 
-def stream(path):
+def write_stream(path, guid, base, size):
     """BEGIN, blocks of noise, END. No checksums: they are computed all the same, and compared only if there are any."""
     block = 128 << 10
     with open(path, "wb") as out:
         begin = bytearray(312)
         struct.pack_into("<QQ", begin, 8, 0x2F5BACBAC, 1)
-        struct.pack_into("<Q", begin, 40, 1)
+        struct.pack_into("<QQ", begin, 40, guid, base)
         out.write(begin)
-        noise = os.urandom(64 << 20)
-        for n in range((SIZE - 624) // (312 + block)):
+        # small, since a child begins as a copy of this process
+        noise = os.urandom((1 << 20) + block)
+        for n in range((size - 624) // (312 + block)):
             write = bytearray(312)
-            struct.pack_into("<IIQIIQQQ", write, 0, 3, 0, 5, 0, 0, n * block, block, 1)
-            at = n * block % len(noise)
+            struct.pack_into("<IIQIIQQQ", write, 0, 3, 0, 5, 0, 0, n * block, block, guid)
+            at = n * block % (len(noise) - block)
             out.write(write + noise[at : at + block])
         end = bytearray(312)
         struct.pack_into("<I", end, 0, 5)
-        struct.pack_into("<Q", end, 40, 1)
+        struct.pack_into("<Q", end, 40, guid)
         out.write(end)
 
 
-def measure(command, into_pipe=False, **env):
-    """CPU seconds, seconds, and peak memory in MiB of the process itself."""
+class Sink:
+    """The server, with TLS or a line of limited speed."""
+
+    def __init__(self, tls=False, line=False):
+        args = [f"{EXAMPLES}/sink"] + ([LATENCY, RATE] if line else []) + ([CERTIFICATE, KEY] if tls else [])
+        self.process = subprocess.Popen(args, stdout=subprocess.PIPE)
+        atexit.register(self.end)
+        self.port = self.process.stdout.readline().decode().strip()
+        self.tls = tls
+        self.url = f"https://localhost:{self.port}" if tls else f"http://127.0.0.1:{self.port}"
+
+    def requests(self):
+        import ssl
+
+        context = ssl._create_unverified_context() if self.tls else None
+        return urllib.request.urlopen(f"{self.url}/-/requests", context=context).read().decode() or "-"
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def measure(command, out=False, stdin=None, **env):
+    """Seconds, CPU seconds, and peak memory in MiB of the largest process. What reads `stdin` counts, as the zfs of zfs2s3 does."""
+    if stdin:
+        command = ["sh", "-c", 'cat "$0" | "$@"', stdin, *command]
+    reader = subprocess.Popen("cat > /dev/null", shell=True, stdin=subprocess.PIPE) if out else None
     begun = time.monotonic()
-    reader = subprocess.Popen("cat > /dev/null", shell=True, stdin=subprocess.PIPE) if into_pipe else None
-    out = reader.stdin if reader else subprocess.DEVNULL
-    child = subprocess.Popen(command, env=os.environ | env, stdout=out, stderr=subprocess.PIPE)
+    child = subprocess.Popen(
+        command,
+        env=os.environ | env,
+        stdin=subprocess.DEVNULL,
+        stdout=reader.stdin if reader else subprocess.DEVNULL,
+        stderr=open(f"{WORK}/stderr", "wb"),
+    )
     if reader:
         reader.stdin.close()
-    peak = 0
-    while True:
-        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
-        if pid:
-            break
-        try:
-            with open(f"/proc/{child.pid}/status") as f:
-                peak = max([peak] + [int(line.split()[1]) for line in f if line.startswith("VmHWM")])
-        except OSError:
-            pass
-        time.sleep(0.01)
+    # none takes minutes, unless it hangs
+    guard = threading.Timer(300, child.kill)
+    guard.start()
+    _, status, usage = os.wait4(child.pid, 0)
+    guard.cancel()
+    seconds = time.monotonic() - begun
+    cpu = usage.ru_utime + usage.ru_stime
     if reader:
         reader.wait()
     if status:
-        sys.exit(f"{command}: {child.stderr.read().decode()}")
-    return usage.ru_utime + usage.ru_stime, time.monotonic() - begun, peak / 1024
+        sys.exit(f"{command}: {open(f'{WORK}/stderr').read()}")
+    return seconds, cpu, usage.ru_maxrss / 1024
 
 
-def upload(jobs):
-    os.makedirs(f"{WORK}/zfs", exist_ok=True)
-    with open(f"{WORK}/zfs/snapshots", "w") as f:
-        f.write("tank@a\t1\t1\n")
-    env = {"TEST_ZFS": f"{WORK}/zfs", "ZFS2S3_ZFS": ZFS, "XDG_DATA_HOME": f"{WORK}/data", "ZFS2S3_JOBS": str(jobs)}
-    result = measure([BINARY, "upload", "tank@a"], **env)
-    measure([BINARY, "remove", "tank@a"], **env)
-    return result
+class Zfs2s3:
+    def __init__(self, name="zfs2s3", binary=BINARY, **env):
+        self.name, self.binary, self.settings = name, binary, env
+
+    def env(self, sink, data):
+        return self.settings | {
+            "TEST_ZFS": f"{WORK}/zfs",
+            "ZFS2S3_ZFS": ZFS,
+            "XDG_DATA_HOME": f"{WORK}/{data}-{sink.port}",
+            "ZFS2S3_BUCKET": "b",
+            "ZFS2S3_PREFIX": f"{data}/",
+            "AWS_ENDPOINT_URL": sink.url,
+            "AWS_CA_BUNDLE": CERTIFICATE if sink.tls else "",
+        }
+
+    def upload(self, sink):
+        env = self.env(sink, f"own-{len(self.settings)}")
+        result = measure([self.binary, "upload", "tank@a"], **env)
+        requests = sink.requests()
+        measure([self.binary, "remove", "tank@a"], **env)
+        return *result, requests
+
+    def prepare_download(self, sink):
+        env = self.env(sink, "kept")
+        if not os.path.exists(env["XDG_DATA_HOME"]):
+            measure([self.binary, "upload", "tank@a"], **env)
+
+    def download(self, sink):
+        return *measure([self.binary, "download", "tank@a"], out=True, **self.env(sink, "kept")), sink.requests()
+
+    def prepare_small(self, sink):
+        env = self.env(sink, "small")
+        if not os.path.exists(env["XDG_DATA_HOME"]):
+            measure([self.binary, "upload", "tank@a"], **env)
+
+    def small(self, sink):
+        env = self.env(sink, "small")
+        result = measure([self.binary, "upload", "-i", "@a", "tank@b"], **env)
+        requests = sink.requests()
+        measure([self.binary, "remove", "-i", "@a", "tank@b"], **env)
+        return *result, requests
 
 
-def download(jobs):
-    """Of what was uploaded once before; to a pipe that somebody reads."""
-    env = {"TEST_ZFS": f"{WORK}/zfs", "ZFS2S3_ZFS": ZFS, "XDG_DATA_HOME": f"{WORK}/kept", "ZFS2S3_JOBS": str(jobs)}
-    if not os.path.exists(f"{WORK}/kept"):
-        measure([BINARY, "upload", "tank@a"], **env, ZFS2S3_PREFIX="kept/")
-    return measure([BINARY, "download", "tank@a"], into_pipe=True, **env, ZFS2S3_PREFIX="kept/")
+class Peer:
+    """`put` and `get`: its command lines, with the URL of the server and the key."""
+
+    def __init__(self, name, put, get, **env):
+        self.name, self.put, self.get, self.settings = name, put, get, env
+
+    def upload(self, sink, path=LARGE):
+        return *measure(self.put(sink, "peer"), stdin=path, **self.settings), sink.requests()
+
+    def small(self, sink):
+        return self.upload(sink, SMALL)
+
+    def download(self, sink):
+        return *measure(self.get(sink, kept_key(sink)), out=True, **self.settings), sink.requests()
 
 
-def read_floor():
-    """The same bytes from a socket, one SHA-256 pass, and a write to a pipe."""
-    source = subprocess.Popen([FLOOR, "source", f"{WORK}/zfs/1-full"], stdout=subprocess.PIPE)
-    address = source.stdout.readline().decode().strip()
-    result = measure([FLOOR, "read", str(CHUNK), address], into_pipe=True)
-    source.wait()
-    return result
+def kept_key(sink):
+    """What zfs2s3 has uploaded, so that all read the same object."""
+    folder = f"{WORK}/kept-{sink.port}/zfs2s3"
+    with open(f"{folder}/stored_snapshots.yml") as f:
+        entry = next(line for line in f if line.startswith("- "))
+    return json.loads(entry[2:])["stream"]["segments"][0]["key"]
 
 
 def floor():
-    sink = subprocess.Popen([FLOOR, "sink"], stdout=subprocess.PIPE)
-    address = sink.stdout.readline().decode().strip()
-    result = measure(["sh", "-c", f"cat {WORK}/zfs/1-full | {FLOOR} {CHUNK} {address}"])
-    sink.wait()
-    return result
+    def with_tls(sink):
+        return [sink.port] + ([CERTIFICATE] if sink.tls else [])
+
+    chunk = str(16 << 20)
+    return Peer(
+        "floor",
+        lambda sink, key: [f"{EXAMPLES}/floor", "put", chunk, *with_tls(sink)],
+        lambda sink, key: [f"{EXAMPLES}/floor", "get", key, chunk, *with_tls(sink)],
+    )
 
 
-def aws():
-    command = f"cat {WORK}/zfs/1-full | aws s3 cp --quiet --expected-size {SIZE} - s3://zfs2s3-test/peer"
-    result = measure(["sh", "-c", command])
-    measure(["aws", "s3", "rm", "--quiet", "s3://zfs2s3-test/peer"])
-    return result
+def s5cmd(name, *options):
+    def command(verb):
+        return lambda sink, key: [f"{PEERS}/s5cmd", "--no-verify-ssl", "--endpoint-url", sink.url, verb, *options, f"s3://b/{key}"]
+
+    return Peer(name, command("pipe"), command("cat"))
 
 
-def many(count):
-    """A store of so many backups: one full, and a chain."""
-    first = 1 << 60
-    folder = f"{WORK}/many/zfs2s3"
-    os.makedirs(folder)
-    with open(f"{folder}/stored_snapshots.yml", "w") as f:
-        f.write("version: 1\nendpoint: x\nbucket: zfs2s3-test\nprefix: ''\nbackups:\n")
-        for n in range(count):
-            name, guid = f"tank/data/home@daily-{n:06}", first + n
-            kind = f"from-{guid - 1:016x}" if n else "full"
-            entry = {"snapshot": {"name": name, "guid": str(guid)}}
-            if n:
-                entry["base"] = {"name": f"tank/data/home@daily-{n - 1:06}", "guid": str(guid - 1)}
-            entry["stream"] = {
-                "size": 123456789,
-                "composite_sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
-                "send_args": ["--raw"],
-                "stages": [],
-                "chunk_size": 16777216,
-                "storage_class": "STANDARD",
-                "stored": "2026-01-02T03:04:05Z",
-                "segments": [
-                    {
-                        "key": f"{name}/{guid:016x}-{kind}.zfs",
-                        "size": 123456789,
-                        "etag": '"3ebc905ba543a93220253a05eca2d5ce-5"',
-                        "checksum": "SFu8QN+VfIPMdQmnpzy12rzbgt4Bm8wVP7xBthfKMU0=-5",
-                    }
-                ],
-            }
-            f.write(f"- {json.dumps(entry, separators=(',', ':'))}\n")
-        f.write(f"count: {count}\n")
+def rclone(name, *options):
+    remote = ":s3,provider=Other,env_auth=true,no_check_bucket=true,disable_checksum=true,endpoint='{}':b/{}"
+
+    def command(verb):
+        return lambda sink, key: [f"{PEERS}/rclone", verb, "--no-check-certificate", *options, remote.format(sink.url, key)]
+
+    return Peer(name, command("rcat"), command("cat"), RCLONE_CONFIG="/dev/null")
 
 
-def least(results):
-    return min(results, key=lambda result: result[0])
+def aws(name, **config):
+    path = f"{WORK}/{name.replace(' ', '-')}.config"
+    with open(path, "w") as f:
+        f.write("[default]\n" + ("s3 =\n" if config else "") + "".join(f"  {key} = {value}\n" for key, value in config.items()))
+    common = [f"{PEERS}/aws", "--no-verify-ssl", "s3", "cp", "--quiet"]
+    return Peer(
+        name,
+        lambda sink, key: [*common, "--endpoint-url", sink.url, "--expected-size", str(SIZE), "-", f"s3://b/{key}"],
+        lambda sink, key: [*common, "--endpoint-url", sink.url, f"s3://b/{key}", "-"],
+        AWS_CONFIG_FILE=path,
+        PYTHONWARNINGS="ignore",
+    )
 
 
-def table(title, results):
-    base = least(results["floor"])[0]
-    print(f"{title:18} {'CPU s/GiB':>10} {'x floor':>8} {'seconds':>8} {'peak MiB':>9}")
-    for name, found in results.items():
-        cpu, seconds, peak = least(found)
-        shown = f"{peak:9.0f}" if name.startswith("zfs2s3") else f"{'-':>9}"
-        print(f"{name:18} {cpu / 2:10.2f} {cpu / base:8.2f} {seconds:8.1f} {shown}")
+def table(title, job, clients, tls=False, line=False):
+    if ONLY and not title.startswith(ONLY):
+        return
+    sink = Sink(tls, line)
+    for client in clients:
+        getattr(client, f"prepare_{job}", lambda _: None)(sink)
+    results = {client.name: [] for client in clients}
+    for _ in range(ROUNDS):
+        for client in clients:
+            sink.requests()
+            results[client.name].append(getattr(client, job)(sink))
+    sink.end()
+    medians = {name: [statistics.median(run[n] for run in runs) for n in range(3)] for name, runs in results.items()}
+    base = medians[clients[0].name]
+    gib = SIZE / (1 << 30)
+    per = "CPU s/GiB" if job != "small" else "CPU s"
+    print(f"\n## {title}\n")
+    print(f"| | seconds | x {clients[0].name} | {per} | x {clients[0].name} | peak MiB | requests |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
+    for name, (seconds, cpu, peak) in medians.items():
+        print(
+            f"| {name} | {seconds:.2f} | {seconds / base[0]:.2f} | {cpu / gib:.2f} | {cpu / base[1]:.2f} | {peak:.0f} | {results[name][-1][3]} |",
+            flush=True,
+        )
 
 
 def main():
+    os.environ.update(AWS_ACCESS_KEY_ID="bench", AWS_SECRET_ACCESS_KEY="bench", AWS_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true")
     os.makedirs(f"{WORK}/zfs")
-    stream(f"{WORK}/zfs/1-full")
-    runs = {"floor": floor, "zfs2s3, 16 jobs": lambda: upload(16), "zfs2s3, 2 jobs": lambda: upload(2)}
-    if shutil.which("aws"):
-        runs["aws s3 cp"] = aws
-    results = {name: [] for name in runs}
-    for _ in range(ROUNDS):
-        for name, run in runs.items():
-            results[name].append(run())
-    table("upload of 2 GiB", results)
-    runs = {"floor": read_floor, "zfs2s3, 16 jobs": lambda: download(16), "zfs2s3, 2 jobs": lambda: download(2)}
-    results = {name: [] for name in runs}
-    for _ in range(ROUNDS):
-        for name, run in runs.items():
-            results[name].append(run())
-    table("download of 2 GiB", results)
-    many(10_000)
-    for name, args in {"list, 10,000": ["list"], "list -Hp, 10,000": ["list", "-Hp"], "--version": ["--version"]}.items():
-        found = [wall([BINARY, *args], XDG_DATA_HOME=f"{WORK}/many") for _ in range(10)]
-        print(f"{name:18} {min(found) * 1000:.1f} ms")
+    write_stream(LARGE, 1, 0, SIZE)
+    write_stream(SMALL, 2, 1, 512 << 10)
+    with open(f"{WORK}/zfs/snapshots", "w") as f:
+        f.write("tank@a\t1\t1\ntank@b\t2\t2\n")
+    own, tuned = [Zfs2s3()], [s5cmd("s5cmd, 23 of 16 MB", "-c", "23", "-p", "16")]
+    if other := os.environ.get("OTHER_BINARY"):
+        own.append(Zfs2s3("other zfs2s3", other))
+    peers = [
+        s5cmd("s5cmd"),
+        rclone("rclone"),
+        rclone("rclone, 16 of 16M", "--s3-upload-concurrency", "16", "--s3-chunk-size", "16M"),
+        aws("aws s3 cp"),
+        aws("aws s3 cp, 20 of 16MB", max_concurrent_requests=20, multipart_chunksize="16MB"),
+    ]
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    print(f"# zfs2s3 beside its peers, {datetime.date.today()}\n")
+    print(f"`make bench`: {os.cpu_count()} x {cpu}, {platform.system()} {platform.release()}; server and client on one host.")
+    print(f"A stream of {SIZE >> 20} MiB; medians of {ROUNDS} rounds in turns. Ratios are to the first of each table.")
+    everyone = [floor(), *own, *tuned, *peers]
+    table("Upload, http", "upload", everyone)
+    table("Download, http", "download", everyone)
+    table("Upload, https", "upload", everyone, tls=True)
+    table("Download, https", "download", everyone, tls=True)
+    limit = f"a line of {LATENCY} ms and {RATE} MiB/s a connection"
+    table(f"Upload over {limit}", "upload", [*own, *tuned, *peers], line=True)
+    # `rclone cat` has no such options
+    table(f"Download over {limit}", "download", [*own, *tuned, *(peer for peer in peers if "16 of 16M" not in peer.name)], line=True)
+    table("An increment of 0.5 MiB, http", "small", [*own, *tuned, *peers])
+    table(f"An increment of 0.5 MiB over {limit}", "small", [*own, *tuned, *peers], line=True)
+    shutil.rmtree(f"{WORK}/zfs")
 
 
-def wall(command, **env):
-    begun = time.monotonic()
-    subprocess.run(command, env=os.environ | env, stdout=subprocess.DEVNULL, check=True)
-    return time.monotonic() - begun
-
-
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+//! An S3 server that costs as little as it can, for `make bench`: it keeps objects in memory, and checks
+//! nothing.
+//!
+//!     sink [LATENCY_MS MIB_A_SECOND] [CERTIFICATE KEY]
+//!
+//! It prints its port. Each reply comes LATENCY_MS late, and each connection carries no more than
+//! MIB_A_SECOND. With the PEM files it speaks TLS. `GET /-/requests` returns how many requests there were
+//! since the last time, by name.
+
+// nobody's data depend on it
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::digest::{SHA256, digest};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// The parts of an object, by number.
+type Parts = BTreeMap<u32, Arc<Vec<u8>>>;
+
+/// Its parts, and the SHA-256 that came with each.
+#[derive(Default)]
+struct Upload {
+    parts: Parts,
+    sums: BTreeMap<u32, Vec<u8>>,
+}
+
+#[derive(Default)]
+struct Bucket {
+    objects: BTreeMap<String, Parts>,
+    uploads: BTreeMap<String, Upload>,
+    requests: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Line {
+    latency: Duration,
+    /// Bytes a second.
+    rate: Option<f64>,
+}
+
+/// Bytes that are sent or read at once.
+const PIECE: usize = 128 << 10;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |n: usize| args.get(n).and_then(|text| text.parse::<f64>().ok());
+    let latency = Duration::from_secs_f64(number(0).unwrap_or(0.0) / 1000.0);
+    let line = Line { latency, rate: number(1).map(|mib| mib * f64::from(1 << 20)) };
+    let tls = args.iter().position(|arg| arg.ends_with(".pem")).map(|n| config(&args[n], &args[n + 1]));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    println!("{}", listener.local_addr().unwrap().port());
+    let bucket = Arc::new(Mutex::new(Bucket::default()));
+    for stream in listener.incoming().flatten() {
+        let (bucket, tls) = (Arc::clone(&bucket), tls.clone());
+        std::thread::spawn(move || {
+            // the handshake of TCP
+            std::thread::sleep(line.latency);
+            let _ = stream.set_nodelay(true);
+            let _ = match tls {
+                None => serve(stream, &bucket, line),
+                Some(config) => {
+                    std::thread::sleep(line.latency);
+                    serve(StreamOwned::new(ServerConnection::new(config).unwrap(), stream), &bucket, line)
+                }
+            };
+        });
+    }
+}
+
+fn config(certificate: &str, key: &str) -> Arc<ServerConfig> {
+    let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap())
+}
+
+struct Request {
+    method: String,
+    path: String,
+    query: String,
+    headers: BTreeMap<String, String>,
+}
+
+fn serve(stream: impl Read + Write, bucket: &Mutex<Bucket>, line: Line) -> io::Result<()> {
+    let mut stream = BufReader::with_capacity(PIECE, stream);
+    loop {
+        let Some(request) = head(&mut stream)? else { return Ok(()) };
+        if request.headers.get("expect").is_some_and(|text| text.contains("100")) {
+            std::thread::sleep(line.latency);
+            stream.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let body = body(&mut stream, &request, line)?;
+        std::thread::sleep(line.latency);
+        answer(stream.get_mut(), &request, body, bucket, line)?;
+    }
+}
+
+fn body(stream: &mut impl BufRead, request: &Request, line: Line) -> io::Result<Vec<u8>> {
+    let begun = Instant::now();
+    let mut body = Vec::new();
+    let mut read = |stream: &mut dyn Read, length: usize| -> io::Result<()> {
+        let mut done = body.len();
+        let length = done + length;
+        body.resize(length, 0);
+        while done < length {
+            let end = length.min(done + PIECE);
+            stream.read_exact(&mut body[done..end])?;
+            done = end;
+            pace(begun, done, line);
+        }
+        Ok(())
+    };
+    if let Some(length) = request.headers.get("content-length") {
+        read(stream, length.parse().unwrap())?;
+    } else if request.headers.contains_key("transfer-encoding") {
+        // the AWS CLI, over https; what is in the chunks is kept as it is
+        loop {
+            let mut size = String::new();
+            stream.read_line(&mut size)?;
+            let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
+            read(stream, size)?;
+            stream.read_line(&mut String::new())?;
+            if size == 0 {
+                break;
+            }
+        }
+    }
+    Ok(body)
+}
+
+/// Waits until so many bytes have had time to pass.
+fn pace(begun: Instant, bytes: usize, line: Line) {
+    if let Some(rate) = line.rate {
+        let until = begun + Duration::from_secs_f64(bytes as f64 / rate);
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn head(stream: &mut impl BufRead) -> io::Result<Option<Request>> {
+    let mut first = String::new();
+    if stream.read_line(&mut first)? == 0 {
+        return Ok(None);
+    }
+    let mut words = first.split_whitespace();
+    let (method, target) = (words.next().unwrap().to_string(), words.next().unwrap());
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (path, query) = (decoded(path), query.to_string());
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_string());
+    }
+    Ok(Some(Request { method, path, query, headers }))
+}
+
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+impl Request {
+    fn has(&self, name: &str) -> bool {
+        self.query.split('&').any(|pair| pair.split('=').next() == Some(name))
+    }
+    fn value(&self, name: &str) -> Option<String> {
+        let pair = self.query.split('&').filter_map(|pair| pair.split_once('='));
+        pair.filter(|(n, _)| *n == name).map(|(_, value)| decoded(&value.replace('+', " "))).next()
+    }
+    fn name(&self) -> &'static str {
+        match self.method.as_str() {
+            "HEAD" => "HEAD",
+            "DELETE" => "DELETE",
+            "POST" => "POST",
+            "PUT" => "PUT",
+            _ if self.path.trim_matches('/').contains('/') => "GET",
+            _ => "LIST",
+        }
+    }
+}
+
+fn answer(
+    stream: &mut impl Write,
+    request: &Request,
+    body: Vec<u8>,
+    bucket: &Mutex<Bucket>,
+    line: Line,
+) -> io::Result<()> {
+    let mut bucket = bucket.lock().unwrap();
+    if request.path == "/-/requests" {
+        let counts = std::mem::take(&mut bucket.requests);
+        let text: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        return reply(stream, 200, "", text.join(", ").as_bytes());
+    }
+    *bucket.requests.entry(request.name()).or_default() += 1;
+    let key = request.path.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key).to_string();
+    match (request.method.as_str(), request.value("uploadId")) {
+        ("POST", None) => {
+            let id = format!("u{}", bucket.uploads.len() + 1);
+            bucket.uploads.insert(id.clone(), Upload::default());
+            let xml = format!(
+                "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>{key}</Key><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
+            );
+            reply(stream, 200, "x-amz-checksum-algorithm: SHA256\r\n", xml.as_bytes())
+        }
+        ("PUT", Some(id)) => {
+            let number = request.value("partNumber").unwrap().parse().unwrap();
+            let upload = bucket.uploads.get_mut(&id).unwrap();
+            upload.parts.insert(number, Arc::new(body));
+            let sum = request.headers.get("x-amz-checksum-sha256");
+            upload.sums.extend(sum.map(|sum| (number, BASE64.decode(sum).unwrap())));
+            reply(stream, 200, &format!("ETag: \"{number:032x}\"\r\n"), b"")
+        }
+        ("POST", Some(id)) => {
+            let Upload { parts, sums } = std::mem::take(bucket.uploads.get_mut(&id).unwrap());
+            let count = parts.len();
+            bucket.objects.insert(key.clone(), parts);
+            let sums: Vec<u8> = sums.into_values().flatten().collect();
+            let sum = BASE64.encode(digest(&SHA256, &sums).as_ref());
+            let sum = format!("<ChecksumSHA256>{sum}-{count}</ChecksumSHA256>");
+            let xml = format!(
+                "<CompleteMultipartUploadResult><Bucket>b</Bucket><Key>{key}</Key><ETag>\"{:032x}-{count}\"</ETag>{}</CompleteMultipartUploadResult>",
+                0,
+                if sums.is_empty() { "" } else { &sum }
+            );
+            reply(stream, 200, "", xml.as_bytes())
+        }
+        ("PUT", None) => {
+            let etag = format!("\"{:x}\"", md5::compute(&body));
+            bucket.objects.insert(key, Parts::from([(1, Arc::new(body))]));
+            reply(stream, 200, &format!("ETag: {etag}\r\n"), b"")
+        }
+        ("DELETE", _) => {
+            bucket.objects.remove(&key);
+            reply(stream, 204, "", b"")
+        }
+        ("GET", _) if key.is_empty() && request.has("location") => {
+            reply(stream, 200, "", b"<LocationConstraint>us-east-1</LocationConstraint>")
+        }
+        ("GET", _) if key.is_empty() => {
+            let prefix = request.value("prefix").unwrap_or_default();
+            let listed = bucket.objects.iter().filter(|(key, _)| key.starts_with(&prefix));
+            let entry = |(key, parts): (&String, &Parts)| {
+                let key = key.replace('&', "&amp;").replace('<', "&lt;");
+                format!(
+                    "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>\"e\"</ETag><Size>{}</Size></Contents>",
+                    size(parts)
+                )
+            };
+            let entries: String = listed.map(entry).collect();
+            let xml = format!(
+                "<ListBucketResult><Name>b</Name><Prefix></Prefix><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
+            );
+            reply(stream, 200, "", xml.as_bytes())
+        }
+        _ => {
+            let found = bucket.objects.get(&key).cloned();
+            drop(bucket);
+            match found {
+                None => reply(stream, 404, "", b"<Error><Code>NoSuchKey</Code></Error>"),
+                Some(parts) => send(stream, request, &parts, line),
+            }
+        }
+    }
+}
+
+fn size(parts: &Parts) -> usize {
+    parts.values().map(|part| part.len()).sum()
+}
+
+/// HEAD, and GET of an object or a range of it.
+fn send(stream: &mut impl Write, request: &Request, parts: &Parts, line: Line) -> io::Result<()> {
+    let size = size(parts);
+    let range = request.headers.get("range").and_then(|text| text.strip_prefix("bytes=")?.split_once('-'));
+    let first: usize = range.map_or(0, |(first, _)| first.parse().unwrap());
+    let last =
+        range.and_then(|(_, last)| last.parse().ok()).map_or(size - 1, |last: usize| last.min(size - 1));
+    let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
+    let content_range = range.map(|_| format!("Content-Range: bytes {first}-{last}/{size}\r\n"));
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: \"e\"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\nAccept-Ranges: bytes\r\n{}\r\n",
+        last + 1 - first,
+        content_range.unwrap_or_default()
+    )?;
+    if request.method == "HEAD" {
+        return stream.flush();
+    }
+    let begun = Instant::now();
+    let (mut at, mut sent) = (0, 0);
+    for part in parts.values() {
+        let from = first.saturating_sub(at).min(part.len());
+        let to = (last + 1).saturating_sub(at).min(part.len());
+        for piece in part[from..to.max(from)].chunks(PIECE) {
+            stream.write_all(piece)?;
+            sent += piece.len();
+            pace(begun, sent, line);
+        }
+        at += part.len();
+    }
+    stream.flush()
+}
+
+fn reply(stream: &mut impl Write, status: u16, headers: &str, body: &[u8]) -> io::Result<()> {
+    let length = if status == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let head = format!("HTTP/1.1 {status} X\r\n{headers}{length}\r\n");
+    stream.write_all(&[head.as_bytes(), body].concat())?;
+    stream.flush()
+}
