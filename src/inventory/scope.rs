@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::model::names::{Guid, dataset_of};
 use crate::state::store::format::{Contents, Entry};
 
-/// With more datasets, listing all is not slower.
+/// So many are rare: then everything is listed.
 const MOST_DATASETS: usize = 4;
 
 #[derive(Clone, Debug, PartialEq)]

@@ -94,7 +94,8 @@ impl<'a> Transfer<'a> {
         )?;
         let chunk_size = usize::try_from(intent.chunking.chunk_size)
             .map_err(|_| Error::usage("ZFS2S3_CHUNK_SIZE is too large for this machine"))?;
-        let size = send::run(source, chunk_size, self.upload.client.jobs, self)?;
+        let jobs = self.upload.client.memory.jobs_for(intent.chunking.chunk_size);
+        let size = send::run(source, chunk_size, jobs, self)?;
         if (self.known.0.len() as u64) > intent.chunking.chunks_of(size) {
             return Err(self.not_the_same("it is shorter"));
         }
@@ -189,8 +190,10 @@ impl ChunkSink for Transfer<'_> {
             }
             _ => {}
         }
-        let Some(Begun::Multipart { upload_id, checksums }) = self.begun(position.segment) else {
-            return self.store_single(chunk, sha256);
+        let (upload_id, checksums) = match self.begun(position.segment) {
+            Some(Begun::Multipart { upload_id, checksums }) => (upload_id, checksums),
+            _ if index == 0 => return self.store_single(chunk, sha256),
+            _ => return Err(Error::failed(format!("segment {} is not open", position.segment))),
         };
         let key = keys::segment(&intent.prefix, &intent.copy(), position.segment);
         let open = MultipartUpload { key: &key, upload_id: &upload_id, checksums };
