@@ -120,6 +120,10 @@ deny:
 bench: $(BINARY)
 	tests/bench/run $(BINARY)
 
+# what up to a million backups cost; the table is in target/scale.md
+scale: $(BINARY)
+	tests/bench/run $(BINARY) scale
+
 # how many instructions a MiB costs, which is the same on a busy machine: fails if it became more
 check-instructions: $(BINARY)
 	tests/bench/run $(BINARY) instructions
@@ -141,4 +145,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-servers check-instructions check-2.3 servers model lint bench install uninstall clean tools FORCE
+.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-servers check-instructions check-2.3 servers model lint bench scale install uninstall clean tools FORCE

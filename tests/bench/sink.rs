@@ -1,10 +1,11 @@
 //! An S3 server that costs as little as it can, for `make bench`: it keeps objects in memory, and checks
 //! nothing.
 //!
-//!     sink [LATENCY_MS MIB_A_SECOND] [CERTIFICATE KEY]
+//!     sink [LATENCY_MS MIB_A_SECOND] [CERTIFICATE KEY] [KEYS]
 //!
 //! It prints its port. Each reply comes LATENCY_MS late, and each connection carries no more than
-//! MIB_A_SECOND. With the PEM files it speaks TLS. `GET /-/requests` returns how many requests there were
+//! MIB_A_SECOND. With the PEM files it speaks TLS. KEYS is a file of keys, one a line (`.txt`), of objects
+//! with 16 bytes each, which are there at the beginning. `GET /-/requests` returns how many requests there were
 //! since the last time, by name.
 
 // nobody's data depend on it
@@ -13,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -47,6 +49,8 @@ struct Line {
     rate: Option<f64>,
 }
 
+/// Keys of a listing.
+const PAGE: usize = 1000;
 /// Bytes that are sent or read at once.
 const PIECE: usize = 128 << 10;
 
@@ -57,8 +61,15 @@ fn main() {
     let line = Line { latency, rate: number(1).map(|mib| mib * f64::from(1 << 20)) };
     let tls = args.iter().position(|arg| arg.ends_with(".pem")).map(|n| config(&args[n], &args[n + 1]));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut bucket = Bucket::default();
+    if let Some(path) = args.iter().find(|arg| arg.ends_with(".txt")) {
+        let bytes = Arc::new(vec![0; 16]);
+        let keys = std::fs::read_to_string(path).unwrap();
+        bucket.objects =
+            keys.lines().map(|key| (key.to_string(), Parts::from([(1, Arc::clone(&bytes))]))).collect();
+    }
+    let bucket = Arc::new(Mutex::new(bucket));
     println!("{}", listener.local_addr().unwrap().port());
-    let bucket = Arc::new(Mutex::new(Bucket::default()));
     for stream in listener.incoming().flatten() {
         let (bucket, tls) = (Arc::clone(&bucket), tls.clone());
         std::thread::spawn(move || {
@@ -247,17 +258,30 @@ fn answer(
         }
         ("GET", _) if key.is_empty() => {
             let prefix = request.value("prefix").unwrap_or_default();
-            let listed = bucket.objects.iter().filter(|(key, _)| key.starts_with(&prefix));
+            let after = request.value("continuation-token").unwrap_or_default();
+            let begin = if after.is_empty() { Bound::Included(&prefix) } else { Bound::Excluded(&after) };
+            let mut listed = bucket
+                .objects
+                .range::<String, _>((begin, Bound::Unbounded))
+                .take_while(|(key, _)| key.starts_with(&prefix))
+                .peekable();
+            let page: Vec<_> = listed.by_ref().take(PAGE).collect();
+            let next = page
+                .last()
+                .filter(|_| listed.peek().is_some())
+                .map(|(key, _)| format!("<NextContinuationToken>{}</NextContinuationToken>", escaped(key)));
             let entry = |(key, parts): (&String, &Parts)| {
-                let key = key.replace('&', "&amp;").replace('<', "&lt;");
                 format!(
-                    "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>\"e\"</ETag><Size>{}</Size></Contents>",
+                    "<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>\"e\"</ETag><Size>{}</Size></Contents>",
+                    escaped(key),
                     size(parts)
                 )
             };
-            let entries: String = listed.map(entry).collect();
+            let entries: String = page.into_iter().map(entry).collect();
             let xml = format!(
-                "<ListBucketResult><Name>b</Name><Prefix></Prefix><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
+                "<ListBucketResult><Name>b</Name><Prefix></Prefix><IsTruncated>{}</IsTruncated>{}{entries}</ListBucketResult>",
+                next.is_some(),
+                next.unwrap_or_default()
             );
             reply(stream, 200, "", xml.as_bytes())
         }
@@ -270,6 +294,10 @@ fn answer(
             }
         }
     }
+}
+
+fn escaped(key: &str) -> String {
+    key.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 fn size(parts: &Parts) -> usize {
