@@ -9,7 +9,8 @@ use crate::aws::profile::Profile;
 use crate::aws::proxy::Proxy;
 use crate::aws::requests::{self, Checksums};
 use crate::error::{Error, Result};
-use crate::model::chunks::{Chunking, DEFAULT_CHUNK, MAX_PARTS};
+use crate::model::chunks::{Chunking, MAX_PARTS};
+use crate::model::memory::Memory;
 use crate::model::object_lock::{Mode, Retention};
 use crate::model::properties::Which;
 use crate::model::storage_class::StorageClass;
@@ -20,7 +21,6 @@ use crate::os::env::Env;
 const DEFAULT_BUCKET: &str = "zfs2s3";
 /// The maximum of S3: 100 years.
 const MAX_LOCK_DAYS: u32 = 36_500;
-const DEFAULT_JOBS: usize = 16;
 const MAX_JOBS: usize = 256;
 /// So that a reply that trickles in ends, too.
 const MAX_REPLY_TIME: Duration = Duration::from_secs(15 * 60);
@@ -46,8 +46,7 @@ pub struct UploadSettings {
 
 /// How a stream is divided.
 pub struct ChunkingSettings {
-    /// Bytes.
-    chunk_size: u64,
+    memory: Memory,
     /// Parts a segment, if the user sets that.
     parts: Option<u16>,
 }
@@ -58,22 +57,34 @@ const FEWER_PARTS: &[(&str, u16)] = &[(".scw.cloud", 1_000)];
 
 impl ChunkingSettings {
     fn new(env: &Env) -> Result<Self> {
-        let chunk_size = match env.get("ZFS2S3_CHUNK_SIZE") {
-            None => DEFAULT_CHUNK,
-            Some(text) => parse_size(text).map_err(|why| Error::setting("ZFS2S3_CHUNK_SIZE", why))?,
-        };
         let in_tests = test_only(env, "ZFS2S3_TEST_PARTS").map(|parts| parts as u16);
-        if in_tests.is_none() {
-            Chunking::check_size(chunk_size).map_err(|why| Error::setting("ZFS2S3_CHUNK_SIZE", why))?;
-        }
-        Ok(ChunkingSettings { chunk_size, parts: parts(env)?.or(in_tests) })
+        Ok(ChunkingSettings { memory: memory(env)?, parts: parts(env)?.or(in_tests) })
     }
 
-    /// For uploads to this server.
-    pub fn for_endpoint(&self, endpoint: &str) -> Chunking {
+    /// For the upload of a stream of about so many bytes to this server.
+    pub fn for_stream(&self, endpoint: &str, estimate: Option<u64>) -> Chunking {
         let fewer = FEWER_PARTS.iter().find(|(end, _)| host_of(endpoint).ends_with(end));
-        Chunking::of(self.chunk_size, self.parts.or(fewer.map(|(_, parts)| *parts)))
+        let parts = self.parts.or(fewer.map(|(_, parts)| *parts));
+        Chunking::of(self.memory.chunk_size_for(estimate), parts)
     }
+}
+
+/// How much memory transfers may take.
+fn memory(env: &Env) -> Result<Memory> {
+    let size = |name| match env.get(name).map(parse_size) {
+        Some(size) => size.map(Some).map_err(|why| Error::setting(name, why)),
+        None => Ok(None),
+    };
+    let chunk_size = size("ZFS2S3_CHUNK_SIZE")?;
+    if let Some(chunk_size) = chunk_size.filter(|_| test_only(env, "ZFS2S3_TEST_PARTS").is_none()) {
+        Chunking::check_size(chunk_size).map_err(|why| Error::setting("ZFS2S3_CHUNK_SIZE", why))?;
+    }
+    let jobs = env.get("ZFS2S3_JOBS").map(|text| match text.parse() {
+        Ok(jobs @ 1..=MAX_JOBS) => Ok(jobs),
+        _ => Err(Error::setting("ZFS2S3_JOBS", format!("'{text}' is not a number from 1 to {MAX_JOBS}"))),
+    });
+    let limit = size("ZFS2S3_MEMORY")?;
+    Memory::new(limit, jobs.transpose()?, chunk_size).map_err(|why| Error::setting("ZFS2S3_MEMORY", why))
 }
 
 /// Parts a segment, where the user sets that.
@@ -102,7 +113,7 @@ pub struct RemoteSettings {
     pub checksums: Checksums,
     /// PEM file of the authorities to trust, instead of the built-in ones.
     pub ca_bundle: Option<PathBuf>,
-    pub jobs: usize,
+    pub memory: Memory,
     /// Bytes a second.
     pub bandwidth: Option<u64>,
     /// How long a failing request is retried.
@@ -213,18 +224,6 @@ impl RemoteSettings {
     pub fn new(env: &Env, local: &LocalSettings) -> Result<Self> {
         let profile = Profile::load(env)?;
         let endpoint = Endpoint::new(env, &profile, &local.bucket)?;
-        let jobs = match env.get("ZFS2S3_JOBS") {
-            None => DEFAULT_JOBS,
-            Some(text) => match text.parse() {
-                Ok(jobs @ 1..=MAX_JOBS) => jobs,
-                _ => {
-                    return Err(Error::setting(
-                        "ZFS2S3_JOBS",
-                        format!("'{text}' is not a number from 1 to {MAX_JOBS}"),
-                    ));
-                }
-            },
-        };
         let bandwidth = match env.get("ZFS2S3_BWLIMIT").map(parse_size) {
             None => None,
             Some(Ok(0)) => {
@@ -251,7 +250,7 @@ impl RemoteSettings {
             endpoint,
             credentials,
             ca_bundle,
-            jobs,
+            memory: memory(env)?,
             bandwidth,
             patience,
             lacks,
@@ -313,14 +312,14 @@ mod tests {
         assert_eq!(local.data_folder, PathBuf::from("/home/me/.local/share/zfs2s3"));
         let upload = UploadSettings::new(&env).unwrap();
         assert!(upload.storage_class.is_standard());
-        let chunking = |endpoint: &str| upload.chunking.for_endpoint(endpoint);
+        let chunking = |endpoint: &str| upload.chunking.for_stream(endpoint, None);
         assert_eq!(
             chunking("https://s3.example.org"),
             Chunking { chunk_size: 16 << 20, parts_per_segment: 10_000 }
         );
         assert_eq!(chunking("https://s3.fr-par.scw.cloud").parts_per_segment, 1_000);
         let fewer = UploadSettings::new(&Env::of(&[("ZFS2S3_PARTS", "7")])).unwrap();
-        assert_eq!(fewer.chunking.for_endpoint("https://s3.fr-par.scw.cloud").parts_per_segment, 7);
+        assert_eq!(fewer.chunking.for_stream("https://s3.fr-par.scw.cloud", None).parts_per_segment, 7);
         assert_eq!(zfs_words(&env), ["zfs"]);
         assert_eq!(zfs_words(&Env::of(&[("ZFS2S3_ZFS", "ssh  nas zfs")])), ["ssh", "nas", "zfs"]);
     }
@@ -364,7 +363,13 @@ mod tests {
             assert!(UploadSettings::new(&Env::of(&[("ZFS2S3_CHUNK_SIZE", value)])).is_err(), "{value}");
         }
         let local = LocalSettings::new(&Env::of(&[home])).unwrap();
-        for (name, value) in [("ZFS2S3_JOBS", "0"), ("ZFS2S3_JOBS", "999"), ("ZFS2S3_BWLIMIT", "0")] {
+        for (name, value) in [
+            ("ZFS2S3_JOBS", "0"),
+            ("ZFS2S3_JOBS", "999"),
+            ("ZFS2S3_BWLIMIT", "0"),
+            ("ZFS2S3_MEMORY", "20M"),
+            ("ZFS2S3_MEMORY", "x"),
+        ] {
             let error = RemoteSettings::new(&Env::of(&[home, (name, value)]), &local).err().expect(value);
             assert!(error.message.starts_with(name), "{error}");
         }

@@ -44,7 +44,7 @@ impl Probes<'_> {
         match self.put_part(upload, 1) {
             Ok(_) => {
                 findings.push(self.wrong_sums(upload));
-                let chunking = settings.chunking.for_endpoint(&self.client.endpoint().url);
+                let chunking = settings.chunking.for_stream(&self.client.endpoint().url, None);
                 findings.push(self.number_of_parts(upload, chunking));
                 findings.push(self.list_of_parts(upload));
             }

@@ -28,6 +28,7 @@ pub mod digest;
 pub mod keys;
 pub mod lifecycle;
 pub mod manifest;
+pub mod memory;
 pub mod names;
 pub mod object_lock;
 pub mod properties;

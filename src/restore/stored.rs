@@ -197,8 +197,18 @@ impl<'a> StoredBackup<'a> {
             let mut chunk = vec![0; range.length];
             self.fetch(&range, &mut chunk, &AtomicBool::new(false)).map(|()| chunk)
         };
-        let mut chunks = StreamChunks::new(fetch, self.chunk_size, self.size, self.client.jobs + 1);
+        let mut chunks = StreamChunks::new(
+            fetch,
+            self.chunk_size,
+            self.size,
+            self.client.memory.jobs_for(self.chunk_size) + 1,
+        );
         locate::find_resume_point(&mut chunks, partial).map_err(undelivered)
+    }
+
+    /// Bytes.
+    pub fn chunk_size(&self) -> u64 {
+        self.chunk_size
     }
 
     /// Delivers the stream in order, from the position `from`, where a record begins. The first chunk that
@@ -225,7 +235,7 @@ impl<'a> StoredBackup<'a> {
         ui: &Ui,
         mut deliver: impl FnMut(&[u8], u64, &StreamCheck) -> Result<()>,
     ) -> Result<()> {
-        let jobs = self.client.jobs;
+        let jobs = self.client.memory.jobs_for(self.chunk_size);
         // `open` has checked that it fits
         let chunk_size = self.chunk_size as usize;
         let first = from / self.chunk_size;

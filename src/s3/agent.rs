@@ -19,7 +19,8 @@ pub fn new(remote: &RemoteSettings) -> Result<ureq::Agent> {
         tls = tls.root_certs(RootCerts::new_with_certs(&certificates(&pem).map_err(cannot)?));
     }
     // two for each connection, small compared with the chunks
-    let buffer = ((4 << 20) / remote.jobs).clamp(16 << 10, 128 << 10);
+    let connections = remote.memory.most_jobs();
+    let buffer = ((4 << 20) / connections).clamp(16 << 10, 128 << 10);
     // a request must not hang; how long a part takes is unknown, so each step has a limit
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -27,8 +28,8 @@ pub fn new(remote: &RemoteSettings) -> Result<ureq::Agent> {
         .max_redirects_will_error(false)
         .user_agent(concat!("zfs2s3/", env!("CARGO_PKG_VERSION")))
         .accept_encoding("identity")
-        .max_idle_connections(remote.jobs + 1)
-        .max_idle_connections_per_host(remote.jobs + 1)
+        .max_idle_connections(connections + 1)
+        .max_idle_connections_per_host(connections + 1)
         .input_buffer_size(buffer)
         .output_buffer_size(buffer)
         .timeout_resolve(Some(Duration::from_secs(30)))

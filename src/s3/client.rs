@@ -20,6 +20,7 @@ use crate::aws::proxy::Proxy;
 use crate::aws::renewal::RenewingCredentials;
 use crate::config::RemoteSettings;
 use crate::error::{Result, Status, one_line};
+use crate::model::memory::Memory;
 use crate::model::utc::Utc;
 use crate::os::clock;
 use crate::os::trace;
@@ -51,8 +52,9 @@ pub struct Client {
     patience: Duration,
     lacks: Option<String>,
     reply_limit: Duration,
-    /// How many requests may run at once.
+    /// How many requests may run at once that have no chunk in memory.
     pub jobs: usize,
+    pub memory: Memory,
     ui: Arc<Ui>,
 }
 
@@ -85,7 +87,8 @@ impl Client {
             patience: remote.patience,
             lacks: remote.lacks,
             reply_limit: remote.reply_limit,
-            jobs: remote.jobs,
+            jobs: remote.memory.jobs(),
+            memory: remote.memory,
             ui,
         })
     }

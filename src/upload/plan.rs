@@ -99,7 +99,7 @@ impl Upload {
             base: backup.base.clone(),
             id: Some(random::id()),
             host: Some(host::name()),
-            chunking: settings.chunking.for_endpoint(&self.endpoint),
+            chunking: settings.chunking.for_stream(&self.endpoint, None),
             storage_class: settings.storage_class.clone(),
             lock: lock.map(|lock| lock.retention),
             send_args: vec![],
@@ -114,6 +114,7 @@ impl Upload {
         });
         let inventory = inventory?;
         (intent.send_args, intent.estimate) = stream?;
+        intent.chunking = settings.chunking.for_stream(&self.endpoint, intent.estimate);
         if let Some(listing) = inventory.listing()
             && (self.is_first() || intent.estimate.is_none_or(|bytes| bytes >= intent.chunking.chunk_size))
         {

@@ -78,7 +78,9 @@ impl Verify<'_> {
                 }
             }
             let readable: Vec<&StoredBackup> = stored.iter().map(|(_, readable)| readable).collect();
-            let found = for_each(&drawn, jobs, |(n, chunk)| match readable[*n].check_chunk(*chunk) {
+            let largest = readable.iter().map(|stored| stored.chunk_size()).max().unwrap_or_default();
+            let at_once = self.client.memory.jobs_for(largest);
+            let found = for_each(&drawn, at_once, |(n, chunk)| match readable[*n].check_chunk(*chunk) {
                 Err(error) if error.status == Status::TryAgain => Err(error),
                 read => Ok(read.err().map(|error| (readable[*n].object_of(*chunk).to_string(), error))),
             })?;

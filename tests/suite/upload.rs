@@ -153,6 +153,29 @@ fn a_dry_run_shows_what_would_be_stored_and_changes_nothing() {
 }
 
 #[test]
+fn the_chunks_follow_from_the_memory_and_the_estimate() {
+    let mut host = Host::with_snapshots(1);
+    host.unset("ZFS2S3_CHUNK_SIZE");
+    host.unset("ZFS2S3_TEST_PARTS");
+    host.unset("ZFS2S3_JOBS");
+    let mut parts = |memory, estimate: u64| {
+        host.set("ZFS2S3_MEMORY", memory);
+        host.zfs_file("estimate", &estimate.to_string());
+        let said = host.ok("upload -n tank/a@1").stdout;
+        said.lines().find_map(|line| line.strip_prefix("  parts     ")).unwrap().to_string()
+    };
+    assert_eq!(parts("", 1 << 40), "65536 of 16.0M, in 7 segments");
+    assert_eq!(parts("64M", 100 << 20), "20 of 5.00M, in 1 segment");
+    assert_eq!(parts("2G", 1 << 40), "9987 of 105M, in 1 segment");
+    host.set("ZFS2S3_MEMORY", "20M");
+    let said = host.fails(2, "upload -n tank/a@1");
+    assert!(
+        said.contains("ZFS2S3_MEMORY: 20.0M is too little: 1 job with chunks of 5.00M would take 26.0M"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_the_chain_rule_does_not_allow_is_refused_with_status_3() {
     let host = Host::with_snapshots(3);
     let no_base = host.fails(3, "upload -i @1 tank/a@2");

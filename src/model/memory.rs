@@ -1,0 +1,159 @@
+//! How much memory a transfer may take: the size of the chunks, and how many are sent or fetched at once.
+//! Pure.
+
+use crate::model::chunks::{DEFAULT_CHUNK, MAX_CHUNK, MAX_PARTS, MIN_CHUNK};
+use crate::model::units::{count, human_size};
+
+/// For 16 jobs and chunks of 16 MiB.
+const DEFAULT: u64 = 288 << 20;
+/// What the chunks do not take: buffers of the connections, the program itself.
+const BESIDE_CHUNKS: u64 = 16 << 20;
+const DEFAULT_JOBS: usize = 16;
+/// If the user sets the memory alone.
+const MOST_JOBS: usize = 64;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Bytes, if the user sets it.
+    limit: Option<u64>,
+    /// The same.
+    jobs: Option<usize>,
+    chunk_size: Option<u64>,
+}
+
+impl Memory {
+    /// The error: why the limit is too low.
+    pub fn new(limit: Option<u64>, jobs: Option<usize>, chunk_size: Option<u64>) -> Result<Self, String> {
+        let needed = needed(jobs.unwrap_or(1), chunk_size.unwrap_or(MIN_CHUNK));
+        match limit {
+            Some(limit) if limit < needed => Err(format!(
+                "{} is too little: {} with chunks of {} would take {}",
+                human_size(limit),
+                count(jobs.unwrap_or(1) as u64, "job"),
+                human_size(chunk_size.unwrap_or(MIN_CHUNK)),
+                human_size(needed)
+            )),
+            _ => Ok(Memory { limit, jobs, chunk_size }),
+        }
+    }
+
+    /// How many requests are made at once where no chunks are in memory.
+    pub fn jobs(&self) -> usize {
+        self.jobs.unwrap_or(DEFAULT_JOBS)
+    }
+
+    /// How many connections there may be at most.
+    pub fn most_jobs(&self) -> usize {
+        self.jobs.unwrap_or(if self.limit.is_some() { MOST_JOBS } else { DEFAULT_JOBS })
+    }
+
+    /// How many chunks of this size are sent or fetched at once. One is always in memory beside them.
+    pub fn jobs_for(&self, chunk_size: u64) -> usize {
+        match (self.limit, self.jobs) {
+            (None, Some(jobs)) => jobs,
+            _ => {
+                let chunks = self.for_chunks() / chunk_size.max(1);
+                usize::try_from(chunks.saturating_sub(1)).unwrap_or(usize::MAX).clamp(1, self.most_jobs())
+            }
+        }
+    }
+
+    /// For a stream of about so many bytes: larger chunks if it would have more parts than an upload may have,
+    /// as far as the memory allows that.
+    pub fn chunk_size_for(&self, estimate: Option<u64>) -> u64 {
+        if let Some(chunk_size) = self.chunk_size {
+            return chunk_size;
+        }
+        let share = match (self.limit, self.jobs) {
+            (None, _) => DEFAULT_CHUNK,
+            (Some(_), jobs) => self.for_chunks() / (jobs.unwrap_or(DEFAULT_JOBS) as u64 + 1),
+        };
+        let share = (share >> 20 << 20).clamp(MIN_CHUNK, MAX_CHUNK);
+        let in_one_upload = estimate.unwrap_or(0).div_ceil(MAX_PARTS).next_multiple_of(1 << 20);
+        in_one_upload.clamp(share.min(DEFAULT_CHUNK), share)
+    }
+
+    fn for_chunks(&self) -> u64 {
+        self.limit.unwrap_or(DEFAULT).saturating_sub(BESIDE_CHUNKS)
+    }
+}
+
+fn needed(jobs: usize, chunk_size: u64) -> u64 {
+    BESIDE_CHUNKS.saturating_add((jobs as u64 + 1).saturating_mul(chunk_size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    const TIB: u64 = 1 << 40;
+
+    fn memory(limit: Option<u64>, jobs: Option<usize>, chunk_size: Option<u64>) -> Memory {
+        Memory::new(limit, jobs, chunk_size).unwrap()
+    }
+
+    #[test]
+    fn without_a_setting_it_is_as_documented() {
+        let memory = memory(None, None, None);
+        for estimate in [None, Some(1), Some(100 * TIB)] {
+            assert_eq!(memory.chunk_size_for(estimate), 16 * MIB);
+        }
+        assert_eq!((memory.jobs_for(16 * MIB), memory.jobs(), memory.most_jobs()), (16, 16, 16));
+        // of a backup that was stored with other chunks
+        assert_eq!([5, 64, 200, 5000].map(|chunk| memory.jobs_for(chunk * MIB)), [16, 3, 1, 1]);
+    }
+
+    #[test]
+    fn jobs_that_the_user_sets_are_those() {
+        let memory = memory(None, Some(40), None);
+        assert_eq!((memory.chunk_size_for(None), memory.jobs_for(16 * MIB)), (16 * MIB, 40));
+        assert_eq!(memory.jobs_for(1000 * MIB), 40);
+    }
+
+    #[test]
+    fn chunks_and_jobs_follow_from_the_memory() {
+        let of = |mib, estimate| {
+            let memory = memory(Some(mib * MIB), None, None);
+            let chunk = memory.chunk_size_for(estimate);
+            (chunk / MIB, memory.jobs_for(chunk))
+        };
+        assert_eq!(of(26, None), (5, 1));
+        assert_eq!(of(64, None), (5, 8));
+        assert_eq!(of(288, None), (16, 16));
+        assert_eq!(of(1024, None), (16, 62));
+        // 10,000 parts of 16 MiB are 156 GiB
+        assert_eq!(of(1024, Some(150 << 30)), (16, 62));
+        assert_eq!(of(1024, Some(TIB / 4)), (27, 36));
+        assert_eq!(of(1024, Some(100 * TIB)), (59, 16));
+        assert_eq!(of(8192, Some(TIB)), (105, 64));
+        let with_jobs = memory(Some(64 * MIB), Some(3), None);
+        assert_eq!((with_jobs.chunk_size_for(None), with_jobs.jobs_for(12 * MIB)), (12 * MIB, 3));
+        assert_eq!(with_jobs.jobs_for(20 * MIB), 1);
+    }
+
+    #[test]
+    fn the_limit_holds() {
+        for mib in 26..2000 {
+            for jobs in [None, Some(1), Some(3), Some(16)] {
+                let Ok(memory) = Memory::new(Some(mib * MIB), jobs, None) else { continue };
+                for estimate in [None, Some(1), Some(TIB / 4), Some(20 * TIB)] {
+                    let chunk = memory.chunk_size_for(estimate);
+                    assert!(
+                        needed(memory.jobs_for(chunk), chunk) <= mib * MIB,
+                        "{mib} {jobs:?} {estimate:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_too_low_is_an_error() {
+        let error = |limit, jobs, chunk| Memory::new(Some(limit * MIB), jobs, chunk).unwrap_err();
+        assert_eq!(error(25, None, None), "25.0M is too little: 1 job with chunks of 5.00M would take 26.0M");
+        assert!(error(64, Some(20), None).contains("20 jobs with chunks of 5.00M would take 121M"));
+        assert!(error(288, Some(16), Some(17 * MIB)).ends_with("would take 305M"));
+        assert!(Memory::new(Some(288 * MIB), Some(16), Some(16 * MIB)).is_ok());
+    }
+}
