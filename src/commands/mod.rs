@@ -14,6 +14,7 @@ pub mod thaw;
 pub mod upload;
 pub mod verify;
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -63,13 +64,15 @@ pub struct Context {
     pub local: LocalSettings,
     pub folder: Folder,
     pub ui: Arc<Ui>,
+    /// Shared by all that a command does, with its connections and credentials.
+    client: OnceCell<Arc<Client>>,
 }
 
 impl Context {
     fn new(env: Env, ui: Arc<Ui>) -> Result<Self> {
         let local = LocalSettings::new(&env)?;
         let folder = Folder::new(local.data_folder.clone());
-        Ok(Context { env, local, folder, ui })
+        Ok(Context { env, local, folder, ui, client: OnceCell::new() })
     }
 
     /// `command`: shown to another zfs2s3 that is started meanwhile.
@@ -100,10 +103,6 @@ impl Context {
     }
 
     /// The store, which must belong to this server.
-    fn store_of(&self, remote: &RemoteSettings) -> Result<Store> {
-        self.store_at(&remote.endpoint.url)
-    }
-
     fn store_at(&self, endpoint: &str) -> Result<Store> {
         Store::open(&self.folder, &self.local.bucket, &self.local.prefix, Some(endpoint))
     }
@@ -112,10 +111,18 @@ impl Context {
         Zfs::new(config::zfs_words(&self.env))
     }
 
-    pub fn store_and_client(&self) -> Result<(Store, Client)> {
+    pub fn store_and_client(&self) -> Result<(Store, Arc<Client>)> {
+        let client = self.client()?;
+        Ok((self.store_at(&client.endpoint().url)?, client))
+    }
+
+    fn client(&self) -> Result<Arc<Client>> {
+        if let Some(client) = self.client.get() {
+            return Ok(Arc::clone(client));
+        }
         let remote = RemoteSettings::new(&self.env, &self.local)?;
-        let store = self.store_of(&remote)?;
-        Ok((store, Client::new(remote, Arc::clone(&self.ui))?))
+        let client = Arc::new(Client::new(remote, Arc::clone(&self.ui))?);
+        Ok(Arc::clone(self.client.get_or_init(|| client)))
     }
 
     /// Data, as JSON for a person, too.
@@ -171,16 +178,13 @@ impl Context {
 
     /// Everything that an upload uses.
     pub fn upload(&self) -> Result<Upload> {
-        let remote = RemoteSettings::new(&self.env, &self.local)?;
-        let endpoint = remote.endpoint.url.clone();
-        let region = remote.endpoint.region.to_string();
-        let store = self.store_of(&remote)?;
+        let (store, client) = self.store_and_client()?;
         Ok(Upload {
-            endpoint,
-            region,
+            endpoint: client.endpoint().url.clone(),
+            region: client.endpoint().region.to_string(),
             folder: self.folder.clone(),
             store,
-            client: Client::new(remote, Arc::clone(&self.ui))?,
+            client,
             zfs: self.zfs(),
             ui: Arc::clone(&self.ui),
             keeps: config::kept_properties(&self.env)?,

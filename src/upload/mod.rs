@@ -46,7 +46,7 @@ pub struct Upload {
     /// The URL of the server.
     pub endpoint: String,
     pub region: String,
-    pub client: Client,
+    pub client: Arc<Client>,
     pub zfs: Zfs,
     pub ui: Arc<Ui>,
     /// Which properties of the dataset are kept with a backup.

@@ -3,7 +3,10 @@
 use crate::support::{Host, PUT_DATA, key, sigv4};
 
 fn without_keys() -> Host {
-    let mut host = Host::with_snapshots(1);
+    with_helpers_only(Host::with_snapshots(1))
+}
+
+fn with_helpers_only(mut host: Host) -> Host {
     host.unset("AWS_ACCESS_KEY_ID");
     host.unset("AWS_SECRET_ACCESS_KEY");
     std::fs::create_dir_all(host.home().join(".aws")).unwrap();
@@ -80,7 +83,10 @@ fn profiles_of_awss_files() {
 
 /// The helper of `failing_helper`, without its failure: it counts how often it is run.
 fn counting_helper(lifetime: &str) -> Host {
-    let host = without_keys();
+    counting(without_keys(), lifetime)
+}
+
+fn counting(host: Host, lifetime: &str) -> Host {
     let good = reply("$end").replace("'END'", "END");
     let text = format!("echo x >> \"$HOME/asked\"\nend=$(date -u -d '{lifetime}' +%FT%T+0000)\n{good}");
     let command = script(&host, "keys", &text);
@@ -100,6 +106,14 @@ fn a_credential_process_is_not_run_for_each_request() {
         host.ok("upload tank/a@1");
         assert_eq!(asked(&host), 1, "{lifetime}");
     }
+}
+
+/// And one connection: they share the client.
+#[test]
+fn all_datasets_of_a_tree_use_the_same_credentials() {
+    let host = counting(with_helpers_only(Host::with_tree()), "1 hour");
+    host.ok("upload -ar tank@1");
+    assert_eq!((host.listed().len(), asked(&host)), (4, 1));
 }
 
 #[test]
