@@ -150,7 +150,7 @@ impl Context {
         };
         self.check_place(&overview.intent, None)?;
         let upload = self.upload()?;
-        self.check_place(&overview.intent, Some(&upload.endpoint))?;
+        self.check_place(&overview.intent, Some(&upload.client.endpoint().url))?;
         Ok((overview, upload))
     }
 
@@ -180,8 +180,6 @@ impl Context {
     pub fn upload(&self) -> Result<Upload> {
         let (store, client) = self.store_and_client()?;
         Ok(Upload {
-            endpoint: client.endpoint().url.clone(),
-            region: client.endpoint().region.to_string(),
             folder: self.folder.clone(),
             store,
             client,

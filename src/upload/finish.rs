@@ -354,7 +354,8 @@ impl Upload {
 
     /// The README for someone who has only the bucket.
     pub fn put_readme(&self, bucket: &str, prefix: &str) -> Result<()> {
-        let text = readme::text(&self.endpoint, &self.region, bucket, prefix);
+        let server = self.client.endpoint();
+        let text = readme::text(&server.url, &server.region.to_string(), bucket, prefix);
         Ok(self.client.put(&readme::key(prefix), text.as_bytes())?)
     }
 

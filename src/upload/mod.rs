@@ -43,9 +43,6 @@ use crate::zfs::Zfs;
 pub struct Upload {
     pub folder: Folder,
     pub store: Store,
-    /// The URL of the server.
-    pub endpoint: String,
-    pub region: String,
     pub client: Arc<Client>,
     pub zfs: Zfs,
     pub ui: Arc<Ui>,

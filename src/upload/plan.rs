@@ -92,14 +92,14 @@ impl Upload {
         let mut intent = Intent {
             version: VERSION,
             tool: TOOL.to_string(),
-            endpoint: self.endpoint.clone(),
+            endpoint: self.client.endpoint().url.clone(),
             bucket: self.store.contents.bucket.clone(),
             prefix: self.store.contents.prefix.clone(),
             snapshot: backup.snapshot.clone(),
             base: backup.base.clone(),
             id: Some(random::id()),
             host: Some(host::name()),
-            chunking: settings.chunking.for_stream(&self.endpoint, None),
+            chunking: settings.chunking.for_stream(&self.client.endpoint().url, None),
             storage_class: settings.storage_class.clone(),
             lock: lock.map(|lock| lock.retention),
             send_args: vec![],
@@ -114,7 +114,7 @@ impl Upload {
         });
         let inventory = inventory?;
         (intent.send_args, intent.estimate) = stream?;
-        intent.chunking = settings.chunking.for_stream(&self.endpoint, intent.estimate);
+        intent.chunking = settings.chunking.for_stream(&self.client.endpoint().url, intent.estimate);
         if let Some(listing) = inventory.listing()
             && (self.is_first() || intent.estimate.is_none_or(|bytes| bytes >= intent.chunking.chunk_size))
         {
