@@ -28,7 +28,7 @@ impl Inventory<'_> {
 
     /// May this copy be called kept? The listing must be later than its mark.
     pub fn check_keep(&self, name: &CopyName) -> Result<()> {
-        if self.look.listing.is_none() {
+        if self.listing().is_none() {
             return Err(Error::failed("without the permission to list the bucket, it is not known whether another host is removing it")
                 .hint("keep needs s3:ListBucket"));
         }
@@ -177,7 +177,7 @@ impl Inventory<'_> {
     }
 
     pub(super) fn confirm(&mut self, n: usize) -> Result<()> {
-        let objects = self.look.listing.iter().flat_map(|listing| &listing.objects);
+        let objects = self.objects();
         let stem = keys::stem(self.prefix, &self.copies[n].name);
         let sizes: HashMap<&str, u64> =
             objects.filter(|o| o.key.starts_with(&stem)).map(|o| (o.key.as_str(), o.size)).collect();

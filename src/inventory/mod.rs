@@ -24,6 +24,7 @@ use crate::model::copy::{CopyName, Id};
 use crate::model::keys::{self, ObjectKind};
 use crate::model::names::{Guid, dataset_of};
 use crate::s3::client::Client;
+use crate::s3::reply::Object;
 use crate::state::store::format::{Contents, State};
 use crate::ui::Ui;
 use copies::{CopyState, copy_states};
@@ -139,6 +140,11 @@ impl<'a> Inventory<'a> {
         self.look.listing.as_ref()
     }
 
+    /// Those that were listed.
+    fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.look.listing.iter().flat_map(|listing| &listing.objects)
+    }
+
     /// The place of this copy, if the store or the listing has it.
     pub fn place_of(&self, name: &CopyName) -> Option<usize> {
         self.copies.iter().position(|copy| copy.name == *name)
@@ -151,16 +157,13 @@ impl<'a> Inventory<'a> {
 
     /// Is this object listed? Without a listing it may be there.
     pub fn may_have(&self, key: &str) -> bool {
-        self.look
-            .listing
-            .as_ref()
-            .is_none_or(|listing| listing.objects.iter().any(|object| object.key == key))
+        self.listing().is_none() || self.objects().any(|object| object.key == key)
     }
 
     /// All objects of a copy, the manifest first; and separately its announcements.
     pub fn objects_of(&self, name: &CopyName) -> (Vec<String>, Vec<String>) {
         let stem = keys::stem(self.prefix, name);
-        let objects = self.look.listing.iter().flat_map(|listing| &listing.objects);
+        let objects = self.objects();
         let mut keys: Vec<(ObjectKind, String)> = objects
             .filter(|object| object.key.starts_with(&stem))
             .filter_map(|object| Some((keys::parse(self.prefix, &object.key)?.kind, object.key.clone())))
@@ -174,7 +177,7 @@ impl<'a> Inventory<'a> {
 
     /// The keys of the marks that a backup is kept.
     pub fn marks_of(&self, link: Link) -> Vec<String> {
-        let objects = self.look.listing.iter().flat_map(|listing| &listing.objects);
+        let objects = self.objects();
         let marks = objects.filter(|o| keys::kept_backup(self.prefix, &o.key, o.size) == Some(link));
         marks.map(|object| object.key.clone()).collect()
     }
@@ -271,8 +274,7 @@ impl<'a> Inventory<'a> {
     /// May this uploaded copy be called stored? The listing must be later than its manifest.
     pub fn settle(&mut self, name: &CopyName, segments: &HashMap<String, u64>) -> Result<Settled> {
         let Some(own) = self.place_of(name) else { return Ok(Settled::NotWhole) };
-        let sizes: HashMap<&str, u64> =
-            self.look.listing.iter().flat_map(|l| &l.objects).map(|o| (o.key.as_str(), o.size)).collect();
+        let sizes: HashMap<&str, u64> = self.objects().map(|o| (o.key.as_str(), o.size)).collect();
         let there = segments.iter().all(|(key, size)| sizes.get(key.as_str()) == Some(size));
         self.copies[own].confirmed = there;
         if let Some(base) = name.link.base {

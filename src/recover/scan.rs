@@ -77,7 +77,7 @@ fn read_manifests<'a>(
         .iter()
         .filter(|it| it.key.kind == ObjectKind::Manifest && Some(&it.key.copy) != pending)
         .collect();
-    let read = for_each(&manifests, client.jobs, |it| {
+    let read = for_each(&manifests, client.memory.jobs(), |it| {
         let key = it.object.key.as_str();
         let invalid = |why: String| Ok(Err(Rejection::Invalid(why)));
         let Some(size) = data.get(&it.key.copy) else {

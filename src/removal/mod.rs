@@ -174,7 +174,7 @@ impl Seen {
 
 /// Looks at the objects of a copy. Those that the inventory does not list are not there.
 pub fn look_at(client: &Client, inventory: &Inventory, keys: &[String]) -> Result<Seen> {
-    let heads = for_each(keys, client.jobs, |key| {
+    let heads = for_each(keys, client.memory.jobs(), |key| {
         if !inventory.may_have(key) {
             return Ok(Some(None));
         }

@@ -41,7 +41,7 @@ pub fn created(client: &Client, contents: &Contents, is_wanted: impl Fn(&str) ->
         (snapshots.len() > 1).then_some(snapshots)
     });
     let unsure: Vec<&Point> = unsure.flatten().collect();
-    let read = for_each(&unsure, client.jobs, |point| creation(client, contents, point.guid))?;
+    let read = for_each(&unsure, client.memory.jobs(), |point| creation(client, contents, point.guid))?;
     let both = unsure.iter().zip(read);
     Ok(both.filter_map(|(point, created)| Some((point.guid, created?))).collect())
 }

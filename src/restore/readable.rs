@@ -137,7 +137,7 @@ impl<'a> Planner<'a> {
 
     fn survey(&self, places: &[usize]) -> Result<Vec<Survey>> {
         let Contents { prefix, entries, .. } = self.contents;
-        for_each(places, self.client.jobs, |n| survey(self.client, prefix, &entries[*n]))
+        for_each(places, self.client.memory.jobs(), |n| survey(self.client, prefix, &entries[*n]))
     }
 
     fn size(&self, entry: &Entry) -> Option<u64> {

@@ -134,7 +134,7 @@ impl Thaw<'_> {
         let was_archived: Vec<bool> = steps.iter().map(|step| step.survey.any_archived()).collect();
         let requests = self.requests(steps)?;
         let failed = AtomicBool::new(false);
-        let answers = for_each(&requests, self.client.jobs, |request| {
+        let answers = for_each(&requests, self.client.memory.jobs(), |request| {
             if failed.load(Ordering::SeqCst) {
                 return Ok(None);
             }

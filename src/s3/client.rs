@@ -52,8 +52,7 @@ pub struct Client {
     patience: Duration,
     lacks: Option<String>,
     reply_limit: Duration,
-    /// How many requests may run at once that have no chunk in memory.
-    pub jobs: usize,
+    /// How many requests may run at once.
     pub memory: Memory,
     ui: Arc<Ui>,
 }
@@ -87,7 +86,6 @@ impl Client {
             patience: remote.patience,
             lacks: remote.lacks,
             reply_limit: remote.reply_limit,
-            jobs: remote.memory.jobs(),
             memory: remote.memory,
             ui,
         })

@@ -197,7 +197,7 @@ impl Upload {
         let Contents { entries, prefix, .. } = &self.store.contents;
         let Some(base) = backup.base.as_ref() else { return };
         let Some(chain) = chain::route_to(&self.store.contents.members(), base.guid, None) else { return };
-        let ends = for_each(&chain, self.client.jobs, |n| {
+        let ends = for_each(&chain, self.client.memory.jobs(), |n| {
             let key = entries[*n].first_key(prefix);
             Ok(self.client.head_if_allowed(&key)?.and_then(|head| head.lock.end()))
         });
@@ -275,9 +275,12 @@ impl Upload {
     /// what was stored. Asked for the first backup of a store, and for one that is large.
     fn check_may_read(&self, intent: &Intent, listing: &Listing, dry_run: bool) -> Result<()> {
         let readme = readme::key(&intent.prefix);
-        let there = listing.objects.first().map(|object| object.key.as_str());
-        if listing.has_readme || there.is_some() {
-            let key = there.filter(|_| !listing.has_readme).unwrap_or(&readme);
+        let existing = if listing.has_readme {
+            Some(readme.as_str())
+        } else {
+            listing.objects.first().map(|object| object.key.as_str())
+        };
+        if let Some(key) = existing {
             return self.client.may_read(key)?.map_err(Error::from);
         }
         let Err(failure) = self.client.may_read(&readme)? else { return Ok(()) };

@@ -36,21 +36,18 @@ impl Upload {
         let connection = self.ui.connection();
         let mut patience = self.client.patience();
         let mut is_repeated = false;
-        // S3 may still do what it has not answered: then the upload must stay pending
-        let unanswered = |error: Error, is_repeated| if is_repeated { error.for_now() } else { error };
         let (mut etag, mut checksum) = loop {
             let lock = intent.lock_at(clock::now());
             match self.client.put_data_once(&key, chunk, sha256, &intent.storage_class, lock, &meter) {
                 Ok(reply) => break reply,
-                Err(failure) => {
-                    patience
-                        .pause_after(failure)
-                        .map_err(|failure| unanswered(failure.into(), is_repeated))?;
-                }
+                Err(failure) => patience.pause_after(failure).map_err(|failure| {
+                    let error = Error::from(failure);
+                    // S3 may still do what it has not answered: then the upload must stay pending
+                    if is_repeated { error.for_now() } else { error }
+                })?,
             }
             is_repeated = true;
-            let head = self.client.head_if_allowed(&key);
-            match head.map_err(|failure| unanswered(failure.into(), is_repeated))? {
+            match self.client.head_if_allowed(&key).map_err(|failure| Error::from(failure).for_now())? {
                 Some(head) if expected.matches(&head) => break (head.etag, head.checksum),
                 _ => {}
             }

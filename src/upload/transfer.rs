@@ -114,12 +114,9 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Ensures that S3 has a multipart upload for the segment.
+    /// Begins the multipart upload of a segment.
     fn open_segment(&self, segment: u32) -> Result<()> {
         let mut segments = lock(&self.segments);
-        if segments.contains_key(&segment) {
-            return Ok(());
-        }
         let intent = &self.overview.intent;
         let key = keys::segment(&intent.prefix, &intent.copy(), segment);
         let mut repeated = false;

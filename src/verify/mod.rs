@@ -119,7 +119,7 @@ impl Verify<'_> {
         warning.into_iter().for_each(|warning| self.ui.warning_once(&warning));
         let listing = Listing::read(self.client, self.contents, self.ui, OpenUploads::Skip)?;
         let listings = Listings::new(listing.as_ref(), &self.contents.prefix);
-        let mut checked = for_each(places, self.client.jobs, |place| {
+        let mut checked = for_each(places, self.client.memory.jobs(), |place| {
             let entry = &self.contents.entries[*place];
             let problems = match &entry.stream {
                 Some(stream) => self.check_by_manifest(entry, stream, &listings, &verified)?,

@@ -44,7 +44,7 @@ impl Verify<'_> {
     /// Reads so many percent of the chunks of each object; or if there is no percentage, one of each object that
     /// is unclear. Returns how many backups were not read.
     fn sample(&self, backups: &mut [&mut Checked], percent: Option<f64>) -> Result<u64> {
-        let jobs = self.client.jobs;
+        let jobs = self.client.memory.jobs();
         let mut unread = 0;
         let (mut findings, mut saved) = (Vec::new(), Instant::now());
         let mut rest = backups;
@@ -113,7 +113,7 @@ impl Verify<'_> {
             sum += chunks(checked);
             sum <= MAX_HASHES
         };
-        rest.iter().take(self.client.jobs).take_while(fits).count().max(1)
+        rest.iter().take(self.client.memory.jobs()).take_while(fits).count().max(1)
     }
 
     /// Reads all of each backup. `snapshots`: what was asked for. If it is stopped, the next call for the same

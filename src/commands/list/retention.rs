@@ -117,7 +117,7 @@ fn locked(client: &Client, contents: &Contents, entries: &[&Entry]) -> Result<Ha
         return Ok(HashSet::new());
     }
     let now = clock::now();
-    let is_locked = for_each(&entries, client.jobs, |entry| {
+    let is_locked = for_each(&entries, client.memory.jobs(), |entry| {
         for key in entry.keys(&contents.prefix) {
             let head = client.head_if_allowed(&key)?;
             if head.is_some_and(|head| head.lock.protection(now).is_some()) {
