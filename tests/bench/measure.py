@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import ssl
 import statistics
 import struct
 import subprocess
@@ -58,8 +59,6 @@ class Sink:
         self.url = f"https://localhost:{self.port}" if tls else f"http://127.0.0.1:{self.port}"
 
     def requests(self):
-        import ssl
-
         context = ssl._create_unverified_context() if self.tls else None
         return urllib.request.urlopen(f"{self.url}/-/requests", context=context).read().decode() or "-"
 
@@ -98,11 +97,11 @@ def measure(command, out=False, stdin=None, **env):
 
 
 class Zfs2s3:
-    def __init__(self, name="zfs2s3", binary=BINARY, **env):
-        self.name, self.binary, self.settings = name, binary, env
+    def __init__(self, name="zfs2s3", binary=BINARY):
+        self.name, self.binary = name, binary
 
     def env(self, sink, data):
-        return self.settings | {
+        return {
             "TEST_ZFS": f"{WORK}/zfs",
             "ZFS2S3_ZFS": ZFS,
             "XDG_DATA_HOME": f"{WORK}/{data}-{sink.port}",
@@ -113,24 +112,26 @@ class Zfs2s3:
         }
 
     def upload(self, sink):
-        env = self.env(sink, f"own-{len(self.settings)}")
+        env = self.env(sink, "own")
         result = measure([self.binary, "upload", "tank@a"], **env)
         requests = sink.requests()
         measure([self.binary, "remove", "tank@a"], **env)
         return *result, requests
 
-    def prepare_download(self, sink):
-        env = self.env(sink, "kept")
+    def keep(self, sink, data):
+        """A full backup that stays."""
+        env = self.env(sink, data)
         if not os.path.exists(env["XDG_DATA_HOME"]):
             measure([self.binary, "upload", "tank@a"], **env)
 
     def download(self, sink):
         return *measure([self.binary, "download", "tank@a"], out=True, **self.env(sink, "kept")), sink.requests()
 
+    def prepare_download(self, sink):
+        self.keep(sink, "kept")
+
     def prepare_small(self, sink):
-        env = self.env(sink, "small")
-        if not os.path.exists(env["XDG_DATA_HOME"]):
-            measure([self.binary, "upload", "tank@a"], **env)
+        self.keep(sink, "small")
 
     def small(self, sink):
         env = self.env(sink, "small")
@@ -220,14 +221,14 @@ def table(title, job, clients, tls=False, line=False):
     sink.end()
     medians = {name: [statistics.median(run[n] for run in runs) for n in range(3)] for name, runs in results.items()}
     base = medians[clients[0].name]
-    gib = SIZE / (1 << 30)
+    # the stream is one GiB
     per = "CPU s/GiB" if job != "small" else "CPU s"
     print(f"\n## {title}\n")
     print(f"| | seconds | x {clients[0].name} | {per} | x {clients[0].name} | peak MiB | requests |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
     for name, (seconds, cpu, peak) in medians.items():
         print(
-            f"| {name} | {seconds:.2f} | {seconds / base[0]:.2f} | {cpu / gib:.2f} | {cpu / base[1]:.2f} | {peak:.0f} | {results[name][-1][3]} |",
+            f"| {name} | {seconds:.2f} | {seconds / base[0]:.2f} | {cpu:.2f} | {cpu / base[1]:.2f} | {peak:.0f} | {results[name][-1][3]} |",
             flush=True,
         )
 
