@@ -315,7 +315,7 @@ mod tests {
         let chunking = |endpoint: &str| upload.chunking.for_stream(endpoint, None);
         assert_eq!(
             chunking("https://s3.example.org"),
-            Chunking { chunk_size: 16 << 20, parts_per_segment: 10_000 }
+            Chunking { chunk_size: 8 << 20, parts_per_segment: 10_000 }
         );
         assert_eq!(chunking("https://s3.fr-par.scw.cloud").parts_per_segment, 1_000);
         let fewer = UploadSettings::new(&Env::of(&[("ZFS2S3_PARTS", "7")])).unwrap();

@@ -1,5 +1,8 @@
-//! Parallel input and output of chunks. At most jobs + 1 chunks are in memory.
+//! Parallel input and output of chunks, in bounded memory: one chunk for each connection in use, and one
+//! more.
 
+mod buffers;
+pub mod concurrency;
 pub mod each;
 pub mod fetch;
 pub mod send;

@@ -1,14 +1,17 @@
 //! Reads a stream in chunks, and passes them to parallel jobs.
 //!
-//! At most jobs + 1 chunks are in memory: one being read, and one with each job. A buffer is made when it is
-//! first needed, and none is copied. The first error stops the reading; running jobs finish their chunk.
+//! In memory are one chunk that is being read, and one with each job. A buffer is made when it is first
+//! needed, and none is copied. The first error stops the reading; running jobs finish their chunk.
 
 use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 
+use super::buffers::Buffers;
+use super::concurrency::Concurrency;
 use crate::error::{Error, Result};
+use crate::model::traffic::Meter;
 use crate::os::mutex::{into_inner, lock};
 
 struct Chunk {
@@ -22,13 +25,20 @@ pub trait ChunkSink: Sync {
     /// Called for each chunk in order, before a job gets it. `is_last`: it is shorter than the others, so the
     /// stream has ended.
     fn begin(&self, index: u64, is_last: bool) -> Result<()>;
-    /// Called for each chunk, for several at a time.
-    fn store(&self, index: u64, chunk: &[u8]) -> Result<()>;
+    /// Called for each chunk, for several at a time. `meter`: called as the bytes are sent.
+    fn store(&self, index: u64, chunk: &[u8], meter: Meter) -> Result<()>;
 }
 
 /// Runs until the end of the stream, and returns its size. An empty stream has no chunk. A chunk that is
 /// incomplete because of a read error is dropped.
-pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, sink: &impl ChunkSink) -> Result<u64> {
+pub fn run(
+    mut stream: impl Read,
+    chunk_size: usize,
+    concurrency: Concurrency,
+    sink: &impl ChunkSink,
+) -> Result<u64> {
+    let jobs = concurrency.most();
+    let buffers = Buffers::new(chunk_size, concurrency);
     let stop = AtomicBool::new(false);
     let first_error = Mutex::new(None);
     let fail = |error: Error| {
@@ -38,37 +48,24 @@ pub fn run(mut stream: impl Read, chunk_size: usize, jobs: usize, sink: &impl Ch
     // the channel has no capacity: a chunk that is passed is with a job
     let (to_jobs, for_jobs) = sync_channel::<Chunk>(0);
     let for_jobs = Mutex::new(for_jobs);
-    let (to_reader, spare) = channel::<Vec<u8>>();
 
     let total = std::thread::scope(|scope| {
         for _ in 0..jobs {
-            let (to_reader, for_jobs, stop, fail) = (to_reader.clone(), &for_jobs, &stop, &fail);
-            scope.spawn(move || {
-                while let Some(chunk) = next(for_jobs) {
+            scope.spawn(|| {
+                while let Some(Chunk { index, buffer, length }) = next(&for_jobs) {
                     if !stop.load(Ordering::SeqCst)
-                        && let Err(error) = sink.store(chunk.index, &chunk.buffer[..chunk.length])
+                        && let Err(error) =
+                            sink.store(index, &buffer[..length], &|traffic| buffers.note(traffic))
                     {
                         fail(error);
                     }
-                    // the reader may have ended
-                    let _ = to_reader.send(chunk.buffer);
+                    buffers.give(buffer);
                 }
             });
         }
-        let mut made = 0;
         let mut total = 0;
         for index in 0.. {
-            let mut buffer = match spare.try_recv() {
-                Ok(buffer) => buffer,
-                Err(_) if made <= jobs => {
-                    made += 1;
-                    vec![0; chunk_size]
-                }
-                Err(_) => match spare.recv() {
-                    Ok(buffer) => buffer,
-                    Err(_) => break,
-                },
-            };
+            let Some(mut buffer) = buffers.take() else { break };
             let length = match fill(&mut stream, &mut buffer) {
                 Ok(length) => length,
                 Err(e) => {
@@ -141,7 +138,7 @@ mod tests {
             self.begun.lock().unwrap().push(index);
             if self.refuse_at == Some(index) { Err(Error::refused("refused")) } else { Ok(()) }
         }
-        fn store(&self, index: u64, chunk: &[u8]) -> Result<()> {
+        fn store(&self, index: u64, chunk: &[u8], _: Meter) -> Result<()> {
             let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
             self.most_at_once.fetch_max(now, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(3));
@@ -169,7 +166,7 @@ mod tests {
         for jobs in [1, 2, 5] {
             for length in [0, 1, 99, 100, 101, 200, 1000] {
                 let sink = Collect::default();
-                let total = run(Dribble(&bytes[..length]), 100, jobs, &sink).unwrap();
+                let total = run(Dribble(&bytes[..length]), 100, Concurrency::fixed(jobs), &sink).unwrap();
                 assert_eq!(total, length as u64);
                 let stored = sink.stored.into_inner().unwrap();
                 assert_eq!(stored.values().flatten().copied().collect::<Vec<u8>>(), &bytes[..length]);
@@ -193,24 +190,24 @@ mod tests {
     #[test]
     fn an_incomplete_chunk_is_dropped() {
         let sink = Collect::default();
-        assert_eq!(run(Breaks(0), 100, 2, &sink).unwrap_err().message, "broke off");
+        assert_eq!(run(Breaks(0), 100, Concurrency::fixed(2), &sink).unwrap_err().message, "broke off");
         assert!(sink.stored.into_inner().unwrap().values().all(|chunk| chunk.len() == 100));
     }
 
     #[test]
     fn chunks_are_sent_in_as_many_threads_as_there_are_jobs() {
         let sink = Collect::default();
-        run(&[0; 5000][..], 100, 4, &sink).unwrap();
+        run(&[0; 5000][..], 100, Concurrency::fixed(4), &sink).unwrap();
         assert_eq!(sink.most_at_once.into_inner(), 4);
     }
 
     #[test]
     fn the_first_error_stops_the_reading() {
         let sink = Collect { fail_at: Some(3), ..Collect::default() };
-        assert_eq!(run(&[0; 100_000][..], 100, 2, &sink).unwrap_err().message, "failed");
+        assert_eq!(run(&[0; 100_000][..], 100, Concurrency::fixed(2), &sink).unwrap_err().message, "failed");
         assert!(sink.begun.into_inner().unwrap().len() < 20);
         let sink = Collect { refuse_at: Some(0), ..Collect::default() };
-        assert_eq!(run(&[0; 100_000][..], 100, 2, &sink).unwrap_err().message, "refused");
+        assert_eq!(run(&[0; 100_000][..], 100, Concurrency::fixed(2), &sink).unwrap_err().message, "refused");
         assert!(sink.stored.into_inner().unwrap().is_empty(), "nothing is stored of what is refused");
     }
 }

@@ -11,7 +11,6 @@ use crate::model::units::human_size;
 
 pub const MIN_CHUNK: u64 = 5 << 20;
 pub const MAX_CHUNK: u64 = 5 << 30;
-pub const DEFAULT_CHUNK: u64 = 16 << 20;
 pub const MAX_PARTS: u64 = 10_000;
 const MAX_OBJECT: u64 = 5 << 40;
 

@@ -1,16 +1,21 @@
-//! How much memory a transfer may take: the size of the chunks, and how many are sent or fetched at once.
-//! Pure.
+//! How much memory a transfer may take: the size of the chunks, and how many at most are sent or fetched at
+//! once. Pure.
 
-use crate::model::chunks::{DEFAULT_CHUNK, MAX_CHUNK, MAX_PARTS, MIN_CHUNK};
+use crate::model::chunks::{MAX_CHUNK, MAX_PARTS, MIN_CHUNK};
 use crate::model::units::{count, human_size};
 
-/// For 16 jobs and chunks of 16 MiB.
 const DEFAULT: u64 = 288 << 20;
 /// What the chunks do not take: buffers of the connections, the program itself.
 const BESIDE_CHUNKS: u64 = 16 << 20;
-const DEFAULT_JOBS: usize = 16;
-/// If the user sets the memory alone.
+/// Of requests that have no chunk in memory.
+const JOBS: usize = 16;
+/// Without a setting, and with memory for more.
+const DEFAULT_MOST_JOBS: usize = 32;
 const MOST_JOBS: usize = 64;
+/// Bytes. With smaller ones there would be more requests, with larger ones fewer connections.
+const CHUNK: u64 = 8 << 20;
+/// For a stream that fits into one of these, or would have too many parts.
+const LARGE_CHUNK: u64 = 16 << 20;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
@@ -39,12 +44,17 @@ impl Memory {
 
     /// How many requests are made at once where no chunks are in memory.
     pub fn jobs(&self) -> usize {
-        self.jobs.unwrap_or(DEFAULT_JOBS)
+        self.jobs.unwrap_or(JOBS)
+    }
+
+    /// If the user sets how many connections there are, their number does not adapt.
+    pub fn fixed_jobs(&self) -> Option<usize> {
+        self.jobs
     }
 
     /// How many connections there may be at most.
     pub fn most_jobs(&self) -> usize {
-        self.jobs.unwrap_or(if self.limit.is_some() { MOST_JOBS } else { DEFAULT_JOBS })
+        self.jobs.unwrap_or(if self.limit.is_some() { MOST_JOBS } else { DEFAULT_MOST_JOBS })
     }
 
     /// How many chunks of this size are sent or fetched at once. One is always in memory beside them.
@@ -58,19 +68,24 @@ impl Memory {
         }
     }
 
-    /// For a stream of about so many bytes: larger chunks if it would have more parts than an upload may have,
-    /// as far as the memory allows that.
+    /// For a stream of about so many bytes. The chunks are larger if it then needs only one, or if it would
+    /// have more parts than an upload may have, as far as the memory allows that.
     pub fn chunk_size_for(&self, estimate: Option<u64>) -> u64 {
         if let Some(chunk_size) = self.chunk_size {
             return chunk_size;
         }
-        let share = match (self.limit, self.jobs) {
-            (None, _) => DEFAULT_CHUNK,
-            (Some(_), jobs) => self.for_chunks() / (jobs.unwrap_or(DEFAULT_JOBS) as u64 + 1),
+        let largest = match (self.limit, self.jobs) {
+            (None, _) => LARGE_CHUNK,
+            (Some(_), jobs) => self.for_chunks() / (jobs.unwrap_or(JOBS) as u64 + 1),
         };
-        let share = (share >> 20 << 20).clamp(MIN_CHUNK, MAX_CHUNK);
-        let in_one_upload = estimate.unwrap_or(0).div_ceil(MAX_PARTS).next_multiple_of(1 << 20);
-        in_one_upload.clamp(share.min(DEFAULT_CHUNK), share)
+        let largest = (largest >> 20 << 20).clamp(MIN_CHUNK, MAX_CHUNK);
+        let estimate = estimate.unwrap_or(0);
+        let one = largest.min(LARGE_CHUNK);
+        if estimate > CHUNK && estimate <= one {
+            return one;
+        }
+        let in_one_upload = estimate.div_ceil(MAX_PARTS).next_multiple_of(1 << 20);
+        in_one_upload.clamp(largest.min(CHUNK), largest)
     }
 
     fn for_chunks(&self) -> u64 {
@@ -96,18 +111,31 @@ mod tests {
     #[test]
     fn without_a_setting_it_is_as_documented() {
         let memory = memory(None, None, None);
-        for estimate in [None, Some(1), Some(100 * TIB)] {
-            assert_eq!(memory.chunk_size_for(estimate), 16 * MIB);
+        assert_eq!(memory.chunk_size_for(None), 8 * MIB);
+        // one request; 10,000 parts of 8 MiB are 78 GiB
+        for (estimate, chunk) in [
+            (1, 8),
+            (8 * MIB, 8),
+            (8 * MIB + 1, 16),
+            (16 * MIB, 16),
+            (16 * MIB + 1, 8),
+            (78 << 30, 8),
+            (79 << 30, 9),
+            (TIB / 8, 14),
+            (TIB, 16),
+            (100 * TIB, 16),
+        ] {
+            assert_eq!(memory.chunk_size_for(Some(estimate)), chunk * MIB, "{estimate}");
         }
-        assert_eq!((memory.jobs_for(16 * MIB), memory.jobs(), memory.most_jobs()), (16, 16, 16));
+        assert_eq!((memory.jobs_for(8 * MIB), memory.jobs(), memory.most_jobs()), (32, 16, 32));
         // of a backup that was stored with other chunks
-        assert_eq!([5, 64, 200, 5000].map(|chunk| memory.jobs_for(chunk * MIB)), [16, 3, 1, 1]);
+        assert_eq!([5, 16, 64, 200, 5000].map(|chunk| memory.jobs_for(chunk * MIB)), [32, 16, 3, 1, 1]);
     }
 
     #[test]
     fn jobs_that_the_user_sets_are_those() {
         let memory = memory(None, Some(40), None);
-        assert_eq!((memory.chunk_size_for(None), memory.jobs_for(16 * MIB)), (16 * MIB, 40));
+        assert_eq!((memory.chunk_size_for(None), memory.jobs_for(8 * MIB)), (8 * MIB, 40));
         assert_eq!(memory.jobs_for(1000 * MIB), 40);
     }
 
@@ -120,15 +148,15 @@ mod tests {
         };
         assert_eq!(of(26, None), (5, 1));
         assert_eq!(of(64, None), (5, 8));
-        assert_eq!(of(288, None), (16, 16));
-        assert_eq!(of(1024, None), (16, 62));
+        assert_eq!(of(288, None), (8, 33));
+        assert_eq!(of(1024, None), (8, 64));
         // 10,000 parts of 16 MiB are 156 GiB
         assert_eq!(of(1024, Some(150 << 30)), (16, 62));
         assert_eq!(of(1024, Some(TIB / 4)), (27, 36));
         assert_eq!(of(1024, Some(100 * TIB)), (59, 16));
         assert_eq!(of(8192, Some(TIB)), (105, 64));
         let with_jobs = memory(Some(64 * MIB), Some(3), None);
-        assert_eq!((with_jobs.chunk_size_for(None), with_jobs.jobs_for(12 * MIB)), (12 * MIB, 3));
+        assert_eq!((with_jobs.chunk_size_for(Some(TIB)), with_jobs.jobs_for(12 * MIB)), (12 * MIB, 3));
         assert_eq!(with_jobs.jobs_for(20 * MIB), 1);
     }
 

@@ -35,6 +35,7 @@ pub mod properties;
 pub mod readme;
 pub mod shell;
 pub mod storage_class;
+pub mod traffic;
 pub mod units;
 pub mod utc;
 pub mod yaml;

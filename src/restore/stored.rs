@@ -4,12 +4,14 @@
 
 use std::sync::atomic::AtomicBool;
 
+use crate::chunk_io::concurrency::Concurrency;
 use crate::chunk_io::fetch;
 use crate::error::{Error, Result, Status};
 use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest, unusable};
 use crate::model::digest::Sha256;
 use crate::model::keys;
 use crate::model::manifest::{Manifest, Stream};
+use crate::model::traffic::Meter;
 use crate::restore::resume::locate::{self, ResumePoint};
 use crate::restore::resume::partial::PartialReceive;
 use crate::restore::resume::search::StreamChunks;
@@ -178,13 +180,21 @@ impl<'a> StoredBackup<'a> {
         self.object_of(position.min(self.size.saturating_sub(1)) / self.chunk_size)
     }
 
-    /// Reads one chunk, and checks its hash.
-    pub fn check_chunk(&self, index: u64) -> Result<()> {
+    /// Reads one chunk into a buffer of at least the size of a chunk, and checks its hash. The length of the
+    /// chunk.
+    pub fn fetch_chunk(
+        &self,
+        index: u64,
+        buffer: &mut [u8],
+        stop: &AtomicBool,
+        meter: Meter,
+    ) -> Result<usize> {
         let range = self.range(index);
-        self.fetch(&range, &mut vec![0; range.length], &AtomicBool::new(false))
+        self.fetch(&range, &mut buffer[..range.length], stop, meter)?;
+        Ok(range.length)
     }
 
-    /// Where an interrupted receive continues. At most jobs + 1 chunks are in memory.
+    /// Where an interrupted receive continues.
     pub fn find_resume_point(&self, partial: &PartialReceive) -> Result<ResumePoint> {
         if self.segments.iter().any(|segment| segment.sums.is_none()) {
             return Err(Error::refused(format!(
@@ -193,9 +203,8 @@ impl<'a> StoredBackup<'a> {
             )));
         }
         let fetch = |index| {
-            let range = self.range(index);
-            let mut chunk = vec![0; range.length];
-            self.fetch(&range, &mut chunk, &AtomicBool::new(false)).map(|()| chunk)
+            let mut chunk = vec![0; self.range(index).length];
+            self.fetch_chunk(index, &mut chunk, &AtomicBool::new(false), &|_| ()).map(|_| chunk)
         };
         let mut chunks = StreamChunks::new(
             fetch,
@@ -226,8 +235,8 @@ impl<'a> StoredBackup<'a> {
         Ok(())
     }
 
-    /// The same, with the check of what was read before. `deliver` also gets the position after the chunk, and
-    /// the check.
+    /// The same, with the check of what was read before. `deliver` also gets the position after the chunk,
+    /// and the check.
     pub fn read_on(
         &self,
         from: u64,
@@ -235,7 +244,6 @@ impl<'a> StoredBackup<'a> {
         ui: &Ui,
         mut deliver: impl FnMut(&[u8], u64, &StreamCheck) -> Result<()>,
     ) -> Result<()> {
-        let jobs = self.client.memory.jobs_for(self.chunk_size);
         // `open` has checked that it fits
         let chunk_size = self.chunk_size as usize;
         let first = from / self.chunk_size;
@@ -243,14 +251,13 @@ impl<'a> StoredBackup<'a> {
         let count: u64 = self.segments.iter().map(|segment| segment.size.div_ceil(self.chunk_size)).sum();
         let link = self.entry.link();
         let mut position = from;
-        let fetch_one = |index, buffer: &mut [u8], stop: &AtomicBool| {
-            let range = self.range(first + index);
+        let fetch_one = |index, buffer: &mut [u8], stop: &AtomicBool, meter: Meter| {
             let _connection = ui.connection();
-            self.fetch(&range, &mut buffer[..range.length], stop)?;
-            Ok(range.length)
+            self.fetch_chunk(first + index, buffer, stop, meter)
         };
+        let concurrency = Concurrency::of(&self.client.memory, self.chunk_size);
         ui.advance(from, false);
-        fetch::run(count.saturating_sub(first), chunk_size, jobs, &fetch_one, |index, chunk| {
+        fetch::run(count.saturating_sub(first), chunk_size, concurrency, &fetch_one, |index, chunk| {
             if first + index == 0 {
                 check_begin(chunk, link).map_err(|e| self.invalid(e))?;
             }
@@ -274,11 +281,11 @@ impl<'a> StoredBackup<'a> {
         ChunkRange { segment, number, start, length, sum }
     }
 
-    fn fetch(&self, range: &ChunkRange, buffer: &mut [u8], stop: &AtomicBool) -> Result<()> {
+    fn fetch(&self, range: &ChunkRange, buffer: &mut [u8], stop: &AtomicBool, meter: Meter) -> Result<()> {
         let ChunkRange { segment, number, start, .. } = range;
         let mut found = None;
         for _ in 0..ATTEMPTS {
-            self.client.get_range(&segment.key, *start, buffer, stop).map_err(|failure| {
+            self.client.get_range(&segment.key, *start, buffer, stop, meter).map_err(|failure| {
                 if failure.code == "InvalidObjectState" {
                     return Error::new(
                         Status::Archived,

@@ -21,6 +21,7 @@ use crate::aws::renewal::RenewingCredentials;
 use crate::config::RemoteSettings;
 use crate::error::{Result, Status, one_line};
 use crate::model::memory::Memory;
+use crate::model::traffic::Traffic;
 use crate::model::utc::Utc;
 use crate::os::clock;
 use crate::os::trace;
@@ -93,13 +94,13 @@ impl Client {
 
     /// Sends a request that may be repeated, until S3 answers it or the patience is exhausted.
     pub fn send(&self, request: &Request) -> Result<Reply, Failure> {
-        self.patiently(self.patience(), || self.send_once(request))
+        self.patiently(request, self.patience(), || self.send_once(request))
     }
 
     /// The same, for a body that must fill `buffer` exactly. It ends early once `stop` is set.
     pub fn send_into(&self, request: &Request, buffer: &mut [u8], stop: &AtomicBool) -> Result<(), Failure> {
         let patience = Patience::new(&self.ui, self.patience_limit(), stop);
-        self.patiently(patience, || {
+        self.patiently(request, patience, || {
             self.with_valid_credentials(|credentials| self.exchange_into(request, credentials, buffer, stop))
         })
     }
@@ -133,12 +134,18 @@ impl Client {
 
     fn patiently<T>(
         &self,
+        request: &Request,
         mut patience: Patience,
         mut one_try: impl FnMut() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         loop {
             match one_try() {
-                Err(failure) => patience.pause_after(failure)?,
+                Err(failure) => {
+                    if failure.asks_for_less() {
+                        request.note(Traffic::SlowDown);
+                    }
+                    patience.pause_after(failure)?;
+                }
                 done => return done,
             }
         }
@@ -231,31 +238,31 @@ impl Client {
             let kind = if whole { FailureKind::Final } else { FailureKind::Transient };
             return Err(Failure::transport(request.describe(), why, kind));
         }
-        let broke_off = |e: std::io::Error| {
-            Failure::transport(
-                request.describe(),
-                format!("the reply was interrupted: {e}"),
-                FailureKind::Transient,
-            )
-        };
+        let failed = |why: String, kind| Failure::transport(request.describe(), why, kind);
         let deadline = self.deadline_for(buffer.len() as u64);
         let mut reader =
             Timed { reader: response.into_body().into_with_config().limit(u64::MAX).reader(), deadline };
-        for piece in buffer.chunks_mut(READ_AT_ONCE) {
-            reader.read_exact(piece).map_err(broke_off)?;
+        let mut received = 0;
+        let read = buffer.chunks_mut(READ_AT_ONCE).try_for_each(|piece| {
+            reader
+                .read_exact(piece)
+                .map_err(|e| failed(format!("the reply was interrupted: {e}"), FailureKind::Transient))?;
+            received += piece.len() as i64;
+            request.note(Traffic::Moved(piece.len() as i64));
             if stop.load(Ordering::SeqCst) {
-                let why = "it is no longer needed".to_string();
-                return Err(Failure::transport(request.describe(), why, FailureKind::Final));
+                return Err(failed("it is no longer needed".to_string(), FailureKind::Final));
             }
+            Ok(())
+        });
+        let read = read.and_then(|()| match reader.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(failed("the reply is too long".to_string(), FailureKind::Transient)),
+            Err(e) => Err(failed(format!("the reply was interrupted: {e}"), FailureKind::Transient)),
+        });
+        if read.is_err() {
+            request.note(Traffic::Moved(-received));
         }
-        match reader.read(&mut [0]).map_err(broke_off)? {
-            0 => Ok(()),
-            _ => Err(Failure::transport(
-                request.describe(),
-                "the reply is too long".to_string(),
-                FailureKind::Transient,
-            )),
-        }
+        read
     }
 
     /// Signs and sends. The body of the reply is not read yet.
@@ -425,7 +432,7 @@ impl Client {
                 None => read.map(|_| Ok(receiver)),
             }
         };
-        self.patiently(self.patience(), || self.with_valid_credentials(one_try))
+        self.patiently(request, self.patience(), || self.with_valid_credentials(one_try))
     }
 
     /// When a body of at most so many bytes must have arrived.

@@ -125,6 +125,10 @@ impl Failure {
 
     /// S3 itself says that there is no such key or upload. A 404 page of another server says nothing about
     /// the bucket.
+    /// The server asks for fewer requests.
+    pub fn asks_for_less(&self) -> bool {
+        matches!(self.status, Some(429 | 503))
+    }
     pub fn is_missing(&self) -> bool {
         self.code == "NoSuchUpload" || self.code == "NoSuchKey" || self.is_bare_404
     }

@@ -10,9 +10,9 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::dialect::{Extra, Extras};
-use super::request_body::Meter;
 use crate::aws::credentials::Credentials;
 use crate::model::digest::Sha256;
+use crate::model::traffic::{Meter, Traffic};
 use crate::model::utc::Utc;
 
 /// Any S3 call, or one of STS.
@@ -32,6 +32,7 @@ pub struct Request<'a> {
     pub body: &'a [u8],
     /// The SHA-256 of `body`. It is part of the signature, so S3 refuses a body that was damaged in transit.
     pub sha256: Sha256,
+    /// Called as the data are sent or received.
     pub meter: Option<Meter<'a>>,
     /// What it asks of the bucket, for messages.
     purpose: &'static str,
@@ -134,10 +135,18 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// A body that may be large, of which `meter` is called with the number of bytes as they are sent.
-    pub fn data(mut self, body: &'a [u8], sha256: Sha256, meter: Meter<'a>) -> Self {
+    pub fn meter(mut self, meter: Meter<'a>) -> Self {
         self.meter = Some(meter);
-        let request = self.body(body, sha256);
+        self
+    }
+
+    pub fn note(&self, traffic: Traffic) {
+        self.meter.into_iter().for_each(|meter| meter(traffic));
+    }
+
+    /// A body that may be large.
+    pub fn data(self, body: &'a [u8], sha256: Sha256, meter: Meter<'a>) -> Self {
+        let request = self.body(body, sha256).meter(meter);
         if body.len() < EXPECT_FROM {
             return request;
         }

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::model::traffic::{Meter, Traffic};
 use crate::os::mutex::lock;
 
 /// Bytes that are sent at a time.
@@ -45,9 +46,6 @@ pub struct RequestBody<'a> {
     pub sent: u64,
 }
 
-/// Called with the number of bytes as they are sent, and with a negative one when an attempt has failed.
-pub type Meter<'a> = &'a (dyn Fn(i64) + Sync);
-
 impl<'a> RequestBody<'a> {
     pub fn new(body: &'a [u8], limiter: Option<&'a Limiter>, meter: Option<Meter<'a>>) -> Self {
         RequestBody { rest: body, limiter, meter, sent: 0 }
@@ -55,7 +53,7 @@ impl<'a> RequestBody<'a> {
     /// The bytes that were sent have not arrived.
     pub fn undo(&self) {
         if let Some(meter) = self.meter {
-            meter(-(self.sent as i64));
+            meter(Traffic::Moved(-(self.sent as i64)));
         }
     }
 }
@@ -68,7 +66,7 @@ impl Read for RequestBody<'_> {
             limiter.take(count);
         }
         if let Some(meter) = self.meter {
-            meter(count as i64);
+            meter(Traffic::Moved(count as i64));
         }
         self.sent += count as u64;
         Ok(count)

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, Status, one_line, without_os_error};
+use crate::model::traffic::Traffic;
 use crate::os::mutex::lock;
 use crate::os::trace;
 use progress::Progress;
@@ -171,8 +172,9 @@ impl Ui {
         self.draw(&mut state);
     }
 
-    /// See [`Progress::sending`].
-    pub fn sending(&self, bytes: i64) {
+    /// What happens on the connections of an upload.
+    pub fn traffic(&self, traffic: Traffic) {
+        let Traffic::Moved(bytes) = traffic else { return };
         let mut state = self.state();
         if let Some(progress) = &mut state.progress {
             progress.sending(bytes);

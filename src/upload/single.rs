@@ -32,7 +32,7 @@ impl Upload {
     fn put_single(&self, intent: &Intent, chunk: &[u8], sha256: Sha256) -> Result<Completed> {
         let key = keys::segment(&intent.prefix, &intent.copy(), 1);
         let expected = ExpectedObject::single(chunk.len() as u64, sha256);
-        let meter = |bytes| self.ui.sending(bytes);
+        let meter = |traffic| self.ui.traffic(traffic);
         let connection = self.ui.connection();
         let mut patience = self.client.patience();
         let mut is_repeated = false;

@@ -7,12 +7,14 @@ use std::sync::{Mutex, OnceLock};
 
 use super::source::Source;
 use super::{ABORT, Upload};
+use crate::chunk_io::concurrency::Concurrency;
 use crate::chunk_io::send::{self, ChunkSink};
 use crate::error::{Error, Result};
 use crate::model::backup::Backup;
 use crate::model::chunks::PartPosition;
 use crate::model::digest::Sha256;
 use crate::model::keys;
+use crate::model::traffic::Meter;
 use crate::os::clock;
 use crate::os::mutex::lock;
 use crate::s3::calls::MultipartUpload;
@@ -94,8 +96,8 @@ impl<'a> Transfer<'a> {
         )?;
         let chunk_size = usize::try_from(intent.chunking.chunk_size)
             .map_err(|_| Error::usage("ZFS2S3_CHUNK_SIZE is too large for this machine"))?;
-        let jobs = self.upload.client.memory.jobs_for(intent.chunking.chunk_size);
-        let size = send::run(source, chunk_size, jobs, self)?;
+        let concurrency = Concurrency::of(&self.upload.client.memory, intent.chunking.chunk_size);
+        let size = send::run(source, chunk_size, concurrency, self)?;
         if (self.known.0.len() as u64) > intent.chunking.chunks_of(size) {
             return Err(self.not_the_same("it is shorter"));
         }
@@ -171,7 +173,7 @@ impl ChunkSink for Transfer<'_> {
         }
     }
 
-    fn store(&self, index: u64, chunk: &[u8]) -> Result<()> {
+    fn store(&self, index: u64, chunk: &[u8], meter: Meter) -> Result<()> {
         let intent = &self.overview.intent;
         let position = intent.chunking.position(index);
         let sha256 = Sha256::of(chunk);
@@ -196,7 +198,10 @@ impl ChunkSink for Transfer<'_> {
         let open = MultipartUpload { key: &key, upload_id: &upload_id, checksums };
         let client = &self.upload.client;
         let connection = self.upload.ui.connection();
-        let meter = |bytes| self.upload.ui.sending(bytes);
+        let meter = |traffic| {
+            meter(traffic);
+            self.upload.ui.traffic(traffic);
+        };
         let etag = client.upload_part(open, position.part, chunk, sha256, &meter).map_err(|failure| {
             let lost = failure.is_missing();
             if position.part > 1 && failure.refuses_part_number() {

@@ -3,14 +3,20 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::objects::{Problem, Severity};
 use super::{Checked, Verify};
+use crate::chunk_io::concurrency::Concurrency;
 use crate::chunk_io::each::for_each;
+use crate::chunk_io::fetch;
 use crate::error::{Error, Result, Status};
+use crate::model::traffic::Meter;
 use crate::model::utc::Utc;
 use crate::os::clock;
+use crate::os::mutex::{into_inner, lock};
 use crate::os::random;
 use crate::restore::stored::{Opened, StoredBackup};
 use crate::restore::survey::{Survey, why_unreadable};
@@ -41,8 +47,8 @@ impl Verify<'_> {
         self.sample(&mut unclear, None).map(|_| ())
     }
 
-    /// Reads so many percent of the chunks of each object; or if there is no percentage, one of each object that
-    /// is unclear. Returns how many backups were not read.
+    /// Reads so many percent of the chunks of each object; or if there is no percentage, one of each object
+    /// that is unclear. Returns how many backups were not read.
     fn sample(&self, backups: &mut [&mut Checked], percent: Option<f64>) -> Result<u64> {
         let jobs = self.client.memory.jobs();
         let mut unread = 0;
@@ -78,16 +84,9 @@ impl Verify<'_> {
                 }
             }
             let readable: Vec<&StoredBackup> = stored.iter().map(|(_, readable)| readable).collect();
-            let largest = readable.iter().map(|stored| stored.chunk_size()).max().unwrap_or_default();
-            let at_once = self.client.memory.jobs_for(largest);
-            let found = for_each(&drawn, at_once, |(n, chunk)| match readable[*n].check_chunk(*chunk) {
-                Err(error) if error.status == Status::TryAgain => Err(error),
-                read => Ok(read.err().map(|error| (readable[*n].object_of(*chunk).to_string(), error))),
-            })?;
-            for ((n, _), error) in drawn.iter().zip(found) {
-                if let Some((key, error)) = error {
-                    self.add(stored[*n].0, key, problem_of(error));
-                }
+            for (n, chunk, error) in self.check(&readable, &drawn)? {
+                let key = stored[n].1.object_of(chunk).to_string();
+                self.add(stored[n].0, key, problem_of(error));
             }
             if percent.is_some() {
                 stored.iter_mut().for_each(|(checked, _)| checked.method = Method::Sample);
@@ -100,6 +99,30 @@ impl Verify<'_> {
         }
         self.save(findings);
         Ok(unread)
+    }
+
+    /// Reads these chunks, each given by the place of its backup and its index. Returns what is wrong with
+    /// which of them.
+    fn check(&self, backups: &[&StoredBackup], drawn: &[(usize, u64)]) -> Result<Vec<(usize, u64, Error)>> {
+        let largest = backups.iter().map(|stored| stored.chunk_size()).max().unwrap_or_default();
+        // `open` has checked that it fits
+        let buffer_size = largest as usize;
+        let concurrency = Concurrency::of(&self.client.memory, largest);
+        let found = Mutex::new(Vec::new());
+        let fetch = |index, buffer: &mut [u8], stop: &AtomicBool, meter: Meter| {
+            let (n, chunk) = drawn[index as usize];
+            match backups[n].fetch_chunk(chunk, buffer, stop, meter) {
+                Err(error) if error.status != Status::TryAgain => {
+                    lock(&found).push((n, chunk, error));
+                    Ok(0)
+                }
+                read => read,
+            }
+        };
+        fetch::run(drawn.len() as u64, buffer_size, concurrency, &fetch, |_, _| Ok(()))?;
+        let mut found = into_inner(found);
+        found.sort_by_key(|(n, chunk, _)| (*n, *chunk));
+        Ok(found)
     }
 
     /// How many backups are sampled at once: enough to use all connections, but with few hashes in memory.
@@ -116,8 +139,8 @@ impl Verify<'_> {
         rest.iter().take(self.client.memory.jobs()).take_while(fits).count().max(1)
     }
 
-    /// Reads all of each backup. `snapshots`: what was asked for. If it is stopped, the next call for the same
-    /// continues.
+    /// Reads all of each backup. `snapshots`: what was asked for. If it is stopped, the next call for the
+    /// same continues.
     pub fn read_all(&self, checked: &mut [Checked], snapshots: &[String]) -> Result<()> {
         let (verified, warning) = verified::read(self.folder);
         warning.into_iter().for_each(|warning| self.ui.warning_once(&warning));

@@ -253,3 +253,23 @@ fn verbose_shows_each_command_request_and_retry() {
     let said = told("upload -q -v tank/src@s1");
     assert!(said.contains("part 1: 200 after ") && !said.contains(" is stored"), "{said}");
 }
+
+#[test]
+fn fewer_connections_are_used_if_the_server_asks_for_that() {
+    let mut host = Host::with_real_streams();
+    host.unset("ZFS2S3_JOBS");
+    for (call, skip, command) in
+        [("UploadPart", 0, "upload tank/src@s1"), ("GetObject", 2, "restore tank/src@s1 pool/new")]
+    {
+        host.s3.state().delayed_at_once.clear();
+        host.s3.fault(call, skip, 1, Fault::Status(503, "SlowDown"));
+        host.s3.fault(call, skip, 18, Fault::Delay(Duration::from_millis(150)));
+        host.ok(command);
+        let at_once = host.s3.state().delayed_at_once.clone();
+        assert_eq!(at_once.len(), 18, "{call}");
+        assert!(at_once.iter().max() >= Some(&3), "at first, four: {call} {at_once:?}");
+        // of a download, a chunk is delivered at once, so its buffer serves a third connection
+        assert!(at_once[8..].iter().all(|count| *count <= 3), "{call} {at_once:?}");
+    }
+    host.assert_clean();
+}

@@ -4,12 +4,12 @@ use super::{CompletedPart, MultipartUpload, Result, hint_data, lock_headers, une
 use crate::model::digest::Sha256;
 use crate::model::object_lock::Retention;
 use crate::model::storage_class::StorageClass;
+use crate::model::traffic::Meter;
 use crate::s3::client::Client;
 use crate::s3::dialect::Extra;
 use crate::s3::failure::{Failure, FailureKind};
 use crate::s3::reply::{self, Completion};
 use crate::s3::request::Request;
-use crate::s3::request_body::Meter;
 
 impl Client {
     /// CreateMultipartUpload: the upload ID, and whether the server keeps the SHA-256 of each part, according

@@ -9,12 +9,12 @@ use crate::model::manifest::text::{CheckedManifest, ManifestReader};
 use crate::model::manifest::{ManifestError, max_len};
 use crate::model::object_lock::{ObjectLock, Retention};
 use crate::model::storage_class::StorageClass;
+use crate::model::traffic::Meter;
 use crate::model::utc::Utc;
 use crate::s3::client::Client;
 use crate::s3::dialect::Extra;
 use crate::s3::failure::{Failure, FailureKind};
 use crate::s3::request::Request;
-use crate::s3::request_body::Meter;
 
 /// GetObject of the first byte. Its reply says why an object cannot be read; a reply to HEAD has no body.
 pub(super) fn first_byte(key: &str) -> Request<'_> {
@@ -149,12 +149,20 @@ impl Client {
         Ok(read.map_err(ManifestError::from).and_then(ManifestReader::finish))
     }
 
-    /// GetObject of the bytes from `start` that fill `buffer`.
-    pub fn get_range(&self, key: &str, start: u64, buffer: &mut [u8], stop: &AtomicBool) -> Result<()> {
+    /// GetObject of the bytes from `start` that fill `buffer`. `stop`: see [`Client::send_into`]. `meter`:
+    /// called as the bytes arrive.
+    pub fn get_range(
+        &self,
+        key: &str,
+        start: u64,
+        buffer: &mut [u8],
+        stop: &AtomicBool,
+        meter: Meter,
+    ) -> Result<()> {
         let Some(last) = buffer.len().checked_sub(1) else { return Ok(()) };
         let request =
             Request::new("GET", key).header("range", format!("bytes={start}-{}", start + last as u64));
-        self.send_into(&request, buffer, stop)
+        self.send_into(&request.meter(meter), buffer, stop)
     }
 
     /// PutObject, in the class STANDARD.
@@ -173,8 +181,8 @@ impl Client {
         self.send(&request).map(|_| ()).map_err(|failure| hint_lock(failure, lock))
     }
 
-    /// PutObject of a whole segment, one attempt: after a lost reply, HEAD tells whether it was stored. The ETag
-    /// and, if the server keeps it, the SHA-256. `meter`: called as the bytes are sent.
+    /// PutObject of a whole segment, one attempt: after a lost reply, HEAD tells whether it was stored. The
+    /// ETag and, if the server keeps it, the SHA-256. `meter`: called as the bytes are sent.
     pub fn put_data_once(
         &self,
         key: &str,

@@ -263,6 +263,9 @@ pub struct State {
     pub locked: BTreeMap<String, (String, String)>,
     /// The accepted bodies of RestoreObject, with their keys.
     pub thawed: Vec<(String, String)>,
+    /// How many requests are being delayed, and of each that was, how many were at that time.
+    delayed: usize,
+    pub delayed_at_once: Vec<usize>,
     faults: Vec<PlannedFault>,
     /// The fault of the first request for each range, and the ranges that have had it.
     each_range: Option<(Fault, HashSet<String>)>,
@@ -436,6 +439,8 @@ impl S3 {
             locked: BTreeMap::new(),
             archive_tiers: BTreeMap::new(),
             thawed: vec![],
+            delayed: 0,
+            delayed_at_once: vec![],
             faults: vec![],
             each_range: None,
             next_id: 0,
@@ -511,7 +516,16 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             Some(Fault::Replace) => {
                 state.lock().unwrap().object_mut(&request.key()).etag = "\"another\"".to_string();
             }
-            Some(Fault::Delay(time)) => std::thread::sleep(time),
+            Some(Fault::Delay(time)) => {
+                {
+                    let mut state = state.lock().unwrap();
+                    state.delayed += 1;
+                    let now = state.delayed;
+                    state.delayed_at_once.push(now);
+                }
+                std::thread::sleep(time);
+                state.lock().unwrap().delayed -= 1;
+            }
             Some(Fault::Status(status, code)) => {
                 if reply(&mut stream, &request, error(status, code, "as the test wants it"), false).is_err() {
                     break;
