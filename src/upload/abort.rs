@@ -14,7 +14,7 @@ use crate::removal::{Interrupted, Removal, Seen, look_at, withdraw};
 use crate::s3::calls::{MultipartUpload, Parts};
 use crate::s3::failure::FailureKind;
 use crate::state::journal::record::{Begun, Intent, Overview, Record, Removal as Announced};
-use crate::state::journal::{self, Journal};
+use crate::state::journal::{self, Journal, RecordedParts};
 
 impl Upload {
     pub(super) fn roll_back(&mut self, intent: &Intent) -> Result<()> {
@@ -208,6 +208,7 @@ impl Upload {
                 intent.backup().describe()
             ));
         }
+        let recorded = RecordedParts::find(&self.folder)?;
         for (segment, state) in &overview.segments {
             let key = keys::segment(&intent.prefix, &copy, *segment);
             // version 1 knows no other uploads
@@ -222,7 +223,7 @@ impl Upload {
             self.abort_upload(&key, upload_id)?;
             let head = if exists { None } else { self.client.head_if_allowed(&key)? };
             let Some(head) = head else { continue };
-            let parts = journal::parts_of(&self.folder, *segment)?;
+            let parts = recorded.of(*segment)?;
             let expected = ExpectedObject::of(state, &parts);
             if !was_open && expected.is_some_and(|expected| expected.matches(&head)) {
                 self.client.delete(&key)?;

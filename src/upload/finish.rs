@@ -24,7 +24,7 @@ use crate::os::clock;
 use crate::s3::calls::{CompletedPart, Head, MultipartUpload, Parts};
 use crate::s3::reply::Completion;
 use crate::state::journal::record::{Begun, Completed, End, Intent, PartStored, Record, SegmentState};
-use crate::state::journal::{self, Journal};
+use crate::state::journal::{self, Journal, RecordedParts};
 use crate::state::store::format::{Entry, State};
 
 /// How long to wait for a removal by another host. It takes seconds, unless it was interrupted.
@@ -35,7 +35,8 @@ const WAIT_FOR_LISTING: Duration = Duration::from_secs(10);
 impl Upload {
     pub(super) fn finish(&mut self, journal: Journal, intent: &Intent, end: &End) -> Result<()> {
         let backup = intent.backup();
-        let (segments, composite_sha256) = self.complete_all(&journal, intent, end)?;
+        let recorded = RecordedParts::find(&self.folder)?;
+        let (segments, composite_sha256) = self.complete_all(&journal, &recorded, intent, end)?;
         let stream = Stream {
             size: end.size,
             composite_sha256,
@@ -48,7 +49,7 @@ impl Upload {
         };
         let mut manifest = Manifest::new(&intent.tool, intent.host.as_deref(), &backup, stream);
         self.describe_snapshot(intent, &mut manifest);
-        let (text, parts) = self.manifest_text(intent, &manifest, &segments)?;
+        let (text, parts) = self.manifest_text(&recorded, intent, &manifest, &segments)?;
         manifest.stream.segments = segments;
         let manifest = self.put_manifest(intent, manifest, &text)?;
         drop(text); // it may be large
@@ -112,7 +113,13 @@ impl Upload {
         }
     }
 
-    fn complete_all(&self, journal: &Journal, intent: &Intent, end: &End) -> Result<(Vec<Segment>, Sha256)> {
+    fn complete_all(
+        &self,
+        journal: &Journal,
+        recorded: &RecordedParts,
+        intent: &Intent,
+        end: &End,
+    ) -> Result<(Vec<Segment>, Sha256)> {
         let overview = journal::overview(&self.folder)?.ok_or_else(|| incomplete("it is gone"))?;
         let copy = intent.copy();
         let mut chunks_left = intent.chunking.chunks_of(end.size);
@@ -120,7 +127,7 @@ impl Upload {
         let mut composite = Composite::default();
         let mut segments = Vec::new();
         for (number, (segment, state)) in (1..).zip(&overview.segments) {
-            let parts = journal::parts_of(&self.folder, *segment)?;
+            let parts = recorded.of(*segment)?;
             let wanted = chunks_left.min(u64::from(intent.chunking.parts_per_segment));
             let in_a_row =
                 parts.keys().copied().eq((1..=intent.chunking.parts_per_segment).take(wanted as usize));
@@ -242,6 +249,7 @@ impl Upload {
     /// time, since there may be many.
     fn manifest_text(
         &self,
+        recorded: &RecordedParts,
         intent: &Intent,
         manifest: &Manifest,
         segments: &[Segment],
@@ -251,7 +259,7 @@ impl Upload {
         let mut text = String::with_capacity(text::estimated_len(chunks, segments.len() as u64));
         let mut count = 0;
         for (number, segment) in (1..).zip(segments) {
-            let parts = journal::parts_of(&self.folder, number)?;
+            let parts = recorded.of(number)?;
             count += parts.len() as u64;
             text::push_segment(&mut text, segment, parts.values().map(|part| &part.sha256)).map_err(wrong)?;
         }

@@ -34,7 +34,7 @@ use crate::model::keys;
 use crate::model::properties::Which;
 use crate::s3::client::Client;
 use crate::state::journal::record::{End, Intent, Overview, Record};
-use crate::state::journal::{self, Journal};
+use crate::state::journal::{self, Journal, RecordedParts};
 use crate::state::store::{Folder, Store};
 use crate::ui::Ui;
 use crate::zfs::Zfs;
@@ -226,7 +226,8 @@ impl Upload {
         // a single chunk is recorded before it is sent
         let is_single = overview.segments.get(&1).is_some_and(|state| state.upload_id().is_none());
         !overview.segments.values().any(|state| state.completed.is_some())
-            && (is_single || journal::parts_of(&self.folder, 1).is_ok_and(|parts| parts.is_empty()))
+            && (is_single
+                || RecordedParts::find(&self.folder).and_then(|it| it.of(1)).is_ok_and(|it| it.is_empty()))
     }
 
     /// The last step of a finished or aborted upload.

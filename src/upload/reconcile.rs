@@ -1,7 +1,7 @@
 //! Finds what S3 really has of an interrupted upload. S3 is authoritative about parts, the journal about the
 //! stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Upload;
 use super::expected::ExpectedObject;
@@ -13,7 +13,7 @@ use crate::s3::calls::{MultipartUpload, Parts};
 use crate::s3::failure::FailureKind;
 use crate::s3::reply::ListedPart;
 use crate::state::journal::record::{Begun, Completed, Intent, Overview, PartStored, Record, SegmentState};
-use crate::state::journal::{self, Journal};
+use crate::state::journal::{Journal, RecordedParts};
 
 impl Upload {
     /// Drops the segments that must begin again from the overview.
@@ -25,10 +25,11 @@ impl Upload {
         let intent = overview.intent.clone();
         let ids: Vec<&str> = overview.segments.values().filter_map(SegmentState::upload_id).collect();
         self.abort_strays(&intent, &ids);
+        let recorded = RecordedParts::find(&self.folder)?;
         let mut known = RecordedChunks::default();
         let mut lost = Vec::new();
         for (segment, state) in &overview.segments {
-            let parts = journal::parts_of(&self.folder, *segment)?;
+            let parts = recorded.of(*segment)?;
             match self.parts_in_s3(journal, &intent, *segment, state, &parts)? {
                 // the object existed: it is not made again, since another host may be removing it at this
                 // moment
@@ -52,7 +53,7 @@ impl Upload {
         segment: u32,
         state: &SegmentState,
         parts: &BTreeMap<u16, PartStored>,
-    ) -> Result<Option<Vec<u16>>> {
+    ) -> Result<Option<HashSet<u16>>> {
         let key = keys::segment(&intent.prefix, &intent.copy(), segment);
         let mut not_supported = None;
         let mut unknown = None;
@@ -82,7 +83,7 @@ impl Upload {
                 Ok(Some(parts.keys().copied().collect()))
             }
             // the recorded hash still proves that the stream is the same
-            _ if state.upload_id().is_none() && state.completed.is_none() => Ok(Some(vec![])),
+            _ if state.upload_id().is_none() && state.completed.is_none() => Ok(Some(HashSet::new())),
             _ => {
                 match (unknown, not_supported) {
                     (Some(failure), _) => return Err(failure.into()),
@@ -117,7 +118,7 @@ fn add(
     intent: &Intent,
     segment: u32,
     parts: &BTreeMap<u16, PartStored>,
-    stored: &[u16],
+    stored: &HashSet<u16>,
 ) {
     let first = (u64::from(segment) - 1) * u64::from(intent.chunking.parts_per_segment);
     known.0.reserve_exact(parts.len());

@@ -20,7 +20,7 @@ use crate::os::mutex::lock;
 use crate::s3::calls::MultipartUpload;
 use crate::s3::failure::Failure;
 use crate::state::journal::record::{Begun, End, Overview, PartStored, Record, SegmentBegun, SegmentState};
-use crate::state::journal::{self, Journal};
+use crate::state::journal::{Journal, RecordedParts};
 
 /// The chunks that an interrupted upload has recorded, by index.
 #[derive(Default)]
@@ -142,7 +142,8 @@ impl<'a> Transfer<'a> {
 
     /// The server allows fewer parts an upload than AWS.
     fn too_many_parts(&self, position: PartPosition, failure: Failure) -> Error {
-        let stored = journal::parts_of(&self.upload.folder, position.segment).map_or(0, |parts| parts.len());
+        let recorded = RecordedParts::find(&self.upload.folder).and_then(|it| it.of(position.segment));
+        let stored = recorded.map_or(0, |parts| parts.len());
         let numbers = failure.message.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
         let named = numbers.filter(|n: &usize| (2..usize::from(position.part)).contains(n)).max();
         let parts = named.unwrap_or(stored.max(1));

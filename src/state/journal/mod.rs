@@ -8,7 +8,8 @@ pub mod record;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::sync::Mutex;
 
 use crate::error::{Error, Result};
@@ -41,7 +42,7 @@ impl Journal {
     /// Opens the journal of the pending upload, and drops a truncated last record.
     pub fn open(folder: &Folder) -> Result<Journal> {
         let path = folder.journal();
-        let whole = scan(folder, |_| Ok(()))?;
+        let whole = scan(folder, WHOLE, |_, _| Ok(()))?;
         let truncated = durable::private().write(true).open(&path).and_then(|file| {
             file.set_len(whole)?;
             file.sync_all()
@@ -91,7 +92,7 @@ pub fn overview(folder: &Folder) -> Result<Option<Overview>> {
         return Ok(None);
     }
     let mut overview = None;
-    scan(folder, |record| match (&mut overview, record) {
+    scan(folder, WHOLE, |record, _| match (&mut overview, record) {
         (None, Record::Intent(intent)) if (1..=VERSION).contains(&intent.version) => {
             overview = Some(Overview::new(*intent));
             Ok(())
@@ -105,36 +106,74 @@ pub fn overview(folder: &Folder) -> Result<Option<Overview>> {
     overview.map(Some).ok_or_else(|| damaged(folder, "it has no complete record"))
 }
 
-/// The recorded parts of one segment, by number. A single chunk counts as one, without an ETag.
-pub fn parts_of(folder: &Folder, segment: u32) -> Result<BTreeMap<u16, PartStored>> {
-    let mut parts = BTreeMap::new();
-    scan(folder, |record| {
-        match record {
-            Record::Segment(begun) if begun.segment == segment => parts.clear(),
-            Record::Single(single) => {
-                parts.clear();
-                let SingleChunk { size, sha256 } = single;
-                let part = PartStored { segment: 1, part: 1, size, etag: String::new(), sha256 };
-                parts.extend((segment == 1).then_some((1, part)));
-            }
-            Record::Chunking(_) if segment > 1 => parts.clear(),
-            Record::Chunking(chunking) => parts.retain(|number, _| *number <= chunking.parts_per_segment),
-            Record::Part(part) if part.segment == segment => {
-                parts.insert(part.part, part);
-            }
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Ok(parts)
+/// Where the journal has the parts of each segment. There may be millions, so they are read a segment at a
+/// time.
+pub struct RecordedParts {
+    folder: Folder,
+    /// Of each segment, the bytes from its beginning to its last part.
+    places: BTreeMap<u32, Range<u64>>,
 }
 
-/// Calls `visit` with each record, and returns the length of the complete ones.
-fn scan(folder: &Folder, mut visit: impl FnMut(Record) -> Result<(), String>) -> Result<u64> {
+impl RecordedParts {
+    pub fn find(folder: &Folder) -> Result<Self> {
+        let mut places: BTreeMap<u32, Range<u64>> = BTreeMap::new();
+        scan(folder, WHOLE, |record, place| {
+            match record {
+                Record::Segment(begun) => {
+                    places.insert(begun.segment, place);
+                }
+                Record::Single(_) => places = BTreeMap::from([(1, place)]),
+                Record::Chunking(_) => {
+                    places.retain(|segment, _| *segment == 1);
+                    places.values_mut().for_each(|own| own.end = place.end);
+                }
+                Record::Part(part) => {
+                    places.entry(part.segment).or_insert_with(|| place.clone()).end = place.end;
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(RecordedParts { folder: folder.clone(), places })
+    }
+
+    /// The parts of one segment, by number. A single chunk counts as one, without an ETag.
+    pub fn of(&self, segment: u32) -> Result<BTreeMap<u16, PartStored>> {
+        let mut parts = BTreeMap::new();
+        let Some(place) = self.places.get(&segment) else { return Ok(parts) };
+        scan(&self.folder, place.clone(), |record, _| {
+            match record {
+                Record::Single(SingleChunk { size, sha256 }) => {
+                    let part = PartStored { segment: 1, part: 1, size, etag: String::new(), sha256 };
+                    parts = BTreeMap::from([(1, part)]);
+                }
+                Record::Chunking(chunking) => parts.retain(|number, _| *number <= chunking.parts_per_segment),
+                Record::Part(part) if part.segment == segment => {
+                    parts.insert(part.part, part);
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(parts)
+    }
+}
+
+const WHOLE: Range<u64> = 0..u64::MAX;
+
+/// Calls `visit` with each record in these bytes of the file, and its place. Returns where the last complete
+/// one ends.
+fn scan(
+    folder: &Folder,
+    bytes: Range<u64>,
+    mut visit: impl FnMut(Record, Range<u64>) -> Result<(), String>,
+) -> Result<u64> {
     let path = folder.journal();
     let cannot = |e: std::io::Error| io_error("cannot read", &path, &e);
-    let mut reader = BufReader::new(File::open(&path).map_err(cannot)?);
-    let mut whole = 0;
+    let mut file = File::open(&path).map_err(cannot)?;
+    file.seek(SeekFrom::Start(bytes.start)).map_err(cannot)?;
+    let mut reader = BufReader::new(file.take(bytes.end - bytes.start));
+    let mut whole = bytes.start;
     let mut torn: Option<String> = None;
     let mut line = Vec::new();
     loop {
@@ -152,8 +191,9 @@ fn scan(folder: &Folder, mut visit: impl FnMut(Record) -> Result<(), String>) ->
         };
         match record {
             Ok(record) => {
-                visit(record).map_err(|why| damaged(folder, &why))?;
-                whole += length as u64;
+                let end = whole + length as u64;
+                visit(record, whole..end).map_err(|why| damaged(folder, &why))?;
+                whole = end;
             }
             // only the last one may be truncated
             Err(why) if whole > 0 => torn = Some(format!("the record at byte {whole}: {why}")),
@@ -229,6 +269,87 @@ fn python_upload(schedule: &str, journal: &str) -> (String, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::chunks::Chunking;
+    use crate::model::digest::Sha256;
+    use crate::model::utc::Utc;
+    use crate::os::random;
+    use record::SegmentBegun;
+
+    /// The parts of a segment, as the format says it: later records override earlier ones.
+    fn parts_by_all_records(records: &[Record], segment: u32) -> BTreeMap<u16, PartStored> {
+        let mut parts = BTreeMap::new();
+        for record in records {
+            match record {
+                Record::Segment(begun) if begun.segment == segment => parts.clear(),
+                Record::Single(single) => {
+                    let SingleChunk { size, sha256 } = *single;
+                    let part = PartStored { segment: 1, part: 1, size, etag: String::new(), sha256 };
+                    parts = (segment == 1).then_some((1, part)).into_iter().collect();
+                }
+                Record::Chunking(_) if segment > 1 => parts.clear(),
+                Record::Chunking(chunking) => {
+                    parts.retain(|number, _| *number <= chunking.parts_per_segment);
+                }
+                Record::Part(part) if part.segment == segment => {
+                    parts.insert(part.part, part.clone());
+                }
+                _ => {}
+            }
+        }
+        parts
+    }
+
+    #[test]
+    fn the_parts_of_a_segment_are_found_wherever_they_are() {
+        let path = std::env::temp_dir().join(format!("zfs2s3-journal-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let folder = Folder::new(path.clone());
+        let below = |count: u32| (random::fraction() * f64::from(count)) as u32;
+        for _ in 0..300 {
+            let mut records = Vec::new();
+            let mut begun = 0;
+            for n in 0..below(40) {
+                let record = match below(12) {
+                    0 | 1 if begun < 4 => {
+                        begun += 1;
+                        let upload_id = n.to_string();
+                        Record::Segment(SegmentBegun { segment: begun, upload_id, checksums: true })
+                    }
+                    2 if begun > 0 => Record::Segment(SegmentBegun {
+                        segment: 1 + below(begun),
+                        upload_id: n.to_string(),
+                        checksums: true,
+                    }),
+                    3 if begun > 0 && below(4) == 0 => {
+                        begun = 1;
+                        Record::Chunking(Chunking { chunk_size: 10, parts_per_segment: 1 + below(5) as u16 })
+                    }
+                    4 if begun <= 1 => {
+                        begun = 1;
+                        Record::Single(SingleChunk { size: 5, sha256: Sha256::of(&[n as u8]) })
+                    }
+                    5 => Record::End(record::End { size: 5, stored: Utc::from_unix_seconds(0).unwrap() }),
+                    _ if begun > 0 => Record::Part(PartStored {
+                        segment: 1 + below(begun),
+                        part: 1 + below(8) as u16,
+                        size: 10,
+                        etag: n.to_string(),
+                        sha256: Sha256::of(&[n as u8]),
+                    }),
+                    _ => continue,
+                };
+                records.push(record);
+            }
+            let text: String = records.iter().map(|record| record.to_line().unwrap()).collect();
+            std::fs::write(folder.journal(), text).unwrap();
+            let recorded = RecordedParts::find(&folder).unwrap();
+            for segment in 1..=5 {
+                let expected = parts_by_all_records(&records, segment);
+                assert_eq!(recorded.of(segment).unwrap(), expected, "{segment}: {records:?}");
+            }
+        }
+        std::fs::remove_dir_all(&path).unwrap();
+    }
 
     #[test]
     fn the_upload_of_the_python_tool_is_named() {
