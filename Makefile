@@ -120,7 +120,7 @@ deny:
 bench: $(BINARY)
 	tests/bench/run $(BINARY)
 
-# what up to a million backups cost; the table is in target/scale.md
+# what up to a million backups, and a stream of two million parts, cost; the tables are in target/scale.md
 scale: $(BINARY)
 	tests/bench/run $(BINARY) scale
 

@@ -49,9 +49,9 @@ def write_stream(path, guid, base, size):
 class Sink:
     """The server, with TLS, a line of limited speed, or a file of keys that it has."""
 
-    def __init__(self, tls=False, line=False, keys=None):
+    def __init__(self, tls=False, line=False, keys=None, null=False):
         args = [f"{EXAMPLES}/sink"] + ([LATENCY, RATE] if line else []) + ([CERTIFICATE, KEY] if tls else [])
-        args += [keys] if keys else []
+        args += ([keys] if keys else []) + (["null"] if null else [])
         self.process = subprocess.Popen(args, stdout=subprocess.PIPE)
         atexit.register(self.end)
         self.port = self.process.stdout.readline().decode().strip()

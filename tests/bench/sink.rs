@@ -1,12 +1,12 @@
 //! An S3 server that costs as little as it can, for `make bench`: it keeps objects in memory, and checks
 //! nothing.
 //!
-//!     sink [LATENCY_MS MIB_A_SECOND] [CERTIFICATE KEY] [KEYS]
+//!     sink [LATENCY_MS MIB_A_SECOND] [CERTIFICATE KEY] [KEYS] [null]
 //!
 //! It prints its port. Each reply comes LATENCY_MS late, and each connection carries no more than
 //! MIB_A_SECOND. With the PEM files it speaks TLS. KEYS is a file of keys, one a line (`.txt`), of objects
-//! with 16 bytes each, which are there at the beginning. `GET /-/requests` returns how many requests there were
-//! since the last time, by name.
+//! with 16 bytes each, which are there at the beginning. With `null` it keeps only the sizes of parts. `GET
+//! /-/requests` returns how many requests there were since the last time, by name.
 
 // nobody's data depend on it
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -26,7 +26,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// The parts of an object, by number.
-type Parts = BTreeMap<u32, Arc<Vec<u8>>>;
+type Parts = BTreeMap<u32, Part>;
+
+#[derive(Clone)]
+struct Part {
+    size: usize,
+    /// Empty if only the size is kept.
+    bytes: Arc<Vec<u8>>,
+}
+
+impl Part {
+    fn whole(bytes: Vec<u8>) -> Part {
+        Part { size: bytes.len(), bytes: Arc::new(bytes) }
+    }
+}
 
 /// Its parts, and the SHA-256 that came with each.
 #[derive(Default)]
@@ -40,6 +53,8 @@ struct Bucket {
     objects: BTreeMap<String, Parts>,
     uploads: BTreeMap<String, Upload>,
     requests: BTreeMap<&'static str, u64>,
+    /// Only the sizes of parts are kept.
+    is_null: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -61,12 +76,12 @@ fn main() {
     let line = Line { latency, rate: number(1).map(|mib| mib * f64::from(1 << 20)) };
     let tls = args.iter().position(|arg| arg.ends_with(".pem")).map(|n| config(&args[n], &args[n + 1]));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut bucket = Bucket::default();
+    let mut bucket = Bucket { is_null: args.iter().any(|arg| arg == "null"), ..Bucket::default() };
     if let Some(path) = args.iter().find(|arg| arg.ends_with(".txt")) {
-        let bytes = Arc::new(vec![0; 16]);
+        let part = Part::whole(vec![0; 16]);
         let keys = std::fs::read_to_string(path).unwrap();
         bucket.objects =
-            keys.lines().map(|key| (key.to_string(), Parts::from([(1, Arc::clone(&bytes))]))).collect();
+            keys.lines().map(|key| (key.to_string(), Parts::from([(1, part.clone())]))).collect();
     }
     let bucket = Arc::new(Mutex::new(bucket));
     println!("{}", listener.local_addr().unwrap().port());
@@ -224,8 +239,10 @@ fn answer(
         }
         ("PUT", Some(id)) => {
             let number = request.value("partNumber").unwrap().parse().unwrap();
+            let size = body.len();
+            let bytes = if bucket.is_null { Vec::new() } else { body };
             let upload = bucket.uploads.get_mut(&id).unwrap();
-            upload.parts.insert(number, Arc::new(body));
+            upload.parts.insert(number, Part { size, bytes: Arc::new(bytes) });
             let sum = request.headers.get("x-amz-checksum-sha256");
             upload.sums.extend(sum.map(|sum| (number, BASE64.decode(sum).unwrap())));
             reply(stream, 200, &format!("ETag: \"{number:032x}\"\r\n"), b"")
@@ -244,9 +261,29 @@ fn answer(
             );
             reply(stream, 200, "", xml.as_bytes())
         }
+        ("GET", Some(id)) => {
+            let after = request.value("part-number-marker").and_then(|text| text.parse().ok()).unwrap_or(0);
+            let upload = &bucket.uploads[&id];
+            let page: Vec<(&u32, &Part)> = upload.parts.range(after + 1..).take(PAGE).collect();
+            let next = page.last().filter(|(last, _)| upload.parts.range(**last + 1..).next().is_some());
+            let next = next.map(|(last, _)| format!("<NextPartNumberMarker>{last}</NextPartNumberMarker>"));
+            let entry = |(number, part): (&u32, &Part)| {
+                format!(
+                    "<Part><PartNumber>{number}</PartNumber><ETag>\"{number:032x}\"</ETag><Size>{}</Size></Part>",
+                    part.size
+                )
+            };
+            let entries: String = page.into_iter().map(entry).collect();
+            let xml = format!(
+                "<ListPartsResult><UploadId>{id}</UploadId><IsTruncated>{}</IsTruncated>{}{entries}</ListPartsResult>",
+                next.is_some(),
+                next.unwrap_or_default()
+            );
+            reply(stream, 200, "", xml.as_bytes())
+        }
         ("PUT", None) => {
             let etag = format!("\"{:x}\"", md5::compute(&body));
-            bucket.objects.insert(key, Parts::from([(1, Arc::new(body))]));
+            bucket.objects.insert(key, Parts::from([(1, Part::whole(body))]));
             reply(stream, 200, &format!("ETag: {etag}\r\n"), b"")
         }
         ("DELETE", _) => {
@@ -255,6 +292,9 @@ fn answer(
         }
         ("GET", _) if key.is_empty() && request.has("location") => {
             reply(stream, 200, "", b"<LocationConstraint>us-east-1</LocationConstraint>")
+        }
+        ("GET", _) if key.is_empty() && request.has("uploads") => {
+            reply(stream, 501, "", b"<Error><Code>NotImplemented</Code></Error>")
         }
         ("GET", _) if key.is_empty() => {
             let prefix = request.value("prefix").unwrap_or_default();
@@ -301,7 +341,7 @@ fn escaped(key: &str) -> String {
 }
 
 fn size(parts: &Parts) -> usize {
-    parts.values().map(|part| part.len()).sum()
+    parts.values().map(|part| part.size).sum()
 }
 
 /// HEAD, and GET of an object or a range of it.
@@ -325,14 +365,14 @@ fn send(stream: &mut impl Write, request: &Request, parts: &Parts, line: Line) -
     let begun = Instant::now();
     let (mut at, mut sent) = (0, 0);
     for part in parts.values() {
-        let from = first.saturating_sub(at).min(part.len());
-        let to = (last + 1).saturating_sub(at).min(part.len());
-        for piece in part[from..to.max(from)].chunks(PIECE) {
+        let from = first.saturating_sub(at).min(part.size);
+        let to = (last + 1).saturating_sub(at).min(part.size);
+        for piece in part.bytes[from..to.max(from)].chunks(PIECE) {
             stream.write_all(piece)?;
             sent += piece.len();
             pace(begun, sent, line);
         }
-        at += part.len();
+        at += part.size;
     }
     stream.flush()
 }
