@@ -35,7 +35,7 @@ impl Inventory<'_> {
         let Some(copy) = self.place_of(name).map(|n| &self.copies[n]) else { return Ok(()) };
         match &copy.lost {
             _ if !copy.announcements.is_empty() => Err(self.is_announced(copy)),
-            Some(lost) => Err(Error::failed(format!("'{}' cannot be kept: {lost}", copy.shown))),
+            Some(lost) => Err(Error::failed(format!("'{}' cannot be kept: {lost}", copy.shown()))),
             None => Ok(()),
         }
     }

@@ -9,15 +9,14 @@ use crate::model::backup::Link;
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys::{self, ObjectKind, Parsed};
 use crate::model::names::Guid;
+use crate::model::shell::quoted;
 use crate::state::store::format::{Contents, Entry, State};
 
 /// One copy of a backup, according to the store and the listing.
 pub struct CopyState {
     pub name: CopyName,
-    /// As an argument of `remove`.
-    pub shown: String,
-    /// Those that name it to a command. Empty if it is not in the store: then it is not removed by its names.
-    pub arguments: String,
+    /// The name of its base, or its guid.
+    base: Option<String>,
     pub in_store: Option<State>,
     /// Why it is not whole.
     pub lost: Option<String>,
@@ -37,6 +36,19 @@ pub struct CopyState {
 }
 
 impl CopyState {
+    /// As an argument of `remove`.
+    pub fn shown(&self) -> String {
+        let base = self.base.as_ref().map(|base| format!("-i {base} "));
+        base.unwrap_or_default() + &self.name.name
+    }
+
+    /// Those that name it to a command. None if it is not in the store: then it is not removed by its names.
+    pub fn arguments(&self) -> Option<String> {
+        self.in_store?;
+        let base = self.base.as_ref().map(|base| format!("-i {} ", quoted(base)));
+        Some(base.unwrap_or_default() + &quoted(&self.name.name))
+    }
+
     /// For the chain rule. `hopeful`: if it is only listed, it counts as whole. `own`: this host's announcement,
     /// which does not count, and its copy.
     pub fn member(&self, hopeful: bool, own: Option<(&CopyName, Id)>) -> Member {
@@ -73,8 +85,7 @@ pub fn copy_states(contents: &Contents, scope: Option<&Scope>, listing: Option<&
             gone: entry.state == State::Removing && seen.is_none() && lost.is_some(),
             listed: lost.is_none(),
             only_open: false,
-            shown: entry.backup().to_string(),
-            arguments: entry.backup().arguments(),
+            base: entry.base.as_ref().map(|base| base.name.clone()),
             in_store: Some(entry.state),
             lost,
             confirmed: true,
@@ -85,18 +96,19 @@ pub fn copy_states(contents: &Contents, scope: Option<&Scope>, listing: Option<&
             name,
         });
     }
-    let mut names: HashMap<Guid, String> =
-        contents.entries.iter().map(|e| (e.snapshot.guid, e.snapshot.name.clone())).collect();
-    for name in seen.keys() {
+    let bases: HashSet<Guid> = seen.keys().filter_map(|name| name.link.base).collect();
+    let mut names: HashMap<Guid, String> = HashMap::new();
+    let points = contents.entries.iter().map(|entry| &entry.snapshot);
+    for point in points.filter(|point| bases.contains(&point.guid)) {
+        names.insert(point.guid, point.name.clone());
+    }
+    for name in seen.keys().filter(|name| bases.contains(&name.link.snapshot)) {
         names.entry(name.link.snapshot).or_insert_with(|| name.name.clone());
     }
     for (name, seen) in seen {
         let base = name.link.base;
-        let base = base.map(|guid| names.get(&guid).cloned().unwrap_or_else(|| guid.to_string()));
-        let option = base.map(|base| format!("-i {base} ")).unwrap_or_default();
         copies.push(CopyState {
-            arguments: String::new(),
-            shown: option + &name.name,
+            base: base.map(|guid| names.get(&guid).cloned().unwrap_or_else(|| guid.to_string())),
             in_store: None,
             listed: seen.what_is_lost().is_none(),
             only_open: !seen.manifest && seen.segments.is_empty(),
@@ -115,8 +127,8 @@ pub fn copy_states(contents: &Contents, scope: Option<&Scope>, listing: Option<&
 #[derive(Default)]
 struct ListedCopy {
     manifest: bool,
-    /// Sizes of its segments, by number.
-    segments: BTreeMap<u32, u64>,
+    /// The numbers of its segments.
+    segments: Vec<u32>,
     announcements: Vec<Id>,
 }
 
@@ -137,7 +149,7 @@ fn what_is_lost(entry: &Entry, prefix: &str, sizes: &HashMap<&str, u64>) -> Opti
 
 impl ListedCopy {
     fn what_is_lost(&self) -> Option<String> {
-        match (self.manifest, self.segments.contains_key(&1)) {
+        match (self.manifest, self.segments.contains(&1)) {
             (true, true) => None,
             (false, _) => Some(
                 "its manifest is not in the bucket: another host may be storing or removing it".to_string(),
@@ -162,9 +174,7 @@ fn listed_copies(
         let seen = found.entry(copy).or_default();
         match kind {
             ObjectKind::Manifest => seen.manifest = true,
-            ObjectKind::Segment(number) => {
-                seen.segments.insert(number, object.size);
-            }
+            ObjectKind::Segment(number) => seen.segments.push(number),
             // an empty announcement is withdrawn
             ObjectKind::Removing(_) if object.size == 0 => {}
             ObjectKind::Removing(nonce) => seen.announcements.push(nonce),
@@ -214,7 +224,7 @@ mod tests {
     fn states(contents: &str, listing: Option<&Listing>) -> Vec<String> {
         let copies = copy_states(&store(contents), None, listing);
         let text = |copy: &CopyState| {
-            let mut words = vec![copy.shown.replace("tank/a@", "")];
+            let mut words = vec![copy.shown().replace("tank/a@", "")];
             words.push(match copy.in_store {
                 Some(State::Stored) => "stored".to_string(),
                 Some(State::Removing) => "removing".to_string(),

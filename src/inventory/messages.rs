@@ -19,9 +19,9 @@ pub const IF_IT_DIED: &str = "if it was interrupted, the same command or 'resume
 impl Inventory<'_> {
     pub(super) fn already_stored(&self, backup: &Backup, copy: &CopyState) -> Error {
         match copy.in_store {
-            Some(_) if copy.shown != backup.to_string() => Error::refused(format!(
+            Some(_) if copy.shown() != backup.to_string() => Error::refused(format!(
                 "'{backup}' is stored already, as '{}': with the same guids",
-                copy.shown
+                copy.shown()
             )),
             Some(_) => Error::refused(format!("'{backup}' is stored already")),
             None => Error::refused(format!(
@@ -37,10 +37,12 @@ impl Inventory<'_> {
         let leads_there = |copy: &&CopyState| Some(copy.name.link.snapshot) == backup.link().base;
         let useless = |copy: &&CopyState| copy.lost.is_some() || copy.in_store.is_none();
         match self.copies.iter().filter(leads_there).find(useless) {
-            Some(CopyState { in_store: None, shown, .. }) => {
+            Some(copy @ CopyState { in_store: None, .. }) => {
+                let shown = copy.shown();
                 error.hint(format!("'{shown}' is in the bucket, but not in this host's store")).hint(RECOVER)
             }
-            Some(CopyState { shown, lost, .. }) => {
+            Some(copy @ CopyState { lost, .. }) => {
+                let shown = copy.shown();
                 error.hint(format!("'{shown}' is in the store, but {}", lost.as_deref().unwrap_or_default()))
             }
             None => error.hint(format!("upload {base} first, or omit -i for a full backup")),
@@ -58,13 +60,13 @@ impl Inventory<'_> {
 
     /// A host is removing this copy.
     pub(super) fn is_announced(&self, copy: &CopyState) -> Error {
-        let error = Error::refused(format!("'{}' is being removed by {}", copy.shown, self.removers(copy)));
+        let error = Error::refused(format!("'{}' is being removed by {}", copy.shown(), self.removers(copy)));
         error.hint(WHEN_IT_HAS_ENDED).hint(IF_IT_DIED)
     }
 
     /// The backup of the copy at `place` is marked.
     pub(super) fn is_kept(&self, name: &CopyName, place: usize) -> Error {
-        let shown = &self.copies[place].shown;
+        let shown = self.copies[place].shown();
         let by = match self.marks_of(name.link).first().map(|key| self.client.get(key, announcement::MAX_LEN))
         {
             Some(Ok(said)) => Announcement::describe(&said),
@@ -75,7 +77,7 @@ impl Inventory<'_> {
             None => "this host".to_string(),
         };
         Error::refused(format!("'{shown}' is kept, as {by} has asked"))
-            .hint(format!("to end that: zfs2s3 unkeep {}", self.copies[place].arguments))
+            .hint(format!("to end that: zfs2s3 unkeep {}", self.copies[place].arguments().unwrap_or(shown)))
     }
 
     /// The copy at `place` is needed by these, in an order in which they can be removed.
@@ -88,13 +90,13 @@ impl Inventory<'_> {
     ) -> Error {
         let mut message = format!(
             "'{}' is needed to restore other backups, which must be removed first, in this order:",
-            self.copies[place].shown
+            self.copies[place].shown()
         );
         for copy in needed.iter().map(|n| &self.copies[*n]) {
-            message += &match (copy.arguments.as_str(), self.note_on_needed(copy)) {
-                ("", note) => format!("\n    {}: {}", copy.shown, note.unwrap_or_default()),
-                (arguments, None) => format!("\n    zfs2s3 remove {arguments}"),
-                (arguments, Some(note)) => format!("\n    zfs2s3 remove {arguments}  # {note}"),
+            message += &match (copy.arguments(), self.note_on_needed(copy)) {
+                (None, note) => format!("\n    {}: {}", copy.shown(), note.unwrap_or_default()),
+                (Some(arguments), None) => format!("\n    zfs2s3 remove {arguments}"),
+                (Some(arguments), Some(note)) => format!("\n    zfs2s3 remove {arguments}  # {note}"),
             };
         }
         let error = Error::refused(message).hint("nothing was removed");
@@ -105,7 +107,7 @@ impl Inventory<'_> {
         match others.iter().map(|n| &self.copies[*n]).find(|copy| !copy.announcements.is_empty()) {
             Some(copy) => error.hint(format!(
                 "another chain to them is being removed: '{}', by {}",
-                copy.shown,
+                copy.shown(),
                 self.removers(copy)
             )),
             None => error,
@@ -136,7 +138,7 @@ impl Inventory<'_> {
         let chain = chain::route_to(&members, guid, None).unwrap_or_default();
         let announced = chain.iter().map(|n| &self.copies[*n]).find(|copy| !copy.announcements.is_empty());
         announced.map_or("by an unknown host".to_string(), |copy| {
-            format!("'{}', by {}", copy.shown, self.removers(copy))
+            format!("'{}', by {}", copy.shown(), self.removers(copy))
         })
     }
 
@@ -156,7 +158,7 @@ impl Inventory<'_> {
     pub fn removers_of(&self, name: &CopyName) -> String {
         match self.place_of(name).map(|n| &self.copies[n]) {
             Some(copy) if !copy.announcements.is_empty() => {
-                format!("'{}', by {}", copy.shown, self.removers(copy))
+                format!("'{}', by {}", copy.shown(), self.removers(copy))
             }
             _ => name.link.base.map(|base| self.removers_of_chain(base)).unwrap_or_default(),
         }

@@ -224,9 +224,9 @@ impl<'a> Inventory<'a> {
         if let Some(copy) =
             self.copies.iter().find(|h| h.name.link == link && h.in_store == Some(State::Removing))
         {
-            return Err(Error::refused(format!("'{}' is being removed", copy.shown)).hint(format!(
+            return Err(Error::refused(format!("'{}' is being removed", copy.shown())).hint(format!(
                 "'zfs2s3 remove {0}' continues the removal; 'zfs2s3 recover -m' cancels it, if the backup is still whole",
-                copy.shown
+                copy.shown()
             )));
         }
         // a copy with another name: of a renamed dataset, or under a longer prefix
@@ -249,7 +249,7 @@ impl<'a> Inventory<'a> {
         let copies = self.copies.iter().filter(|copy| copy.name.link == backup.link());
         let note = |copy: &CopyState| match (&copy.in_store, &copy.lost) {
             (Some(_), Some(lost)) => {
-                Some(format!("the store has '{}', but {lost}: it is stored again", copy.shown))
+                Some(format!("the store has '{}', but {lost}: it is stored again", copy.shown()))
             }
             (None, None) => Some(format!(
                 "the bucket has this backup already, as '{}', which is not in this host's store",
@@ -319,6 +319,6 @@ impl<'a> Inventory<'a> {
         let lost = |m: &Member| !m.whole || m.link.base.is_some_and(|base| !reached.contains(&base));
         let ours = |copy: &CopyState| copy.in_store == Some(State::Stored);
         let both = self.copies.iter().zip(&members);
-        both.filter(|(copy, member)| ours(copy) && lost(member)).map(|(copy, _)| copy.shown.clone()).collect()
+        both.filter(|(copy, member)| ours(copy) && lost(member)).map(|(copy, _)| copy.shown()).collect()
     }
 }

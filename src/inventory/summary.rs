@@ -26,7 +26,7 @@ impl Inventory<'_> {
     pub fn summary(&self, counts: impl Fn(&CopyName, Option<State>) -> bool) -> Summary {
         let mut summary = Summary::default();
         for copy in self.copies.iter().filter(|copy| counts(&copy.name, copy.in_store)) {
-            let shown = copy.shown.clone();
+            let shown = copy.shown();
             match (copy.in_store, &copy.lost) {
                 (Some(State::Removing), _) => summary.removing.push(shown.clone()),
                 (Some(State::Stored), Some(why)) => summary.lost.push(format!("'{shown}': {why}")),

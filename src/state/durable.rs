@@ -2,14 +2,19 @@
 //! fsynced.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 /// After an error the old file is unchanged; after success the new one is on disk.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace_through(&path.with_extension("tmp"), path, bytes)
+    replace_with(path, |file| file.write_all(bytes))
+}
+
+/// The same for a file that need not be in memory as a whole.
+pub fn replace_with(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    replace_through(&path.with_extension("tmp"), path, write)
 }
 
 /// A replacement takes much less.
@@ -18,7 +23,8 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 /// The same for a file that several processes may replace at the same time: one of them wins.
 pub fn replace_shared(path: &Path, bytes: &[u8]) -> io::Result<()> {
     remove_abandoned(path);
-    replace_through(&path.with_extension(format!("{}.tmp", std::process::id())), path, bytes)
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    replace_through(&temporary, path, |file| file.write_all(bytes))
 }
 
 /// Removes what processes that were killed have left of replacements of this file.
@@ -41,18 +47,23 @@ fn remove_abandoned(path: &Path) {
     }
 }
 
-fn replace_through(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let written = write_new(temporary, bytes).and_then(|()| std::fs::rename(temporary, path));
+fn replace_through(
+    temporary: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let written = write_new(temporary, write).and_then(|()| std::fs::rename(temporary, path));
     if written.is_err() {
         let _ = std::fs::remove_file(temporary);
     }
     written.and_then(|()| sync_folder_of(path))
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = private().write(true).create(true).truncate(true).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+fn write_new(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut file = BufWriter::new(private().write(true).create(true).truncate(true).open(path)?);
+    write(&mut file)?;
+    // a lost write is an error here, which it would not be when it is dropped
+    file.into_inner()?.sync_all()
 }
 
 /// Removes a file durably. A missing file is not an error.

@@ -10,33 +10,21 @@ use crate::model::backup::{Backup, Link, Point};
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys;
 use crate::model::manifest::text::newer_version;
-use crate::model::manifest::{NEWEST, Stream, VERSION, check_version};
+use crate::model::manifest::{Stream, check_version};
 use crate::model::yaml;
 
 /// The file as it was read: nothing in it is trusted yet.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Unchecked {
-    version: u32,
-    endpoint: String,
-    bucket: String,
-    prefix: String,
-    backups: Vec<Entry>,
+pub(super) struct Unchecked {
+    pub version: u32,
+    pub endpoint: String,
+    pub bucket: String,
+    pub prefix: String,
+    pub backups: Vec<Entry>,
     /// The number of backups, at the end of the file: a truncated file is recognized.
-    count: usize,
+    pub count: usize,
 }
-
-/// The file's first lines.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    version: u32,
-    endpoint: String,
-    bucket: String,
-    prefix: String,
-}
-
-const LIST: &str = "backups:\n";
 
 /// A checked list of the backups in one bucket of one server, under one prefix.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,11 +120,13 @@ impl Contents {
         }
     }
 
+    /// Any form of the file, such as one that was edited.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let read: Unchecked = match parse_lines(text).map_or_else(|| yaml::from_str(text), Ok) {
-            Ok(read) => read,
-            Err(why) => return Err(newer_version(text).unwrap_or(why)),
-        };
+        let read: Result<Unchecked, String> = yaml::from_str(text);
+        read.map_err(|why| newer_version(text).unwrap_or(why)).and_then(Self::checked)
+    }
+
+    pub(super) fn checked(read: Unchecked) -> Result<Self, String> {
         check_version(read.version)?;
         if read.count != read.backups.len() {
             return Err(format!("it has {} backups, but a count of {}", read.backups.len(), read.count));
@@ -151,30 +141,9 @@ impl Contents {
         Ok(contents)
     }
 
-    /// One line a backup, in the flow style of YAML, which is JSON: for grep, and fast to read.
-    pub fn to_yaml(&self) -> Result<String, String> {
-        // nothing is written that could not be read again
-        self.check()?;
-        let header = Header {
-            // what an older program can read, it shall
-            version: if self.entries.iter().any(|entry| entry.kept) { NEWEST } else { VERSION },
-            endpoint: self.endpoint.clone(),
-            bucket: self.bucket.clone(),
-            prefix: self.prefix.clone(),
-        };
-        let mut text = yaml::to_string(&header)?;
-        text.push_str(if self.entries.is_empty() { "backups: []\n" } else { LIST });
-        for entry in &self.entries {
-            let json = serde_json::to_string(entry).map_err(|e| e.to_string())?;
-            text.push_str(&format!("- {json}\n"));
-        }
-        text.push_str(&format!("count: {}\n", self.entries.len()));
-        Ok(text)
-    }
-
     /// Each backup may have one stored copy, whose keys must follow from its names and guids: an edited file
     /// must never lead a removal to another object.
-    fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         let mut copies = HashSet::new();
         let mut stored = HashSet::new();
         for entry in &self.entries {
@@ -213,26 +182,11 @@ fn check_points(backup: &Backup) -> Result<(), String> {
     backup.base.as_ref().map_or(Ok(()), |base| check(base, "@#"))
 }
 
-/// Reads the file in the form in which it is written, ten times as fast as a YAML parser. None: it was
-/// edited, or is damaged.
-fn parse_lines(text: &str) -> Option<Unchecked> {
-    let (header, list) = text.split_once(LIST)?;
-    let header: Header = yaml::from_str(header).ok()?;
-    let (backups, count) = list.strip_suffix('\n')?.rsplit_once("\ncount: ")?;
-    let backups = backups.split('\n').map(|line| serde_json::from_str(line.strip_prefix("- ")?).ok());
-    Some(Unchecked {
-        version: header.version,
-        endpoint: header.endpoint,
-        bucket: header.bucket,
-        prefix: header.prefix,
-        backups: backups.collect::<Option<Vec<Entry>>>()?,
-        count: count.parse().ok()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::store::file;
+    use crate::state::store::file::tests::{parse, written};
 
     const STORE: &str = "\
 version: 1
@@ -259,7 +213,7 @@ count: 2
 
     #[test]
     fn a_store_is_parsed_as_it_is_written() {
-        let contents = Contents::parse(STORE).unwrap();
+        let contents = parse(STORE).unwrap();
         assert_eq!(contents.entries[1].state, State::Removing);
         assert_eq!(
             contents.entries[0].keys(""),
@@ -269,38 +223,38 @@ count: 2
             ]
         );
         assert_eq!(contents.entries[1].keys(""), ["tank@a"], "the older tool's");
-        let written = contents.to_yaml().unwrap();
+        let text = written(&contents);
         assert_eq!(
-            parse_lines(&written),
-            Some(yaml::from_str(&written).unwrap()),
+            file::read(text.as_bytes()).unwrap(),
+            Some(Contents::parse(&text)),
             "it is YAML, read either way"
         );
-        assert!(parse_lines(STORE).is_none(), "an edited one is read as YAML only");
-        for end in 0..written.len() - 1 {
-            assert!(Contents::parse(&written[..end]).is_err(), "cut at byte {end}");
+        assert!(file::read(STORE.as_bytes()).unwrap().is_none(), "an edited one is read as YAML only");
+        for end in 0..text.len() - 1 {
+            assert!(parse(&text[..end]).is_err(), "cut at byte {end}");
         }
-        assert_eq!(Contents::parse(&written), Ok(contents));
-        assert!(written.starts_with("version: 2\n"), "one of the version before is written anew");
+        assert_eq!(parse(&text), Ok(contents));
+        assert!(text.starts_with("version: 2\n"), "one of the version before is written anew");
         let empty = Contents::empty("https://x", "b", "p: #/");
-        assert_eq!(Contents::parse(&empty.to_yaml().unwrap()), Ok(empty));
+        assert_eq!(parse(&written(&empty)), Ok(empty));
     }
 
     #[test]
     fn a_damaged_or_newer_store_is_never_empty() {
         let with = |from: &str, to: &str| {
             assert!(STORE.contains(from), "{from}");
-            Contents::parse(&STORE.replacen(from, to, 1)).unwrap_err()
+            parse(&STORE.replacen(from, to, 1)).unwrap_err()
         };
         for (text, why) in [
             (String::new(), "missing field"),
             ("\0\0\0\0".to_string(), "control characters"),
             (STORE[..STORE.len() / 2].to_string(), ""),
         ] {
-            let error = Contents::parse(&text).unwrap_err();
+            let error = parse(&text).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
         for end in 0..STORE.trim_end().len() {
-            assert!(Contents::parse(&STORE[..end]).is_err(), "cut at byte {end}");
+            assert!(parse(&STORE[..end]).is_err(), "cut at byte {end}");
         }
         assert!(with("count: 2", "count: 3").contains("a count of 3"));
         assert!(with("version: 1", "version: 4").contains("version 4"));
@@ -317,18 +271,18 @@ count: 2
         let twice = STORE
             .replace("backups:", "backups:\n- snapshot: {name: tank@a, guid: '1'}\n  id: 0000001f")
             .replace("count: 2", "count: 3");
-        assert!(Contents::parse(&twice).is_ok(), "one is stored, and another is being removed");
+        assert!(parse(&twice).is_ok(), "one is stored, and another is being removed");
         let stored = twice.replace("  state: removing\n", "");
-        assert!(Contents::parse(&stored).unwrap_err().contains("twice"));
+        assert!(parse(&stored).unwrap_err().contains("twice"));
     }
 
     #[test]
     fn older_programs_read_all_but_a_store_with_a_kept_backup() {
-        let mut contents = Contents::parse(STORE).unwrap();
+        let mut contents = parse(STORE).unwrap();
         contents.entries[0].kept = true;
-        let written = contents.to_yaml().unwrap();
-        assert!(written.starts_with("version: 3\n"), "{written}");
-        assert_eq!(Contents::parse(&written), Ok(contents));
+        let text = written(&contents);
+        assert!(text.starts_with("version: 3\n"), "{text}");
+        assert_eq!(parse(&text), Ok(contents));
     }
 
     #[test]
@@ -336,13 +290,11 @@ count: 2
         let with_id = STORE
             .replace("  stream:", "  id: 0000001f\n  stream:")
             .replace("0000000000000001.zfs", "0000000000000001-0000001f.zfs");
-        let contents = Contents::parse(&with_id).unwrap();
+        let contents = parse(&with_id).unwrap();
         let keys = contents.entries[0].keys("");
         assert_eq!(keys[0], "tank@b/0000000000000002-from-0000000000000001-0000001f.yml");
-        assert_eq!(Contents::parse(&contents.to_yaml().unwrap()), Ok(contents));
+        assert_eq!(parse(&written(&contents)), Ok(contents));
         let other = with_id.replace("id: 0000001f", "id: 0000002f");
-        assert!(
-            Contents::parse(&other).unwrap_err().contains("keys of its segments belong to another backup")
-        );
+        assert!(parse(&other).unwrap_err().contains("keys of its segments belong to another backup"));
     }
 }

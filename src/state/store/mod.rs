@@ -4,6 +4,7 @@
 //! It is read and written as a whole, and is on disk before a caller continues. It belongs to one server,
 //! bucket and prefix.
 
+mod file;
 pub mod format;
 #[cfg(test)]
 pub mod history;
@@ -11,7 +12,8 @@ pub mod newest;
 pub mod python;
 pub mod selector;
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -69,12 +71,15 @@ impl Store {
     pub fn open(folder: &Folder, bucket: &str, prefix: &str, endpoint: Option<&str>) -> Result<Store> {
         let empty = Contents::empty(endpoint.unwrap_or_default(), bucket, prefix);
         let path = folder.store();
-        let text = match read_text(&path)? {
-            None => {
+        let as_written = match File::open(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
                 return Ok(Store { folder: folder.clone(), contents: empty, from_python: false });
             }
-            Some(text) => text,
+            file => file.and_then(|file| file::read(BufReader::new(file))),
         };
+        let as_written = as_written.map_err(|e| io_error("cannot read", &path, &e))?;
+        // it was edited, or is damaged, or the Python tool wrote it
+        let text = if as_written.is_some() { None } else { read_text(&path)? }.unwrap_or_default();
         let from_python = python::is_python(&text);
         let damaged = |why: String| {
             let error = Error::failed(format!("the store {} cannot be used: {why}", path.display())).hint(
@@ -98,10 +103,11 @@ impl Store {
         }
         let contents = if from_python {
             let entries = python::parse(&text).map_err(damaged)?;
-            let bare = Contents { entries, ..empty };
-            bare.to_yaml().and_then(|yaml| Contents::parse(&yaml)).map_err(damaged)?
+            let contents = Contents { entries, ..empty };
+            contents.check().map_err(damaged)?;
+            contents
         } else {
-            Contents::parse(&text).map_err(damaged)?
+            as_written.unwrap_or_else(|| Contents::parse(&text)).map_err(damaged)?
         };
         let store = Store { folder: folder.clone(), contents, from_python };
         store.check_place(bucket, prefix, endpoint)?;
@@ -140,8 +146,7 @@ impl Store {
         if self.from_python {
             self.keep_original_aside()?;
         }
-        let text = self.contents.to_yaml().map_err(|why| Error::failed(format!("the store: {why}")))?;
-        durable::replace(&path, text.as_bytes())
+        durable::replace_with(&path, |file| file::write(&self.contents, file))
             .map_err(|e| io_error("cannot write the store", &path, &e))?;
         self.from_python = false;
         Ok(())
