@@ -1,12 +1,17 @@
 """Large stores: time, CPU and peak memory of what reads the list of backups, and the listing of the bucket, for 1,000, 10,000, 100,000 and a
 million backups in one chain. And a long stream, in as many parts as 10 TiB have."""
 
+import hashlib
 import tempfile
 
 from measure import *
 
 TEST_BINARY = os.environ["TEST_BINARY"]
 COUNTS = [int(text) for text in os.environ.get("COUNTS", "1000 10000 100000 1000000").split()]
+
+
+# of 16 zeros, as the server has them
+COMPOSITE = hashlib.sha256(hashlib.sha256(bytes(16)).digest()).hexdigest()
 
 
 def name(n):
@@ -18,11 +23,13 @@ def stem(n):
     return f"{snapshot}/{guid:016x}-" + (f"from-{before:016x}" if n else "full") + f"-{n:08x}"
 
 
-def keys(count):
+def keys(count, foreign):
     path = f"{WORK}/many.txt"
     with open(path, "w") as f:
         for n in range(count):
             f.write(f"{stem(n)}.zfs\n{stem(n)}.yml\n")
+        for n in range(foreign):
+            f.write(f"tank/data/photos/{n:08}.jpg\n")
     return path
 
 
@@ -38,13 +45,13 @@ def store(count, url):
                 entry["base"] = {"name": base, "guid": str(before)}
             entry["stream"] = {
                 "size": 16,
-                "composite_sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
+                "composite_sha256": COMPOSITE,
                 "send_args": ["--raw"],
                 "stages": [],
                 "chunk_size": 16777216,
                 "storage_class": "STANDARD",
                 "stored": "2026-01-02T03:04:05Z",
-                "segments": [{"key": f"{stem(n)}.zfs", "size": 16, "etag": '"e"', "checksum": "SFu8QN+VfIPMdQmnpzy12rzbgt4Bm8wVP7xBthfKMU0="}],
+                "segments": [{"key": f"{stem(n)}.zfs", "size": 16, "etag": '"e"'}],
             }
             f.write(f"- {json.dumps(entry, separators=(',', ':'))}\n")
         f.write(f"count: {count}\n")
@@ -57,13 +64,14 @@ def scale():
         f.write("700")
     print("| backups | | seconds | CPU s | peak MiB | requests |")
     print("| ---: | --- | ---: | ---: | ---: | --- |")
-    for count in COUNTS:
+    cases = [(count, 0) for count in COUNTS] + [(1000, 1_000_000)]
+    for count, foreign in cases:
         with open(f"{WORK}/zfs/snapshots", "w") as f:
             for n in (count - 1, count):
                 f.write(f"{name(n)[0]}\t{name(n)[1]}\t{n + 1}\n")
         (last, guid), (base, before) = name(count), name(count - 1)
         write_stream(f"{WORK}/zfs/{guid}-from-{before}", guid, before, 700)
-        sink = Sink(keys=keys(count))
+        sink = Sink(keys=keys(count, foreign))
         store(count, sink.url)
         env = {
             "TEST_ZFS": f"{WORK}/zfs",
@@ -76,10 +84,14 @@ def scale():
             "list": ["list"],
             "upload -n -i": ["upload", "-n", "-i", base, last],
             "remove -n -i": ["remove", "-n", "-i", name(count - 2)[0], base],
+            "recover -n": ["recover", "-n"],
+            "verify": ["verify"],
+            "restore -n": ["restore", "-n", base, "tank/new"],
         }
         for job, args in jobs.items():
             seconds, cpu, peak = measure([BINARY, *args], **env)
-            print(f"| {count:,} | {job} | {seconds:.2f} | {cpu:.2f} | {peak:.0f} | {sink.requests()} |", flush=True)
+            beside = f" and {foreign:,} other objects" if foreign else ""
+            print(f"| {count:,}{beside} | {job} | {seconds:.2f} | {cpu:.2f} | {peak:.0f} | {sink.requests()} |", flush=True)
         sink.end()
         shutil.rmtree(f"{WORK}/many")
 

@@ -5,7 +5,7 @@
 //!
 //! It prints its port. Each reply comes LATENCY_MS late, and each connection carries no more than
 //! MIB_A_SECOND. With the PEM files it speaks TLS. KEYS is a file of keys, one a line (`.txt`), of objects
-//! with 16 bytes each, which are there at the beginning. With `null` it keeps only the sizes of parts. `GET
+//! with 16 bytes each, which are there at the beginning; those of manifests describe a backup of 16 zeros. With `null` it keeps only the sizes of parts. `GET
 //! /-/requests` returns how many requests there were since the last time, by name.
 
 // nobody's data depend on it
@@ -66,6 +66,8 @@ struct Line {
 
 /// Keys of a listing.
 const PAGE: usize = 1000;
+/// Bytes of an object that is there at the beginning.
+const GIVEN: usize = 16;
 /// Bytes that are sent or read at once.
 const PIECE: usize = 128 << 10;
 
@@ -78,7 +80,7 @@ fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut bucket = Bucket { is_null: args.iter().any(|arg| arg == "null"), ..Bucket::default() };
     if let Some(path) = args.iter().find(|arg| arg.ends_with(".txt")) {
-        let part = Part::whole(vec![0; 16]);
+        let part = Part::whole(vec![0; GIVEN]);
         let keys = std::fs::read_to_string(path).unwrap();
         bucket.objects =
             keys.lines().map(|key| (key.to_string(), Parts::from([(1, part.clone())]))).collect();
@@ -327,13 +329,44 @@ fn answer(
         }
         _ => {
             let found = bucket.objects.get(&key).cloned();
+            let is_given = found.as_ref().is_some_and(|parts| size(parts) == GIVEN);
             drop(bucket);
+            let found = match manifest(&key).filter(|_| is_given) {
+                Some(text) => Some(Parts::from([(1, Part::whole(text.into_bytes()))])),
+                None => found,
+            };
             match found {
                 None => reply(stream, 404, "", b"<Error><Code>NoSuchKey</Code></Error>"),
                 Some(parts) => send(stream, request, &parts, line),
             }
         }
     }
+}
+
+/// For the key of a manifest, `NAME-0000007/GUID-from-GUID-ID.yml`, whose base is `NAME-0000006`.
+fn manifest(key: &str) -> Option<String> {
+    let stem = key.strip_suffix(".yml")?;
+    let (name, rest) = stem.rsplit_once('/')?;
+    let decimal = |hex: &str| u64::from_str_radix(hex, 16).ok();
+    let guid = decimal(rest.get(..16)?)?;
+    let base = match rest[16..].strip_prefix("-from-") {
+        Some(base) => {
+            let (dataset, number) = name.rsplit_once('-')?;
+            let before = number.parse::<u32>().ok()? - 1;
+            let guid = decimal(base.get(..16)?)?;
+            format!("base:\n  name: {dataset}-{before:07}\n  guid: '{guid}'\n")
+        }
+        None => String::new(),
+    };
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let chunk = digest(&SHA256, &[0; GIVEN]);
+    let (composite, chunk) = (hex(digest(&SHA256, chunk.as_ref()).as_ref()), hex(chunk.as_ref()));
+    Some(format!(
+        "version: 2\ntool: zfs2s3 0.3.0\nhost: nas\nsnapshot:\n  name: {name}\n  guid: '{guid}'\n{base}stream:\n  \
+         size: {GIVEN}\n  composite_sha256: {composite}\n  send_args:\n  - --raw\n  stages: []\n  chunk_size: 16777216\n  \
+         storage_class: STANDARD\n  stored: 2026-01-02T03:04:05Z\n  segments:\n  - key: {stem}.zfs\n    size: {GIVEN}\n    \
+         etag: '\"e\"'\n    chunks: |\n      {chunk}\n"
+    ))
 }
 
 fn escaped(key: &str) -> String {
