@@ -65,7 +65,7 @@ impl ChunkingSettings {
     pub fn for_stream(&self, endpoint: &str, estimate: Option<u64>) -> Chunking {
         let fewer = FEWER_PARTS.iter().find(|(end, _)| host_of(endpoint).ends_with(end));
         let parts = self.parts.or(fewer.map(|(_, parts)| *parts));
-        Chunking::of(self.memory.chunk_size_for(estimate), parts)
+        Chunking::of(self.memory.chunk_size_for(estimate, parts.map_or(MAX_PARTS, u64::from)), parts)
     }
 }
 

@@ -1,15 +1,18 @@
-//! The buffers of a transfer. A chunk is in one from when it is read or fetched until it is stored or
-//! delivered, so their number limits the connections that are in use, and the memory.
+//! The buffers and connections of a transfer. A chunk is in a buffer from when it is read or fetched until it
+//! is stored or delivered, so their number limits the memory.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::concurrency::Concurrency;
+use super::concurrency::{Begun, Concurrency};
 use crate::model::traffic::Traffic;
 use crate::os::mutex::{lock, wait};
 
 pub struct Buffers {
     chunk_size: usize,
+    /// Chunks that S3 has already are only hashed.
+    cores: usize,
     state: Mutex<State>,
     changed: Condvar,
     begun: Instant,
@@ -17,23 +20,25 @@ pub struct Buffers {
 
 struct State {
     concurrency: Concurrency,
-    /// The one that was used last is the last: it may still be in the cache of the CPU.
+    /// The one that was used last is the last: it may still be in the cache of the CPU. None is freed before
+    /// the end, since the allocator might keep it in addition to the next.
     spare: Vec<Vec<u8>>,
     in_use: usize,
     is_closed: bool,
 }
 
-impl State {
-    /// One more than connections: it is being filled or delivered.
-    fn capacity(&self) -> usize {
-        self.concurrency.limit() + 1
-    }
+/// A request that is under way, until it is dropped.
+pub struct Request<'a> {
+    buffers: &'a Buffers,
+    begun: Begun,
+    has_moved: AtomicBool,
 }
 
 impl Buffers {
     pub fn new(chunk_size: usize, concurrency: Concurrency) -> Self {
         Buffers {
             chunk_size,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
             state: Mutex::new(State { concurrency, spare: Vec::new(), in_use: 0, is_closed: false }),
             changed: Condvar::new(),
             begun: Instant::now(),
@@ -43,7 +48,7 @@ impl Buffers {
     /// Waits until one may be used. None: they are closed.
     pub fn take(&self) -> Option<Vec<u8>> {
         let mut state = self.state();
-        while !state.is_closed && state.in_use >= state.capacity() {
+        while !state.is_closed && state.in_use >= self.capacity(&state) {
             state = wait(&self.changed, state);
         }
         if state.is_closed {
@@ -55,14 +60,17 @@ impl Buffers {
         Some(spare.unwrap_or_else(|| vec![0; self.chunk_size]))
     }
 
+    /// One more than connections: it is being filled or delivered.
+    fn capacity(&self, state: &State) -> usize {
+        state.concurrency.limit().max(self.cores).min(state.concurrency.most()) + 1
+    }
+
     pub fn give(&self, buffer: Vec<u8>) {
         let mut state = self.state();
         state.in_use -= 1;
-        if state.in_use + state.spare.len() < state.capacity() {
-            state.spare.push(buffer);
-        }
+        state.spare.push(buffer);
         drop(state);
-        self.changed.notify_one();
+        self.changed.notify_all();
     }
 
     /// No more are needed.
@@ -71,21 +79,18 @@ impl Buffers {
         self.changed.notify_all();
     }
 
-    /// What happens on the connections.
-    pub fn note(&self, traffic: Traffic) {
+    /// Waits until another connection may be used.
+    pub fn begin_request(&self) -> Request<'_> {
         let mut state = self.state();
-        let before = state.concurrency.limit();
-        let (in_use, now) = (state.in_use.saturating_sub(1), self.begun.elapsed());
-        match traffic {
-            Traffic::Moved(bytes) => state.concurrency.moved(bytes, in_use, now),
-            Traffic::SlowDown => state.concurrency.slow_down(in_use, now),
+        while !state.is_closed && !state.concurrency.may_begin() {
+            state = wait(&self.changed, state);
         }
-        let grew = state.concurrency.limit() > before;
-        while state.in_use + state.spare.len() > state.capacity() && state.spare.pop().is_some() {}
-        drop(state);
-        if grew {
-            self.changed.notify_all();
-        }
+        let begun = state.concurrency.begin(self.now());
+        Request { buffers: self, begun, has_moved: AtomicBool::new(false) }
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,13 +98,41 @@ impl Buffers {
     }
 }
 
+impl Request<'_> {
+    /// What happens on its connection.
+    pub fn note(&self, traffic: Traffic) {
+        let mut state = self.buffers.state();
+        let (before, now) = (state.concurrency.limit(), self.buffers.now());
+        match traffic {
+            Traffic::Moved(bytes) => {
+                if !self.has_moved.swap(true, Ordering::SeqCst) {
+                    state.concurrency.first_bytes(self.begun, now);
+                }
+                state.concurrency.moved(bytes, now);
+            }
+            Traffic::SlowDown => state.concurrency.slow_down(now),
+        }
+        let grew = state.concurrency.limit() > before;
+        drop(state);
+        if grew {
+            self.buffers.changed.notify_all();
+        }
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        self.buffers.state().concurrency.end();
+        self.buffers.changed.notify_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
-    fn as_many_as_connections_and_one() {
+    fn as_many_buffers_as_connections_and_one() {
         let buffers = Buffers::new(10, Concurrency::fixed(2));
         let taken: Vec<Vec<u8>> = (0..3).map(|_| buffers.take().unwrap()).collect();
         std::thread::scope(|scope| {
@@ -120,11 +153,22 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_no_longer_needed_is_returned() {
-        let buffers = Buffers::new(10, Concurrency::adaptive(32));
-        let taken: Vec<Vec<u8>> = (0..5).map(|_| buffers.take().unwrap()).collect();
-        buffers.note(Traffic::SlowDown);
-        taken.into_iter().for_each(|buffer| buffers.give(buffer));
-        assert_eq!(buffers.state().spare.len(), 3, "two connections and one");
+    fn no_more_requests_than_connections() {
+        let buffers = Buffers::new(10, Concurrency::fixed(2));
+        let (first, second) = (buffers.begin_request(), buffers.begin_request());
+        std::thread::scope(|scope| {
+            let third = scope.spawn(|| buffers.begin_request());
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!third.is_finished());
+            drop(first);
+            let third = third.join().unwrap();
+            let fourth = scope.spawn(|| buffers.begin_request());
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!fourth.is_finished());
+            buffers.close();
+            // nobody waits for ever
+            drop(fourth.join().unwrap());
+            drop((second, third));
+        });
     }
 }

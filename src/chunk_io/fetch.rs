@@ -25,7 +25,7 @@ pub fn run(
     fetch: &(impl Fn(u64, &mut [u8], &AtomicBool, Meter) -> Result<usize> + Sync),
     mut deliver: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let jobs = concurrency.most();
+    let jobs = concurrency.most().min(usize::try_from(count).unwrap_or(usize::MAX));
     let buffers = Buffers::new(chunk_size, concurrency);
     let stop = AtomicBool::new(false);
     let next = AtomicU64::new(0);
@@ -40,7 +40,9 @@ pub fn run(
                         buffers.give(buffer);
                         break;
                     }
-                    let length = fetch(index, &mut buffer, stop, &|traffic| buffers.note(traffic));
+                    let request = buffers.begin_request();
+                    let length = fetch(index, &mut buffer, stop, &|traffic| request.note(traffic));
+                    drop(request);
                     if to_main.send((index, buffer, length)).is_err() {
                         break;
                     }

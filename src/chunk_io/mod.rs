@@ -1,7 +1,7 @@
 //! Parallel input and output of chunks, in bounded memory: one chunk for each connection in use, and one
 //! more.
 
-mod buffers;
+pub mod buffers;
 pub mod concurrency;
 pub mod each;
 pub mod fetch;

@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use super::buffers::Buffers;
 use super::concurrency::Concurrency;
 use crate::error::{Error, Result};
-use crate::model::traffic::Meter;
 use crate::os::mutex::{into_inner, lock};
 
 struct Chunk {
@@ -25,8 +24,8 @@ pub trait ChunkSink: Sync {
     /// Called for each chunk in order, before a job gets it. `is_last`: it is shorter than the others, so the
     /// stream has ended.
     fn begin(&self, index: u64, is_last: bool) -> Result<()>;
-    /// Called for each chunk, for several at a time. `meter`: called as the bytes are sent.
-    fn store(&self, index: u64, chunk: &[u8], meter: Meter) -> Result<()>;
+    /// Called for each chunk, for several at a time. To send it, begins a request.
+    fn store(&self, index: u64, chunk: &[u8], buffers: &Buffers) -> Result<()>;
 }
 
 /// Runs until the end of the stream, and returns its size. An empty stream has no chunk. A chunk that is
@@ -54,8 +53,7 @@ pub fn run(
             scope.spawn(|| {
                 while let Some(Chunk { index, buffer, length }) = next(&for_jobs) {
                     if !stop.load(Ordering::SeqCst)
-                        && let Err(error) =
-                            sink.store(index, &buffer[..length], &|traffic| buffers.note(traffic))
+                        && let Err(error) = sink.store(index, &buffer[..length], &buffers)
                     {
                         fail(error);
                     }
@@ -65,7 +63,10 @@ pub fn run(
         }
         let mut total = 0;
         for index in 0.. {
-            let Some(mut buffer) = buffers.take() else { break };
+            let Some(mut buffer) = buffers.take() else {
+                fail(Error::failed("the sending threads have ended"));
+                break;
+            };
             let length = match fill(&mut stream, &mut buffer) {
                 Ok(length) => length,
                 Err(e) => {
@@ -85,7 +86,11 @@ pub fn run(
                 break;
             }
             total += length as u64;
-            if to_jobs.send(Chunk { index, buffer, length }).is_err() || last {
+            if to_jobs.send(Chunk { index, buffer, length }).is_err() {
+                fail(Error::failed("the sending threads have ended"));
+                break;
+            }
+            if last {
                 break;
             }
         }
@@ -138,7 +143,7 @@ mod tests {
             self.begun.lock().unwrap().push(index);
             if self.refuse_at == Some(index) { Err(Error::refused("refused")) } else { Ok(()) }
         }
-        fn store(&self, index: u64, chunk: &[u8], _: Meter) -> Result<()> {
+        fn store(&self, index: u64, chunk: &[u8], _: &Buffers) -> Result<()> {
             let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
             self.most_at_once.fetch_max(now, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(3));

@@ -1,7 +1,7 @@
 //! How much memory a transfer may take: the size of the chunks, and how many at most are sent or fetched at
 //! once. Pure.
 
-use crate::model::chunks::{MAX_CHUNK, MAX_PARTS, MIN_CHUNK};
+use crate::model::chunks::{MAX_CHUNK, MIN_CHUNK};
 use crate::model::units::{count, human_size};
 
 const DEFAULT: u64 = 288 << 20;
@@ -69,8 +69,8 @@ impl Memory {
     }
 
     /// For a stream of about so many bytes. The chunks are larger if it then needs only one, or if it would
-    /// have more parts than an upload may have, as far as the memory allows that.
-    pub fn chunk_size_for(&self, estimate: Option<u64>) -> u64 {
+    /// have more than `parts`, as many as an upload may have, as far as the memory allows that.
+    pub fn chunk_size_for(&self, estimate: Option<u64>, parts: u64) -> u64 {
         if let Some(chunk_size) = self.chunk_size {
             return chunk_size;
         }
@@ -84,7 +84,8 @@ impl Memory {
         if estimate > CHUNK && estimate <= one {
             return one;
         }
-        let in_one_upload = estimate.div_ceil(MAX_PARTS).next_multiple_of(1 << 20);
+        // the stream may be somewhat larger
+        let in_one_upload = (estimate + estimate / 20).div_ceil(parts.max(1)).next_multiple_of(1 << 20);
         in_one_upload.clamp(largest.min(CHUNK), largest)
     }
 
@@ -111,23 +112,24 @@ mod tests {
     #[test]
     fn without_a_setting_it_is_as_documented() {
         let memory = memory(None, None, None);
-        assert_eq!(memory.chunk_size_for(None), 8 * MIB);
-        // one request; 10,000 parts of 8 MiB are 78 GiB
+        assert_eq!(memory.chunk_size_for(None, 10_000), 8 * MIB);
+        // one request; 10,000 parts of 8 MiB are 78 GiB, and the stream may be somewhat larger
         for (estimate, chunk) in [
             (1, 8),
             (8 * MIB, 8),
             (8 * MIB + 1, 16),
             (16 * MIB, 16),
             (16 * MIB + 1, 8),
-            (78 << 30, 8),
-            (79 << 30, 9),
+            (74 << 30, 8),
+            (75 << 30, 9),
             (TIB / 8, 14),
             (TIB, 16),
             (100 * TIB, 16),
         ] {
-            assert_eq!(memory.chunk_size_for(Some(estimate)), chunk * MIB, "{estimate}");
+            assert_eq!(memory.chunk_size_for(Some(estimate), 10_000), chunk * MIB, "{estimate}");
         }
         assert_eq!((memory.jobs_for(8 * MIB), memory.jobs(), memory.most_jobs()), (32, 16, 32));
+        assert_eq!(memory.chunk_size_for(Some(10 << 30), 1000), 11 * MIB, "fewer parts");
         // of a backup that was stored with other chunks
         assert_eq!([5, 16, 64, 200, 5000].map(|chunk| memory.jobs_for(chunk * MIB)), [32, 16, 3, 1, 1]);
     }
@@ -135,7 +137,7 @@ mod tests {
     #[test]
     fn jobs_that_the_user_sets_are_those() {
         let memory = memory(None, Some(40), None);
-        assert_eq!((memory.chunk_size_for(None), memory.jobs_for(8 * MIB)), (8 * MIB, 40));
+        assert_eq!((memory.chunk_size_for(None, 10_000), memory.jobs_for(8 * MIB)), (8 * MIB, 40));
         assert_eq!(memory.jobs_for(1000 * MIB), 40);
     }
 
@@ -143,7 +145,7 @@ mod tests {
     fn chunks_and_jobs_follow_from_the_memory() {
         let of = |mib, estimate| {
             let memory = memory(Some(mib * MIB), None, None);
-            let chunk = memory.chunk_size_for(estimate);
+            let chunk = memory.chunk_size_for(estimate, 10_000);
             (chunk / MIB, memory.jobs_for(chunk))
         };
         assert_eq!(of(26, None), (5, 1));
@@ -151,12 +153,15 @@ mod tests {
         assert_eq!(of(288, None), (8, 33));
         assert_eq!(of(1024, None), (8, 64));
         // 10,000 parts of 16 MiB are 156 GiB
-        assert_eq!(of(1024, Some(150 << 30)), (16, 62));
-        assert_eq!(of(1024, Some(TIB / 4)), (27, 36));
+        assert_eq!(of(1024, Some(148 << 30)), (16, 62));
+        assert_eq!(of(1024, Some(TIB / 4)), (28, 35));
         assert_eq!(of(1024, Some(100 * TIB)), (59, 16));
-        assert_eq!(of(8192, Some(TIB)), (105, 64));
+        assert_eq!(of(8192, Some(TIB)), (111, 64));
         let with_jobs = memory(Some(64 * MIB), Some(3), None);
-        assert_eq!((with_jobs.chunk_size_for(Some(TIB)), with_jobs.jobs_for(12 * MIB)), (12 * MIB, 3));
+        assert_eq!(
+            (with_jobs.chunk_size_for(Some(TIB), 10_000), with_jobs.jobs_for(12 * MIB)),
+            (12 * MIB, 3)
+        );
         assert_eq!(with_jobs.jobs_for(20 * MIB), 1);
     }
 
@@ -166,7 +171,7 @@ mod tests {
             for jobs in [None, Some(1), Some(3), Some(16)] {
                 let Ok(memory) = Memory::new(Some(mib * MIB), jobs, None) else { continue };
                 for estimate in [None, Some(1), Some(TIB / 4), Some(20 * TIB)] {
-                    let chunk = memory.chunk_size_for(estimate);
+                    let chunk = memory.chunk_size_for(estimate, 10_000);
                     assert!(
                         needed(memory.jobs_for(chunk), chunk) <= mib * MIB,
                         "{mib} {jobs:?} {estimate:?}"

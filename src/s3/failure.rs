@@ -39,10 +39,6 @@ pub struct Failure {
 const TRANSIENT_CODES: &[&str] = &[
     "InternalError",
     "ServiceUnavailable",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "RequestLimitExceeded",
     "RequestTimeout",
     "OperationAborted",
     "ConditionalRequestConflict",
@@ -52,6 +48,8 @@ const TRANSIENT_CODES: &[&str] = &[
     "XAmzContentChecksumMismatch",
     "IncompleteBody",
 ];
+/// Transient, too.
+const THROTTLING_CODES: &[&str] = &["SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"];
 /// Seconds: the maximum of Retry-After that is respected.
 const A_DAY: u64 = 86_400;
 /// A 503 that may last for hours.
@@ -86,7 +84,7 @@ impl Failure {
             FailureKind::Expired
         } else if said.code == NO_CAPACITY {
             FailureKind::Final
-        } else if TRANSIENT_CODES.contains(&said.code.as_str())
+        } else if [TRANSIENT_CODES, THROTTLING_CODES].iter().any(|codes| codes.contains(&said.code.as_str()))
             || (said.code.is_empty() && status == 200)
             || is_transient(status)
         {
@@ -123,12 +121,12 @@ impl Failure {
         }
     }
 
-    /// S3 itself says that there is no such key or upload. A 404 page of another server says nothing about
-    /// the bucket.
     /// The server asks for fewer requests.
     pub fn asks_for_less(&self) -> bool {
-        matches!(self.status, Some(429 | 503))
+        matches!(self.status, Some(429 | 503)) || THROTTLING_CODES.contains(&self.code.as_str())
     }
+    /// S3 itself says that there is no such key or upload. A 404 page of another server says nothing about
+    /// the bucket.
     pub fn is_missing(&self) -> bool {
         self.code == "NoSuchUpload" || self.code == "NoSuchKey" || self.is_bare_404
     }

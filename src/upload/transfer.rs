@@ -7,6 +7,7 @@ use std::sync::{Mutex, OnceLock};
 
 use super::source::Source;
 use super::{ABORT, Upload};
+use crate::chunk_io::buffers::Buffers;
 use crate::chunk_io::concurrency::Concurrency;
 use crate::chunk_io::send::{self, ChunkSink};
 use crate::error::{Error, Result};
@@ -14,7 +15,6 @@ use crate::model::backup::Backup;
 use crate::model::chunks::PartPosition;
 use crate::model::digest::Sha256;
 use crate::model::keys;
-use crate::model::traffic::Meter;
 use crate::os::clock;
 use crate::os::mutex::lock;
 use crate::s3::calls::MultipartUpload;
@@ -174,7 +174,7 @@ impl ChunkSink for Transfer<'_> {
         }
     }
 
-    fn store(&self, index: u64, chunk: &[u8], meter: Meter) -> Result<()> {
+    fn store(&self, index: u64, chunk: &[u8], buffers: &Buffers) -> Result<()> {
         let intent = &self.overview.intent;
         let position = intent.chunking.position(index);
         let sha256 = Sha256::of(chunk);
@@ -198,9 +198,10 @@ impl ChunkSink for Transfer<'_> {
         let key = keys::segment(&intent.prefix, &intent.copy(), position.segment);
         let open = MultipartUpload { key: &key, upload_id: &upload_id, checksums };
         let client = &self.upload.client;
+        let request = buffers.begin_request();
         let connection = self.upload.ui.connection();
         let meter = |traffic| {
-            meter(traffic);
+            request.note(traffic);
             self.upload.ui.traffic(traffic);
         };
         let etag = client.upload_part(open, position.part, chunk, sha256, &meter).map_err(|failure| {
@@ -213,6 +214,7 @@ impl ChunkSink for Transfer<'_> {
             if lost { Error::try_again(format!("S3 no longer knows the upload: {error}")) } else { error }
         })?;
         drop(connection);
+        drop(request);
         self.journal.add(&Record::Part(PartStored {
             segment: position.segment,
             part: position.part,

@@ -107,7 +107,9 @@ impl Verify<'_> {
         let largest = backups.iter().map(|stored| stored.chunk_size()).max().unwrap_or_default();
         // `open` has checked that it fits
         let buffer_size = largest as usize;
-        let concurrency = Concurrency::of(&self.client.memory, largest);
+        // too few in a row to find out what the line needs
+        let memory = &self.client.memory;
+        let concurrency = Concurrency::fixed(memory.jobs_for(largest).min(memory.jobs()));
         let found = Mutex::new(Vec::new());
         let fetch = |index, buffer: &mut [u8], stop: &AtomicBool, meter: Meter| {
             let (n, chunk) = drawn[index as usize];

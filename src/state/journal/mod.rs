@@ -141,7 +141,7 @@ impl RecordedParts {
     pub fn of(&self, segment: u32) -> Result<BTreeMap<u16, PartStored>> {
         let mut parts = BTreeMap::new();
         let Some(place) = self.places.get(&segment) else { return Ok(parts) };
-        scan(&self.folder, place.clone(), |record, _| {
+        let end = scan(&self.folder, place.clone(), |record, _| {
             match record {
                 Record::Single(SingleChunk { size, sha256 }) => {
                     let part = PartStored { segment: 1, part: 1, size, etag: String::new(), sha256 };
@@ -155,6 +155,9 @@ impl RecordedParts {
             }
             Ok(())
         })?;
+        if end != place.end {
+            return Err(damaged(&self.folder, &format!("the record at byte {end} has changed")));
+        }
         Ok(parts)
     }
 }

@@ -63,8 +63,10 @@ pub fn read(mut file: impl BufRead) -> io::Result<Option<Result<Contents, String
     while next(&mut line)? && line != LIST {
         header.push_str(&line);
     }
-    let header = yaml::from_str(&header).ok().filter(|_| line == LIST);
-    let Some(Header { version, endpoint, bucket, prefix }) = header else { return Ok(None) };
+    if line != LIST {
+        return Ok(None);
+    }
+    let Ok(Header { version, endpoint, bucket, prefix }) = yaml::from_str(&header) else { return Ok(None) };
     let mut backups: Vec<Entry> = Vec::new();
     while next(&mut line)? {
         if let Some(item) = line.strip_prefix(ITEM) {
