@@ -1,5 +1,5 @@
 //! Services of the operating system: clock, environment, host name, random numbers, helper processes,
-//! mutexes; and the trace that `--verbose` shows.
+//! mutexes; the trace that `--verbose` shows; and the steps at which tests end the program.
 
 pub mod clock;
 pub mod env;
@@ -7,4 +7,5 @@ pub mod host;
 pub mod mutex;
 pub mod process;
 pub mod random;
+pub mod step;
 pub mod trace;

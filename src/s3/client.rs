@@ -24,6 +24,7 @@ use crate::model::memory::Memory;
 use crate::model::traffic::Traffic;
 use crate::model::utc::Utc;
 use crate::os::clock;
+use crate::os::step;
 use crate::os::trace;
 use crate::ui::Ui;
 
@@ -290,6 +291,7 @@ impl Client {
         if let Some(headers) = http.headers_mut() {
             *headers = signed.headers;
         }
+        step::elsewhere(request.method);
         let begun = Instant::now();
         let unsent = |e: http::Error| failed(e.to_string(), FailureKind::Final);
         let outcome = match request.method {

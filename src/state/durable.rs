@@ -7,6 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::os::step;
+
 /// After an error the old file is unchanged; after success the new one is on disk.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_with(path, |file| file.write_all(bytes))
@@ -52,7 +54,11 @@ fn replace_through(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let written = write_new(temporary, write).and_then(|()| std::fs::rename(temporary, path));
+    let rename = || {
+        step::of_file("rename")?;
+        std::fs::rename(temporary, path)
+    };
+    let written = write_new(temporary, write).and_then(|()| rename());
     if written.is_err() {
         let _ = std::fs::remove_file(temporary);
     }
@@ -60,14 +66,28 @@ fn replace_through(
 }
 
 fn write_new(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    step::of_file("create")?;
     let mut file = BufWriter::new(private().write(true).create(true).truncate(true).open(path)?);
+    step::of_file("write")?;
     write(&mut file)?;
     // a lost write is an error here, which it would not be when it is dropped
-    file.into_inner()?.sync_all()
+    let file = file.into_inner()?;
+    step::of_file("fsync")?;
+    file.sync_all()
+}
+
+/// Removes what a process that was killed has left of replacing this file. Only for who holds the lock.
+pub fn remove_unfinished(path: &Path) {
+    let temporary = path.with_extension("tmp");
+    if temporary.exists() {
+        // the next replacement overwrites it anyway
+        let _ = step::of_file("unlink").and_then(|()| std::fs::remove_file(temporary));
+    }
 }
 
 /// Removes a file durably. A missing file is not an error.
 pub fn remove(path: &Path) -> io::Result<()> {
+    step::of_file("unlink")?;
     match std::fs::remove_file(path) {
         Ok(()) => sync_folder_of(path),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -84,10 +104,12 @@ pub fn private() -> OpenOptions {
 
 /// Creates a folder and its parents, for their owner alone (mode 0700).
 pub fn make_folder(path: &Path) -> io::Result<()> {
+    step::of_file("mkdir")?;
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    step::of_file("fsync of the folder")?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 

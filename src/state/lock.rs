@@ -64,6 +64,8 @@ impl Lock {
         let note = format!("process {}: {who}\n", std::process::id());
         // only for people: on a full disk, commands that free space must still run
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(note.as_bytes()));
+        durable::remove_unfinished(&folder.store());
+        durable::remove_unfinished(&folder.journal());
         Ok(Lock { _file: file })
     }
 }

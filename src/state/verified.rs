@@ -157,7 +157,7 @@ pub fn update(folder: &Folder, contents: &Contents, change: impl FnOnce(&mut Ver
 
 /// For a store that is made anew: what was proven of another one does not count.
 pub fn forget(folder: &Folder) {
-    let _ = std::fs::remove_file(folder.verified());
+    let _ = durable::remove(&folder.verified());
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::model::names::Guid;
 use crate::model::shell::quoted;
 use crate::model::utc::Utc;
 use crate::os::process::{self, Collected, Output};
+use crate::os::step;
 use crate::os::trace;
 
 pub use inspect::PointInfo;
@@ -288,6 +289,7 @@ impl Zfs {
     fn command(&self, args: &[&str]) -> Command {
         // not the words of ZFS2S3_ZFS, which may have a password
         trace::event(|| format!("zfs {}", args.join(" ")));
+        step::elsewhere(args.first().unwrap_or(&"zfs"));
         let mut words = self.words.iter();
         let program = words.next().map_or("zfs", String::as_str);
         let mut command = Command::new(program);

@@ -6,6 +6,7 @@ mod archive;
 mod auto;
 mod check;
 mod config;
+mod crash;
 mod doctor;
 mod faults;
 mod format;

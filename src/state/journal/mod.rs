@@ -15,6 +15,7 @@ use std::sync::Mutex;
 use crate::error::{Error, Result};
 use crate::model::shell::{abort_multipart_upload, quoted};
 use crate::os::mutex::lock;
+use crate::os::step;
 use crate::state::durable;
 use crate::state::store::{Folder, io_error, read_text};
 use record::{Intent, Overview, PartStored, Record, SingleChunk, VERSION};
@@ -44,7 +45,9 @@ impl Journal {
         let path = folder.journal();
         let whole = scan(folder, WHOLE, |_, _| Ok(()))?;
         let truncated = durable::private().write(true).open(&path).and_then(|file| {
+            step::of_file("truncate the journal")?;
             file.set_len(whole)?;
+            step::of_file("fsync of the journal")?;
             file.sync_all()
         });
         truncated.map_err(|e| io_error("cannot write", &path, &e))?;
@@ -72,7 +75,13 @@ impl Journal {
         let Some(file) = slot.as_mut() else {
             return Err(Error::try_again(format!("an earlier write to {} failed", path.display())));
         };
-        let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data());
+        let mut write = || {
+            step::of_file("write to the journal")?;
+            file.write_all(lines.as_bytes())?;
+            step::of_file("fsync of the journal")?;
+            file.sync_data()
+        };
+        let written = write();
         written.map_err(|e| {
             *slot = None;
             io_error("cannot write", &path, &e).for_now()

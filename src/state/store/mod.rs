@@ -17,6 +17,7 @@ use std::io::{BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::os::step;
 use crate::state::durable;
 use format::Contents;
 
@@ -154,7 +155,7 @@ impl Store {
 
     fn keep_original_aside(&self) -> Result<()> {
         let (path, aside) = (self.folder.store(), self.folder.store_original());
-        let linked = match std::fs::hard_link(&path, &aside) {
+        let linked = match step::of_file("link").and_then(|()| std::fs::hard_link(&path, &aside)) {
             // an earlier run was interrupted after this
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
             linked => linked,
