@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::listing::Listing;
 use super::scope::Scope;
 use crate::chain::Member;
-use crate::model::backup::Link;
+use crate::model::backup::{self, Link};
 use crate::model::copy::{CopyName, Id};
 use crate::model::keys::{self, ObjectKind, Parsed};
 use crate::model::names::Guid;
-use crate::model::shell::quoted;
 use crate::state::store::format::{Contents, Entry, State};
 
 /// One copy of a backup, according to the store and the listing.
@@ -38,15 +37,13 @@ pub struct CopyState {
 impl CopyState {
     /// As an argument of `remove`.
     pub fn shown(&self) -> String {
-        let base = self.base.as_ref().map(|base| format!("-i {base} "));
-        base.unwrap_or_default() + &self.name.name
+        backup::shown(self.base.as_deref(), &self.name.name)
     }
 
     /// Those that name it to a command. None if it is not in the store: then it is not removed by its names.
     pub fn arguments(&self) -> Option<String> {
         self.in_store?;
-        let base = self.base.as_ref().map(|base| format!("-i {} ", quoted(base)));
-        Some(base.unwrap_or_default() + &quoted(&self.name.name))
+        Some(backup::arguments(self.base.as_deref(), &self.name.name))
     }
 
     /// For the chain rule. `hopeful`: if it is only listed, it counts as whole. `own`: this host's announcement,

@@ -51,8 +51,10 @@ impl Backup {
     }
     /// The arguments that name it to a command, for a shell: `-i tank/a@1 'tank/a@b c'`.
     pub fn arguments(&self) -> String {
-        let base = self.base.as_ref().map(|base| format!("-i {} ", quoted(&base.name)));
-        base.unwrap_or_default() + &quoted(&self.snapshot.name)
+        arguments(self.base_name(), &self.snapshot.name)
+    }
+    fn base_name(&self) -> Option<&str> {
+        self.base.as_ref().map(|base| base.name.as_str())
     }
     /// For messages: `tank/a@2, incremental from tank/a@1`.
     pub fn describe(&self) -> String {
@@ -66,9 +68,16 @@ impl Backup {
 /// As an argument of the commands: `-i tank/a@1 tank/a@2`, or `tank/a@1` for a full one.
 impl fmt::Display for Backup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.base {
-            None => write!(f, "{}", self.snapshot.name),
-            Some(base) => write!(f, "-i {} {}", base.name, self.snapshot.name),
-        }
+        f.write_str(&shown(self.base_name(), &self.snapshot.name))
     }
+}
+
+/// See the [`fmt::Display`] of [`Backup`].
+pub fn shown(base: Option<&str>, snapshot: &str) -> String {
+    base.map(|base| format!("-i {base} ")).unwrap_or_default() + snapshot
+}
+
+/// See [`Backup::arguments`].
+pub fn arguments(base: Option<&str>, snapshot: &str) -> String {
+    shown(base.map(quoted).as_deref(), &quoted(snapshot))
 }
