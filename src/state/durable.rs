@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::os::step;
+use crate::os::step::{self, Change};
 
 /// After an error the old file is unchanged; after success the new one is on disk.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -55,7 +55,7 @@ fn replace_through(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
     let rename = || {
-        step::of_file("rename")?;
+        step::of_file(&Change::Rename(temporary, path))?;
         std::fs::rename(temporary, path)
     };
     let written = write_new(temporary, write).and_then(|()| rename());
@@ -66,14 +66,28 @@ fn replace_through(
 }
 
 fn write_new(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    step::of_file("create")?;
-    let mut file = BufWriter::new(private().write(true).create(true).truncate(true).open(path)?);
-    step::of_file("write")?;
-    write(&mut file)?;
+    step::of_file(&Change::Create(path))?;
+    let file = private().write(true).create(true).truncate(true).open(path)?;
+    let mut buffered = BufWriter::new(NewFile { file, path });
+    write(&mut buffered)?;
     // a lost write is an error here, which it would not be when it is dropped
-    let file = file.into_inner()?;
-    step::of_file("fsync")?;
+    let NewFile { file, .. } = buffered.into_inner()?;
+    step::of_file(&Change::Sync(path))?;
     file.sync_all()
+}
+
+struct NewFile<'a> {
+    file: File,
+    path: &'a Path,
+}
+
+impl Write for NewFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        step::write(&mut self.file, self.path, bytes).map(|()| bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Removes what a process that was killed has left of replacing this file. Only for who holds the lock.
@@ -81,13 +95,13 @@ pub fn remove_unfinished(path: &Path) {
     let temporary = path.with_extension("tmp");
     if temporary.exists() {
         // the next replacement overwrites it anyway
-        let _ = step::of_file("unlink").and_then(|()| std::fs::remove_file(temporary));
+        let _ = step::of_file(&Change::Unlink(&temporary)).and_then(|()| std::fs::remove_file(&temporary));
     }
 }
 
 /// Removes a file durably. A missing file is not an error.
 pub fn remove(path: &Path) -> io::Result<()> {
-    step::of_file("unlink")?;
+    step::of_file(&Change::Unlink(path))?;
     match std::fs::remove_file(path) {
         Ok(()) => sync_folder_of(path),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -104,13 +118,26 @@ pub fn private() -> OpenOptions {
 
 /// Creates a folder and its parents, for their owner alone (mode 0700).
 pub fn make_folder(path: &Path) -> io::Result<()> {
-    step::of_file("mkdir")?;
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+    // one that is empty may have been made by a process that was killed before it was on disk
+    if std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Ok(());
+    }
+    step::of_file(&Change::MakeFolder(path))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    for parent in path.ancestors().skip(1) {
+        // those that were not made here may be unreadable, or on a file system without fsync
+        let _ = sync(parent);
+    }
+    Ok(())
 }
 
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
-    step::of_file("fsync of the folder")?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    sync(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    step::of_file(&Change::SyncFolder(folder))?;
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -66,6 +66,9 @@ impl Lock {
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(note.as_bytes()));
         durable::remove_unfinished(&folder.store());
         durable::remove_unfinished(&folder.journal());
+        // A process that was killed may have renamed a file, and not made that last. Whatever is decided and
+        // done by that file must not outlive it.
+        durable::sync_folder_of(&path).map_err(|e| cannot(&e))?;
         Ok(Lock { _file: file })
     }
 }

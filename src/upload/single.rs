@@ -21,7 +21,8 @@ impl Upload {
         let size = chunk.len() as u64;
         let end = End { size, stored: clock::now() };
         // before it is sent: whatever S3 has then is named by the journal
-        journal.add_all(&[Record::Single(SingleChunk { size, sha256 }), Record::End(end.clone())])?;
+        journal.add(&Record::Single(SingleChunk { size, sha256 }))?;
+        journal.add(&Record::End(end.clone()))?;
         let completed = self.put_single(intent, chunk, sha256)?;
         journal.add(&Record::Completed(completed))?;
         self.ui.advance(size, true);

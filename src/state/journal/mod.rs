@@ -8,14 +8,14 @@ pub mod record;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Mutex;
 
 use crate::error::{Error, Result};
 use crate::model::shell::{abort_multipart_upload, quoted};
 use crate::os::mutex::lock;
-use crate::os::step;
+use crate::os::step::{self, Change};
 use crate::state::durable;
 use crate::state::store::{Folder, io_error, read_text};
 use record::{Intent, Overview, PartStored, Record, SingleChunk, VERSION};
@@ -40,14 +40,15 @@ impl Journal {
         Journal::append_to(folder)
     }
 
-    /// Opens the journal of the pending upload, and drops a truncated last record.
+    /// Opens the journal of the pending upload, and drops a truncated last record. Who wrote the others may
+    /// have been killed before they were on disk: when this returns, they are.
     pub fn open(folder: &Folder) -> Result<Journal> {
         let path = folder.journal();
         let whole = scan(folder, WHOLE, |_, _| Ok(()))?;
         let truncated = durable::private().write(true).open(&path).and_then(|file| {
-            step::of_file("truncate the journal")?;
+            step::of_file(&Change::Truncate(&path, whole))?;
             file.set_len(whole)?;
-            step::of_file("fsync of the journal")?;
+            step::of_file(&Change::Sync(&path))?;
             file.sync_all()
         });
         truncated.map_err(|e| io_error("cannot write", &path, &e))?;
@@ -61,24 +62,17 @@ impl Journal {
         Ok(Journal { folder: folder.clone(), file: Mutex::new(Some(file)) })
     }
 
-    /// When this returns, the record is on disk.
+    /// When this returns, the record is on disk. So a crash can tear only the last one.
     pub fn add(&self, record: &Record) -> Result<()> {
-        self.add_all(std::slice::from_ref(record))
-    }
-
-    /// When this returns, all of them are on disk; after a crash, perhaps only the first ones.
-    pub fn add_all(&self, records: &[Record]) -> Result<()> {
         let path = self.folder.journal();
-        let lines: Result<String, String> = records.iter().map(Record::to_line).collect();
-        let lines = lines.map_err(Error::failed)?;
+        let line = record.to_line().map_err(Error::failed)?;
         let mut slot = lock(&self.file);
         let Some(file) = slot.as_mut() else {
             return Err(Error::try_again(format!("an earlier write to {} failed", path.display())));
         };
         let mut write = || {
-            step::of_file("write to the journal")?;
-            file.write_all(lines.as_bytes())?;
-            step::of_file("fsync of the journal")?;
+            step::write(file, &path, line.as_bytes())?;
+            step::of_file(&Change::Sync(&path))?;
             file.sync_data()
         };
         let written = write();

@@ -17,7 +17,7 @@ use std::io::{BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::os::step;
+use crate::os::step::{self, Change};
 use crate::state::durable;
 use format::Contents;
 
@@ -155,7 +155,9 @@ impl Store {
 
     fn keep_original_aside(&self) -> Result<()> {
         let (path, aside) = (self.folder.store(), self.folder.store_original());
-        let linked = match step::of_file("link").and_then(|()| std::fs::hard_link(&path, &aside)) {
+        let linked = match step::of_file(&Change::Link(&path, &aside))
+            .and_then(|()| std::fs::hard_link(&path, &aside))
+        {
             // an earlier run was interrupted after this
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
             linked => linked,

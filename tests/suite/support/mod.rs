@@ -1,5 +1,6 @@
 //! A host of the tests: a home folder, a `zfs`, an S3 server, and the built binary.
 
+pub mod disk;
 pub mod gate;
 pub mod s3;
 pub mod sigv4;
