@@ -215,7 +215,12 @@ impl Client {
         extras: Extras,
     ) -> Result<Reply, Failure> {
         let (status, reply) = self.read_reply(request, self.open(request, credentials, extras)?)?;
-        if status.is_success() && (request.is_object() || super::reply::error(&reply.body).is_none()) {
+        // what a list has instead of a page is seen when it is parsed
+        let is_wrong = match request.method {
+            "GET" | "HEAD" => super::reply::error(&reply.body).is_some(),
+            _ => super::reply::is_error_or_page(&reply.body),
+        };
+        if status.is_success() && (request.is_object() || !is_wrong) {
             return Ok(reply);
         }
         Err(self.refusal(request, status, &reply))
@@ -350,7 +355,11 @@ impl Client {
         let is_head = request.method == "HEAD";
         let mut failure = Failure::reply(request.describe(), is_head, status.as_u16(), header, &reply.body);
         if failure.message.is_empty() {
-            failure.message = status.canonical_reason().unwrap_or_default().to_string();
+            failure.message = if status.is_success() {
+                "the reply is a page for people, not one of S3".to_string()
+            } else {
+                status.canonical_reason().unwrap_or_default().to_string()
+            };
         }
         if failure.code == "NoSuchBucket" {
             failure.message = format!("the bucket '{}' does not exist", self.endpoint.bucket);

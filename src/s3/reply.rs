@@ -95,6 +95,12 @@ pub fn error(body: &[u8]) -> Option<ErrorBody> {
     Some(from_str(text).unwrap_or_default())
 }
 
+/// With status 200 it is no success: an error after all, or a page that something in between has for people.
+pub fn is_error_or_page(body: &[u8]) -> bool {
+    let name = text(body).ok().and_then(root).unwrap_or_default();
+    name == "Error" || name.eq_ignore_ascii_case("html") || name.eq_ignore_ascii_case("!doctype")
+}
+
 /// Bytes. Those of AWS have about 130.
 const MAX_UPLOAD_ID: usize = 4 << 10;
 

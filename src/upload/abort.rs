@@ -26,7 +26,7 @@ impl Upload {
                 // the last run ended after the store was written
                 self.ui
                     .note(&format!("{} was stored already, and is still stored", intent.backup().describe()));
-                self.abort_strays(intent, &[]);
+                self.abort_strays(intent, &[])?;
                 return self.close(journal, intent);
             }
             self.store.contents.entries.retain(|entry| entry.copy() != copy);
@@ -173,8 +173,7 @@ impl Upload {
                 self.abort_upload(&key, upload_id)?;
             }
         }
-        self.abort_strays(intent, &[]);
-        Ok(())
+        self.abort_strays(intent, &[])
     }
 
     /// A server that cannot abort multipart uploads keeps the parts, but that must not block this upload.
@@ -232,8 +231,7 @@ impl Upload {
                     .warning(&format!("the object '{key}' may belong to another upload, and is not deleted"));
             }
         }
-        self.abort_strays(intent, &[]);
-        Ok(())
+        self.abort_strays(intent, &[])
     }
 
     /// A manifest that exists must be readable: whose data are under the same keys is unknown otherwise.

@@ -22,6 +22,7 @@ use crate::model::readme;
 use crate::model::units::{count, human_size};
 use crate::os::clock;
 use crate::s3::calls::{CompletedPart, Head, MultipartUpload, Parts};
+use crate::s3::failure::FailureKind;
 use crate::s3::reply::Completion;
 use crate::state::journal::record::{Begun, Completed, End, Intent, PartStored, Record, SegmentState};
 use crate::state::journal::{self, Journal, RecordedParts};
@@ -77,7 +78,7 @@ impl Upload {
         });
         self.store.save()?;
         if self.strays.load(std::sync::atomic::Ordering::SeqCst) {
-            self.abort_strays(intent, &[]);
+            self.abort_strays(intent, &[])?;
         }
         self.close(journal, intent)?;
         let size = human_size(end.size);
@@ -368,13 +369,18 @@ impl Upload {
     }
 
     /// Aborts multipart uploads of this copy that are not in `keep`: a Create whose reply was lost leaves
-    /// one. With keys of version 1, one that has parts may belong to another host.
-    pub(super) fn abort_strays(&self, intent: &Intent, keep: &[&str]) {
+    /// one. With keys of version 1, one that has parts may belong to another host. A refusal is a warning; but
+    /// after a temporary failure the upload must stay pending, since nothing else would find them.
+    pub(super) fn abort_strays(&self, intent: &Intent, keep: &[&str]) -> Result<()> {
         let stem = keys::stem(&intent.prefix, &intent.copy());
         let found = match self.client.list_uploads(&stem) {
             Ok(found) => found,
-            Err(failure) if failure.is_forbidden() || failure.is_not_supported() => return,
-            Err(failure) => return self.ui.warning(&failure.describe()),
+            Err(failure) if failure.is_forbidden() || failure.is_not_supported() => return Ok(()),
+            Err(failure) if failure.kind == FailureKind::Transient => return Err(failure.into()),
+            Err(failure) => {
+                self.ui.warning(&format!("cannot look for unfinished uploads: {}", failure.describe()));
+                return Ok(());
+            }
         };
         for upload in found.iter().filter(|upload| !keep.contains(&upload.upload_id.as_str())) {
             let open = MultipartUpload { key: &upload.key, upload_id: &upload.upload_id, checksums: false };
@@ -389,11 +395,15 @@ impl Upload {
                 Ok(true) => self.client.abort_multipart_upload(&upload.key, &upload.upload_id),
                 listed => listed.map(|_| ()),
             };
-            if let Err(failure) = ended {
-                self.ui
-                    .warning(&format!("an unfinished upload is left in the bucket: {}", failure.describe()));
+            match ended {
+                Ok(()) => {}
+                Err(failure) if failure.kind == FailureKind::Transient => return Err(failure.into()),
+                Err(failure) => self
+                    .ui
+                    .warning(&format!("an unfinished upload is left in the bucket: {}", failure.describe())),
             }
         }
+        Ok(())
     }
 }
 

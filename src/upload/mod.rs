@@ -86,7 +86,7 @@ impl Upload {
         if self.is_stored(&intent) && self.is_whole_in_bucket(&intent.copy())? {
             // the last run ended after the store was written
             let journal = Journal::open(&self.folder)?;
-            self.abort_strays(&intent, &[]);
+            self.abort_strays(&intent, &[]).map_err(pending)?;
             self.close(journal, &intent)?;
             self.ui.note(&format!("{} was stored already", intent.backup().describe()));
             return Ok(());

@@ -24,7 +24,7 @@ impl Upload {
     ) -> Result<(Overview, RecordedChunks)> {
         let intent = overview.intent.clone();
         let ids: Vec<&str> = overview.segments.values().filter_map(SegmentState::upload_id).collect();
-        self.abort_strays(&intent, &ids);
+        self.abort_strays(&intent, &ids)?;
         let recorded = RecordedParts::find(&self.folder)?;
         let mut known = RecordedChunks::default();
         let mut lost = Vec::new();

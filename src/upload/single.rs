@@ -54,9 +54,13 @@ impl Upload {
             }
         };
         drop(connection);
-        if etag.is_empty()
-            && let Some(head) = self.client.head_if_allowed(&key)?
-        {
+        if etag.is_empty() {
+            let head = self.client.head_if_allowed(&key)?;
+            let Some(head) = head else {
+                return Err(Error::try_again(format!(
+                    "the reply to PUT {key} is not that of S3: it has no ETag"
+                )));
+            };
             (etag, checksum) = (head.etag, head.checksum);
         }
         if !expected.agrees(&etag, checksum.as_deref()) {

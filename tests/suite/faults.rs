@@ -55,6 +55,37 @@ fn a_single_chunk_is_not_sent_again_blindly_after_a_lost_reply() {
     assert_eq!((state.count(PUT_DATA), state.count("HeadObject")), (1, 1));
 }
 
+/// Such as that of a portal between this host and S3.
+#[test]
+fn a_page_with_status_200_is_no_success() {
+    for call in [PUT_DATA, "PutObject"] {
+        let host = Host::with_snapshots(1);
+        host.s3.fault(call, 0, 1, Fault::Page(200));
+        let said = host.ok("upload tank/a@1").stderr;
+        assert!(said.contains("the reply is a page for people, not one of S3; retrying"), "{said}");
+        host.assert_clean();
+    }
+    let host = Host::with_snapshots(1);
+    host.ok("upload tank/a@1");
+    // the manifest is deleted first
+    host.s3.fault("DeleteObject", 1, 1, Fault::Page(200));
+    host.ok("remove tank/a@1");
+    assert_eq!(host.s3.state().keys(), [""; 0]);
+}
+
+/// A Create whose reply was lost has left one whose ID is nowhere else.
+#[test]
+fn an_upload_stays_pending_until_its_unfinished_uploads_can_be_found() {
+    let mut host = Host::with_real_streams();
+    host.set("ZFS2S3_TEST_PATIENCE_MS", "100");
+    host.killed("upload tank/src@s1", "CreateMultipartUpload", 0, Fault::KillAfter);
+    host.s3.fault("ListMultipartUploads", 0, 1000, Fault::Status(500, "InternalError"));
+    host.fails(75, "abort_upload");
+    host.s3.no_more_faults();
+    host.ok("abort_upload");
+    host.assert_clean();
+}
+
 #[test]
 fn an_upload_of_a_single_chunk_killed_at_any_request_is_resumed_or_aborted() {
     // a listing, the chunk, the manifest, another listing

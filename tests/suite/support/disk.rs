@@ -1,5 +1,5 @@
-//! What a power cut leaves of the files in a folder. POSIX promises only what was synced: of anything else each
-//! change may be lost, in any order; what was written may be torn, or be zeros.
+//! What a power cut leaves of the files in a folder. POSIX promises only what was synced: of anything else
+//! each change may be lost, in any order; what was written may be torn, or be zeros.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

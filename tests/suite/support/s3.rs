@@ -40,6 +40,20 @@ pub enum Fault {
     TruncateReply,
     /// It is done; one bit in the middle of the body of the reply is flipped.
     FlipBit,
+    /// It is done; the body of the reply is noise, or it goes on for 40 MiB, as XML.
+    Garble,
+    Swell,
+    /// It is done; the reply has another ETag, or another checksum, wherever it has one.
+    OtherEtag,
+    OtherSum,
+    /// It is done; the reply is sent twice, as if the second were that to the next request.
+    Twice,
+    /// Nothing is done, and no reply comes for two seconds.
+    Silence,
+    /// Nothing is done; the reply is this status, and another address.
+    Redirect(u16),
+    /// Nothing is done; the reply is 503, and to wait for a second.
+    RetryAfter,
     /// Another program replaces the object before anything is done.
     Replace,
     /// The client is killed (SIGKILL) before anything is done.
@@ -512,6 +526,24 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
         };
         match fault {
             Some(Fault::Drop) => break,
+            Some(Fault::Silence) => {
+                std::thread::sleep(Duration::from_secs(2));
+                break;
+            }
+            Some(Fault::Redirect(_) | Fault::RetryAfter) => {
+                let (status, header) = match fault {
+                    Some(Fault::Redirect(status)) => {
+                        (status, ("Location", "http://127.0.0.1:1/x".to_string()))
+                    }
+                    _ => (503, ("Retry-After", "1".to_string())),
+                };
+                let mut said = error(status, "", "as the test wants it");
+                said.headers.push(header);
+                if reply(&mut stream, &request, said, false).is_err() {
+                    break;
+                }
+                continue;
+            }
             Some(Fault::KillBefore) => return kill(victim),
             Some(Fault::Replace) => {
                 state.lock().unwrap().object_mut(&request.key()).etag = "\"another\"".to_string();
@@ -569,7 +601,32 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             Some(Fault::LoseReply) => break,
             Some(Fault::FlipBit) => {
                 let middle = done.body.len() / 2;
-                done.body[middle] ^= 1;
+                if let Some(byte) = done.body.get_mut(middle) {
+                    *byte ^= 1;
+                }
+            }
+            Some(Fault::Garble) => {
+                done.body.iter_mut().zip(0u32..).for_each(|(byte, n)| *byte ^= (n * 37) as u8)
+            }
+            Some(Fault::Swell) if request.method == "GET" => {
+                done.headers.retain(|(name, _)| *name != "Content-Length");
+                let end = done.body.len() - done.body.len().min(12);
+                done.body.truncate(end);
+                done.body.extend(b"<Contents><Key>tank/b@1/x</Key></Contents>".repeat(1_000_000));
+            }
+            Some(Fault::OtherEtag) => {
+                done.headers.iter_mut().filter(|(name, _)| *name == "ETag").for_each(|(_, value)| {
+                    *value = "\"00000000000000000000000000000000\"".to_string();
+                });
+                done.body = with_other(done.body, "ETag", "&quot;0&quot;");
+            }
+            Some(Fault::OtherSum) => {
+                let sum = BASE64.encode([7; 32]);
+                done.headers
+                    .iter_mut()
+                    .filter(|(name, _)| *name == "x-amz-checksum-sha256")
+                    .for_each(|(_, value)| *value = sum.clone());
+                done.body = with_other(done.body, "ChecksumSHA256", &sum);
             }
             Some(Fault::OtherRange) => {
                 let range = done.headers.iter_mut().find(|(name, _)| *name == "Content-Range");
@@ -590,6 +647,9 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
         let date = SystemTime::UNIX_EPOCH + Duration::from_secs((now + clock) as u64);
         done.headers.push(("Date", http_date(date)));
         let cut = matches!(fault, Some(Fault::TruncateReply));
+        if matches!(fault, Some(Fault::Twice)) && reply(&mut stream, &request, done.clone(), false).is_err() {
+            break;
+        }
         if reply(&mut stream, &request, done, cut).is_err() || cut {
             break;
         }
@@ -661,6 +721,22 @@ fn read_request(
     Some(Request { method, path: path.to_string(), query: query.to_string(), headers, body })
 }
 
+/// A body of XML with something else in each element of this name.
+fn with_other(body: Vec<u8>, tag: &str, value: &str) -> Vec<u8> {
+    let text = String::from_utf8_lossy(&body).to_string();
+    let (begin, end) = (format!("<{tag}>"), format!("</{tag}>"));
+    let mut pieces = text.split(&begin);
+    let first = pieces.next().unwrap_or_default().to_string();
+    let rest: String = pieces
+        .map(|piece| {
+            let after = piece.split_once(&end).map_or("", |(_, after)| after);
+            format!("{begin}{value}{end}{after}")
+        })
+        .collect();
+    if rest.is_empty() { body } else { (first + &rest).into_bytes() }
+}
+
+#[derive(Clone)]
 struct Answer {
     status: u16,
     headers: Vec<(&'static str, String)>,
