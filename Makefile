@@ -60,13 +60,22 @@ test: tools
 check: test $(BINARY)
 	+$(MAKE) --no-print-directory --jobs 2 --output-sync end-to-end
 
-end-to-end: check-days check-commands check-package check-datasets check-servers check-instructions
+end-to-end: check-days check-commands check-package check-datasets check-power check-servers check-instructions
 
 check-commands:
 	tests/guest/run tests/guest/check $(BINARY)
 
 check-days:
 	SHORT=1 tests/guest/run tests/guest/sixty-days $(BINARY)
+
+# the power fails during each command, on real OpenZFS
+check-power:
+	CUTS=$${CUTS:-3} tests/guest/run tests/guest/power-cuts $(BINARY)
+
+# what takes hours to find: each step, loss and fault of each command, and twenty power cuts
+check-long: tools $(BINARY)
+	ZFS2S3_WHOLE_MATRIX=1 $(CARGO) test --locked crash::
+	+CUTS=20 $(MAKE) --no-print-directory check-power
 
 check-datasets:
 	tests/guest/run tests/guest/datasets $(BINARY)
@@ -145,4 +154,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-servers check-instructions check-2.3 servers model lint bench scale install uninstall clean tools FORCE
+.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-power check-long check-servers check-instructions check-2.3 servers model lint bench scale install uninstall clean tools FORCE
