@@ -203,6 +203,11 @@ impl Failure {
             )
     }
 
+    /// Later, with new credentials, or without what is in between, the same request may succeed.
+    pub fn may_pass(&self) -> bool {
+        self.kind != FailureKind::Final || (self.status == Some(403) && self.code.is_empty())
+    }
+
     /// For a message, on one line.
     pub fn describe(&self) -> String {
         let status = self.status.map(|status| status.to_string()).unwrap_or_default();

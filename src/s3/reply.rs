@@ -97,8 +97,15 @@ pub fn error(body: &[u8]) -> Option<ErrorBody> {
 
 /// With status 200 it is no success: an error after all, or a page that something in between has for people.
 pub fn is_error_or_page(body: &[u8]) -> bool {
-    let name = text(body).ok().and_then(root).unwrap_or_default();
-    name == "Error" || name.eq_ignore_ascii_case("html") || name.eq_ignore_ascii_case("!doctype")
+    // in whatever encoding
+    let text = String::from_utf8_lossy(body);
+    let mut rest = text.trim_start();
+    while let Some(after) = rest.strip_prefix("<!--") {
+        rest = after.split_once("-->").map_or("", |(_, after)| after.trim_start());
+    }
+    let name = root(rest).unwrap_or_default().to_lowercase();
+    name == "error"
+        || ["html", "!doctype", "head", "body", "title", "meta", "script"].contains(&name.as_str())
 }
 
 /// Bytes. Those of AWS have about 130.
@@ -359,6 +366,18 @@ pub fn complete_body<'a>(parts: impl Iterator<Item = (u16, &'a str, Option<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_not_replies() {
+        for page in ["<!DOCTYPE html>", " <HTML lang=de>", "<!-- x --><head>", "<script>", "<Error></Error>"]
+        {
+            assert!(is_error_or_page(page.as_bytes()), "{page}");
+        }
+        assert!(is_error_or_page(b"<html><title>Zugang f\xfcr G\xe4ste</title>"));
+        for reply in ["", "<?xml version=\"1.0\"?><CopyObjectResult/>", "<InitiateMultipartUploadResult>"] {
+            assert!(!is_error_or_page(reply.as_bytes()), "{reply}");
+        }
+    }
 
     #[test]
     fn etags_in_all_the_ways_that_servers_write_them() {

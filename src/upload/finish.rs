@@ -22,7 +22,6 @@ use crate::model::readme;
 use crate::model::units::{count, human_size};
 use crate::os::clock;
 use crate::s3::calls::{CompletedPart, Head, MultipartUpload, Parts};
-use crate::s3::failure::FailureKind;
 use crate::s3::reply::Completion;
 use crate::state::journal::record::{Begun, Completed, End, Intent, PartStored, Record, SegmentState};
 use crate::state::journal::{self, Journal, RecordedParts};
@@ -369,14 +368,14 @@ impl Upload {
     }
 
     /// Aborts multipart uploads of this copy that are not in `keep`: a Create whose reply was lost leaves
-    /// one. With keys of version 1, one that has parts may belong to another host. A refusal is a warning; but
-    /// after a temporary failure the upload must stay pending, since nothing else would find them.
+    /// one. With keys of version 1, one that has parts may belong to another host. A refusal of the server is
+    /// a warning; after any other failure the upload must stay pending, so that they are looked for again.
     pub(super) fn abort_strays(&self, intent: &Intent, keep: &[&str]) -> Result<()> {
         let stem = keys::stem(&intent.prefix, &intent.copy());
         let found = match self.client.list_uploads(&stem) {
             Ok(found) => found,
-            Err(failure) if failure.is_forbidden() || failure.is_not_supported() => return Ok(()),
-            Err(failure) if failure.kind == FailureKind::Transient => return Err(failure.into()),
+            Err(failure) if failure.says_forbidden() || failure.is_not_supported() => return Ok(()),
+            Err(failure) if failure.may_pass() => return Err(Error::from(failure).for_now()),
             Err(failure) => {
                 self.ui.warning(&format!("cannot look for unfinished uploads: {}", failure.describe()));
                 return Ok(());
@@ -397,7 +396,7 @@ impl Upload {
             };
             match ended {
                 Ok(()) => {}
-                Err(failure) if failure.kind == FailureKind::Transient => return Err(failure.into()),
+                Err(failure) if failure.may_pass() => return Err(Error::from(failure).for_now()),
                 Err(failure) => self
                     .ui
                     .warning(&format!("an unfinished upload is left in the bucket: {}", failure.describe())),

@@ -2,6 +2,7 @@
 //! stream.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use super::Upload;
 use super::expected::ExpectedObject;
@@ -24,7 +25,11 @@ impl Upload {
     ) -> Result<(Overview, RecordedChunks)> {
         let intent = overview.intent.clone();
         let ids: Vec<&str> = overview.segments.values().filter_map(SegmentState::upload_id).collect();
-        self.abort_strays(&intent, &ids)?;
+        if let Err(error) = self.abort_strays(&intent, &ids) {
+            // the upload can go on; at its end they are looked for again
+            self.strays.store(true, Ordering::SeqCst);
+            self.ui.warning(&error.message);
+        }
         let recorded = RecordedParts::find(&self.folder)?;
         let mut known = RecordedChunks::default();
         let mut lost = Vec::new();

@@ -55,13 +55,16 @@ impl Upload {
         };
         drop(connection);
         if etag.is_empty() {
-            let head = self.client.head_if_allowed(&key)?;
-            let Some(head) = head else {
-                return Err(Error::try_again(format!(
-                    "the reply to PUT {key} is not that of S3: it has no ETag"
-                )));
+            // each server returns one, so this may not be the reply of S3
+            (etag, checksum) = match self.client.head(&key) {
+                Ok(Some(head)) if expected.matches(&head) => (head.etag, head.checksum),
+                Err(failure) if failure.is_forbidden() => (etag, checksum),
+                Err(failure) => return Err(Error::from(failure).for_now()),
+                Ok(_) => {
+                    let why = "the reply has no ETag, and the object is not what was sent";
+                    return Err(Error::try_again(format!("PUT {key}: {why}")));
+                }
             };
-            (etag, checksum) = (head.etag, head.checksum);
         }
         if !expected.agrees(&etag, checksum.as_deref()) {
             return Err(Error::try_again(format!(

@@ -73,6 +73,18 @@ fn a_page_with_status_200_is_no_success() {
     assert_eq!(host.s3.state().keys(), [""; 0]);
 }
 
+/// A 403 of something in between says nothing about the bucket.
+#[test]
+fn an_upload_stays_pending_if_a_proxy_hides_its_unfinished_uploads() {
+    let host = Host::with_real_streams();
+    host.killed("upload tank/src@s1", "CreateMultipartUpload", 0, Fault::KillAfter);
+    host.s3.fault("ListMultipartUploads", 0, 1000, Fault::Page(403));
+    host.fails(75, "abort_upload");
+    host.s3.no_more_faults();
+    host.ok("abort_upload");
+    host.assert_clean();
+}
+
 /// A Create whose reply was lost has left one whose ID is nowhere else.
 #[test]
 fn an_upload_stays_pending_until_its_unfinished_uploads_can_be_found() {

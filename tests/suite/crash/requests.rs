@@ -62,7 +62,10 @@ fn run(case: &Case) {
             host.unset("ZFS2S3_TEST_REPLY_MS");
             host.set("ZFS2S3_TEST_PATIENCE_MS", "30000");
             if requests <= n {
-                ran.expect(case.status);
+                // with so little patience a busy machine is a fault, too
+                if times == 1 {
+                    ran.expect(case.status);
+                }
                 break;
             }
             let call = host.s3.state().log[before + n].0;
@@ -86,6 +89,7 @@ fn run(case: &Case) {
             case.heals(&host, &after);
         }
     }
+    assert!(counts.0 >= 5, "{}: {counts:?}", case.command);
     report(&format!(
         "{}: {} faults of requests: {} times done all the same, {} times refused; all healed",
         case.command, counts.0, counts.1, counts.2
