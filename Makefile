@@ -111,6 +111,10 @@ servers: $(BINARY)
 model: tools
 	ZFS2S3_WHOLE_MODEL=1 $(CARGO) test --release --locked protocol:: -- --nocapture --test-threads 1
 
+# everything that is read, from libFuzzer: a minute for each of seven kinds, or SECONDS_EACH
+fuzz: tools
+	tests/fuzz/run $${SECONDS_EACH:-60}
+
 lint: tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
@@ -119,7 +123,7 @@ lint: tools
 	mandoc -T lint -W warning zfs2s3.1
 	src/package/picture --check
 	@tests/need shellcheck shellcheck
-	shellcheck -S warning tests/need tests/bench/run $(filter-out %.py,$(wildcard tests/guest/* tests/demo/* tests/package/*)) tests/suite/support/zfs .ci/run src/package/deb src/package/script src/package/copyright src/package/picture src/package/zfs2s3.bash
+	shellcheck -S warning tests/need tests/bench/run tests/fuzz/run $(filter-out %.py,$(wildcard tests/guest/* tests/demo/* tests/package/*)) tests/suite/support/zfs .ci/run src/package/deb src/package/script src/package/copyright src/package/picture src/package/zfs2s3.bash
 
 # licences, sources and advisories of the dependencies; needs cargo-deny and the network
 deny:
@@ -154,4 +158,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-power check-long check-servers check-instructions check-2.3 servers model lint bench scale install uninstall clean tools FORCE
+.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-power check-long check-servers check-instructions check-2.3 servers model fuzz lint bench scale install uninstall clean tools FORCE
