@@ -354,10 +354,7 @@ impl Client {
         let header = |name: &str| reply.header(name).map(str::to_string);
         let is_head = request.method == "HEAD";
         let mut failure = Failure::reply(request.describe(), is_head, status.as_u16(), header, &reply.body);
-        if status.is_success() && failure.code.is_empty() {
-            failure.kind = FailureKind::Transient;
-            failure.message = "the reply is a page for people, not one of S3".to_string();
-        } else if failure.message.is_empty() {
+        if failure.message.is_empty() {
             failure.message = status.canonical_reason().unwrap_or_default().to_string();
         }
         if failure.code == "NoSuchBucket" {

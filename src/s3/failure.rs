@@ -80,12 +80,14 @@ impl Failure {
         body: &[u8],
     ) -> Self {
         let mut said = reply::error(body).unwrap_or_default();
+        // nor is it an error of S3
+        let is_no_reply = said.code.is_empty() && (200..300).contains(&status);
         let kind = if EXPIRED_CODES.contains(&said.code.as_str()) {
             FailureKind::Expired
         } else if said.code == NO_CAPACITY {
             FailureKind::Final
         } else if [TRANSIENT_CODES, THROTTLING_CODES].iter().any(|codes| codes.contains(&said.code.as_str()))
-            || (said.code.is_empty() && status == 200)
+            || is_no_reply
             || is_transient(status)
         {
             FailureKind::Transient
@@ -98,7 +100,9 @@ impl Failure {
         let is_empty = header("content-length").is_some_and(|length| length == "0");
         let is_page = !is_empty && header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         let is_bare_404 = is_head && status == 404 && !is_page;
-        if said.code.is_empty() && said.message.is_empty() {
+        if is_no_reply {
+            said.message = "the reply is a page for people, not one of S3".to_string();
+        } else if said.code.is_empty() && said.message.is_empty() {
             said.message = words_of(body);
         }
         let refused = Refused {
