@@ -1,6 +1,6 @@
 //! `list`, and the store that it reads, also a damaged or newer one, or that of the Python tool.
 
-use crate::support::{Host, S1, S2, key, made_stream, real};
+use crate::support::{Host, PYTHON_STORE, S1, S2, key, made_stream};
 
 #[test]
 fn nothing_is_stored_yet() {
@@ -151,27 +151,18 @@ fn a_store_belongs_to_one_bucket_and_prefix() {
     host.fails(1, "upload tank/a@2");
 }
 
-/// A host whose store and objects are as the Python tool left them.
-fn python_host() -> Host {
-    let host = Host::with_real_streams();
-    host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
-    host.s3.state().put("tank/src@s1", &real("full.zfs"));
-    host.s3.state().put("tank/src@s2 <- tank/src@s1", &real("incr.zfs"));
-    host
-}
-
 #[test]
 fn the_store_of_the_python_tool_is_read_and_converted() {
-    let host = python_host();
+    let host = Host::of_python_tool();
     assert_eq!(host.listed(), ["tank/src@s1 - - - stored", "tank/src@s2 tank/src@s1 - - stored"]);
-    assert_eq!(host.store_text(), include_str!("../legacy/stored_snapshots.yml"), "list changes nothing");
+    assert_eq!(host.store_text(), PYTHON_STORE, "list changes nothing");
     host.fails(3, "upload tank/src@s1");
     host.fails(3, "remove tank/src@s1");
     host.snapshot(("tank/src@s3", 33), 30);
     host.add_stream(("", 33), Some(S2), &made_stream(33, S2.1, 700));
     host.ok("upload -i @s2 tank/src@s3");
     let aside = std::fs::read_to_string(host.data("stored_snapshots.yml.orig")).unwrap();
-    assert_eq!(aside, include_str!("../legacy/stored_snapshots.yml"));
+    assert_eq!(aside, PYTHON_STORE);
     assert_eq!(host.listed()[2], "tank/src@s3 tank/src@s2 700 STANDARD stored");
     assert!(host.fails(3, "remove -i @s1 tank/src@s2").contains("-i tank/src@s2 tank/src@s3"));
     host.ok("remove -i @s2 tank/src@s3");
@@ -183,7 +174,7 @@ fn the_store_of_the_python_tool_is_read_and_converted() {
 
 #[test]
 fn a_python_backup_whose_object_is_gone_is_no_base() {
-    let host = python_host();
+    let host = Host::of_python_tool();
     host.s3.state().objects.remove("tank/src@s1");
     host.snapshot(("tank/src@s3", 33), 30);
     host.add_stream(("", 33), Some(S2), &made_stream(33, S2.1, 700));
@@ -192,7 +183,7 @@ fn a_python_backup_whose_object_is_gone_is_no_base() {
 
 #[test]
 fn an_upload_pending_in_the_python_tool_is_named_and_not_touched() {
-    let host = python_host();
+    let host = Host::of_python_tool();
     host.write_data("upload_schedule.yml", include_str!("../legacy/upload_schedule.yml"));
     host.write_data("upload_progress.yml", include_str!("../legacy/upload_progress.yml"));
     for line in ["upload tank/src@s2", "remove -i @s1 tank/src@s2", "resume_upload", "abort_upload"] {

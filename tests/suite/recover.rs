@@ -202,10 +202,7 @@ fn recover_does_not_replace_the_store_of_an_upload_to_another_bucket() {
 
 #[test]
 fn backups_of_the_python_tool_are_checked_too() {
-    let host = Host::with_real_streams();
-    host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
-    host.s3.state().put("tank/src@s1", &real("full.zfs"));
-    host.s3.state().put("tank/src@s2 <- tank/src@s1", &real("incr.zfs"));
+    let host = Host::of_python_tool();
     host.ok("recover");
     host.s3.state().objects.remove("tank/src@s1");
     let said = host.fails(1, "recover");

@@ -519,10 +519,7 @@ fn an_announcement_that_is_refused_changes_nothing() {
 /// Other hosts cannot parse the keys of the Python tool, but its backups are routes like any other.
 #[test]
 fn a_python_backup_whose_removal_was_interrupted_still_depends_on_its_base() {
-    let host = Host::with_real_streams();
-    host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
-    host.s3.state().put_exactly("tank/src@s1", &crate::support::real("full.zfs"));
-    host.s3.state().put_exactly("tank/src@s2 <- tank/src@s1", &crate::support::real("incr.zfs"));
+    let host = Host::of_python_tool();
     host.killed("remove -i @s1 tank/src@s2", "PutObject", 0, Fault::KillBefore);
     host.fails(3, "remove tank/src@s1");
     host.ok("recover -m");

@@ -507,10 +507,7 @@ fn when_zfs_receive_has_ended_no_fetch_is_waited_for() {
 
 #[test]
 fn backups_of_the_python_tool_are_restored_too() {
-    let host = Host::with_real_streams();
-    host.write_data("stored_snapshots.yml", include_str!("../legacy/stored_snapshots.yml"));
-    host.s3.state().put("tank/src@s1", &real("full.zfs"));
-    host.s3.state().put("tank/src@s2 <- tank/src@s1", &real("incr.zfs"));
+    let host = Host::of_python_tool();
     assert_eq!(download(&host, "download tank/src@s1").0, real("full.zfs"));
     assert!(
         host.ok("restore -n tank/src@s2 tank/new").stdout.ends_with(

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::disk;
 use crate::support::sigv4::{hex, sha256};
-use crate::support::{Fault, Host, S2, made_stream, real, s3};
+use crate::support::{Fault, Host, PYTHON_STORE, S2, made_stream, s3};
 
 const CHUNK: usize = 4096;
 
@@ -254,16 +254,11 @@ fn tree() -> Host {
 
 /// What the Python tool has left, and a snapshot after it.
 fn python() -> Host {
-    let host = Host::with_real_streams();
-    host.write_data("stored_snapshots.yml", PYTHON_STORE);
-    host.s3.state().put("tank/src@s1", &real("full.zfs"));
-    host.s3.state().put("tank/src@s2 <- tank/src@s1", &real("incr.zfs"));
+    let host = Host::of_python_tool();
     host.snapshot(("tank/src@s3", 33), 30);
     host.add_stream(("", 33), Some(S2), &made_stream(33, S2.1, 700));
     host
 }
-
-const PYTHON_STORE: &str = include_str!("../../legacy/stored_snapshots.yml");
 
 /// A chain of two, in one chunk each, in this class.
 fn small(class: &str) -> Host {

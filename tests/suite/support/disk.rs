@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::Noise;
+
 /// What is lost of what was not synced.
 #[derive(Clone, Copy, Debug)]
 pub enum Loss {
@@ -136,15 +138,15 @@ impl Disk {
             Loss::Some(seed) => seed,
             _ => 0,
         });
+        let loses_name = |noise: &mut Noise| match loss {
+            Loss::Everything | Loss::Names => true,
+            Loss::Bytes => false,
+            Loss::Some(_) => noise.below(2) == 0,
+        };
         let mut names = self.synced.clone();
         for naming in &self.since {
-            let is_lost = match loss {
-                Loss::Everything | Loss::Names => true,
-                Loss::Bytes => false,
-                Loss::Some(_) => noise.below(2) == 0,
-            };
             match naming {
-                _ if is_lost => {}
+                _ if loses_name(&mut noise) => {}
                 Naming::Set(name, inode) => {
                     names.insert(name.clone(), *inode);
                 }
@@ -164,11 +166,7 @@ impl Disk {
         };
         let files: Files =
             names.into_iter().map(|(name, inode)| (name, bytes(&self.inodes[inode]))).collect();
-        let is_lost = match loss {
-            Loss::Everything | Loss::Names => !self.new_folders.is_empty(),
-            Loss::Bytes => false,
-            Loss::Some(_) => !self.new_folders.is_empty() && noise.below(2) == 0,
-        };
+        let is_lost = !self.new_folders.is_empty() && loses_name(&mut noise);
         self.begin(if is_lost { Files::new() } else { files.clone() });
         (!is_lost).then_some(files)
     }
@@ -213,15 +211,6 @@ pub fn put(folder: &Path, left: Option<&Files>) {
         for (name, bytes) in left {
             std::fs::write(folder.join(name), bytes).unwrap();
         }
-    }
-}
-
-struct Noise(u64);
-
-impl Noise {
-    fn below(&mut self, count: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) as usize) % count
     }
 }
 

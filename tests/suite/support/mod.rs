@@ -15,6 +15,8 @@ pub use s3::{BUCKET, Fault, PUT_DATA, S3};
 pub const S1: (&str, u64) = ("tank/src@s1", 13707626622376489106);
 pub const S2: (&str, u64) = ("tank/src@s2", 15839073234525558964);
 
+pub const PYTHON_STORE: &str = include_str!("../../legacy/stored_snapshots.yml");
+
 pub struct Host {
     pub s3: S3,
     home: PathBuf,
@@ -65,6 +67,15 @@ impl Host {
         host.snapshot(S2, 20);
         host.add_stream(S1, None, &real("full.zfs"));
         host.add_stream(S2, Some(S1), &real("incr.zfs"));
+        host
+    }
+
+    /// The same, whose store and objects are as the Python tool left them.
+    pub fn of_python_tool() -> Host {
+        let host = Host::with_real_streams();
+        host.write_data("stored_snapshots.yml", PYTHON_STORE);
+        host.s3.state().put("tank/src@s1", &real("full.zfs"));
+        host.s3.state().put("tank/src@s2 <- tank/src@s1", &real("incr.zfs"));
         host
     }
 
@@ -336,17 +347,24 @@ pub fn real(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/streams")).join(name)).unwrap()
 }
 
+/// Numbers that are the same in each run.
+pub struct Noise(pub u64);
+
+impl Noise {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0
+    }
+    pub fn below(&mut self, count: usize) -> usize {
+        ((self.next() >> 33) as usize) % count
+    }
+}
+
 /// A valid stream of `size` bytes: BEGIN, whose payload is what is left over, WRITE records of noise, END.
 pub fn made_stream(guid: u64, from: u64, size: usize) -> Vec<u8> {
     const BLOCK: usize = 32 << 10;
-    let mut noise = guid.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ from.rotate_left(32) ^ 0x5851_f42d;
-    let mut noise = |length: usize| -> Vec<u8> {
-        let mut next = || {
-            noise = noise.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (noise >> 56) as u8
-        };
-        (0..length).map(|_| next()).collect()
-    };
+    let mut noise = Noise(guid.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ from.rotate_left(32) ^ 0x5851_f42d);
+    let mut noise = |length: usize| -> Vec<u8> { (0..length).map(|_| (noise.next() >> 56) as u8).collect() };
     let left = size.max(624) - 624;
     let (blocks, rest) = (left / (312 + BLOCK), left % (312 + BLOCK));
     let mut stream = MadeStream::default();

@@ -524,25 +524,17 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             state.log.push((name, request.key()));
             next_fault(&mut state.faults, name).or_else(|| state.first_of_its_range(&request))
         };
+        if let Some(said) = fault.as_ref().and_then(reply_instead) {
+            if reply(&mut stream, &request, said, false).is_err() {
+                break;
+            }
+            continue;
+        }
         match fault {
             Some(Fault::Drop) => break,
             Some(Fault::Silence) => {
                 std::thread::sleep(Duration::from_secs(2));
                 break;
-            }
-            Some(Fault::Redirect(_) | Fault::RetryAfter) => {
-                let (status, header) = match fault {
-                    Some(Fault::Redirect(status)) => {
-                        (status, ("Location", "http://127.0.0.1:1/x".to_string()))
-                    }
-                    _ => (503, ("Retry-After", "1".to_string())),
-                };
-                let mut said = error(status, "", "as the test wants it");
-                said.headers.push(header);
-                if reply(&mut stream, &request, said, false).is_err() {
-                    break;
-                }
-                continue;
             }
             Some(Fault::KillBefore) => return kill(victim),
             Some(Fault::Replace) => {
@@ -557,31 +549,6 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
                 }
                 std::thread::sleep(time);
                 state.lock().unwrap().delayed -= 1;
-            }
-            Some(Fault::Status(status, code)) => {
-                if reply(&mut stream, &request, error(status, code, "as the test wants it"), false).is_err() {
-                    break;
-                }
-                continue;
-            }
-            Some(Fault::Page(status)) => {
-                let said = Answer {
-                    status,
-                    headers: vec![("Content-Type", "text/html".to_string())],
-                    body: b"<html><body>404 page not found</body></html>".to_vec(),
-                };
-                if reply(&mut stream, &request, said, false).is_err() {
-                    break;
-                }
-                continue;
-            }
-            Some(Fault::OkWithError(code)) => {
-                let mut said = error(500, code, "as the test wants it");
-                said.status = 200;
-                if reply(&mut stream, &request, said, false).is_err() {
-                    break;
-                }
-                continue;
             }
             _ => {}
         }
@@ -655,6 +622,23 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
         }
     }
     let _ = stream.shutdown(Shutdown::Both);
+}
+
+/// Of a fault with which nothing is done.
+fn reply_instead(fault: &Fault) -> Option<Answer> {
+    let said = |status, code| error(status, code, "as the test wants it");
+    Some(match fault {
+        Fault::Status(status, code) => said(*status, code),
+        Fault::Redirect(status) => said(*status, "").with("Location", "http://127.0.0.1:1/x"),
+        Fault::RetryAfter => said(503, "").with("Retry-After", "1"),
+        Fault::Page(status) => Answer {
+            status: *status,
+            headers: vec![("Content-Type", "text/html".to_string())],
+            body: b"<html><body>404 page not found</body></html>".to_vec(),
+        },
+        Fault::OkWithError(code) => Answer { status: 200, ..said(500, code) },
+        _ => return None,
+    })
 }
 
 fn next_fault(faults: &mut [PlannedFault], call: &str) -> Option<Fault> {
@@ -741,6 +725,13 @@ struct Answer {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
+}
+
+impl Answer {
+    fn with(mut self, header: &'static str, value: &str) -> Answer {
+        self.headers.push((header, value.to_string()));
+        self
+    }
 }
 
 fn ok(body: impl Into<Vec<u8>>) -> Answer {
