@@ -180,8 +180,7 @@ impl Upload {
     pub(super) fn abort_upload(&self, key: &str, upload_id: &str) -> Result<()> {
         match self.client.abort_multipart_upload(key, upload_id) {
             Err(failure) if failure.is_no_call_of_the_server() => {
-                self.ui
-                    .warning(&format!("an unfinished upload is left in the bucket: {}", failure.describe()));
+                self.left_in_bucket(&failure.describe());
                 Ok(())
             }
             ended => Ok(ended?),

@@ -21,7 +21,7 @@ use crate::model::properties::{self, Which};
 use crate::model::readme;
 use crate::model::units::{count, human_size};
 use crate::os::clock;
-use crate::s3::calls::{CompletedPart, Head, MultipartUpload, Parts};
+use crate::s3::calls::{CompletedPart, Head, MultipartUpload};
 use crate::s3::reply::Completion;
 use crate::state::journal::record::{Begun, Completed, End, Intent, PartStored, Record, SegmentState};
 use crate::state::journal::{self, Journal, RecordedParts};
@@ -365,44 +365,6 @@ impl Upload {
         let server = self.client.endpoint();
         let text = readme::text(&server.url, &server.region.to_string(), bucket, prefix);
         Ok(self.client.put(&readme::key(prefix), text.as_bytes())?)
-    }
-
-    /// Aborts multipart uploads of this copy that are not in `keep`: a Create whose reply was lost leaves
-    /// one. With keys of version 1, one that has parts may belong to another host. A refusal of the server is
-    /// a warning; after any other failure the upload must stay pending, so that they are looked for again.
-    pub(super) fn abort_strays(&self, intent: &Intent, keep: &[&str]) -> Result<()> {
-        let stem = keys::stem(&intent.prefix, &intent.copy());
-        let found = match self.client.list_uploads(&stem) {
-            Ok(found) => found,
-            Err(failure) if failure.says_forbidden() || failure.is_not_supported() => return Ok(()),
-            Err(failure) if failure.may_pass() => return Err(Error::from(failure).for_now()),
-            Err(failure) => {
-                self.ui.warning(&format!("cannot look for unfinished uploads: {}", failure.describe()));
-                return Ok(());
-            }
-        };
-        for upload in found.iter().filter(|upload| !keep.contains(&upload.upload_id.as_str())) {
-            let open = MultipartUpload { key: &upload.key, upload_id: &upload.upload_id, checksums: false };
-            let is_own = match intent.id {
-                Some(_) => Ok(true),
-                None => self
-                    .client
-                    .list_parts(open)
-                    .map(|parts| matches!(parts, Parts::Listed(parts) if parts.is_empty())),
-            };
-            let ended = match is_own {
-                Ok(true) => self.client.abort_multipart_upload(&upload.key, &upload.upload_id),
-                listed => listed.map(|_| ()),
-            };
-            match ended {
-                Ok(()) => {}
-                Err(failure) if failure.may_pass() => return Err(Error::from(failure).for_now()),
-                Err(failure) => self
-                    .ui
-                    .warning(&format!("an unfinished upload is left in the bucket: {}", failure.describe())),
-            }
-        }
-        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@
 //! - `expected`: the object that these make;
 //! - `finish`: completes the objects, writes the manifest and the store;
 //! - `reconcile`: finds what S3 really has of an interrupted upload;
+//! - `strays`: aborts multipart uploads that it left without knowing them;
 //! - `abort`: rolls everything back.
 
 mod abort;
@@ -20,6 +21,7 @@ mod reconcile;
 mod single;
 mod snapshots;
 mod source;
+mod strays;
 mod transfer;
 
 use std::sync::Arc;

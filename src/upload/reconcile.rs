@@ -101,9 +101,13 @@ impl Upload {
                             self.abort_upload(&key, upload_id)?;
                         }
                     }
-                    (None, None) if state.completed.is_none() => self.ui.warning(&format!(
-                        "S3 no longer knows the upload of segment {segment}: it begins again"
-                    )),
+                    (None, None) if state.completed.is_none() => {
+                        // so it says; at the end it is looked for again
+                        self.strays.store(true, Ordering::SeqCst);
+                        self.ui.warning(&format!(
+                            "S3 no longer knows the upload of segment {segment}: it begins again"
+                        ));
+                    }
                     (None, None) => {}
                 }
                 Ok(None)
