@@ -104,7 +104,7 @@ impl Removal<'_> {
         withdraw(self.client, &self.key())
     }
 
-    /// Deletes the copy: the manifest first, the announcements last. `objects` and `announcements` are from a
+    /// Deletes the copy: the manifest first, the announcements last; and sees that it is gone. `objects` and `announcements` are from a
     /// listing. An object that has changed since it was `seen` is not deleted.
     pub fn delete(
         &self,
@@ -134,7 +134,25 @@ impl Removal<'_> {
                 .delete(key)
                 .map_err(|failure| Interrupted { refused_at_once: false, error: failure.into() })?;
         }
-        Ok(())
+        self.check_gone(objects, announcements).map_err(|error| Interrupted { refused_at_once: false, error })
+    }
+
+    /// It is removed when S3 no longer lists it, whatever its replies were.
+    fn check_gone(&self, objects: &[String], announcements: &[String]) -> Result<()> {
+        let stem = keys::stem(&self.contents.prefix, self.copy);
+        let own = self.key();
+        let deleted = |key: &String| *key == own || objects.contains(key) || announcements.contains(key);
+        match self.client.list_objects(&stem, |object| deleted(&object.key)) {
+            Ok(left) => match left.first() {
+                None => Ok(()),
+                Some(left) => {
+                    Err(Error::failed(format!("S3 still lists '{}', although it was deleted", left.key))
+                        .for_now())
+                }
+            },
+            Err(failure) if failure.says_forbidden() => Ok(()),
+            Err(failure) => Err(failure.into()),
+        }
     }
 }
 
