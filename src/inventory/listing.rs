@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::scope::Scope;
 use crate::error::Result;
+use crate::model::backup::Link;
 use crate::model::keys;
 use crate::model::readme;
 use crate::s3::client::Client;
@@ -29,6 +30,12 @@ pub enum OpenUploads {
 }
 
 impl Listing {
+    /// The keys of the marks that a backup is kept.
+    pub fn marks_of(&self, prefix: &str, link: Link) -> impl Iterator<Item = &str> {
+        let is_mark = move |o: &&Object| keys::kept_backup(prefix, &o.key, o.size) == Some(link);
+        self.objects.iter().filter(is_mark).map(|object| object.key.as_str())
+    }
+
     /// The objects of a scope. None: listing that alone is forbidden.
     pub fn read_part(client: &Client, contents: &Contents, scope: &Scope) -> Result<Option<Self>> {
         let prefix = contents.prefix.as_str();

@@ -67,8 +67,8 @@ impl Inventory<'_> {
     /// The backup of the copy at `place` is marked.
     pub(super) fn is_kept(&self, name: &CopyName, place: usize) -> Error {
         let shown = self.copies[place].shown();
-        let by = match self.marks_of(name.link).first().map(|key| self.client.get(key, announcement::MAX_LEN))
-        {
+        let mark = self.listing().and_then(|listing| listing.marks_of(self.prefix, name.link).next());
+        let by = match mark.map(|key| self.client.get(key, announcement::MAX_LEN)) {
             Some(Ok(said)) => Announcement::describe(&said),
             Some(Err(failure)) if failure.is_missing() => {
                 "a host that has meanwhile withdrawn its mark".to_string()

@@ -175,13 +175,6 @@ impl<'a> Inventory<'a> {
         (bare(data), bare(announcements))
     }
 
-    /// The keys of the marks that a backup is kept.
-    pub fn marks_of(&self, link: Link) -> Vec<String> {
-        let objects = self.objects();
-        let marks = objects.filter(|o| keys::kept_backup(self.prefix, &o.key, o.size) == Some(link));
-        marks.map(|object| object.key.clone()).collect()
-    }
-
     /// `own`: this host's announcement, which does not count, and its copy.
     fn members(&self, hopeful: bool, own: Option<(&CopyName, Id)>) -> Vec<Member> {
         self.copies.iter().map(|copy| copy.member(hopeful, own)).collect()

@@ -6,7 +6,7 @@
 
 use super::{TOOL, withdraw};
 use crate::error::{Error, Result};
-use crate::inventory::{Inventory, OpenUploads};
+use crate::inventory::{Inventory, Listing, OpenUploads};
 use crate::model::announcement::Announcement;
 use crate::model::keys;
 use crate::os::{clock, host, random};
@@ -38,12 +38,23 @@ pub fn keep(client: &Client, store: &mut Store, at: usize, ui: &Ui) -> Result<()
     store.save()
 }
 
-pub fn unkeep(client: &Client, store: &mut Store, at: usize, ui: &Ui) -> Result<()> {
-    let inventory = Inventory::read(client, &store.contents, ui, OpenUploads::Skip)?;
-    for key in inventory.marks_of(store.contents.entries[at].link()) {
-        withdraw(client, &key)?;
+/// Without the permission to list, its marks cannot be found.
+pub fn unkeep(client: &Client, store: &mut Store, at: usize) -> Result<()> {
+    let link = store.contents.entries[at].link();
+    let marks = || -> Result<Vec<String>> {
+        let listing = Listing::try_read(client, &store.contents, OpenUploads::Skip)??;
+        Ok(listing.marks_of(&store.contents.prefix, link).map(str::to_string).collect())
+    };
+    let found = marks()?;
+    for key in &found {
+        withdraw(client, key)?;
     }
-    drop(inventory);
+    // whatever S3 replied to that
+    if !found.is_empty()
+        && let Some(key) = marks()?.first()
+    {
+        return Err(Error::failed(format!("S3 still lists the mark '{key}'")).for_now());
+    }
     store.contents.entries[at].kept = false;
     store.save()
 }
