@@ -99,6 +99,51 @@ fn an_upload_stays_pending_until_its_unfinished_uploads_can_be_found() {
 }
 
 #[test]
+fn an_unfinished_upload_that_s3_lists_is_aborted_until_it_does_not() {
+    let host = Host::with_real_streams();
+    host.killed("upload tank/src@s1", "CreateMultipartUpload", 0, Fault::KillAfter);
+    host.s3.fault("AbortMultipartUpload", 0, 1, Fault::Status(404, "NoSuchUpload"));
+    let said = host.ok("abort_upload").stderr;
+    assert!(!said.contains("left"), "{said}");
+    host.assert_clean();
+
+    // there is an end to it
+    host.killed("upload tank/src@s1", "CreateMultipartUpload", 0, Fault::KillAfter);
+    host.s3.fault("AbortMultipartUpload", 0, 1000, Fault::Status(404, "NoSuchUpload"));
+    let said = host.ok("abort_upload").stderr;
+    assert!(
+        said.contains("an unfinished upload is left in the bucket: S3 lists that of 'tank/src@s1"),
+        "{said}"
+    );
+    assert_eq!(host.s3.state().count("AbortMultipartUpload"), 2 + 3);
+}
+
+#[test]
+fn what_s3_still_lists_is_not_called_removed() {
+    // it says that something is missing, or deleted, and is wrong
+    let faults = [("HeadObject", Fault::Status(404, "NoSuchKey")), ("DeleteObject", Fault::Word)];
+    for (call, fault) in faults {
+        let host = Host::with_snapshots(1);
+        host.ok("upload tank/a@1");
+        host.s3.fault(call, 0, 1, fault);
+        let said = host.fails(75, "remove tank/a@1");
+        assert!(said.contains("S3 still lists 'tank/a@1/"), "{said}");
+        host.ok("remove tank/a@1");
+        assert!(host.s3.state().keys().is_empty(), "{call}");
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn a_segment_that_s3_says_it_does_not_know_is_looked_for_again() {
+    let host = Host::with_real_streams();
+    host.killed("upload tank/src@s1", "UploadPart", 1, Fault::KillBefore);
+    host.s3.fault("ListParts", 0, 1, Fault::Status(404, "NoSuchUpload"));
+    host.ok("resume_upload");
+    host.assert_clean();
+}
+
+#[test]
 fn an_upload_of_a_single_chunk_killed_at_any_request_is_resumed_or_aborted() {
     // a listing, the chunk, the manifest, another listing
     const REQUESTS: [(&str, usize); 4] =

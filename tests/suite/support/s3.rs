@@ -23,13 +23,19 @@ pub const PUT_DATA: &str = "PutObject of data";
 pub enum Fault {
     /// The connection ends before the request is handled.
     Drop,
+    /// The connection is reset in the middle of the body.
+    Reset,
     /// It is done, but the connection ends before the reply.
     LoseReply,
+    /// It is done after so long, and nobody is told.
+    Late(Duration),
     Delay(Duration),
     /// Nothing is done; the reply is this status and error code.
     Status(u16, &'static str),
     /// Nothing is done; the reply is a page of a proxy.
     Page(u16),
+    /// Nothing is done; the reply is a word, as of a proxy that answers everything.
+    Word,
     /// It is done; the reply's body comes a byte at a time, and never ends.
     Trickle,
     /// It is done; the reply's Content-Range says that it is another range.
@@ -68,6 +74,12 @@ struct PlannedFault {
     skip: usize,
     times: usize,
     fault: Fault,
+}
+
+impl PlannedFault {
+    fn meets(&self, call: &str) -> bool {
+        self.call.is_empty() || self.call == call
+    }
 }
 
 pub struct Request {
@@ -278,7 +290,7 @@ pub struct State {
     /// The accepted bodies of RestoreObject, with their keys.
     pub thawed: Vec<(String, String)>,
     /// How many requests are being delayed, and of each that was, how many were at that time.
-    delayed: usize,
+    pub delayed: usize,
     pub delayed_at_once: Vec<usize>,
     faults: Vec<PlannedFault>,
     /// The fault of the first request for each range, and the ranges that have had it.
@@ -509,7 +521,8 @@ impl Drop for S3 {
 
 fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: &Gate) {
     let _ = stream.set_nodelay(true);
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    // so small that half of a body is not all of it
+    let mut reader = BufReader::with_capacity(512, stream.try_clone().unwrap());
     while let Some(mut request) = read_request(&mut reader, &mut stream, state) {
         if gate.pass(&request) == Verdict::Discard {
             break;
@@ -531,7 +544,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             continue;
         }
         match fault {
-            Some(Fault::Drop) => break,
+            Some(Fault::Drop | Fault::Reset) => break,
             Some(Fault::Silence) => {
                 std::thread::sleep(Duration::from_secs(2));
                 break;
@@ -540,7 +553,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             Some(Fault::Replace) => {
                 state.lock().unwrap().object_mut(&request.key()).etag = "\"another\"".to_string();
             }
-            Some(Fault::Delay(time)) => {
+            Some(Fault::Delay(time) | Fault::Late(time)) => {
                 {
                     let mut state = state.lock().unwrap();
                     state.delayed += 1;
@@ -548,7 +561,9 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
                     state.delayed_at_once.push(now);
                 }
                 std::thread::sleep(time);
-                state.lock().unwrap().delayed -= 1;
+                if matches!(fault, Some(Fault::Delay(_))) {
+                    state.lock().unwrap().delayed -= 1;
+                }
             }
             _ => {}
         }
@@ -566,6 +581,10 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
         };
         match fault {
             Some(Fault::LoseReply) => break,
+            Some(Fault::Late(_)) => {
+                state.lock().unwrap().delayed -= 1;
+                break;
+            }
             Some(Fault::FlipBit) => {
                 let middle = done.body.len() / 2;
                 if let Some(byte) = done.body.get_mut(middle) {
@@ -636,6 +655,11 @@ fn reply_instead(fault: &Fault) -> Option<Answer> {
             headers: vec![("Content-Type", "text/html".to_string())],
             body: b"<html><body>404 page not found</body></html>".to_vec(),
         },
+        Fault::Word => Answer {
+            status: 200,
+            headers: vec![("Content-Type", "text/plain".to_string())],
+            body: b"OK".to_vec(),
+        },
         Fault::OkWithError(code) => Answer { status: 200, ..said(500, code) },
         _ => return None,
     })
@@ -643,7 +667,7 @@ fn reply_instead(fault: &Fault) -> Option<Answer> {
 
 fn next_fault(faults: &mut [PlannedFault], call: &str) -> Option<Fault> {
     let mut hit = None;
-    for fault in faults.iter_mut().filter(|f| f.times > 0 && (f.call.is_empty() || f.call == call)) {
+    for fault in faults.iter_mut().filter(|f| f.times > 0 && f.meets(call)) {
         if fault.skip > 0 {
             fault.skip -= 1;
         } else if hit.is_none() {
@@ -699,10 +723,18 @@ fn read_request(
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
     }
     let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    Some(Request { method, path: path.to_string(), query: query.to_string(), headers, body })
+    let mut request =
+        Request { method, path: path.to_string(), query: query.to_string(), headers, body: vec![] };
+    let call = request.call();
+    let is_reset = |fault: &PlannedFault| {
+        matches!(fault.fault, Fault::Reset) && fault.times > 0 && fault.skip == 0 && fault.meets(call)
+    };
+    // what a connection that ends has not read resets it
+    let length = if state.lock().unwrap().faults.iter().any(is_reset) { length / 2 } else { length };
+    request.body = vec![0; length];
+    reader.read_exact(&mut request.body).ok()?;
+    Some(request)
 }
 
 /// A body of XML with something else in each element of this name.
