@@ -50,7 +50,9 @@ impl Upload {
         };
         let names = self.zfs.names_of(point.guid).unwrap_or_default();
         let name = names.into_iter().find(is_it).ok_or(missing)?;
-        self.ui.note_once(&format!("{} is called {name} now", point.name));
+        if name != point.name {
+            self.ui.note_once(&format!("{} is called {name} now", point.name));
+        }
         Ok(Point { name, guid: point.guid })
     }
 

@@ -135,6 +135,23 @@ fn what_s3_still_lists_is_not_called_removed() {
 }
 
 #[test]
+fn what_is_not_there_is_not_called_written() {
+    let host = Host::with_snapshots(2);
+    host.ok("upload tank/a@1");
+    for line in ["upload -i @1 tank/a@2", "keep tank/a@1", "remove tank/a@1"] {
+        // the manifest, the mark, the announcement
+        host.s3.fault("PutObject", 0, 1, Fault::Word);
+        let said = host.fails(75, line);
+        assert!(said.contains("the reply has no ETag, and there is no such object"), "{said}");
+        if line.starts_with("upload") {
+            host.ok("abort_upload");
+        }
+    }
+    host.ok("remove tank/a@1");
+    host.assert_clean();
+}
+
+#[test]
 fn a_segment_that_s3_says_it_does_not_know_is_looked_for_again() {
     let host = Host::with_real_streams();
     host.killed("upload tank/src@s1", "UploadPart", 1, Fault::KillBefore);

@@ -170,7 +170,7 @@ impl Client {
         self.put_locked(key, body, None)
     }
 
-    /// The same, protected by an Object Lock.
+    /// The same, protected by an Object Lock. A reply without an ETag may be that of a proxy.
     pub fn put_locked(&self, key: &str, body: &[u8], lock: Option<Retention>) -> Result<()> {
         let request = Request::new("PUT", key)
             .headers(&self.encryption)
@@ -178,7 +178,15 @@ impl Client {
             .body(body, Sha256::of(body))
             // S3 requires it if the bucket has an Object Lock
             .checksum(Extra::ChecksumOfObject);
-        self.send(&request).map(|_| ()).map_err(|failure| hint_lock(failure, lock))
+        let reply = self.send(&request).map_err(|failure| hint_lock(failure, lock))?;
+        if reply.header("etag").is_none() && matches!(self.head(key), Ok(None)) {
+            return Err(Failure::transport(
+                format!("PUT {key}"),
+                "the reply has no ETag, and there is no such object".to_string(),
+                FailureKind::Transient,
+            ));
+        }
+        Ok(())
     }
 
     /// PutObject of a whole segment, one attempt: after a lost reply, HEAD tells whether it was stored. The
