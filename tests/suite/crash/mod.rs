@@ -2,6 +2,7 @@
 //! (src/DESIGN.md) is checked from the files and the bucket alone, the command that heals runs, and it is
 //! checked again.
 
+mod local;
 mod power;
 mod requests;
 mod steps;
