@@ -104,8 +104,8 @@ impl Removal<'_> {
         withdraw(self.client, &self.key())
     }
 
-    /// Deletes the copy: the manifest first, the announcements last; and sees that it is gone. `objects` and `announcements` are from a
-    /// listing. An object that has changed since it was `seen` is not deleted.
+    /// Deletes the copy: the manifest first, the announcements last; and sees that it is gone. `objects` and
+    /// `announcements` are from a listing. An object that has changed since it was `seen` is not deleted.
     pub fn delete(
         &self,
         objects: &[String],

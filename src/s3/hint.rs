@@ -28,6 +28,7 @@ pub fn of_reply(refused: &Refused) -> Option<String> {
         // Garage
         "AccessDenied" if message.contains("no such key") => UNKNOWN_KEY,
         "ExpiredToken" | "ExpiredTokenException" => "get new credentials; AWS_SESSION_TOKEN may have expired",
+        "NoSuchKey" => "the object may have been removed meanwhile, by this host or another",
         "NoSuchBucket" => "create the bucket first ('aws s3 mb'), or set ZFS2S3_BUCKET",
         "RequestTimeTooSkewed" => "the clock of this host is wrong",
         "InvalidObjectState" => {

@@ -296,7 +296,11 @@ impl Results<'_> {
 }
 
 fn unreadable(key: &str, mut survey: Survey) -> (String, Problem) {
-    (key.to_string(), Problem::Unchecked(why_unreadable([&mut survey]).message))
+    let Error { mut message, hints, .. } = why_unreadable([&mut survey]);
+    for hint in hints.iter().take(2) {
+        message += &format!("; {hint}");
+    }
+    (key.to_string(), Problem::Unchecked(message))
 }
 
 fn problem_of(error: Error) -> Problem {
