@@ -24,6 +24,7 @@ mod scripts;
 mod servers;
 mod support;
 mod tidy;
+mod together;
 mod tree;
 mod upload;
 mod verify;

@@ -86,7 +86,7 @@ fn run(case: &Case) {
         (ONCE.iter().map(|fault| (fault, 1)), FROM_THEN_ON.iter().map(|fault| (fault, 1000)));
     for (seed, (fault, times)) in (0..).zip(once.chain(from_then_on)) {
         for n in 0.. {
-            if !is_in_share(n as u64 + seed, 5 * case.share) {
+            if !is_in_share(n as u64 + seed, 6 * case.share) {
                 continue;
             }
             let mut host = (case.setup)();
