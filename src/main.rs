@@ -60,6 +60,7 @@ fn main() -> ExitCode {
     match run(Arc::clone(&ui)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            os::signals::await_end();
             ui.error(&error);
             ExitCode::from(error.status.exit_code())
         }

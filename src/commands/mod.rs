@@ -26,6 +26,7 @@ use crate::config::{self, LocalSettings, RemoteSettings};
 use crate::error::{Error, Result};
 use crate::model::units::parse_age;
 use crate::os::env::Env;
+use crate::os::signals;
 use crate::s3::client::Client;
 use crate::state::journal;
 use crate::state::journal::record::{Intent, Overview};
@@ -41,6 +42,7 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
         ui.set_verbose();
     }
     let context = Context::new(env, ui)?;
+    tell_before_end(&context, &command)?;
     match command {
         Command::Upload(args) => upload::run(&context, &args),
         Command::Resume(args) => resume_upload::run(&context, &args),
@@ -58,6 +60,30 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
         Command::Recover(args) => recover::run(&context, &args),
     }
 }
+
+/// At a signal, says how to go on.
+fn tell_before_end(context: &Context, command: &Command) -> Result<()> {
+    let again = match command {
+        Command::List(_) | Command::Doctor(_) | Command::Check(_) => "",
+        Command::Download(_) => "what was written is not complete",
+        _ => "the same command continues",
+    };
+    let (ui, folder) = (Arc::clone(&context.ui), context.folder.clone());
+    let changes_uploads = matches!(command, Command::Upload(_) | Command::Resume(_) | Command::Abort(_));
+    let tell = move |signal: &str| {
+        let mut error = Error::failed(format!("interrupted by {signal}"));
+        if changes_uploads && folder.journal().exists() {
+            error = error.hint(format!("an upload is pending: {CONTINUE}"));
+        } else if !again.is_empty() {
+            error = error.hint(again);
+        }
+        ui.error(&error);
+    };
+    signals::tell_before_end(tell).map_err(|e| Error::failed(format!("cannot handle signals: {e}")))
+}
+
+/// A pending upload.
+const CONTINUE: &str = "'zfs2s3 resume_upload' resumes it, 'zfs2s3 abort_upload' aborts it";
 
 pub struct Context {
     pub env: Env,
@@ -137,7 +163,7 @@ impl Context {
             None => Ok(()),
             Some(overview) => {
                 Err(Error::pending(format!("an upload is pending: {}", what(&overview.intent)))
-                    .hint("'zfs2s3 resume_upload' resumes it, 'zfs2s3 abort_upload' aborts it"))
+                    .hint(CONTINUE))
             }
         }
     }

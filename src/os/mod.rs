@@ -1,5 +1,5 @@
 //! Services of the operating system: clock, environment, host name, random numbers, helper processes,
-//! mutexes; the trace that `--verbose` shows; and the steps at which tests end the program.
+//! mutexes, signals; the trace that `--verbose` shows; and the steps at which tests end the program.
 
 pub mod clock;
 pub mod env;
@@ -7,5 +7,6 @@ pub mod host;
 pub mod mutex;
 pub mod process;
 pub mod random;
+pub mod signals;
 pub mod step;
 pub mod trace;

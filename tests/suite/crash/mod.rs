@@ -5,6 +5,7 @@
 mod local;
 mod power;
 mod requests;
+mod signals;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -23,6 +23,8 @@ pub const PUT_DATA: &str = "PutObject of data";
 pub enum Fault {
     /// The connection ends before the request is handled.
     Drop,
+    /// The process gets this signal, such as `TERM`, and no reply for a time.
+    Signal(&'static str),
     /// The connection is reset in the middle of the body.
     Reset,
     /// It is done, but the connection ends before the reply.
@@ -549,7 +551,13 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
                 std::thread::sleep(Duration::from_secs(2));
                 break;
             }
-            Some(Fault::KillBefore) => return kill(victim),
+            Some(Fault::KillBefore) => return kill(victim, "KILL"),
+            Some(Fault::Signal(name)) => {
+                kill(victim, name);
+                if name != "PIPE" {
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+            }
             Some(Fault::Replace) => {
                 state.lock().unwrap().object_mut(&request.key()).etag = "\"another\"".to_string();
             }
@@ -618,7 +626,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
                 let range = done.headers.iter_mut().find(|(name, _)| *name == "Content-Range");
                 range.expect("it is a range").1 = "bytes 0-0/1".to_string();
             }
-            Some(Fault::KillAfter) => return kill(victim),
+            Some(Fault::KillAfter) => return kill(victim, "KILL"),
             _ => {}
         }
         if matches!(fault, Some(Fault::Trickle)) {
@@ -678,14 +686,14 @@ fn next_fault(faults: &mut [PlannedFault], call: &str) -> Option<Fault> {
     hit
 }
 
-fn kill(victim: &AtomicU32) {
+fn kill(victim: &AtomicU32, signal: &str) {
     let pid = loop {
         match victim.load(Ordering::SeqCst) {
             0 => std::thread::sleep(Duration::from_millis(1)),
             pid => break pid,
         }
     };
-    let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+    let killed = std::process::Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
     assert!(killed.unwrap().success());
     // no reply, so that it cannot continue before it is dead
     std::thread::sleep(Duration::from_millis(50));
