@@ -60,7 +60,7 @@ test: tools
 check: test $(BINARY)
 	+$(MAKE) --no-print-directory --jobs 2 --output-sync end-to-end
 
-end-to-end: check-days check-commands check-package check-datasets check-power check-servers check-instructions
+end-to-end: check-days check-commands check-fuzz check-package check-datasets check-power check-servers check-instructions
 
 check-commands:
 	tests/guest/run tests/guest/check $(BINARY)
@@ -111,9 +111,13 @@ servers: $(BINARY)
 model: tools
 	ZFS2S3_WHOLE_MODEL=1 $(CARGO) test --release --locked protocol:: -- --nocapture --test-threads 1
 
-# everything that is read, from libFuzzer: a minute for each of seven kinds, or SECONDS_EACH
+# everything that is read, from libFuzzer: a minute for each of eight kinds, or SECONDS_EACH
 fuzz: tools
 	tests/fuzz/run $${SECONDS_EACH:-60}
+
+# three minutes of that
+check-fuzz: tools
+	tests/fuzz/run 22
 
 lint: tools
 	$(CARGO) fmt --check
@@ -158,4 +162,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-power check-long check-servers check-instructions check-2.3 servers model fuzz lint bench scale install uninstall clean tools FORCE
+.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-fuzz check-power check-long check-servers check-instructions check-2.3 servers model fuzz lint bench scale install uninstall clean tools FORCE

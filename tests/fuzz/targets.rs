@@ -65,6 +65,7 @@ fuzz_target!(|bytes: &[u8]| {
         Ok("aws") => aws,
         Ok("stream") => stream,
         Ok("names") => names,
+        Ok("zfs") => zfs_output,
         other => panic!("ZFS2S3_FUZZ: no target {other:?}"),
     });
     target(bytes);
@@ -199,5 +200,34 @@ fn names(bytes: &[u8]) {
     properties::sanitize(&mut kept);
     for (name, value) in properties::pairs(text) {
         properties::is_harmless(name, value);
+    }
+}
+
+/// The first byte chooses the question, the rest is the answer.
+fn zfs_output(bytes: &[u8]) {
+    let Some((question, answer)) = bytes.split_first() else { return };
+    write("answer", answer);
+    let words = ["sh", "-c", "exec cat \"$HOME/answer\""].map(str::to_string);
+    let zfs = zfs::Zfs::new(words.to_vec());
+    let point = model::backup::Point { name: "tank/a@1".to_string(), guid: "1".parse().unwrap() };
+    let backup = model::backup::Backup { snapshot: point.clone(), base: None };
+    let shown = |error: error::Error| is_shown(&error.message);
+    match question % 16 {
+        0 => drop(zfs.find("tank/a@1").map_err(shown)),
+        1 => drop(zfs.all_points().map_err(shown)),
+        2 => drop(zfs.points_of("tank/a").map_err(shown)),
+        3 => drop(zfs.all_datasets().map_err(shown)),
+        4 => drop(zfs.tree("tank").map_err(shown)),
+        5 => drop(zfs.tree_to_upload("tank").map_err(shown)),
+        6 => drop(zfs.holds(&["tank/a@1"]).map_err(shown)),
+        7 => drop(zfs.creation("tank/a@1").map_err(shown)),
+        8 => drop(zfs.estimate(&backup, &[]).map_err(shown)),
+        9 => drop(zfs.snapshots("tank/a").map_err(shown)),
+        10 => drop(zfs.resume_token("tank/a").map_err(shown)),
+        11 => drop(zfs.explain_token("1-x").map(|(said, _)| PartialReceive::parse(&said)).map_err(shown)),
+        12 => drop(zfs.names_of(point.guid).map_err(shown)),
+        13 => drop(zfs.version().map_err(shown)),
+        14 => drop((zfs.send_flags("tank/a@1"), zfs.is_inconsistent("tank/a"), zfs.available("tank/a"))),
+        _ => drop(zfs.with_snapshot("tank/a", "1").map_err(shown)),
     }
 }
