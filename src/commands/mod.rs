@@ -42,7 +42,7 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
         ui.set_verbose();
     }
     let context = Context::new(env, ui)?;
-    tell_before_end(&context, &command)?;
+    tell_before_end(&context, &command);
     match command {
         Command::Upload(args) => upload::run(&context, &args),
         Command::Resume(args) => resume_upload::run(&context, &args),
@@ -62,28 +62,25 @@ pub fn run(command: Command, env: Env, ui: Arc<Ui>) -> Result<()> {
 }
 
 /// At a signal, says how to go on.
-fn tell_before_end(context: &Context, command: &Command) -> Result<()> {
+fn tell_before_end(context: &Context, command: &Command) {
     let again = match command {
-        Command::List(_) | Command::Doctor(_) | Command::Check(_) => "",
-        Command::Download(_) => "what was written is not complete",
-        _ => "the same command continues",
+        Command::List(_) | Command::Doctor(_) | Command::Check(_) => None,
+        Command::Download(_) => Some("what was written is not complete"),
+        _ => Some("run the same command again"),
     };
     let (ui, folder) = (Arc::clone(&context.ui), context.folder.clone());
     let changes_uploads = matches!(command, Command::Upload(_) | Command::Resume(_) | Command::Abort(_));
-    let tell = move |signal: &str| {
-        let mut error = Error::failed(format!("interrupted by {signal}"));
-        if changes_uploads && folder.journal().exists() {
-            error = error.hint(format!("an upload is pending: {CONTINUE}"));
-        } else if !again.is_empty() {
-            error = error.hint(again);
-        }
-        ui.error(&error);
-    };
-    signals::tell_before_end(tell).map_err(|e| Error::failed(format!("cannot handle signals: {e}")))
+    signals::tell_before_end(move |signal| {
+        let error = Error::failed(format!("interrupted by {signal}"));
+        let is_pending = changes_uploads && folder.journal().exists() && Lock::is_of_this_process(&folder);
+        ui.transfer_done();
+        ui.error(&match again {
+            _ if is_pending => crate::upload::pending(error),
+            Some(again) => error.hint(again),
+            None => error,
+        });
+    });
 }
-
-/// A pending upload.
-const CONTINUE: &str = "'zfs2s3 resume_upload' resumes it, 'zfs2s3 abort_upload' aborts it";
 
 pub struct Context {
     pub env: Env,
@@ -163,7 +160,7 @@ impl Context {
             None => Ok(()),
             Some(overview) => {
                 Err(Error::pending(format!("an upload is pending: {}", what(&overview.intent)))
-                    .hint(CONTINUE))
+                    .hint("'zfs2s3 resume_upload' resumes it, 'zfs2s3 abort_upload' aborts it"))
             }
         }
     }

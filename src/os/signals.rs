@@ -1,51 +1,58 @@
-//! The signals that end the program: what is to be done then is said first.
+//! The signals that end the program: before that, it says how to go on.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, OnceLock};
+use std::thread::Builder;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
-const ENDING: [(i32, &str); 3] = [(SIGHUP, "SIGHUP"), (SIGINT, "SIGINT"), (SIGTERM, "SIGTERM")];
-
-/// How long a terminal that does not take a message may delay the end.
+/// How long a terminal that takes no message may delay the end.
 const LIMIT: Duration = Duration::from_secs(1);
 
-fn is_ending() -> &'static Arc<AtomicBool> {
-    static IS_ENDING: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-    IS_ENDING.get_or_init(Arc::default)
-}
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
 /// At such a signal, calls `tell` with its name, and ends the program as the signal would have done at once.
-pub fn tell_before_end(tell: impl FnOnce(&str) + Send + 'static) -> io::Result<()> {
+/// Where that cannot be arranged, the signal ends it without a word.
+pub fn tell_before_end(tell: impl FnOnce(&str) + Send + 'static) {
     let ignored = ignored();
-    let mut signals = Signals::new([] as [i32; 0])?;
-    for (signal, _) in ENDING.iter().filter(|(signal, _)| !is_among(ignored, *signal)) {
-        flag::register(*signal, Arc::clone(is_ending()))?;
-        signals.add_signal(*signal)?;
-    }
-    std::thread::spawn(move || {
+    let wanted = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_among(ignored, *signal));
+    let (begin, begun) = channel();
+    let wait = move || {
+        let Ok(mut signals) = begun.recv() else { return };
+        let signals: &mut Signals = &mut signals;
         let Some(signal) = signals.forever().next() else { return };
-        let name = ENDING.iter().find(|(number, _)| *number == signal).map_or("a signal", |(_, name)| name);
         let (done, told) = channel::<()>();
-        std::thread::spawn(move || {
-            tell(name);
+        let say = move || {
+            tell(low_level::signal_name(signal).unwrap_or("a signal"));
             drop(done);
-        });
-        let _ = told.recv_timeout(LIMIT);
-        let _ = low_level::emulate_default_handler(signal);
-    });
-    Ok(())
+        };
+        if Builder::new().spawn(say).is_ok() {
+            let _ = told.recv_timeout(LIMIT);
+        }
+        // the first process of a container has no default for signals
+        if std::process::id() != 1 {
+            let _ = low_level::emulate_default_handler(signal);
+        }
+        low_level::exit(128 + signal);
+    };
+    // without that thread nobody would end the program
+    if Builder::new().spawn(wait).is_ok()
+        && let Ok(signals) = Signals::new(wanted.clone())
+    {
+        for signal in wanted {
+            let _ = flag::register(signal, &IS_ENDING);
+        }
+        let _ = begin.send(signals);
+    }
 }
 
 /// If a signal is about to end the program, waits for that: what it causes, such as the end of a `zfs send`
 /// that had the same signal, is not the reason.
 pub fn await_end() {
-    if is_ending().load(Ordering::SeqCst) {
+    if IS_ENDING.load(Ordering::SeqCst) {
         std::thread::sleep(2 * LIMIT);
     }
 }

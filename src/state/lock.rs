@@ -19,7 +19,16 @@ pub struct Lock {
     _file: File,
 }
 
+fn note() -> String {
+    format!("process {}: ", std::process::id())
+}
+
 impl Lock {
+    /// As far as it could be written down.
+    pub fn is_of_this_process(folder: &Folder) -> bool {
+        std::fs::read_to_string(folder.lock()).is_ok_and(|holder| holder.starts_with(&note()))
+    }
+
     /// Waits for another holder to end, up to `limit`. `waiting` is called with its name.
     pub fn take_within(folder: &Folder, who: &str, limit: Duration, waiting: impl Fn(&str)) -> Result<Lock> {
         let begun = Instant::now();
@@ -62,7 +71,7 @@ impl Lock {
                     .hint("wait until it has ended; some commands do so with --wait-lock"));
             }
         }
-        let note = format!("process {}: {who}\n", std::process::id());
+        let note = format!("{}{who}\n", note());
         // only for people: on a full disk, commands that free space must still run
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(note.as_bytes()));
         durable::remove_unfinished(&folder.store());

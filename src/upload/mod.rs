@@ -241,7 +241,7 @@ impl Upload {
 
 const ABORT: &str = "'zfs2s3 abort_upload' aborts the pending upload";
 
-fn pending(error: Error) -> Error {
+pub fn pending(error: Error) -> Error {
     if error.hints.iter().any(|hint| hint == ABORT) {
         return error;
     }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result, Status};
 use crate::model::backup::Point;
 use crate::model::names::{Guid, dataset_of, is_below, is_within, short_name};
 use crate::model::units::{count, human_size};
+use crate::os::signals;
 use crate::restore::newest;
 use crate::restore::thaw::ThawOptions;
 use crate::restore::tree::{Branch, Tree, tree};
@@ -248,6 +249,7 @@ impl<'a> Restores<'a> {
                 Err(error) if error.status == Status::TryAgain => return Err(error),
                 Err(error) => {
                     self.without_properties.push(attempt.target.clone());
+                    signals::await_end();
                     self.context.ui.error(&error);
                 }
                 Ok(()) => {}
@@ -290,6 +292,7 @@ impl<'a> Restores<'a> {
         }
         let error = attempt.hint(error);
         self.failed.push((attempt.target.clone(), error.status));
+        signals::await_end();
         self.context.ui.error(&error);
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! A signal arrives at each request: the command says how to go on, and leaves no other process behind.
 
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+
 use super::*;
 
 fn run(case: &Case) {
@@ -20,8 +22,14 @@ fn run(case: &Case) {
                 break;
             }
             let after = format!("{}: {signal} at request {n}: {}", case.command, ran.stderr);
-            let is_ended = signal != "PIPE";
-            assert_eq!(ran.status, if is_ended { -9 } else { case.status }, "{after}");
+            let number = match signal {
+                "INT" => Some(2),
+                "TERM" => Some(15),
+                "HUP" => Some(1),
+                _ => None,
+            };
+            let is_ended = number.is_some();
+            assert_eq!(ran.status, number.map_or(case.status, |n: i32| -n), "{after}");
             let what = format!("zfs2s3: error: interrupted by SIG{signal}\nzfs2s3: hint: ");
             assert_eq!(ran.stderr.matches(&what).count(), usize::from(is_ended), "{after}");
             assert_eq!(ran.stderr.matches("zfs2s3: error: ").count(), usize::from(is_ended), "{after}");
@@ -51,4 +59,30 @@ fn a_signal_that_was_ignored_stays_so() {
     host.s3.victim.store(child.id(), std::sync::atomic::Ordering::SeqCst);
     assert!(child.wait().unwrap().success());
     has_one(&host);
+}
+
+/// `zfs send` has the signal, too, and its end is not the reason.
+#[test]
+fn ctrl_c_is_called_that() {
+    let host = host();
+    let is_send = |line: &str| line.starts_with("send --");
+    host.ok("upload tank/a@1");
+    let before = 1 + host.zfs_log().lines().position(is_send).unwrap();
+    host.ok("remove tank/a@1");
+    std::fs::remove_file(host.home().join("zfs/log")).unwrap();
+    host.zfs_file("fault", &format!("{before} slow\n"));
+    let child = host.command("upload tank/a@1").process_group(0).spawn().unwrap();
+    while !host.zfs_log().lines().any(is_send) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let group = format!("-{}", child.id());
+    assert!(std::process::Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.signal(), Some(2), "{said}");
+    assert_eq!(said.matches("error: ").count(), 1, "{said}");
+    assert!(said.contains("error: interrupted by SIGINT\nzfs2s3: hint: the upload is pending"), "{said}");
+    await_children(&host);
+    host.ok("abort_upload");
+    assert!(host.holds().is_empty());
 }

@@ -5,6 +5,7 @@ pub mod gate;
 pub mod s3;
 pub mod sigv4;
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -259,7 +260,8 @@ impl Host {
     fn ran(&self, line: &str, output: Output) -> Ran {
         let stdout = String::from_utf8(output.stdout).unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
-        let status = output.status.code().unwrap_or(-9);
+        // or the signal that has ended it
+        let status = output.status.code().or(output.status.signal().map(|n| -n)).unwrap();
         let files = std::fs::read_dir(self.data("")).into_iter().flatten();
         let files: Vec<_> = files.map(|entry| entry.unwrap().file_name()).collect();
         let bucket: Vec<String> = self.s3.state().objects.keys().cloned().collect();

@@ -23,7 +23,7 @@ pub const PUT_DATA: &str = "PutObject of data";
 pub enum Fault {
     /// The connection ends before the request is handled.
     Drop,
-    /// The process gets this signal, such as `TERM`, and no reply for a time.
+    /// The process gets this signal, such as `TERM`; nothing is done, except after `PIPE`.
     Signal(&'static str),
     /// The connection is reset in the middle of the body.
     Reset,
@@ -293,6 +293,8 @@ pub struct State {
     pub thawed: Vec<(String, String)>,
     /// How many requests are being delayed, and of each that was, how many were at that time.
     pub delayed: usize,
+    /// The objects and uploads that late requests have made, and when.
+    pub made_late: Vec<(Instant, String)>,
     pub delayed_at_once: Vec<usize>,
     faults: Vec<PlannedFault>,
     /// The fault of the first request for each range, and the ranges that have had it.
@@ -469,6 +471,7 @@ impl S3 {
             thawed: vec![],
             delayed: 0,
             delayed_at_once: vec![],
+            made_late: vec![],
             faults: vec![],
             each_range: None,
             next_id: 0,
@@ -551,13 +554,9 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
                 std::thread::sleep(Duration::from_secs(2));
                 break;
             }
-            Some(Fault::KillBefore) => return kill(victim, "KILL"),
-            Some(Fault::Signal(name)) => {
-                kill(victim, name);
-                if name != "PIPE" {
-                    std::thread::sleep(Duration::from_millis(500));
-                }
-            }
+            Some(Fault::KillBefore) => return kill(victim),
+            Some(Fault::Signal("PIPE")) => send_signal(victim, "PIPE"),
+            Some(Fault::Signal(name)) => return end(victim, name),
             Some(Fault::Replace) => {
                 state.lock().unwrap().object_mut(&request.key()).etag = "\"another\"".to_string();
             }
@@ -584,7 +583,20 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
             Ok(()) if clock.abs() > 900 => {
                 error(403, "RequestTimeTooSkewed", "The difference between the times is too large.")
             }
-            Ok(()) => answer(&mut state.lock().unwrap(), &request, call),
+            Ok(()) => {
+                let mut state = state.lock().unwrap();
+                let names = |state: &State| -> Vec<String> {
+                    state.objects.keys().chain(state.uploads.keys()).cloned().collect()
+                };
+                let before = if matches!(fault, Some(Fault::Late(_))) { Some(names(&state)) } else { None };
+                let done = answer(&mut state, &request, call);
+                if let Some(before) = before {
+                    let new = names(&state).into_iter().filter(|name| !before.contains(name));
+                    let now = Instant::now();
+                    state.made_late.extend(new.map(|name| (now, name)));
+                }
+                done
+            }
             Err((status, code, why)) => error(status, code, &why),
         };
         match fault {
@@ -626,7 +638,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
                 let range = done.headers.iter_mut().find(|(name, _)| *name == "Content-Range");
                 range.expect("it is a range").1 = "bytes 0-0/1".to_string();
             }
-            Some(Fault::KillAfter) => return kill(victim, "KILL"),
+            Some(Fault::KillAfter) => return kill(victim),
             _ => {}
         }
         if matches!(fault, Some(Fault::Trickle)) {
@@ -686,17 +698,33 @@ fn next_fault(faults: &mut [PlannedFault], call: &str) -> Option<Fault> {
     hit
 }
 
-fn kill(victim: &AtomicU32, signal: &str) {
+fn kill(victim: &AtomicU32) {
+    send_signal(victim, "KILL");
+    // no reply, so that it cannot continue before it is dead
+    std::thread::sleep(Duration::from_millis(50));
+}
+
+/// Comes back when it has ended.
+fn end(victim: &AtomicU32, signal: &str) {
+    send_signal(victim, signal);
+    let process = format!("/proc/{}", victim.load(Ordering::SeqCst));
+    for _ in 0..1000 {
+        if !std::path::Path::new(&process).exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn send_signal(victim: &AtomicU32, signal: &str) {
     let pid = loop {
         match victim.load(Ordering::SeqCst) {
             0 => std::thread::sleep(Duration::from_millis(1)),
             pid => break pid,
         }
     };
-    let killed = std::process::Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
-    assert!(killed.unwrap().success());
-    // no reply, so that it cannot continue before it is dead
-    std::thread::sleep(Duration::from_millis(50));
+    let words = [format!("-{signal}"), pid.to_string()];
+    assert!(std::process::Command::new("kill").args(words).status().unwrap().success());
 }
 
 fn read_request(
