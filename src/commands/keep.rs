@@ -16,8 +16,7 @@ pub fn keep(context: &Context, args: &KeepArgs) -> Result<()> {
 
 pub fn unkeep(context: &Context, args: &UnkeepArgs) -> Result<()> {
     let UnkeepArgs { base, wait_lock, snapshot, .. } = args;
-    let unkeep = |client: &Client, store: &mut Store, at, _: &Ui| removal::keep::unkeep(client, store, at);
-    change(context, "unkeep", [base, wait_lock], snapshot, unkeep, "no longer kept")
+    change(context, "unkeep", [base, wait_lock], snapshot, removal::keep::unkeep, "no longer kept")
 }
 
 /// `change`: of the backup at a place in the store. `done`: what it is then. Without a base, it is the full

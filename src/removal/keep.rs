@@ -38,22 +38,16 @@ pub fn keep(client: &Client, store: &mut Store, at: usize, ui: &Ui) -> Result<()
     store.save()
 }
 
-/// Without the permission to list, its marks cannot be found.
-pub fn unkeep(client: &Client, store: &mut Store, at: usize) -> Result<()> {
-    let link = store.contents.entries[at].link();
-    let marks = || -> Result<Vec<String>> {
-        let listing = Listing::try_read(client, &store.contents, OpenUploads::Skip)??;
-        Ok(listing.marks_of(&store.contents.prefix, link).map(str::to_string).collect())
-    };
-    let found = marks()?;
-    for key in &found {
+/// Its marks are found by a listing.
+pub fn unkeep(client: &Client, store: &mut Store, at: usize, _: &Ui) -> Result<()> {
+    let listing = Listing::try_read(client, &store.contents, OpenUploads::Skip)?
+        .map_err(|failure| Error::from(failure).hint("unkeep needs s3:ListBucket"))?;
+    for key in listing.marks_of(&store.contents.prefix, store.contents.entries[at].link()) {
         withdraw(client, key)?;
-    }
-    // whatever S3 replied to that
-    if !found.is_empty()
-        && let Some(key) = marks()?.first()
-    {
-        return Err(Error::failed(format!("S3 still lists the mark '{key}'")).for_now());
+        // replies may be wrong
+        if client.head_if_allowed(key)?.is_some_and(|head| head.size > 0) {
+            return Err(Error::failed(format!("S3 still has the mark '{key}'")).for_now());
+        }
     }
     store.contents.entries[at].kept = false;
     store.save()

@@ -137,22 +137,23 @@ impl Removal<'_> {
         self.check_gone(objects, announcements).map_err(|error| Interrupted { refused_at_once: false, error })
     }
 
-    /// It is removed when S3 no longer lists it, whatever its replies were.
+    /// Replies may be wrong, so it is removed when S3 has it no longer. A listing may be late, and HEAD is not.
     fn check_gone(&self, objects: &[String], announcements: &[String]) -> Result<()> {
         let stem = keys::stem(&self.contents.prefix, self.copy);
         let own = self.key();
         let deleted = |key: &String| *key == own || objects.contains(key) || announcements.contains(key);
-        match self.client.list_objects(&stem, |object| deleted(&object.key)) {
-            Ok(left) => match left.first() {
-                None => Ok(()),
-                Some(left) => {
-                    Err(Error::failed(format!("S3 still lists '{}', although it was deleted", left.key))
-                        .for_now())
-                }
-            },
-            Err(failure) if failure.says_forbidden() => Ok(()),
-            Err(failure) => Err(failure.into()),
+        let listed = match self.client.list_objects(&stem, |object| deleted(&object.key)) {
+            Err(failure) if failure.says_forbidden() => Vec::new(),
+            listed => listed?,
+        };
+        // those of the Python tool
+        let others = objects.iter().filter(|key| !key.starts_with(&stem));
+        for key in listed.iter().map(|object| &object.key).chain(others) {
+            if self.client.head_if_allowed(key)?.is_some() {
+                return Err(Error::failed(format!("S3 still has '{key}', although it was deleted")).for_now());
+            }
         }
+        Ok(())
     }
 }
 

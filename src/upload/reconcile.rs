@@ -102,7 +102,7 @@ impl Upload {
                         }
                     }
                     (None, None) if state.completed.is_none() => {
-                        // so it says; at the end it is looked for again
+                        // S3 may be wrong, so it is looked for again at the end
                         self.strays.store(true, Ordering::SeqCst);
                         self.ui.warning(&format!(
                             "S3 no longer knows the upload of segment {segment}: it begins again"

@@ -55,10 +55,9 @@ impl Upload {
         };
         drop(connection);
         if etag.is_empty() {
-            // each server returns one, so this may not be the reply of S3
+            // as in `put_locked`
             (etag, checksum) = match self.client.head(&key) {
                 Ok(Some(head)) if expected.matches(&head) => (head.etag, head.checksum),
-                Err(failure) if failure.is_forbidden() => (etag, checksum),
                 Err(failure) => return Err(Error::from(failure).for_now()),
                 Ok(_) => {
                     let why = "the reply has no ETag, and the object is not what was sent";

@@ -1,6 +1,8 @@
 //! Multipart uploads of the pending upload that the journal does not know, such as one of a
 //! CreateMultipartUpload whose reply was lost.
 
+use std::time::Duration;
+
 use super::Upload;
 use crate::error::{Error, Result};
 use crate::model::keys;
@@ -9,9 +11,11 @@ use crate::s3::failure::Failure;
 use crate::s3::reply::ListedUpload;
 use crate::state::journal::record::Intent;
 
-/// An upload that is aborted once may be there still: S3's page of AbortMultipartUpload says so of parts that
-/// are being sent, and a faulty reply does.
+/// An upload that is aborted once may still be there: S3's page of AbortMultipartUpload says so of parts that
+/// are being sent. And a reply may be wrong.
 const ROUNDS: u32 = 3;
+/// Longer after each.
+const PAUSE: Duration = Duration::from_millis(300);
 
 impl Upload {
     /// Aborts multipart uploads of this copy that are not in `keep`, until S3 lists none. With keys of version
@@ -20,8 +24,11 @@ impl Upload {
     pub(super) fn abort_strays(&self, intent: &Intent, keep: &[&str]) -> Result<()> {
         let stem = keys::stem(&intent.prefix, &intent.copy());
         let mut left: Vec<String> = keep.iter().map(|id| id.to_string()).collect();
-        let mut last = String::new();
-        for _ in 0..ROUNDS {
+        let mut last = None;
+        for round in 0..ROUNDS {
+            if round > 0 {
+                std::thread::sleep(PAUSE * round);
+            }
             let mut found = match self.client.list_uploads(&stem) {
                 Ok(found) => found,
                 Err(failure) if failure.says_forbidden() || failure.is_not_supported() => return Ok(()),
@@ -37,7 +44,7 @@ impl Upload {
             }
             for upload in found {
                 match self.abort_stray(intent, &upload) {
-                    Ok(true) => last = upload.key,
+                    Ok(true) => last = Some(upload),
                     Ok(false) => left.push(upload.upload_id),
                     Err(failure) if failure.may_pass() => return Err(Error::from(failure).for_now()),
                     Err(failure) => {
@@ -47,7 +54,13 @@ impl Upload {
                 }
             }
         }
-        self.left_in_bucket(&format!("S3 lists that of '{last}' after it was aborted"));
+        if let Some(ListedUpload { key, upload_id, .. }) = &last {
+            let open = MultipartUpload { key, upload_id, checksums: false };
+            // or is only the listing late?
+            if !matches!(self.client.list_parts(open), Ok(Parts::NoSuchUpload)) {
+                self.left_in_bucket(&format!("S3 still has that of '{key}' after it was aborted"));
+            }
+        }
         Ok(())
     }
 

@@ -297,8 +297,9 @@ impl Results<'_> {
 
 fn unreadable(key: &str, mut survey: Survey) -> (String, Problem) {
     let Error { mut message, hints, .. } = why_unreadable([&mut survey]);
-    for hint in hints.iter().take(2) {
-        message += &format!("; {hint}");
+    // the first of the objects, for example
+    if let Some(hint) = hints.first() {
+        message += &format!(": {hint}");
     }
     (key.to_string(), Problem::Unchecked(message))
 }

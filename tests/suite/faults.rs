@@ -112,14 +112,14 @@ fn an_unfinished_upload_that_s3_lists_is_aborted_until_it_does_not() {
     host.s3.fault("AbortMultipartUpload", 0, 1000, Fault::Status(404, "NoSuchUpload"));
     let said = host.ok("abort_upload").stderr;
     assert!(
-        said.contains("an unfinished upload is left in the bucket: S3 lists that of 'tank/src@s1"),
+        said.contains("an unfinished upload is left in the bucket: S3 still has that of 'tank/src@s1"),
         "{said}"
     );
     assert_eq!(host.s3.state().count("AbortMultipartUpload"), 2 + 3);
 }
 
 #[test]
-fn what_s3_still_lists_is_not_called_removed() {
+fn what_s3_still_has_is_not_called_removed() {
     // it says that something is missing, or deleted, and is wrong
     let faults = [("HeadObject", Fault::Status(404, "NoSuchKey")), ("DeleteObject", Fault::Word)];
     for (call, fault) in faults {
@@ -127,11 +127,17 @@ fn what_s3_still_lists_is_not_called_removed() {
         host.ok("upload tank/a@1");
         host.s3.fault(call, 0, 1, fault);
         let said = host.fails(75, "remove tank/a@1");
-        assert!(said.contains("S3 still lists 'tank/a@1/"), "{said}");
+        assert!(said.contains("S3 still has 'tank/a@1/"), "{said}");
         host.ok("remove tank/a@1");
         assert!(host.s3.state().keys().is_empty(), "{call}");
         host.assert_clean();
     }
+    // its key is in no folder of the backup
+    let host = Host::of_python_tool();
+    host.s3.fault("DeleteObject", 0, 1, Fault::Word);
+    let said = host.fails(75, "remove -i @s1 tank/src@s2");
+    assert!(said.contains("S3 still has 'tank/src@s2"), "{said}");
+    host.ok("remove -i @s1 tank/src@s2");
 }
 
 #[test]
@@ -142,13 +148,26 @@ fn what_is_not_there_is_not_called_written() {
         // the manifest, the mark, the announcement
         host.s3.fault("PutObject", 0, 1, Fault::Word);
         let said = host.fails(75, line);
-        assert!(said.contains("the reply has no ETag, and there is no such object"), "{said}");
+        assert!(said.contains("the reply has no ETag, and the object is not what was sent"), "{said}");
         if line.starts_with("upload") {
             host.ok("abort_upload");
         }
     }
     host.ok("remove tank/a@1");
     host.assert_clean();
+}
+
+/// Without the permission to list, S3 says 403 of what is not there.
+#[test]
+fn what_may_not_be_there_is_not_called_stored() {
+    for call in [PUT_DATA, "PutObject"] {
+        let host = Host::with_snapshots(1);
+        host.s3.state().capabilities.may_list = false;
+        host.s3.fault(call, 0, 1, Fault::Word);
+        host.fails(75, "upload tank/a@1");
+        host.ok("abort_upload");
+        host.assert_clean();
+    }
 }
 
 #[test]

@@ -345,20 +345,24 @@ impl Pair {
     /// Each exit status has its reason.
     fn unexplained(&self, it: &Ended) -> Option<String> {
         let any = |words: &[&str]| words.iter().any(|word| it.said.contains(word));
+        let verifies = it.line.starts_with("verify");
+        let reads = verifies || it.line.starts_with("restore") || it.line.starts_with("thaw");
         let fine = match it.status {
             0 | -9 => true,
-            1 => any(&[
-                "is stored",
-                "but is being removed: it is not added",
-                "no full backup",
-                "no such incremental backup",
-                "cannot be kept",
-                "recover -m",
-                "the bucket has no object",
-                "the object may have been removed meanwhile",
-                "1 backup of 2 could not be checked",
-                "some backups in the bucket or in the store cannot be restored",
-            ]),
+            1 => {
+                any(&[
+                    "is stored",
+                    "but is being removed: it is not added",
+                    "no full backup",
+                    "no such incremental backup",
+                    "cannot be kept",
+                    "recover -m",
+                ]) || (reads
+                    && any(&["the bucket has no object", "the object may have been removed meanwhile"]))
+                    || (verifies && any(&["1 backup of 2 could not be checked"]))
+                    || (it.line.starts_with("recover")
+                        && any(&["some backups in the bucket or in the store cannot be restored"]))
+            }
             3 => any(&[
                 "is needed to restore other backups",
                 "is stored already",
@@ -373,13 +377,11 @@ impl Pair {
             4 if any(&["another zfs2s3 is running"]) => self.folders[0] == self.folders[1],
             4 => any(&["no upload is pending", "an upload is pending"]),
             // this host's store does not know that another host has removed it
-            5 => any(&["it is missing"]) && self.folders[0] != self.folders[1],
-            75 => any(&[
-                "while a removal is announced",
-                "is being removed",
-                "no longer knows the upload",
-                "S3 is thawing",
-            ]),
+            5 if verifies => any(&["it is missing"]) && self.folders[0] != self.folders[1],
+            75 => {
+                any(&["while a removal is announced", "is being removed", "no longer knows the upload"])
+                    || (reads && any(&["S3 is thawing"]))
+            }
             _ => false,
         };
         (!fine).then(|| format!("status {} of '{}' is not explained: {}", it.status, it.line, it.said))

@@ -170,7 +170,8 @@ impl Client {
         self.put_locked(key, body, None)
     }
 
-    /// The same, protected by an Object Lock. A reply without an ETag may be that of a proxy.
+    /// The same, protected by an Object Lock. Each server returns an ETag, so a reply without one may not be
+    /// that of S3.
     pub fn put_locked(&self, key: &str, body: &[u8], lock: Option<Retention>) -> Result<()> {
         let request = Request::new("PUT", key)
             .headers(&self.encryption)
@@ -179,14 +180,19 @@ impl Client {
             // S3 requires it if the bucket has an Object Lock
             .checksum(Extra::ChecksumOfObject);
         let reply = self.send(&request).map_err(|failure| hint_lock(failure, lock))?;
-        if reply.header("etag").is_none() && matches!(self.head(key), Ok(None)) {
-            return Err(Failure::transport(
-                format!("PUT {key}"),
-                "the reply has no ETag, and there is no such object".to_string(),
-                FailureKind::Transient,
-            ));
+        if reply.header("etag").is_some() {
+            return Ok(());
         }
-        Ok(())
+        // without the permission to list, S3 also says 403 of what is not there
+        let unclear = |failure| Failure { kind: FailureKind::Transient, ..failure };
+        if self.head(key).map_err(unclear)?.is_some_and(|head| head.size == body.len() as u64) {
+            return Ok(());
+        }
+        Err(Failure::transport(
+            format!("PUT {key}"),
+            "the reply has no ETag, and the object is not what was sent".to_string(),
+            FailureKind::Transient,
+        ))
     }
 
     /// PutObject of a whole segment, one attempt: after a lost reply, HEAD tells whether it was stored. The

@@ -224,12 +224,16 @@ fn with_one_stored() -> Host {
     host
 }
 
-fn resume_or_upload(host: &Host) -> Option<&'static str> {
-    match (is_pending(host), entries(host).is_empty()) {
-        (true, _) => Some("resume_upload"),
-        (false, true) => Some("upload tank/a@1"),
-        (false, false) => None,
+/// Until so many are stored.
+fn resume_or(host: &Host, count: usize, upload: &'static str) -> Option<&'static str> {
+    if is_pending(host) {
+        return Some("resume_upload");
     }
+    (stored(host).len() < count).then_some(upload)
+}
+
+fn resume_or_upload(host: &Host) -> Option<&'static str> {
+    resume_or(host, 1, "upload tank/a@1")
 }
 
 fn abort(host: &Host) -> Option<&'static str> {
@@ -282,8 +286,7 @@ fn removing() -> Host {
 fn lost_store() -> Host {
     let host = with_two_stored();
     std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
-    std::fs::write(host.home().join(OLD_STORE), "").unwrap();
-    host
+    lacks_backups(host)
 }
 
 fn old_store() -> Host {
@@ -291,38 +294,20 @@ fn old_store() -> Host {
     let before = host.store_text();
     host.ok("upload -i @1 tank/a@2");
     host.write_data("stored_snapshots.yml", &before);
-    std::fs::write(host.home().join(OLD_STORE), "").unwrap();
-    host
+    lacks_backups(host)
 }
 
-fn resume_or_next(host: &Host) -> Option<&'static str> {
-    match (is_pending(host), entries(host).len()) {
-        (true, _) => Some("resume_upload"),
-        (false, 1) => Some("upload -i @1 tank/a@2"),
-        _ => None,
-    }
+fn lacks_backups(host: Host) -> Host {
+    std::fs::write(host.home().join(OLD_STORE), "").unwrap();
+    host
 }
 
 fn recover_the_new(host: &Host) -> Option<&'static str> {
     (stored(host).len() < 2).then_some("recover -m")
 }
 
-fn resume_or_tree(host: &Host) -> Option<&'static str> {
-    if is_pending(host) {
-        return Some("resume_upload");
-    }
-    (stored(host).len() < 4).then_some("upload -ar tank@1")
-}
-
 fn has_tree(host: &Host) {
     assert_eq!(stored(host), [11, 21, 31, 41]);
-}
-
-fn resume_or_python(host: &Host) -> Option<&'static str> {
-    if is_pending(host) {
-        return Some("resume_upload");
-    }
-    (stored(host).len() < 3).then_some("upload -i @s2 tank/src@s3")
 }
 
 fn has_python(host: &Host) {
@@ -364,11 +349,27 @@ macro_rules! each_case {
                 Case::new(host, "upload tank/a@1", resume_or_upload, has_one);
             an_upload_of_three_segments_is_aborted: Case::new(host, "upload tank/a@1", abort, has_one_or_none);
             an_incremental_upload_is_resumed:
-                Case::new(with_one_stored, "upload -i @1 tank/a@2", resume_or_next, has_both);
-            an_upload_of_a_tree_is_resumed:
-                Case { share: 5, ..Case::new(tree, "upload -ar tank@1", resume_or_tree, has_tree) };
-            an_upload_after_those_of_the_python_tool_is_resumed:
-                Case::new(python, "upload -i @s2 tank/src@s3", resume_or_python, has_python);
+                Case::new(
+                    with_one_stored,
+                    "upload -i @1 tank/a@2",
+                    |host| resume_or(host, 2, "upload -i @1 tank/a@2"),
+                    has_both
+                );
+            an_upload_of_a_tree_is_resumed: Case {
+                share: 5,
+                ..Case::new(
+                    tree,
+                    "upload -ar tank@1",
+                    |host| resume_or(host, 4, "upload -ar tank@1"),
+                    has_tree
+                )
+            };
+            an_upload_after_those_of_the_python_tool_is_resumed: Case::new(
+                python,
+                "upload -i @s2 tank/src@s3",
+                |host| resume_or(host, 3, "upload -i @s2 tank/src@s3"),
+                has_python
+            );
             a_resume_is_resumed: Case::new(interrupted, "resume_upload", resume_or_upload, has_one);
             a_resume_is_aborted: Case::new(interrupted, "resume_upload", abort, has_one_or_none);
             an_abort_is_continued: Case::new(interrupted, "abort_upload", abort, has_one_or_none);

@@ -1,7 +1,7 @@
 //! Each request of each command meets each fault, once, or from then on. The command ends right, or says what
 //! is wrong with a documented status; and what it leaves is healed when the fault is over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::support::sigv4;
@@ -20,7 +20,7 @@ const ONCE: &[Fault] = &[
     Fault::Page(502),
     Fault::Status(403, "AccessDenied"),
     Fault::Status(400, "ExpiredToken"),
-    RENEWABLE,
+    Fault::Status(400, RENEWABLE),
     Fault::Status(403, "RequestTimeTooSkewed"),
     Fault::Status(404, "NoSuchKey"),
     Fault::Status(404, "NoSuchUpload"),
@@ -51,8 +51,8 @@ const FROM_THEN_ON: &[Fault] = &[
     Fault::Garble,
 ];
 
-/// A helper has new credentials.
-const RENEWABLE: Fault = Fault::Status(400, "ExpiredTokenException");
+/// A helper has new credentials then.
+const RENEWABLE: &str = "ExpiredTokenException";
 
 fn use_helper(host: &mut Host) {
     let keys = host.home().join("keys");
@@ -68,20 +68,22 @@ fn use_helper(host: &mut Host) {
     host.unset("AWS_SECRET_ACCESS_KEY");
 }
 
-/// What is done only after the command has given up is another one's doing.
-fn undo_what_comes_late(host: &Host) {
-    let before: Vec<String> = host.s3.state().objects.keys().cloned().collect();
-    let uploads: Vec<String> = host.s3.state().uploads.keys().cloned().collect();
+/// What S3 does only after the command has given up is another one's doing.
+fn undo_what_comes_late(host: &Host, end: Instant) {
     while host.s3.state().delayed > 0 {
         std::thread::sleep(Duration::from_millis(10));
     }
     let mut state = host.s3.state();
-    state.objects.retain(|key, _| before.contains(key));
-    state.uploads.retain(|id, _| uploads.contains(id));
+    for (time, name) in std::mem::take(&mut state.made_late) {
+        if time >= end {
+            state.objects.remove(&name);
+            state.uploads.remove(&name);
+        }
+    }
 }
 
 fn run(case: &Case) {
-    let mut counts = (0, 0, 0);
+    let (mut done, mut refused) = (0, 0);
     let (once, from_then_on) =
         (ONCE.iter().map(|fault| (fault, 1)), FROM_THEN_ON.iter().map(|fault| (fault, 1000)));
     for (seed, (fault, times)) in (0..).zip(once.chain(from_then_on)) {
@@ -90,7 +92,7 @@ fn run(case: &Case) {
                 continue;
             }
             let mut host = (case.setup)();
-            let is_renewable = format!("{fault:?}") == format!("{RENEWABLE:?}");
+            let is_renewable = matches!(fault, Fault::Status(_, RENEWABLE));
             if is_renewable {
                 use_helper(&mut host);
             }
@@ -99,8 +101,9 @@ fn run(case: &Case) {
             let before = host.s3.state().log.len();
             host.s3.fault("", n, times, fault.clone());
             let ran = host.run(case.command);
+            let end = Instant::now();
             await_children(&host);
-            undo_what_comes_late(&host);
+            undo_what_comes_late(&host, end);
             let requests = host.s3.state().log.len() - before;
             host.s3.no_more_faults();
             host.unset("ZFS2S3_TEST_REPLY_MS");
@@ -120,15 +123,17 @@ fn run(case: &Case) {
             assert!([0, 1, 3, 75].contains(&ran.status), "{after}");
             assert!(!is_renewable || ran.status == case.status, "{after}");
             assert!(ran.status == 0 || ran.stderr.contains("zfs2s3: error: ") || case.status != 0, "{after}");
-            counts.0 += 1;
-            counts.1 += usize::from(ran.status == case.status);
-            counts.2 += usize::from(ran.status != case.status);
+            if ran.status == case.status {
+                done += 1;
+            } else {
+                refused += 1;
+            }
             let said = ["an unfinished upload is left in the bucket", "cannot look for unfinished uploads"];
             if said.iter().any(|words| ran.stderr.contains(words)) {
                 // it was refused, and the user knows
                 host.s3.state().uploads.clear();
             }
-            if format!("{fault:?}").contains("NoSuchKey") && times > 1 {
+            if matches!(fault, Fault::Status(_, "NoSuchKey")) && times > 1 {
                 // as of a server that lists no unfinished uploads: then it is believed that there is none
                 host.s3.state().uploads.clear();
             }
@@ -139,10 +144,11 @@ fn run(case: &Case) {
             case.heals(&host, &after);
         }
     }
-    assert!(counts.0 >= 5, "{}: {counts:?}", case.command);
+    let all = done + refused;
+    assert!(all >= 5, "{}: {all} faults", case.command);
     report(&format!(
-        "{}: {} faults of requests: {} times done all the same, {} times refused; all healed",
-        case.command, counts.0, counts.1, counts.2
+        "{}: {all} faults of requests: {done} times done all the same, {refused} times refused; all healed",
+        case.command
     ));
 }
 
