@@ -74,8 +74,13 @@ check-power:
 
 # what takes hours to find: each step, loss and fault of each command, and twenty power cuts
 check-long: tools $(BINARY)
-	ZFS2S3_WHOLE_MATRIX=1 $(CARGO) test --locked crash::
+	ZFS2S3_WHOLE_MATRIX=1 $(CARGO) test --locked --test suite -- crash:: together::
 	+CUTS=20 $(MAKE) --no-print-directory check-power
+	+$(MAKE) --no-print-directory check-endurance
+
+# 20 GiB, or GIB, to a real server and back, with faults of the network all the time: ten minutes
+check-endurance: $(BINARY)
+	tests/endurance/run $(BINARY) $${GIB:-20}
 
 check-datasets:
 	tests/guest/run tests/guest/datasets $(BINARY)
@@ -127,7 +132,7 @@ lint: tools
 	mandoc -T lint -W warning zfs2s3.1
 	src/package/picture --check
 	@tests/need shellcheck shellcheck
-	shellcheck -S warning tests/need tests/bench/run tests/fuzz/run $(filter-out %.py,$(wildcard tests/guest/* tests/demo/* tests/package/*)) tests/suite/support/zfs .ci/run src/package/deb src/package/script src/package/copyright src/package/picture src/package/zfs2s3.bash
+	shellcheck -S warning tests/need tests/bench/run tests/endurance/run tests/fuzz/run $(filter-out %.py,$(wildcard tests/guest/* tests/demo/* tests/package/*)) tests/suite/support/zfs .ci/run src/package/deb src/package/script src/package/copyright src/package/picture src/package/zfs2s3.bash
 
 # licences, sources and advisories of the dependencies; needs cargo-deny and the network
 deny:
@@ -162,4 +167,4 @@ tools:
 	@tests/need cc gcc libc6-dev
 
 FORCE:
-.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-fuzz check-power check-long check-servers check-instructions check-2.3 servers model fuzz lint bench scale install uninstall clean tools FORCE
+.PHONY: all readme check-package check-static check-reproducible static deb dist deny demo test check end-to-end check-commands check-days check-datasets check-endurance check-fuzz check-power check-long check-servers check-instructions check-2.3 servers model fuzz lint bench scale install uninstall clean tools FORCE
