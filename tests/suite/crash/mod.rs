@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::support::disk;
 use crate::support::sigv4::{hex, sha256};
-use crate::support::{Fault, Host, PYTHON_STORE, S2, made_stream, s3};
+use crate::support::{Fault, Host, PYTHON_STORE, Ran, S2, made_stream, s3};
 
 const CHUNK: usize = 4096;
 
@@ -172,6 +172,48 @@ impl Case {
             assert!(!is_left && name != "upload_progress.yml", "{after}, healed: {name} is left");
         }
         (self.end)(host);
+    }
+}
+
+/// How the commands that met a fault have ended.
+#[derive(Default)]
+struct Counts {
+    done: usize,
+    refused: usize,
+}
+
+impl Counts {
+    /// It has ended right, or with a documented status and an error.
+    fn add(&mut self, case: &Case, ran: &Ran, after: &str) {
+        assert!([0, 1, 3, 75].contains(&ran.status), "{after}");
+        assert!(ran.status == 0 || ran.stderr.contains("zfs2s3: error: ") || case.status != 0, "{after}");
+        if ran.status == case.status {
+            self.done += 1;
+        } else {
+            self.refused += 1;
+        }
+    }
+
+    fn report(&self, case: &Case, what: &str) {
+        let Counts { done, refused } = self;
+        report(&format!(
+            "{}: {} {what}: {done} times done all the same, {refused} times refused; all healed",
+            case.command,
+            done + refused
+        ));
+    }
+}
+
+/// Tries each of `kinds` at each moment, or at one of so many. `meet` gets a host, the kind, and the number
+/// of the moment, and returns whether the command has such a moment.
+fn at_each_moment<T>(case: &Case, kinds: &[T], share: u64, mut meet: impl FnMut(Host, &T, usize) -> bool) {
+    for (seed, kind) in (0..).zip(kinds) {
+        let moments = (0..).filter(|n| is_in_share(n + seed, share * case.share));
+        for n in moments {
+            if !meet((case.setup)(), kind, n as usize) {
+                break;
+            }
+        }
     }
 }
 

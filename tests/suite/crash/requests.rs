@@ -83,73 +83,59 @@ fn undo_what_comes_late(host: &Host, end: Instant) {
 }
 
 fn run(case: &Case) {
-    let (mut done, mut refused) = (0, 0);
+    let mut counts = Counts::default();
     let (once, from_then_on) =
         (ONCE.iter().map(|fault| (fault, 1)), FROM_THEN_ON.iter().map(|fault| (fault, 1000)));
-    for (seed, (fault, times)) in (0..).zip(once.chain(from_then_on)) {
-        for n in 0.. {
-            if !is_in_share(n as u64 + seed, 6 * case.share) {
-                continue;
-            }
-            let mut host = (case.setup)();
-            let is_renewable = matches!(fault, Fault::Status(_, RENEWABLE));
-            if is_renewable {
-                use_helper(&mut host);
-            }
-            host.set("ZFS2S3_TEST_REPLY_MS", "400");
-            host.set("ZFS2S3_TEST_PATIENCE_MS", if times == 1 { "30000" } else { "100" });
-            let before = host.s3.state().log.len();
-            host.s3.fault("", n, times, fault.clone());
-            let ran = host.run(case.command);
-            let end = Instant::now();
-            await_children(&host);
-            undo_what_comes_late(&host, end);
-            let requests = host.s3.state().log.len() - before;
-            host.s3.no_more_faults();
-            host.unset("ZFS2S3_TEST_REPLY_MS");
-            host.set("ZFS2S3_TEST_PATIENCE_MS", "30000");
-            if requests <= n {
-                // with so little patience a busy machine is a fault, too
-                if times == 1 {
-                    ran.expect(case.status);
-                }
-                break;
-            }
-            let call = host.s3.state().log[before + n].0;
-            let after = format!(
-                "{}: request {n}, {call}: {fault:?} {times} times: status {}\n{}",
-                case.command, ran.status, ran.stderr
-            );
-            assert!([0, 1, 3, 75].contains(&ran.status), "{after}");
-            assert!(!is_renewable || ran.status == case.status, "{after}");
-            assert!(ran.status == 0 || ran.stderr.contains("zfs2s3: error: ") || case.status != 0, "{after}");
-            if ran.status == case.status {
-                done += 1;
-            } else {
-                refused += 1;
-            }
-            let said = ["an unfinished upload is left in the bucket", "cannot look for unfinished uploads"];
-            if said.iter().any(|words| ran.stderr.contains(words)) {
-                // it was refused, and the user knows
-                host.s3.state().uploads.clear();
-            }
-            if matches!(fault, Fault::Status(_, "NoSuchKey")) && times > 1 {
-                // as of a server that lists no unfinished uploads: then it is believed that there is none
-                host.s3.state().uploads.clear();
-            }
-            if ran.status == 0 {
-                println!("{after}");
-                (case.end)(&host);
-            }
-            case.heals(&host, &after);
+    let faults: Vec<(&Fault, usize)> = once.chain(from_then_on).collect();
+    at_each_moment(case, &faults, 6, |mut host, (fault, times), n| {
+        let is_renewable = matches!(fault, Fault::Status(_, RENEWABLE));
+        if is_renewable {
+            use_helper(&mut host);
         }
-    }
-    let all = done + refused;
-    assert!(all >= 5, "{}: {all} faults", case.command);
-    report(&format!(
-        "{}: {all} faults of requests: {done} times done all the same, {refused} times refused; all healed",
-        case.command
-    ));
+        host.set("ZFS2S3_TEST_REPLY_MS", "400");
+        host.set("ZFS2S3_TEST_PATIENCE_MS", if *times == 1 { "30000" } else { "100" });
+        let before = host.s3.state().log.len();
+        host.s3.fault("", n, *times, (*fault).clone());
+        let ran = host.run(case.command);
+        let end = Instant::now();
+        await_children(&host);
+        undo_what_comes_late(&host, end);
+        let requests = host.s3.state().log.len() - before;
+        host.s3.no_more_faults();
+        host.unset("ZFS2S3_TEST_REPLY_MS");
+        host.set("ZFS2S3_TEST_PATIENCE_MS", "30000");
+        if requests <= n {
+            // with so little patience a busy machine is a fault, too
+            if *times == 1 {
+                ran.expect(case.status);
+            }
+            return false;
+        }
+        let call = host.s3.state().log[before + n].0;
+        let after = format!(
+            "{}: request {n}, {call}: {fault:?} {times} times: status {}\n{}",
+            case.command, ran.status, ran.stderr
+        );
+        counts.add(case, &ran, &after);
+        assert!(!is_renewable || ran.status == case.status, "{after}");
+        let said = ["an unfinished upload is left in the bucket", "cannot look for unfinished uploads"];
+        if said.iter().any(|words| ran.stderr.contains(words)) {
+            // it was refused, and the user knows
+            host.s3.state().uploads.clear();
+        }
+        if matches!(fault, Fault::Status(_, "NoSuchKey")) && *times > 1 {
+            // as of a server that lists no unfinished uploads: then it is believed that there is none
+            host.s3.state().uploads.clear();
+        }
+        if ran.status == 0 {
+            println!("{after}");
+            (case.end)(&host);
+        }
+        case.heals(&host, &after);
+        true
+    });
+    assert!(counts.done + counts.refused >= 5, "{}", case.command);
+    counts.report(case, "faults of requests");
 }
 
 each_case!(run);

@@ -4,44 +4,36 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 
 use super::*;
 
+/// And with which number it ends the process.
+const SIGNALS: [(&str, Option<i32>); 4] =
+    [("INT", Some(2)), ("TERM", Some(15)), ("HUP", Some(1)), ("PIPE", None)];
+
 fn run(case: &Case) {
-    let mut counts = [0; 2];
-    for (seed, signal) in (0..).zip(["INT", "TERM", "HUP", "PIPE"]) {
-        for n in 0.. {
-            if !is_in_share(n as u64 + seed, 3 * case.share) {
-                continue;
-            }
-            let host = (case.setup)();
-            let before = host.s3.state().log.len();
-            host.s3.fault("", n, 1, Fault::Signal(signal));
-            let ran = host.run(case.command);
-            await_children(&host);
-            host.s3.no_more_faults();
-            if host.s3.state().log.len() - before <= n {
-                ran.expect(case.status);
-                break;
-            }
-            let after = format!("{}: {signal} at request {n}: {}", case.command, ran.stderr);
-            let number = match signal {
-                "INT" => Some(2),
-                "TERM" => Some(15),
-                "HUP" => Some(1),
-                _ => None,
-            };
-            let is_ended = number.is_some();
-            assert_eq!(ran.status, number.map_or(case.status, |n: i32| -n), "{after}");
-            let what = format!("zfs2s3: error: interrupted by SIG{signal}\nzfs2s3: hint: ");
-            assert_eq!(ran.stderr.matches(&what).count(), usize::from(is_ended), "{after}");
-            assert_eq!(ran.stderr.matches("zfs2s3: error: ").count(), usize::from(is_ended), "{after}");
-            let is_said = ran.stderr.contains("'zfs2s3 resume_upload' resumes it");
-            if is_ended && case.command.contains("upload") {
-                assert_eq!(is_said, is_pending(&host), "{after}");
-            }
-            counts[usize::from(is_ended)] += 1;
-            case.heals(&host, &after);
+    let (mut ended, mut ignored) = (0, 0);
+    at_each_moment(case, &SIGNALS, 3, |host, (signal, number), n| {
+        let before = host.s3.state().log.len();
+        host.s3.fault("", n, 1, Fault::Signal(signal));
+        let ran = host.run(case.command);
+        await_children(&host);
+        host.s3.no_more_faults();
+        if host.s3.state().log.len() - before <= n {
+            ran.expect(case.status);
+            return false;
         }
-    }
-    let [ignored, ended] = counts;
+        let after = format!("{}: {signal} at request {n}: {}", case.command, ran.stderr);
+        let is_ended = number.is_some();
+        assert_eq!(ran.status, number.map_or(case.status, |number| -number), "{after}");
+        let what = format!("zfs2s3: error: interrupted by SIG{signal}\nzfs2s3: hint: ");
+        assert_eq!(ran.stderr.matches(&what).count(), usize::from(is_ended), "{after}");
+        assert_eq!(ran.stderr.matches("zfs2s3: error: ").count(), usize::from(is_ended), "{after}");
+        let is_said = ran.stderr.contains("'zfs2s3 resume_upload' resumes it");
+        if is_ended && case.command.contains("upload") {
+            assert_eq!(is_said, is_pending(&host), "{after}");
+        }
+        *if is_ended { &mut ended } else { &mut ignored } += 1;
+        case.heals(&host, &after);
+        true
+    });
     report(&format!("{}: ended by {ended} signals, and not by {ignored} SIGPIPE; all healed", case.command));
 }
 
