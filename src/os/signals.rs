@@ -19,10 +19,9 @@ static IS_ENDING: AtomicBool = AtomicBool::new(false);
 pub fn tell_before_end(tell: impl FnOnce(&str) + Send + 'static) {
     let ignored = ignored();
     let wanted = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_among(ignored, *signal));
-    let (begin, begun) = channel();
+    let (begin, begun) = channel::<Signals>();
     let wait = move || {
         let Ok(mut signals) = begun.recv() else { return };
-        let signals: &mut Signals = &mut signals;
         let Some(signal) = signals.forever().next() else { return };
         let (done, told) = channel::<()>();
         let say = move || {
