@@ -98,6 +98,12 @@ impl Context {
         Ok(Context { env, local, folder, ui, client: OnceCell::new() })
     }
 
+    /// An error after which the command goes on with something else.
+    pub fn report(&self, error: &Error) {
+        signals::await_end();
+        self.ui.error(error);
+    }
+
     /// `command`: shown to another zfs2s3 that is started meanwhile.
     pub fn lock(&self, command: &str) -> Result<Lock> {
         Lock::take(&self.folder, command)

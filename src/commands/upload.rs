@@ -9,7 +9,7 @@ use crate::model::keys;
 use crate::model::names::{BaseName, SnapshotName, short_name};
 use crate::model::object_lock::Retention;
 use crate::model::units::{count, first_of, human_size};
-use crate::os::{clock, signals};
+use crate::os::clock;
 use crate::state::journal;
 use crate::state::journal::record::Intent;
 use crate::upload::Upload;
@@ -130,8 +130,7 @@ fn store_tree(
         if error.status == Status::TryAgain || context.folder.journal().exists() || datasets.len() == 1 {
             return Err(error);
         }
-        signals::await_end();
-        context.ui.error(&error);
+        context.report(&error);
         failed.push((dataset, error.status));
     }
     let Some((_, status)) = failed.first() else { return Ok(()) };

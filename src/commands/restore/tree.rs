@@ -10,7 +10,6 @@ use crate::error::{Error, Result, Status};
 use crate::model::backup::Point;
 use crate::model::names::{Guid, dataset_of, is_below, is_within, short_name};
 use crate::model::units::{count, human_size};
-use crate::os::signals;
 use crate::restore::newest;
 use crate::restore::thaw::ThawOptions;
 use crate::restore::tree::{Branch, Tree, tree};
@@ -249,8 +248,7 @@ impl<'a> Restores<'a> {
                 Err(error) if error.status == Status::TryAgain => return Err(error),
                 Err(error) => {
                     self.without_properties.push(attempt.target.clone());
-                    signals::await_end();
-                    self.context.ui.error(&error);
+                    self.context.report(&error);
                 }
                 Ok(()) => {}
             }
@@ -292,8 +290,7 @@ impl<'a> Restores<'a> {
         }
         let error = attempt.hint(error);
         self.failed.push((attempt.target.clone(), error.status));
-        signals::await_end();
-        self.context.ui.error(&error);
+        self.context.report(&error);
         Ok(())
     }
 
