@@ -294,9 +294,16 @@ impl Pair {
         ))
     }
 
+    pub fn holds(&self, lines: [&str; 2]) {
+        match self.explore(lines, "resume_upload") {
+            Ok(count) => println!("{lines:?}: {count} schedules"),
+            Err(why) => panic!("{why}"),
+        }
+    }
+
     /// All schedules with at most two preemptions, or a share of so many, some random ones, and kills. Returns
     /// their number, or the first that failed.
-    pub fn explore(&self, lines: [&str; 2], resume: &str) -> Result<usize, String> {
+    fn explore(&self, lines: [&str; 2], resume: &str) -> Result<usize, String> {
         let steps = [
             self.check(lines, vec![(0, TO_THE_END), (1, TO_THE_END)], None, resume)?,
             self.check(lines, vec![(1, TO_THE_END), (0, TO_THE_END)], None, resume)?,
@@ -425,11 +432,7 @@ fn what_is_kept_by_one_host_is_not_removed_by_the_other() {
 }
 
 fn holds(setup: &[&str], lines: [&str; 2]) {
-    let pair = Pair::new(setup);
-    match pair.explore(lines, "resume_upload") {
-        Ok(count) => println!("{lines:?}: {count} schedules"),
-        Err(why) => panic!("{why}"),
-    }
+    Pair::new(setup).holds(lines);
 }
 
 #[test]
@@ -465,9 +468,7 @@ fn a_backup_is_recovered_while_it_is_removed() {
     let mut pair = Pair::new(&["upload tank/a@1", "upload -i @1 tank/a@2"]);
     std::fs::remove_file(pair.folder(1).join("stored_snapshots.yml")).unwrap();
     pair.keep();
-    if let Err(why) = pair.explore(["remove -i @1 tank/a@2", "recover"], "resume_upload") {
-        panic!("{why}");
-    }
+    pair.holds(["remove -i @1 tank/a@2", "recover"]);
 }
 
 /// The first host was killed between its manifest and its store; the second has recovered what it has made.
