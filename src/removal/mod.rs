@@ -58,6 +58,12 @@ pub struct Interrupted {
     pub refused_at_once: bool,
 }
 
+impl Interrupted {
+    fn later(error: Error) -> Self {
+        Interrupted { error, refused_at_once: false }
+    }
+}
+
 impl Removal<'_> {
     fn key(&self) -> String {
         keys::announcement(&self.contents.prefix, self.copy, self.nonce)
@@ -130,11 +136,9 @@ impl Removal<'_> {
         let own = self.key();
         let others = announcements.iter().filter(|key| **key != own);
         for key in others.chain([&own]) {
-            self.client
-                .delete(key)
-                .map_err(|failure| Interrupted { refused_at_once: false, error: failure.into() })?;
+            self.client.delete(key).map_err(|failure| Interrupted::later(failure.into()))?;
         }
-        self.check_gone(objects, announcements).map_err(|error| Interrupted { refused_at_once: false, error })
+        self.check_gone(objects, announcements).map_err(Interrupted::later)
     }
 
     /// Replies may be wrong, so it is removed when S3 has it no longer. A listing may be late, and HEAD is not.
