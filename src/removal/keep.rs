@@ -40,11 +40,16 @@ pub fn keep(client: &Client, store: &mut Store, at: usize, ui: &Ui) -> Result<()
 
 /// Its marks are found by a listing.
 pub fn unkeep(client: &Client, store: &mut Store, at: usize, _: &Ui) -> Result<()> {
-    let listing = Listing::try_read(client, &store.contents, OpenUploads::Skip)?
-        .map_err(|failure| Error::from(failure).hint("unkeep needs s3:ListBucket"))?;
-    for key in listing.marks_of(&store.contents.prefix, store.contents.entries[at].link()) {
+    let list = || -> Result<Listing> {
+        Listing::try_read(client, &store.contents, OpenUploads::Skip)?
+            .map_err(|failure| Error::from(failure).hint("unkeep needs s3:ListBucket"))
+    };
+    let link = store.contents.entries[at].link();
+    for key in list()?.marks_of(&store.contents.prefix, link) {
         withdraw(client, key)?;
-        // replies may be wrong
+    }
+    // replies may be wrong, and a listing may be late
+    for key in list()?.marks_of(&store.contents.prefix, link) {
         if client.head_if_allowed(key)?.is_some_and(|head| head.size > 0) {
             return Err(Error::failed(format!("S3 still has the mark '{key}'")).for_now());
         }
