@@ -68,7 +68,7 @@ impl Probes<'_> {
                 && !failure.is_forbidden()
                 && !failure.is_no_call_of_the_server()
         };
-        let (finding, is_permitted) = match answer_unless(reply, is_about_the_upload) {
+        let (finding, is_permitted) = match answer_unless(reply.map(|_| ()), is_about_the_upload) {
             Answer::Forbidden(failure) => {
                 let consequence = "so unfinished uploads stay in the bucket and are billed";
                 let finding = Finding::not_permitted(Level::Warning, ABORT, consequence, &failure);
@@ -207,7 +207,9 @@ impl Probes<'_> {
         let consequence =
             "so uploads that other hosts have left unfinished are not seen, and their parts are billed";
         match answer(self.client.list_uploads(upload.key)) {
-            Answer::Allowed(uploads) if uploads.iter().any(|it| it.upload_id == upload.upload_id) => {
+            Answer::Allowed(uploads)
+                if uploads.iter().flatten().any(|it| it.upload_id == upload.upload_id) =>
+            {
                 Finding::ok(LIST_UPLOADS, "permitted")
             }
             Answer::Allowed(_) => Finding::warning(
@@ -231,7 +233,7 @@ impl Probes<'_> {
         let (key, class) = (self.key("locked"), &settings.storage_class);
         match answer(self.begin(&key, class, lock)) {
             Answer::Allowed((id, _)) => match self.client.abort_multipart_upload(&key, &id) {
-                Ok(()) => Finding::ok(ACTION, "permitted"),
+                Ok(_) => Finding::ok(ACTION, "permitted"),
                 Err(failure) => self.upload_left(&failure, &key, &id),
             },
             Answer::Forbidden(failure) => {

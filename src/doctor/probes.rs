@@ -135,7 +135,7 @@ impl<'a> Probes<'a> {
             None => false,
         };
         let prefix = prefix(self.store_prefix);
-        let uploads = self.client.list_uploads(&prefix).unwrap_or_default();
+        let uploads = self.client.list_uploads(&prefix).ok().flatten().unwrap_or_default();
         let uploads: Vec<&ListedUpload> = uploads
             .iter()
             .filter(|upload| is_left(&upload.key, upload.initiated.as_deref().unwrap_or_default()))
@@ -204,7 +204,7 @@ impl<'a> Probes<'a> {
         let mut findings = Vec::new();
         match self.client.list_uploads(&self.stem) {
             Ok(uploads) => {
-                for upload in uploads.iter().filter(|upload| self.is_own(&upload.key)) {
+                for upload in uploads.iter().flatten().filter(|upload| self.is_own(&upload.key)) {
                     let aborted = self.client.abort_multipart_upload(&upload.key, &upload.upload_id);
                     findings.extend(
                         aborted

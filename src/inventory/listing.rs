@@ -76,7 +76,7 @@ impl Listing {
         let uploads = match uploads {
             OpenUploads::Skip => Vec::new(),
             OpenUploads::List => match client.list_uploads(prefix) {
-                Ok(uploads) => uploads,
+                Ok(uploads) => uploads.unwrap_or_default(),
                 Err(failure) if failure.says_forbidden() || failure.is_not_supported() => Vec::new(),
                 Err(failure) => return Err(failure.into()),
             },

@@ -57,7 +57,7 @@ pub fn report(
 fn report_uploads(client: &Client, contents: &Contents, pending: Option<&CopyName>, ui: &Ui) -> Result<()> {
     let prefix = &contents.prefix;
     let uploads = match client.list_uploads(prefix) {
-        Ok(uploads) => uploads,
+        Ok(uploads) => uploads.unwrap_or_default(),
         Err(failure) if failure.is_forbidden() || failure.is_not_supported() => {
             ui.warning(&format!("unfinished uploads could not be listed: {}", failure.describe()));
             return Ok(());

@@ -1,6 +1,8 @@
 //! Aborts a pending upload: aborts its multipart uploads, and deletes its objects. If its manifest is in the
 //! bucket already, backups of other hosts may depend on it, so this is a removal like any other.
 
+use std::sync::atomic::Ordering;
+
 use super::Upload;
 use super::expected::ExpectedObject;
 use crate::error::{Error, Result, Status};
@@ -11,7 +13,7 @@ use crate::model::keys;
 use crate::os::host;
 use crate::os::random;
 use crate::removal::{Interrupted, Removal, Seen, look_at, withdraw};
-use crate::s3::calls::{MultipartUpload, Parts};
+use crate::s3::calls::{Aborted, MultipartUpload, Parts};
 use crate::s3::failure::FailureKind;
 use crate::state::journal::record::{Begun, Intent, Overview, Record, Removal as Announced};
 use crate::state::journal::{self, Journal, RecordedParts};
@@ -183,7 +185,12 @@ impl Upload {
                 self.left_in_bucket(&failure.describe());
                 Ok(())
             }
-            ended => Ok(ended?),
+            // or the reply is wrong: a listing decides
+            Ok(Aborted::Unknown) => {
+                self.strays.store(true, Ordering::SeqCst);
+                Ok(())
+            }
+            ended => Ok(ended.map(|_| ())?),
         }
     }
 

@@ -3,6 +3,7 @@
 //! name was made by this one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::expected::ExpectedObject;
@@ -76,7 +77,7 @@ impl Upload {
             stream: Some(manifest.stream),
         });
         self.store.save()?;
-        if self.strays.load(std::sync::atomic::Ordering::SeqCst) {
+        if self.strays.load(Ordering::SeqCst) {
             self.abort_strays(intent, &[])?;
         }
         self.close(journal, intent)?;

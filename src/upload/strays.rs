@@ -1,6 +1,7 @@
 //! Multipart uploads of the pending upload that the journal does not know, such as one of a
 //! CreateMultipartUpload whose reply was lost.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Upload;
@@ -30,7 +31,15 @@ impl Upload {
                 std::thread::sleep(PAUSE * round);
             }
             let mut found = match self.client.list_uploads(&stem) {
-                Ok(found) => found,
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    if self.strays.load(Ordering::SeqCst) {
+                        self.ui.warning(&format!(
+                            "an unfinished upload of '{stem}' may be left in the bucket: this server does not list them"
+                        ));
+                    }
+                    return Ok(());
+                }
                 Err(failure) if failure.says_forbidden() || failure.is_not_supported() => return Ok(()),
                 Err(failure) if failure.may_pass() => return Err(Error::from(failure).for_now()),
                 Err(failure) => {
@@ -73,7 +82,7 @@ impl Upload {
                 return Ok(false);
             }
         }
-        self.client.abort_multipart_upload(&upload.key, &upload.upload_id).map(|()| true)
+        self.client.abort_multipart_upload(&upload.key, &upload.upload_id).map(|_| true)
     }
 
     pub(super) fn left_in_bucket(&self, why: &str) {

@@ -263,11 +263,11 @@ fn each_call_that_fails_is_reported() {
             assert_nothing_left(&host, &format!("request {n}, {call}"));
         }
     }
-    // the uploads that the store is compared with, and those that another run has left; two deletions, which
-    // are tried again with a condition; and at the end, whether uploads are left, another such deletion, and
-    // whether objects are left
+    // lists of uploads, which are asked for again: those that the store is compared with, those that another
+    // run has left, and that of the check; two deletions, which are tried again with a condition; and at the
+    // end, whether uploads are left, another such deletion, and whether objects are left
     let [list, delete] = ["ListMultipartUploads", "DeleteObject"];
-    assert_eq!(silent, [list, list, delete, delete, list, delete, "ListObjectsV2"]);
+    assert_eq!(silent, [list, list, list, delete, delete, list, delete, "ListObjectsV2"]);
 }
 
 #[test]

@@ -44,18 +44,25 @@ impl Client {
 
     /// ListMultipartUploads, all pages: the unfinished uploads whose key begins with `prefix`. None if the
     /// server does not have this call.
-    pub fn list_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>> {
+    pub fn list_uploads(&self, prefix: &str) -> Result<Option<Vec<ListedUpload>>> {
         let ours = |upload: &ListedUpload| upload.key.starts_with(prefix);
-        let listed = self.pages(
-            "list uploads",
-            prefix,
-            |body| reply::uploads(body, prefix),
-            ours,
-            || listing(prefix).query("uploads", ""),
-        );
-        match listed {
-            Err(failure) if failure.has_no_such_call() => Ok(Vec::new()),
+        let list = || {
+            self.pages(
+                "list uploads",
+                prefix,
+                |body| reply::uploads(body, prefix),
+                ours,
+                || listing(prefix).query("uploads", ""),
+            )
+        };
+        // one wrong reply would hide an upload
+        let listed = match list() {
+            Err(failure) if failure.has_no_such_call() || failure.says_forbidden() => list(),
             listed => listed,
+        };
+        match listed {
+            Err(failure) if failure.has_no_such_call() => Ok(None),
+            listed => listed.map(Some),
         }
     }
 

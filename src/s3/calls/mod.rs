@@ -21,6 +21,14 @@ use crate::model::utc::Utc;
 
 type Result<T, E = Failure> = std::result::Result<T, E>;
 
+/// The outcome of AbortMultipartUpload.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Aborted {
+    Done,
+    /// S3 says that there is no such upload.
+    Unknown,
+}
+
 /// A header or a reply is not as documented.
 fn unexpected_reply(call: &str, key: &str, why: String) -> Failure {
     Failure::transport(format!("{call} {key}"), why, FailureKind::Final)

@@ -1,6 +1,6 @@
 //! Multipart uploads.
 
-use super::{CompletedPart, MultipartUpload, Result, hint_data, lock_headers, unexpected_reply};
+use super::{Aborted, CompletedPart, MultipartUpload, Result, hint_data, lock_headers, unexpected_reply};
 use crate::model::digest::Sha256;
 use crate::model::object_lock::Retention;
 use crate::model::storage_class::StorageClass;
@@ -111,11 +111,11 @@ impl Client {
         })
     }
 
-    /// AbortMultipartUpload. A missing upload is not an error.
-    pub fn abort_multipart_upload(&self, key: &str, upload_id: &str) -> Result<()> {
+    /// AbortMultipartUpload.
+    pub fn abort_multipart_upload(&self, key: &str, upload_id: &str) -> Result<Aborted> {
         match self.send(&Request::new("DELETE", key).query("uploadId", upload_id)) {
-            Err(failure) if failure.is_missing() => Ok(()),
-            reply => reply.map(|_| ()),
+            Err(failure) if failure.is_missing() => Ok(Aborted::Unknown),
+            reply => reply.map(|_| Aborted::Done),
         }
     }
 }
