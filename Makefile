@@ -60,7 +60,7 @@ test: tools
 check: test $(BINARY)
 	+$(MAKE) --no-print-directory --jobs 2 --output-sync end-to-end
 
-end-to-end: check-days check-commands check-fuzz check-package check-datasets check-power check-servers check-instructions
+end-to-end: check-days check-commands check-fuzz check-package check-datasets check-power check-filters check-servers check-instructions
 
 check-commands:
 	tests/guest/run tests/guest/check $(BINARY)
@@ -81,6 +81,11 @@ check-long: tools $(BINARY)
 # 20 GiB, or GIB, to a real server and back, with faults of the network all the time: ten minutes
 check-endurance: $(BINARY)
 	tests/endurance/run $(BINARY) $${GIB:-20}
+
+# through zstd, age and gpg
+check-filters:
+	@tests/need age age; tests/need zstd zstd; tests/need gpg gpg gpg-agent
+	GUEST_PROGRAMS='age age-keygen zstd gpg gpg-agent' tests/guest/run tests/guest/filters $(BINARY)
 
 check-datasets:
 	tests/guest/run tests/guest/datasets $(BINARY)

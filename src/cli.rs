@@ -293,6 +293,9 @@ pub struct DownloadArgs {
     /// the base of the incremental backup to write (default: the full backup is written); given as for upload, or by its guid
     #[argh(option, short = 'i', arg_name = "base")]
     pub base: Option<String>,
+    /// write what is stored, even if it was filtered
+    #[argh(switch)]
+    pub raw_object: bool,
     /// for cron: only warnings and errors
     #[argh(switch, short = 'q')]
     pub quiet: bool,

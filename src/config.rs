@@ -9,6 +9,7 @@ use crate::aws::profile::Profile;
 use crate::aws::proxy::Proxy;
 use crate::aws::requests::{self, Checksums};
 use crate::error::{Error, Result};
+use crate::filter::{Filter, PATIENCE, UNFILTER};
 use crate::model::chunks::{Chunking, MAX_PARTS};
 use crate::model::memory::Memory;
 use crate::model::object_lock::{Mode, Retention};
@@ -22,6 +23,8 @@ const DEFAULT_BUCKET: &str = "zfs2s3";
 /// The maximum of S3: 100 years.
 const MAX_LOCK_DAYS: u32 = 36_500;
 const MAX_JOBS: usize = 256;
+/// Bytes of a command.
+const MAX_FILTER: usize = 1000;
 /// So that a reply that trickles in ends, too.
 const MAX_REPLY_TIME: Duration = Duration::from_secs(15 * 60);
 
@@ -41,6 +44,8 @@ pub struct UploadSettings {
     /// Smaller streams are stored in STANDARD, whatever the class. Bytes.
     pub standard_below: u64,
     pub chunking: ChunkingSettings,
+    /// The command that filters each chunk.
+    pub filter: Option<String>,
     pub warnings: Vec<String>,
 }
 
@@ -100,6 +105,33 @@ pub fn parts(env: &Env) -> Result<Option<u16>> {
 pub fn kept_properties(env: &Env) -> Result<Which> {
     let which = env.get("ZFS2S3_PROPERTIES").map_or(Ok(Which::All), str::parse);
     which.map_err(|why| Error::setting("ZFS2S3_PROPERTIES", why))
+}
+
+/// A shell command.
+fn filter_command(env: &Env, name: &'static str) -> Result<Option<String>> {
+    let Some(command) = env.get(name).map(str::trim) else { return Ok(None) };
+    // it is in the manifest, and in messages
+    if command.len() > MAX_FILTER || command.chars().any(char::is_control) {
+        let why = format!("it must be one line of at most {MAX_FILTER} bytes; a script may have more");
+        return Err(Error::setting(name, why));
+    }
+    Ok((!command.is_empty()).then(|| command.to_string()))
+}
+
+/// The command that filters each chunk.
+pub fn filter(env: &Env) -> Result<Option<String>> {
+    filter_command(env, "ZFS2S3_FILTER")
+}
+
+/// How long a filter may do nothing.
+pub fn filter_patience(env: &Env) -> Duration {
+    test_only(env, "ZFS2S3_TEST_FILTER_MS").map_or(PATIENCE, Duration::from_millis)
+}
+
+/// The command that undoes what the filter did.
+pub fn unfilter(env: &Env) -> Result<Option<Filter>> {
+    let command = filter_command(env, "ZFS2S3_UNFILTER")?;
+    command.map(|command| Filter::new(UNFILTER, &command, filter_patience(env))).transpose()
 }
 
 /// The settings of commands that use S3.
@@ -183,6 +215,7 @@ impl UploadSettings {
             lock_mode: lock_mode.map_err(|why| Error::setting("ZFS2S3_LOCK_MODE", why))?,
             standard_below: standard_below.unwrap_or(0),
             chunking: ChunkingSettings::new(env)?,
+            filter: filter(env)?,
             warnings,
         })
     }

@@ -16,6 +16,7 @@
 //! - `config`: the settings
 //! - `ui`: messages and the progress line
 //! - `chunk_io`: parallel input and output of chunks, in bounded memory
+//! - `filter`: the user's own programs that compress or encrypt chunks
 //! - `zfs`: the program `zfs`
 //! - `state`: the files of this host: the store, the journal of the pending upload, the lock
 //! - `aws`: the settings of the AWS tools: profiles, credentials and their renewal, endpoints, proxies
@@ -34,6 +35,7 @@ mod commands;
 mod config;
 mod doctor;
 mod error;
+mod filter;
 mod inventory;
 mod model;
 mod os;

@@ -26,6 +26,12 @@ pub trait ChunkSink: Sync {
     fn begin(&self, index: u64, is_last: bool) -> Result<()>;
     /// Called for each chunk, for several at a time. To send it, begins a request.
     fn store(&self, index: u64, chunk: &[u8], buffers: &Buffers) -> Result<()>;
+    /// Called after an error: some chunks may never come.
+    fn stop(&self) {}
+    /// Called when all chunks are stored.
+    fn end(&self, _: &Buffers) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Runs until the end of the stream, and returns its size. An empty stream has no chunk. A chunk that is
@@ -43,6 +49,7 @@ pub fn run(
     let fail = |error: Error| {
         stop.store(true, Ordering::SeqCst);
         lock(&first_error).get_or_insert(error);
+        sink.stop();
     };
     // the channel has no capacity: a chunk that is passed is with a job
     let (to_jobs, for_jobs) = sync_channel::<Chunk>(0);
@@ -99,7 +106,7 @@ pub fn run(
     });
     match into_inner(first_error) {
         Some(error) => Err(error),
-        None => Ok(total),
+        None => sink.end(&buffers).map(|()| total),
     }
 }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::Context;
 use crate::cli;
-use crate::config::{RemoteSettings, UploadSettings};
+use crate::config::{self, RemoteSettings, UploadSettings};
 use crate::doctor::Doctor;
 use crate::doctor::report::{Finding, Level};
 use crate::error::{Error, Result};
+use crate::filter::{FILTER, Filter};
 use crate::model::units::count;
 use crate::s3::client::Client;
 
@@ -30,6 +31,11 @@ pub fn run(context: &Context, args: &cli::DoctorArgs) -> Result<()> {
         prefix: &context.local.prefix,
         folder: &context.folder,
         upload: &upload,
+        filter: upload
+            .filter
+            .as_ref()
+            .map(|command| Filter::new(FILTER, command, config::filter_patience(&context.env))),
+        unfilter: context.unfilter(),
         zfs: context.zfs(),
         ui: &context.ui,
     };

@@ -7,7 +7,7 @@ use super::thaw::hint_thaw;
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::model::shell::quoted;
-use crate::restore::stored::StoredBackup;
+use crate::restore::stored::{StoredBackup, undelivered};
 use crate::state::store::selector::BackupSelector;
 
 pub fn run(context: &Context, args: &cli::DownloadArgs) -> Result<()> {
@@ -24,11 +24,18 @@ pub fn run(context: &Context, args: &cli::DownloadArgs) -> Result<()> {
     let stored = StoredBackup::open(&client, &contents.prefix, entry)?
         .readable()
         .map_err(|error| hint_thaw(error, &thaw))?;
-    context.ui.transfer(&entry.snapshot.name, Some(stored.size()));
     let mut stdout = io::stdout().lock();
-    let read = stored.read(0, &context.ui, |chunk| {
+    let write = |chunk: &[u8]| {
         stdout.write_all(chunk).map_err(|e| Error::failed(format!("cannot write to standard output: {e}")))
-    });
+    };
+    let read = if args.raw_object {
+        context.ui.transfer(&entry.snapshot.name, Some(stored.stored_size()));
+        stored.read_objects(&context.ui, write).map_err(undelivered)
+    } else {
+        let stored = stored.unfiltered_by(context.unfilter()?)?;
+        context.ui.transfer(&entry.snapshot.name, Some(stored.size()));
+        stored.read(0, &context.ui, write)
+    };
     context.ui.transfer_done();
     read.map_err(|error| hint_thaw(error, &thaw))?;
     stdout.flush().map_err(|e| Error::failed(format!("cannot write to standard output: {e}")))

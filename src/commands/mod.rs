@@ -24,6 +24,7 @@ use serde::Serialize;
 use crate::cli::Command;
 use crate::config::{self, LocalSettings, RemoteSettings};
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::model::units::parse_age;
 use crate::os::env::Env;
 use crate::os::signals;
@@ -89,13 +90,14 @@ pub struct Context {
     pub ui: Arc<Ui>,
     /// Shared by all that a command does, with its connections and credentials.
     client: OnceCell<Arc<Client>>,
+    unfilter: OnceCell<Option<Filter>>,
 }
 
 impl Context {
     fn new(env: Env, ui: Arc<Ui>) -> Result<Self> {
         let local = LocalSettings::new(&env)?;
         let folder = Folder::new(local.data_folder.clone());
-        Ok(Context { env, local, folder, ui, client: OnceCell::new() })
+        Ok(Context { env, local, folder, ui, client: OnceCell::new(), unfilter: OnceCell::new() })
     }
 
     /// An error after which the command goes on with something else.
@@ -152,6 +154,15 @@ impl Context {
         let remote = RemoteSettings::new(&self.env, &self.local)?;
         let client = Arc::new(Client::new(remote, Arc::clone(&self.ui))?);
         Ok(Arc::clone(self.client.get_or_init(|| client)))
+    }
+
+    /// What undoes the filter of backups that were filtered, if the user has set it.
+    pub fn unfilter(&self) -> Result<Option<&Filter>> {
+        if let Some(unfilter) = self.unfilter.get() {
+            return Ok(unfilter.as_ref());
+        }
+        let unfilter = config::unfilter(&self.env)?;
+        Ok(self.unfilter.get_or_init(|| unfilter).as_ref())
     }
 
     /// Data, as JSON for a person, too.
@@ -215,6 +226,7 @@ impl Context {
             zfs: self.zfs(),
             ui: Arc::clone(&self.ui),
             keeps: config::kept_properties(&self.env)?,
+            filter_patience: config::filter_patience(&self.env),
             strays: AtomicBool::new(false),
         })
     }

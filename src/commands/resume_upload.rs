@@ -7,7 +7,8 @@ use crate::error::Result;
 
 pub fn run(context: &Context, args: &cli::ResumeUploadArgs) -> Result<()> {
     let parts = config::parts(&context.env)?;
+    let filter = config::filter(&context.env)?;
     let _lock = context.lock_within(args.wait_lock.as_deref(), false, "resume_upload")?;
     let (overview, upload) = context.pending()?;
-    upload.resume(overview, parts)
+    upload.resume(overview, parts, filter.as_deref())
 }

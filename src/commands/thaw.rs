@@ -114,6 +114,7 @@ fn steps(
                 waits: true,
                 may_exist: true,
                 planned: &HashSet::new(),
+                unfilter: None,
             };
             restore.needed().map(|steps| {
                 steps.unwrap_or_else(|| {

@@ -163,7 +163,8 @@ fn resume_pending(context: &Context, bookmark: bool) -> Result<()> {
     let (overview, upload) = context.pending()?;
     let point = overview.intent.snapshot.clone();
     context.ui.note(&format!("resuming the upload of {}", overview.intent.backup().describe()));
-    upload.resume(overview, config::parts(&context.env)?).map_err(|error| match error.status {
+    let (parts, filter) = (config::parts(&context.env)?, config::filter(&context.env)?);
+    upload.resume(overview, parts, filter.as_deref()).map_err(|error| match error.status {
         Status::TryAgain => error,
         _ => error
             .hint("until it is aborted, nothing is stored; after abort_upload, run the same command again"),
@@ -238,7 +239,14 @@ fn dry_run_text(intent: &Intent) -> String {
     if let Some(bytes) = intent.estimate {
         let parts = chunking.chunks_of(bytes);
         let segments = parts.div_ceil(u64::from(chunking.parts_per_segment));
-        text += &if bytes < chunking.chunk_size {
+        text += &if intent.filter.is_some() {
+            // how much smaller the filter makes them is not known
+            format!(
+                "  requests  at most {} to send the parts, {} to begin and complete the upload, 1 for the manifest\n",
+                parts,
+                2 * segments
+            )
+        } else if bytes < chunking.chunk_size {
             "  requests  1 to send the data, 1 for the manifest\n".to_string()
         } else {
             format!(
@@ -250,6 +258,9 @@ fn dry_run_text(intent: &Intent) -> String {
                 parts
             )
         };
+    }
+    if let Some(filter) = &intent.filter {
+        text += &format!("  filter    {filter}\n");
     }
     if let Some(Retention { mode, until }) = intent.lock {
         text += &format!("  lock      until {until} ({mode})\n");

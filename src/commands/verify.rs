@@ -28,7 +28,8 @@ pub fn run(context: &Context, args: &cli::VerifyArgs) -> Result<()> {
     let places = selected(contents, &args.snapshots)?;
     let ui = &context.ui;
     let save_every = config::save_every(&context.env);
-    let verify = Verify { client: &client, contents, folder: &context.folder, ui, save_every };
+    let unfilter = context.unfilter()?;
+    let verify = Verify { client: &client, contents, folder: &context.folder, ui, save_every, unfilter };
     let mut checked = verify.check_objects(&places)?;
     let mut unread = 0;
     let read = match percent {

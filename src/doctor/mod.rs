@@ -1,11 +1,13 @@
 //! Checks what could make a backup, a removal or a restore fail later: the server and the credentials
-//! (`server`), the bucket (`bucket`, `lifecycle`), each permission and what the server supports (`deletion`,
-//! `multipart`, `objects`, with `probes`), what is stored (`contents`), and zfs (`pool`, `rights`,
-//! `zfs_faults`). `report` is what each returns. It changes nothing, and leaves nothing behind.
+//! (`server`), the filter (`filter`), the bucket (`bucket`, `lifecycle`), each permission and what the server
+//! supports (`deletion`, `multipart`, `objects`, with `probes`), what is stored (`contents`), and zfs
+//! (`pool`, `rights`, `zfs_faults`). `report` is what each returns. It changes nothing, and leaves nothing
+//! behind.
 
 mod bucket;
 mod contents;
 mod deletion;
+mod filter;
 mod lifecycle;
 mod multipart;
 mod objects;
@@ -20,6 +22,7 @@ use std::path::PathBuf;
 
 use crate::config::UploadSettings;
 use crate::error::Result;
+use crate::filter::Filter;
 use crate::inventory::{Inventory, OpenUploads};
 use crate::model::archive::Archive;
 use crate::model::storage_class::StorageClass;
@@ -48,17 +51,22 @@ pub struct Doctor<'a> {
     pub prefix: &'a str,
     pub folder: &'a Folder,
     pub upload: &'a UploadSettings,
+    /// What filters chunks, and what undoes that.
+    pub filter: Option<Result<Filter>>,
+    pub unfilter: Result<Option<&'a Filter>>,
     pub zfs: Zfs,
     pub ui: &'a Ui,
 }
 
 impl Doctor<'_> {
     /// Calls `report` with the findings of each part as soon as they are known.
-    pub fn run(self, mut report: impl FnMut(Vec<Finding>) -> Result<()>) -> Result<()> {
+    pub fn run(mut self, mut report: impl FnMut(Vec<Finding>) -> Result<()>) -> Result<()> {
         let mut findings = vec![pending(self.folder, self.bucket, self.prefix, &self.zfs)];
         let contents = (self.read_store)();
         findings.extend(contents.as_ref().err().map(|error| Finding::of_error("store", error)));
         let contents = contents.ok();
+        let unfilter = std::mem::replace(&mut self.unfilter, Ok(None));
+        findings.extend(filter::check(self.filter.take(), unfilter));
         report(std::mem::take(&mut findings))?;
         let datasets = self.zfs.all_datasets();
         match &self.client {
@@ -157,7 +165,10 @@ impl Doctor<'_> {
             None if findings.iter().any(|found| found.check == "s3:PutObject") => {
                 Some("it cannot be written")
             }
-            None => check_objects(probes, archive, &mut written, findings),
+            None => {
+                let is_filtered = self.upload.filter.is_some();
+                check_objects(probes, archive, is_filtered, &mut written, findings)
+            }
         };
         if let Some(why) = obstacle {
             let stored = inventory.and_then(Inventory::listing).and_then(|listing| listing.objects.first());
@@ -193,6 +204,7 @@ fn names_in_use(
 fn check_objects(
     probes: &Probes,
     archive: Option<&StorageClass>,
+    is_filtered: bool,
     written: &mut Vec<String>,
     findings: &mut Vec<Finding>,
 ) -> Option<Obstacle> {
@@ -216,6 +228,7 @@ fn check_objects(
     }
     let whole = probes.key("whole");
     findings.push(probes.checksums(&whole));
+    findings.extend(is_filtered.then(|| probes.parts_of_different_sizes(&whole)));
     written.extend([key, whole]);
     None
 }

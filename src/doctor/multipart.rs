@@ -5,14 +5,14 @@ use super::probes::{Answer, Probes, answer, answer_unless, of_permission};
 use super::report::{Finding, Level};
 use crate::aws::endpoint::Protection;
 use crate::config::UploadSettings;
-use crate::model::chunks::{Chunking, MAX_PARTS};
+use crate::model::chunks::{Chunking, MAX_PARTS, MIN_CHUNK};
 use crate::model::digest::Sha256;
 use crate::model::object_lock::Retention;
 use crate::model::storage_class::StorageClass;
 use crate::model::units::human_size;
 use crate::os::clock;
-use crate::s3::calls::{MultipartUpload, Parts, WrongSum};
-use crate::s3::failure::Failure;
+use crate::s3::calls::{CompletedPart, MultipartUpload, Parts, WrongSum};
+use crate::s3::failure::{Failure, FailureKind};
 
 const BODY: &[u8] = b"a part of 'zfs2s3 doctor'\n";
 
@@ -245,7 +245,7 @@ impl Probes<'_> {
 
     /// Does the server keep the composite SHA-256 of an object?
     pub fn checksums(&self, key: &str) -> Finding {
-        let kept = self.completed(key).map(|()| self.client.head(key));
+        let kept = self.completed(key, &[BODY]).map(|()| self.client.head(key));
         match kept {
             Ok(Ok(Some(head))) if head.checksum.is_some() => Finding::ok(
                 "checksums",
@@ -260,11 +260,35 @@ impl Probes<'_> {
         }
     }
 
-    fn completed(&self, key: &str) -> Result<(), Failure> {
+    /// A filter that compresses makes such parts.
+    pub fn parts_of_different_sizes(&self, key: &str) -> Finding {
+        const CHECK: &str = "parts of different sizes";
+        let body = vec![0; MIN_CHUNK as usize + (1 << 20)];
+        match self.completed(key, &[&body[..MIN_CHUNK as usize], &body, BODY]) {
+            Ok(()) => Finding::ok(CHECK, "accepted"),
+            Err(failure) if failure.kind == FailureKind::Final => {
+                let why =
+                    format!("refused, so compressed backups of several parts fail: {}", failure.describe());
+                Finding::error(CHECK, why).hint(
+                    "only encrypt, since that keeps the sizes equal; or set ZFS2S3_CHUNK_SIZE to more than the largest stream",
+                )
+            }
+            Err(failure) => Finding::of_failure(Level::Warning, CHECK, &failure),
+        }
+    }
+
+    fn completed(&self, key: &str, bodies: &[&[u8]]) -> Result<(), Failure> {
         let (id, checksums) = self.begin(key, &StorageClass::standard(), None)?;
         let upload = MultipartUpload { key, upload_id: &id, checksums };
-        let completed = self.put_part(upload, 1).and_then(|etag| {
-            self.client.complete_multipart_upload_once(upload, &[(1, &etag, Sha256::of(BODY))])
+        let parts = (1..).zip(bodies).map(|(number, body)| {
+            let sha256 = Sha256::of(body);
+            let etag = self.client.upload_part(upload, number, body, sha256, &|_| {})?;
+            Ok((number, etag, sha256))
+        });
+        let completed = parts.collect::<Result<Vec<_>, Failure>>().and_then(|parts| {
+            let pieces: Vec<CompletedPart> =
+                parts.iter().map(|(number, etag, sha256)| (*number, etag.as_str(), *sha256)).collect();
+            self.client.complete_multipart_upload_once(upload, &pieces)
         });
         if completed.is_err() {
             // the abort of the first upload has shown whether this is permitted

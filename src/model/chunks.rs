@@ -51,9 +51,23 @@ impl Chunking {
         // a segment has at least 25 GiB: the number is large enough for a hundred million TiB
         PartPosition { segment: (index / parts) as u32 + 1, part: (index % parts) as u16 + 1 }
     }
+    /// The inverse: the index of the chunk that is this part.
+    pub fn index(&self, position: PartPosition) -> u64 {
+        self.first_of(position.segment) + u64::from(position.part).saturating_sub(1)
+    }
+    /// The index of the first chunk of a segment.
+    pub fn first_of(&self, segment: u32) -> u64 {
+        u64::from(segment).saturating_sub(1) * u64::from(self.parts_per_segment)
+    }
     pub fn chunks_of(&self, bytes: u64) -> u64 {
         bytes.div_ceil(self.chunk_size)
     }
+}
+
+/// How large a filter may make a chunk. Encryption adds a header and some bytes a block; text, such as
+/// `--armor`, would add a third.
+pub fn max_filtered(chunk: u64) -> u64 {
+    chunk.saturating_add(chunk / 8).saturating_add(64 << 10)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ _zfs2s3() {
     done
     case $command/$option/$n/$cur in
       */-i/*) case $command in upload) found=$(_zfs2s3_snapshots "$cur") ;; *) found=$(zfs2s3 list -H -o base 2> /dev/null | grep -v '^-$') ;; esac ;;
-      list/-[osS]/*) found=$(printf '%s\n' snapshot guid base base_guid copy size chain restore class stored age begun state readable verified) ;;
+      list/-[osS]/*) found=$(printf '%s\n' snapshot guid base base_guid copy size chain restore class stored age begun state filter readable verified) ;;
       */-t/*) found=$'bulk\nstandard\nexpedited' ;;
       */-?/*) ;;
       *//*/-*) found=$(sed -n 's/^  \(-.\), \(--[a-z-]*\).*/\1\n\2/p; s/^  \(--[a-z-]*\).*/\1/p' <<< "$usage") ;;

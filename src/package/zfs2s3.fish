@@ -33,7 +33,7 @@ function __zfs2s3_arguments
         case '* -i' '* --base'
             zfs2s3 list -H -o base 2>/dev/null | string match -v -- - | sort -u
         case 'list -o' 'list --columns' 'list -s' 'list --sort' 'list -S' 'list --sort-descending'
-            printf '%s\n' snapshot guid base base_guid copy size chain restore class stored age begun state readable verified
+            printf '%s\n' snapshot guid base base_guid copy size chain restore class stored age begun state filter readable verified
         case '* -t' '* --tier'
             printf '%s\n' bulk standard expedited
         case 'upload *'

@@ -31,6 +31,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::{Error, Result, Status};
+use crate::filter::Filter;
 use crate::model::backup::Point;
 use crate::model::names::Guid;
 use crate::model::units::human_size;
@@ -44,7 +45,7 @@ pub use readable::PlannedStep;
 use readable::Planner;
 pub use receive::PlannedReceive;
 use resume::partial::PartialReceive;
-use stored::{Opened, StoredBackup, survey};
+use stored::{Opened, StoredBackup, needed_unfilter, survey};
 use survey::{Survey, why_unreadable};
 use target::Target;
 
@@ -58,6 +59,8 @@ pub struct Restore<'a> {
     pub target: &'a str,
     /// Of the dataset that it creates.
     pub properties: &'a [String],
+    /// What undoes the filter of backups that were filtered.
+    pub unfilter: Option<&'a Filter>,
     /// Discard what an interrupted receive has left, instead of continuing it.
     pub discard: bool,
     /// It waits for what is thawed.
@@ -99,7 +102,10 @@ impl Receives<'_> {
     /// The snapshots that are received, and how many bytes of the stream of each.
     pub fn received(&self, contents: &Contents) -> Vec<(Guid, u64)> {
         let resumed = self.resumed.iter().map(|resumed| (resumed.entry.snapshot.guid, resumed.remaining()));
-        let steps = self.steps.iter().map(|step| (contents.entries[step.place].snapshot.guid, step.bytes));
+        let steps = self.steps.iter().map(|step| {
+            let entry = &contents.entries[step.place];
+            (entry.snapshot.guid, entry.stream.as_ref().map_or(step.bytes, |stream| stream.size))
+        });
         resumed.chain(steps).collect()
     }
 
@@ -138,6 +144,7 @@ impl<'a> Restore<'a> {
             }
             token => {
                 let (steps, onto) = planner.plan_from_any_base(self, has)?;
+                self.check_unfilter(&steps)?;
                 self.note_later_snapshots(&onto);
                 let discard = token.is_some();
                 Ok(Plan::Receive(Box::new(Receives { onto, resumed: None, steps, discard })))
@@ -191,6 +198,7 @@ impl<'a> Restore<'a> {
         let mut archived = None;
         let resumed = match StoredBackup::open(self.client, &self.contents.prefix, entry)? {
             Opened::Readable(stored) => {
+                let stored = stored.unfiltered_by(self.unfilter)?;
                 self.ui.note(&format!(
                     "finding the point where the receive into {} was interrupted",
                     self.target
@@ -206,8 +214,19 @@ impl<'a> Restore<'a> {
             }
             Opened::Unreadable(mut survey) => return Err(why_unreadable([&mut survey])),
         };
-        let steps = archived.into_iter().chain(self.plan_rest(planner, place, &then)?).collect();
+        let steps: Vec<PlannedStep> =
+            archived.into_iter().chain(self.plan_rest(planner, place, &then)?).collect();
+        self.check_unfilter(&steps)?;
         Ok(Receives { onto: has, resumed, steps, discard: false })
+    }
+
+    /// Before anything is received.
+    fn check_unfilter(&self, steps: &[PlannedStep]) -> Result<()> {
+        let entries = steps.iter().map(|step| &self.contents.entries[step.place]);
+        match entries.into_iter().find(|entry| entry.is_filtered()) {
+            Some(entry) => needed_unfilter(entry, self.unfilter).map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     fn begun_step(&self, place: usize, survey: Survey) -> PlannedStep {
@@ -279,6 +298,7 @@ impl<'a> Restore<'a> {
         for step in &steps {
             let entry = &self.contents.entries[step.place];
             let stored = StoredBackup::open(self.client, &self.contents.prefix, entry)?.readable()?;
+            let stored = stored.unfiltered_by(self.unfilter)?;
             let receive = PlannedReceive { entry, stored, resume_at: None };
             // only the first one creates the dataset
             receive.receive(self.zfs, self.target, std::mem::take(&mut properties), self.ui)?;

@@ -11,7 +11,7 @@ use crate::model::units::human_size;
 use crate::state::store::format::Entry;
 use crate::stream::{StreamError, begin_of};
 use crate::ui::Ui;
-use crate::zfs::{RESUME_HINT, Zfs};
+use crate::zfs::{RESUME_HINT, Receive, Zfs};
 
 pub struct PlannedReceive<'a> {
     pub entry: &'a Entry,
@@ -35,14 +35,19 @@ impl PlannedReceive<'_> {
     pub fn receive(self, zfs: &Zfs, target: &str, properties: &[String], ui: &Ui) -> Result<()> {
         let (from, size) = (self.received(), self.stored.size());
         ui.remark("Ctrl-C interrupts the restore; the same command continues it");
-        let mut receive = zfs.receive(target, properties)?;
+        // not before there is something to receive
+        let mut receive: Option<Receive> = None;
         let mut refused = false;
         let mut embeds = false;
         let mut input = ReceiveInput::new(self.resume_at);
         ui.transfer(&self.entry.snapshot.name, Some(size));
         let read = self.stored.read(from, ui, |chunk| {
             embeds |= begins_with_embedded_data(chunk);
-            input.push(chunk, &mut receive).map_err(|e| match e {
+            let receive = match &mut receive {
+                Some(receive) => receive,
+                None => receive.insert(zfs.receive(target, properties)?),
+            };
+            input.push(chunk, receive).map_err(|e| match e {
                 InputError::Stream(e) => self.stored.invalid(e),
                 InputError::Write(e) => {
                     refused = true;
@@ -57,9 +62,11 @@ impl PlannedReceive<'_> {
             if embeds && is_about_features { error.hint(EMBEDDED) } else { error }
         };
         match read {
-            Ok(()) => receive.finish().map_err(explain)?,
+            Ok(()) => receive.map_or(Ok(()), Receive::finish).map_err(explain)?,
             // it ended before its input did: its own message tells why
-            Err(error) if refused => return Err(receive.finish().err().map_or(error, explain)),
+            Err(error) if refused => {
+                return Err(receive.and_then(|receive| receive.finish().err()).map_or(error, explain));
+            }
             // 'zfs receive' keeps what it has
             Err(error) if error.status == Status::TryAgain => return Err(error.hint(RESUME_HINT)),
             Err(error) => return Err(error),

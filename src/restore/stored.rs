@@ -1,15 +1,19 @@
 //! Reads one stored backup. Nothing is delivered unchecked: each chunk is checked against its SHA-256 in the
 //! manifest, the list of these against the composite one in the store, the stream's BEGIN and END records
-//! against the guids, and each record against its own checksum.
+//! against the guids, and each record against its own checksum. What was filtered is checked as it is stored
+//! before the unfilter sees it, and as a stream after that.
 
 use std::sync::atomic::AtomicBool;
 
 use crate::chunk_io::concurrency::Concurrency;
 use crate::chunk_io::fetch;
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result, Status, one_line};
+use crate::filter::{Filter, UNFILTER, bytes_of_chunk};
 use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest, unusable};
+use crate::model::chunks::max_filtered;
 use crate::model::digest::Sha256;
 use crate::model::keys;
+use crate::model::manifest::text::SegmentChunks;
 use crate::model::manifest::{Manifest, Stream};
 use crate::model::traffic::Meter;
 use crate::restore::resume::locate::{self, ResumePoint};
@@ -31,9 +35,12 @@ pub struct StoredBackup<'a> {
     client: &'a Client,
     entry: &'a Entry,
     chunk_size: u64,
+    /// Bytes of the stream.
     size: u64,
     segments: Vec<StoredSegment>,
     survey: Survey,
+    /// What undoes the filter. None: chunks are read as they are stored.
+    unfilter: Option<&'a Filter>,
 }
 
 /// One object.
@@ -42,8 +49,8 @@ struct StoredSegment {
     size: u64,
     /// The index of its first chunk.
     first: u64,
-    /// One for each chunk; none for the Python tool's.
-    sums: Option<Vec<Sha256>>,
+    /// None for the Python tool's.
+    chunks: Option<SegmentChunks>,
 }
 
 /// Where a chunk lies.
@@ -121,14 +128,16 @@ impl<'a> StoredBackup<'a> {
             Ok(Some(read)) if survey.is_readable() => {
                 let mut segments = Vec::new();
                 let mut first = 0;
-                for (segment, sums) in known.segments.iter().zip(read.chunks) {
-                    let count = sums.len() as u64;
+                for (segment, chunks) in known.segments.iter().zip(read.chunks) {
+                    let count = chunks.sums.len() as u64;
                     let (key, size) = (segment.key.clone(), segment.size);
-                    segments.push(StoredSegment { key, size, first, sums: Some(sums) });
+                    segments.push(StoredSegment { key, size, first, chunks: Some(chunks) });
                     first += count;
                 }
                 let (chunk_size, size) = (known.chunk_size, known.size);
-                Ok(Opened::Readable(StoredBackup { client, entry, chunk_size, size, segments, survey }))
+                let unfilter = None;
+                let stored = StoredBackup { client, entry, chunk_size, size, segments, survey, unfilter };
+                Ok(Opened::Readable(stored))
             }
             Ok(_) => Ok(Opened::Unreadable(survey)),
             Err(error) => {
@@ -145,12 +154,30 @@ impl<'a> StoredBackup<'a> {
             return Ok(Opened::Unreadable(survey));
         };
         let size = object.bytes;
-        let segments = vec![StoredSegment { key: object.key.clone(), size, first: 0, sums: None }];
-        Ok(Opened::Readable(StoredBackup { client, entry, chunk_size: PYTHON_CHUNK, size, segments, survey }))
+        let segments = vec![StoredSegment { key: object.key.clone(), size, first: 0, chunks: None }];
+        let (chunk_size, unfilter) = (PYTHON_CHUNK, None);
+        Ok(Opened::Readable(StoredBackup { client, entry, chunk_size, size, segments, survey, unfilter }))
     }
 
-    /// The error that the stored stream is invalid.
+    /// With what undoes the filter, if it was filtered.
+    pub fn unfiltered_by(mut self, unfilter: Option<&'a Filter>) -> Result<Self> {
+        if self.is_filtered() {
+            self.unfilter = Some(needed_unfilter(self.entry, unfilter)?);
+        }
+        Ok(self)
+    }
+
+    fn is_filtered(&self) -> bool {
+        self.entry.is_filtered()
+    }
+
+    /// The error that the stored stream is invalid. If the stored bytes are those that the filter gave, that is
+    /// no damage.
     pub fn invalid(&self, e: StreamError) -> Error {
+        if self.is_filtered() {
+            let why = format!("{UNFILTER} does not give the stream of '{}': {e}", self.entry.backup());
+            return self.hint_unfilter(Error::failed(why));
+        }
         Error::new(Status::Damaged, format!("the stored stream of '{}': {e}", self.entry.backup()))
     }
 
@@ -160,13 +187,12 @@ impl<'a> StoredBackup<'a> {
 
     /// Are its hashes known? Not if the Python tool has stored it.
     pub fn is_hashed(&self) -> bool {
-        self.segments.iter().all(|segment| segment.sums.is_some())
+        self.segments.iter().all(|segment| segment.chunks.is_some())
     }
 
     /// Of each object, its key and the indexes of its chunks.
     pub fn chunks_of_objects(&self) -> Vec<(&str, std::ops::Range<u64>)> {
-        let chunks =
-            |segment: &StoredSegment| segment.first..segment.first + segment.size.div_ceil(self.chunk_size);
+        let chunks = |segment: &StoredSegment| segment.first..segment.first + self.count_of(segment);
         self.segments.iter().map(|segment| (segment.key.as_str(), chunks(segment))).collect()
     }
 
@@ -180,8 +206,18 @@ impl<'a> StoredBackup<'a> {
         self.object_of(position.min(self.size.saturating_sub(1)) / self.chunk_size)
     }
 
-    /// Reads one chunk into a buffer of at least the size of a chunk, and checks its hash. The length of the
-    /// chunk.
+    fn count_of(&self, segment: &StoredSegment) -> u64 {
+        let by_size = segment.size.div_ceil(self.chunk_size);
+        segment.chunks.as_ref().map_or(by_size, |chunks| chunks.sums.len() as u64)
+    }
+
+    /// Bytes that a chunk may have, as it is stored or as it was.
+    pub fn buffer_size(&self) -> u64 {
+        if self.is_filtered() { max_filtered(self.chunk_size) } else { self.chunk_size }
+    }
+
+    /// Reads one chunk into a buffer of [`Self::buffer_size`], checks its hash, and undoes the filter. The
+    /// length of the chunk.
     pub fn fetch_chunk(
         &self,
         index: u64,
@@ -191,33 +227,87 @@ impl<'a> StoredBackup<'a> {
     ) -> Result<usize> {
         let range = self.range(index);
         self.fetch(&range, &mut buffer[..range.length], stop, meter)?;
-        Ok(range.length)
+        let Some(unfilter) = self.unfilter else { return Ok(range.length) };
+        // the manifest has as many chunks as the stream
+        let length = (self.size - index * self.chunk_size).min(self.chunk_size) as usize;
+        let chunk = unfilter.unfilter(&buffer[..range.length], length, Vec::new()).map_err(|error| {
+            let message = format!("chunk {index} of '{}': {error}", self.entry.backup());
+            let error = Error { message, ..error };
+            if error.status == Status::TryAgain { error } else { self.hint_unfilter(error) }
+        })?;
+        buffer[..length].copy_from_slice(&chunk);
+        Ok(length)
+    }
+
+    fn hint_unfilter(&self, error: Error) -> Error {
+        let error = error.hint(format!(
+            "what was read is what was stored, so the command of {UNFILTER}, or its key, is the wrong one"
+        ));
+        match self.entry.filter() {
+            Some(filter) => error.hint(format!("it was filtered by '{}'", one_line(filter))),
+            None => error,
+        }
     }
 
     /// Where an interrupted receive continues.
     pub fn find_resume_point(&self, partial: &PartialReceive) -> Result<ResumePoint> {
-        if self.segments.iter().any(|segment| segment.sums.is_none()) {
+        if !self.is_hashed() {
             return Err(Error::refused(format!(
                 "cannot resume the receive of {}: the Python tool stored it, without checksums of its chunks",
                 partial.name
             )));
         }
         let fetch = |index| {
-            let mut chunk = vec![0; self.range(index).length];
-            self.fetch_chunk(index, &mut chunk, &AtomicBool::new(false), &|_| ()).map(|_| chunk)
+            let mut chunk = vec![0; self.buffer_size() as usize];
+            let length = self.fetch_chunk(index, &mut chunk, &AtomicBool::new(false), &|_| ())?;
+            chunk.truncate(length);
+            Ok(chunk)
         };
         let mut chunks = StreamChunks::new(
             fetch,
             self.chunk_size,
             self.size,
-            self.client.memory.jobs_for(self.chunk_size) + 1,
+            self.client.memory.jobs_for(self.bytes_in_memory()) + 1,
         );
         locate::find_resume_point(&mut chunks, partial).map_err(undelivered)
     }
 
-    /// Bytes.
-    pub fn chunk_size(&self) -> u64 {
-        self.chunk_size
+    fn bytes_in_memory(&self) -> u64 {
+        bytes_of_chunk(self.chunk_size, self.is_filtered())
+    }
+
+    /// Delivers the objects in order, as they are stored. The first chunk that stays damaged ends it.
+    pub fn read_objects(&self, ui: &Ui, mut deliver: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.fetch_all(0, ui, |_, chunk| {
+            deliver(chunk)?;
+            ui.advance(chunk.len() as u64, true);
+            Ok(())
+        })
+    }
+
+    /// Bytes of the objects.
+    pub fn stored_size(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.size).sum()
+    }
+
+    /// Fetches the chunks from this one on, and delivers each, with its index, in order.
+    fn fetch_all(
+        &self,
+        first: u64,
+        ui: &Ui,
+        mut deliver: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let count: u64 = self.segments.iter().map(|segment| self.count_of(segment)).sum();
+        let fetch_one = |index, buffer: &mut [u8], stop: &AtomicBool, meter: Meter| {
+            let _connection = ui.connection();
+            self.fetch_chunk(first + index, buffer, stop, meter)
+        };
+        let concurrency = Concurrency::of(&self.client.memory, self.bytes_in_memory());
+        // `open` has checked that it fits
+        let buffer_size = self.buffer_size() as usize;
+        fetch::run(count.saturating_sub(first), buffer_size, concurrency, &fetch_one, |index, chunk| {
+            deliver(first + index, chunk)
+        })
     }
 
     /// Delivers the stream in order, from the position `from`, where a record begins. The first chunk that
@@ -244,21 +334,12 @@ impl<'a> StoredBackup<'a> {
         ui: &Ui,
         mut deliver: impl FnMut(&[u8], u64, &StreamCheck) -> Result<()>,
     ) -> Result<()> {
-        // `open` has checked that it fits
-        let chunk_size = self.chunk_size as usize;
-        let first = from / self.chunk_size;
         let mut skip = (from % self.chunk_size) as usize;
-        let count: u64 = self.segments.iter().map(|segment| segment.size.div_ceil(self.chunk_size)).sum();
         let link = self.entry.link();
         let mut position = from;
-        let fetch_one = |index, buffer: &mut [u8], stop: &AtomicBool, meter: Meter| {
-            let _connection = ui.connection();
-            self.fetch_chunk(first + index, buffer, stop, meter)
-        };
-        let concurrency = Concurrency::of(&self.client.memory, self.chunk_size);
         ui.advance(from, false);
-        fetch::run(count.saturating_sub(first), chunk_size, concurrency, &fetch_one, |index, chunk| {
-            if first + index == 0 {
+        self.fetch_all(from / self.chunk_size, ui, |index, chunk| {
+            if index == 0 {
                 check_begin(chunk, link).map_err(|e| self.invalid(e))?;
             }
             let chunk = &chunk[std::mem::take(&mut skip)..];
@@ -274,11 +355,19 @@ impl<'a> StoredBackup<'a> {
     fn range(&self, index: u64) -> ChunkRange<'_> {
         let number = self.segments.partition_point(|segment| segment.first <= index).max(1);
         let segment = &self.segments[number - 1];
-        let start = (index - segment.first) * self.chunk_size;
+        let n = (index - segment.first) as usize;
+        let (start, end) = match &segment.chunks {
+            Some(chunks) if self.is_filtered() => {
+                (n.checked_sub(1).map_or(0, |before| chunks.ends[before]), chunks.ends[n])
+            }
+            _ => {
+                let start = n as u64 * self.chunk_size;
+                (start, segment.size.min(start + self.chunk_size))
+            }
+        };
+        let sum = segment.chunks.as_ref().map(|chunks| chunks.sums[n]);
         // `open` has checked that a chunk fits
-        let length = (segment.size - start).min(self.chunk_size) as usize;
-        let sum = segment.sums.as_ref().map(|sums| sums[(index - segment.first) as usize]);
-        ChunkRange { segment, number, start, length, sum }
+        ChunkRange { segment, number, start, length: (end - start) as usize, sum }
     }
 
     fn fetch(&self, range: &ChunkRange, buffer: &mut [u8], stop: &AtomicBool, meter: Meter) -> Result<()> {
@@ -315,7 +404,17 @@ impl<'a> StoredBackup<'a> {
     }
 }
 
-fn undelivered(error: Error) -> Error {
+/// The unfilter for a backup, which must be there if it was filtered.
+pub fn needed_unfilter<'a>(entry: &Entry, unfilter: Option<&'a Filter>) -> Result<&'a Filter> {
+    unfilter.ok_or_else(|| {
+        let filter = entry.filter().map_or(String::new(), |filter| format!(" by '{}'", one_line(filter)));
+        Error::usage(format!("'{}' was filtered{filter}, and {UNFILTER} is not set", entry.backup()))
+            .hint(format!("set {UNFILTER} to the command that undoes it, such as 'age -d -i key | zstd -d'"))
+    })
+}
+
+/// That damage is in the way, and how far the output is right.
+pub fn undelivered(error: Error) -> Error {
     let is_damage = error.status == Status::Damaged;
     let error = error.of_damage();
     if is_damage { error.hint("nothing of that chunk or after it was delivered") } else { error }
@@ -347,7 +446,7 @@ pub fn check_manifest(entry: &Entry, known: &Stream, manifest: &Manifest) -> Res
     if !same {
         return Err(Error::failed("it describes another backup than the store"));
     }
-    if usize::try_from(known.chunk_size).is_err() {
+    if usize::try_from(max_filtered(known.chunk_size)).is_err() {
         return Err(Error::failed("its chunks are too large for this machine"));
     }
     Ok(())

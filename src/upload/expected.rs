@@ -69,11 +69,12 @@ impl ExpectedObject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::journal::record::SingleChunk;
 
     fn parts(chunks: &[&[u8]]) -> BTreeMap<u16, PartStored> {
         let part = |(number, chunk): (u16, &&[u8])| {
             let (size, sha256) = (chunk.len() as u64, Sha256::of(chunk));
-            (number, PartStored { segment: 1, part: number, size, etag: String::new(), sha256 })
+            (number, PartStored { part: number, ..PartStored::single(SingleChunk { size, sha256 }) })
         };
         (1..).zip(chunks).map(part).collect()
     }

@@ -15,7 +15,7 @@ use crate::inventory::{IF_IT_DIED, WHEN_IT_HAS_ENDED};
 use crate::model::backup::Point;
 use crate::model::digest::{Composite, Sha256};
 use crate::model::keys;
-use crate::model::manifest::{Manifest, Segment, Stream, text};
+use crate::model::manifest::{Manifest, Segment, Stream, stages, text};
 use crate::model::names::dataset_of;
 use crate::model::object_lock::ProtectedUntil;
 use crate::model::properties::{self, Which};
@@ -32,6 +32,8 @@ use crate::state::store::format::{Entry, State};
 const WAIT_FOR_REMOVAL: Duration = Duration::from_secs(60);
 /// For servers that list an object only after a moment.
 const WAIT_FOR_LISTING: Duration = Duration::from_secs(10);
+const EQUAL_PARTS: &str =
+    "compressed parts have different sizes, which not every server accepts: 'zfs2s3 doctor' checks that";
 
 impl Upload {
     pub(super) fn finish(&mut self, journal: Journal, intent: &Intent, end: &End) -> Result<()> {
@@ -42,7 +44,8 @@ impl Upload {
             size: end.size,
             composite_sha256,
             send_args: intent.send_args.clone(),
-            stages: vec![],
+            stages: stages(intent.filter.as_deref()),
+            filter: intent.filter.clone(),
             chunk_size: intent.chunking.chunk_size,
             storage_class: intent.storage_class.clone(),
             stored: end.stored,
@@ -56,13 +59,20 @@ impl Upload {
         drop(text); // it may be large
         self.check_locks(intent, &manifest.stream.segments);
         let has_readme = self.settle(&journal, intent, &manifest.stream.segments)?;
+        // that of an older version explains no filter
+        let is_first_filtered =
+            intent.filter.is_some() && !self.store.contents.entries.iter().any(Entry::is_filtered);
         // a backup does not fail without it
-        if self.is_first()
-            && !has_readme
+        if ((self.is_first() && !has_readme) || is_first_filtered)
             && let Err(error) = self.put_readme(&intent.bucket, &intent.prefix)
         {
             self.ui.warning(&format!("no README in the bucket: {error}"));
         }
+        let stored = human_size(manifest.stream.stored_size());
+        let size = match intent.filter {
+            None => stored,
+            Some(_) => format!("{stored}, filtered from {}", human_size(end.size)),
+        };
         let entries = &mut self.store.contents.entries;
         let kept = entries.iter().any(|entry| entry.link() == backup.link() && entry.kept);
         // the entry of another copy, whose objects may be gone
@@ -81,7 +91,6 @@ impl Upload {
             self.abort_strays(intent, &[])?;
         }
         self.close(journal, intent)?;
-        let size = human_size(end.size);
         self.ui.note(&format!("stored {}: {size}, {}", backup.describe(), count(parts, "part")));
         Ok(())
     }
@@ -130,30 +139,36 @@ impl Upload {
         for (number, (segment, state)) in (1..).zip(&overview.segments) {
             let parts = recorded.of(*segment)?;
             let wanted = chunks_left.min(u64::from(intent.chunking.parts_per_segment));
-            let in_a_row =
-                parts.keys().copied().eq((1..=intent.chunking.parts_per_segment).take(wanted as usize));
-            if *segment != number || !in_a_row {
+            let first = intent.chunking.first_of(*segment);
+            let mut next = first;
+            for part in parts.values().map(|part| part.chunks(&intent.chunking)) {
+                next = if part.start == next { part.end } else { u64::MAX };
+            }
+            if *segment != number || next != first + wanted {
                 return Err(incomplete(&format!("it lacks parts of segment {number}")));
             }
             let expected = ExpectedObject::of(state, &parts)
                 .ok_or_else(|| incomplete(&format!("it lacks the parts of segment {number}")))?;
             chunks_left -= wanted;
-            bytes_left = bytes_left
-                .checked_sub(expected.size)
-                .ok_or_else(|| incomplete("its parts are larger than the stream"))?;
+            if intent.filter.is_none() {
+                bytes_left = bytes_left
+                    .checked_sub(expected.size)
+                    .ok_or_else(|| incomplete("its parts are larger than the stream"))?;
+            }
             let key = keys::segment(&intent.prefix, &copy, *segment);
             let completed = match &state.completed {
                 Some(completed) => completed.clone(),
                 None => {
                     let completed = self.complete(intent, *segment, &key, state, &parts, &expected)?;
-                    if overview.rechunked {
+                    if overview.rechunked || intent.filter.is_some() {
                         self.check_size(&key, &expected)?;
                     }
                     journal.add(&Record::Completed(completed.clone()))?;
                     completed
                 }
             };
-            parts.values().for_each(|part| composite.push(&part.sha256));
+            let sums = parts.values().flat_map(PartStored::stored_sums);
+            sums.for_each(|(sum, _)| composite.push(&sum));
             segments.push(Segment {
                 key,
                 size: expected.size,
@@ -161,7 +176,7 @@ impl Upload {
                 checksum: completed.checksum,
             });
         }
-        if chunks_left > 0 || bytes_left > 0 {
+        if chunks_left > 0 || (bytes_left > 0 && intent.filter.is_none()) {
             return Err(incomplete("it lacks parts of the stream"));
         }
         Ok((segments, composite.sha256()))
@@ -199,7 +214,10 @@ impl Upload {
             let ended = failure.is_missing();
             let words = failure.describe();
             if !ended {
-                patience.pause_after(failure)?;
+                let is_refused = failure.status == Some(400);
+                patience.pause_after(failure).map_err(Error::from).map_err(|error| {
+                    if is_refused && intent.filter.is_some() { error.hint(EQUAL_PARTS) } else { error }
+                })?;
             }
             match self.client.head_if_allowed(key)? {
                 Some(head) if expected.matches(&head) => return Ok(by_head(head)),
@@ -257,12 +275,14 @@ impl Upload {
     ) -> Result<(String, u64)> {
         let wrong = |why: String| Error::failed(format!("the manifest: {why}"));
         let chunks = intent.chunking.chunks_of(manifest.stream.size);
-        let mut text = String::with_capacity(text::estimated_len(chunks, segments.len() as u64));
+        let is_filtered = manifest.stream.is_filtered();
+        let mut text = String::with_capacity(text::estimated_len(chunks, segments.len() as u64, is_filtered));
         let mut count = 0;
         for (number, segment) in (1..).zip(segments) {
             let parts = recorded.of(number)?;
             count += parts.len() as u64;
-            text::push_segment(&mut text, segment, parts.values().map(|part| &part.sha256)).map_err(wrong)?;
+            text::push_segment(&mut text, segment, parts.values().flat_map(PartStored::stored_sums))
+                .map_err(wrong)?;
         }
         text::insert_head(&mut text, manifest).map_err(wrong)?;
         Ok((text, count))

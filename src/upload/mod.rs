@@ -5,6 +5,7 @@
 //! - `snapshots`: holds the snapshots, and finds renamed ones;
 //! - `source`: the stream of `zfs send`, checked;
 //! - `transfer`: uploads the parts, and records each when S3 has it;
+//! - `packing`: which filtered chunks are in which part;
 //! - `single`: stores a stream that has only one chunk;
 //! - `expected`: the object that these make;
 //! - `finish`: completes the objects, writes the manifest and the store;
@@ -16,6 +17,7 @@ mod abort;
 pub mod base;
 mod expected;
 mod finish;
+mod packing;
 mod plan;
 mod reconcile;
 mod single;
@@ -26,6 +28,7 @@ mod transfer;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crate::error::{Error, Result, Status};
 use crate::inventory::{Inventory, OpenUploads};
@@ -50,6 +53,8 @@ pub struct Upload {
     pub ui: Arc<Ui>,
     /// Which properties of the dataset are kept with a backup.
     pub keeps: Which,
+    /// How long a filter may do nothing.
+    pub filter_patience: Duration,
     /// There may be a multipart upload whose ID is unknown.
     pub strays: AtomicBool,
 }
@@ -82,9 +87,13 @@ impl Upload {
         }
     }
 
-    /// Resumes the pending upload. `parts`: how many parts a segment may have, if the user sets that.
-    pub fn resume(mut self, overview: Overview, parts: Option<u16>) -> Result<()> {
+    /// Resumes the pending upload. `parts`: how many parts a segment may have, if the user sets that. `filter`:
+    /// what the user would filter with now.
+    pub fn resume(mut self, overview: Overview, parts: Option<u16>, filter: Option<&str>) -> Result<()> {
         let intent = overview.intent.clone();
+        if let Some(began_with) = intent.filter.as_deref().filter(|_| filter != intent.filter.as_deref()) {
+            self.ui.note(&format!("the filter stays the one with which the upload began: '{began_with}'"));
+        }
         if self.is_stored(&intent) && self.is_whole_in_bucket(&intent.copy())? {
             // the last run ended after the store was written
             let journal = Journal::open(&self.folder)?;
@@ -174,7 +183,7 @@ impl Upload {
         let record = Record::Chunking(chunking);
         journal.add(&record)?;
         overview.add(record).map_err(Error::failed)?;
-        known.forget_stored_from(usize::from(chunking.parts_per_segment));
+        known.forget_stored_from(u64::from(chunking.parts_per_segment));
         Ok((overview, known))
     }
 
@@ -191,7 +200,7 @@ impl Upload {
         overview: Overview,
         known: transfer::RecordedChunks,
     ) -> Result<End> {
-        let transfer = transfer::Transfer::new(self, journal, backup, overview, known);
+        let transfer = transfer::Transfer::new(self, journal, backup, overview, known)?;
         self.ui.transfer(&transfer.name(), transfer.estimate());
         let end = transfer.run();
         self.ui.transfer_done();

@@ -11,18 +11,19 @@ use crate::config::{LockRequest, UploadSettings};
 use crate::error::{Error, Result};
 use crate::inventory::{Inventory, Listing, Look};
 use crate::model::backup::{Backup, Link};
+use crate::model::chunks::{MAX_CHUNK, max_filtered};
 use crate::model::names::{BaseName, Guid, SnapshotName, dataset_of};
 use crate::model::object_lock::ProtectedUntil;
 use crate::model::readme;
 use crate::model::storage_class::StorageClass;
-use crate::model::units::count;
+use crate::model::units::{count, human_size};
 use crate::os::clock;
 use crate::os::host;
 use crate::os::random;
 use crate::removal::TOOL;
-use crate::state::journal::record::{Intent, VERSION};
+use crate::state::journal::record::{FILTERED, Intent, VERSION};
 use crate::state::store::format::{Contents, Entry};
-use crate::zfs::{PointInfo, SnapshotInfo};
+use crate::zfs::{PointInfo, SnapshotInfo, is_raw};
 
 /// What a base can be chosen from.
 pub struct Candidates {
@@ -103,6 +104,7 @@ impl Upload {
             storage_class: settings.storage_class.clone(),
             lock: lock.map(|lock| lock.retention),
             send_args: vec![],
+            filter: None,
             estimate: None,
             begun: clock::now(),
         };
@@ -115,6 +117,7 @@ impl Upload {
         let inventory = inventory?;
         (intent.send_args, intent.estimate) = stream?;
         intent.chunking = settings.chunking.for_stream(&self.client.endpoint().url, intent.estimate);
+        self.apply_filter(settings, &mut intent)?;
         if let Some(listing) = inventory.listing()
             && (self.is_first() || intent.estimate.is_none_or(|bytes| bytes >= intent.chunking.chunk_size))
         {
@@ -133,6 +136,23 @@ impl Upload {
         }
         intent.begun = clock::now();
         Ok(intent)
+    }
+
+    /// An encrypted dataset is sent as it is on the disk.
+    fn apply_filter(&self, settings: &UploadSettings, intent: &mut Intent) -> Result<()> {
+        let Some(command) = &settings.filter else { return Ok(()) };
+        if is_raw(&intent.send_args) {
+            let dataset = dataset_of(&intent.snapshot.name);
+            self.ui.note(&format!("{dataset} is encrypted by ZFS, so it is sent raw, and not filtered"));
+            return Ok(());
+        }
+        let chunk_size = intent.chunking.chunk_size;
+        if max_filtered(chunk_size) > MAX_CHUNK {
+            let why = format!("chunks of {} are too large to be filtered", human_size(chunk_size));
+            return Err(Error::setting("ZFS2S3_CHUNK_SIZE", why));
+        }
+        (intent.filter, intent.version) = (Some(command.clone()), FILTERED);
+        Ok(())
     }
 
     fn find_backup(&self, snapshot: &SnapshotName, base: Option<&BaseName>) -> Result<Backup> {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::Upload;
 use super::expected::ExpectedObject;
 use super::finish::removed_meanwhile;
+use super::packing::StoredPart;
 use super::transfer::{RecordedChunk, RecordedChunks};
 use crate::error::Result;
 use crate::model::keys;
@@ -129,13 +130,16 @@ fn add(
     parts: &BTreeMap<u16, PartStored>,
     stored: &HashSet<u16>,
 ) {
-    let first = (u64::from(segment) - 1) * u64::from(intent.chunking.parts_per_segment);
-    known.0.reserve_exact(parts.len());
+    known.expect(parts.len());
     for (number, part) in parts {
-        let index = (first + u64::from(*number) - 1) as usize;
-        if known.0.len() <= index {
-            known.0.resize(index + 1, None);
+        let chunks = part.chunks(&intent.chunking);
+        let is_stored = stored.contains(number);
+        if is_stored && part.filtered.is_some() {
+            let (first, end) = (chunks.start, chunks.end);
+            known.parts.push(StoredPart { first, end, segment, number: *number });
         }
-        known.0[index] = Some(RecordedChunk { sha256: part.sha256, stored: stored.contains(number) });
+        for (index, sha256) in chunks.zip(part.plain_sums()) {
+            known.add(index, RecordedChunk { sha256, stored: is_stored });
+        }
     }
 }

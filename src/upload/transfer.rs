@@ -1,30 +1,38 @@
 //! Uploads the stream in parts: each chunk is hashed once, compared with its recorded hash, and uploaded if
-//! S3 does not have it yet.
+//! S3 does not have it yet; filtered first, if the user has a filter.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Condvar, Mutex, OnceLock};
 
+use super::packing::{Packer, Part, StoredPart};
 use super::source::Source;
 use super::{ABORT, Upload};
 use crate::chunk_io::buffers::Buffers;
 use crate::chunk_io::concurrency::Concurrency;
 use crate::chunk_io::send::{self, ChunkSink};
 use crate::error::{Error, Result};
+use crate::filter::{FILTER, Filter, bytes_of_chunk};
 use crate::model::backup::Backup;
 use crate::model::chunks::PartPosition;
 use crate::model::digest::Sha256;
 use crate::model::keys;
 use crate::os::clock;
-use crate::os::mutex::lock;
+use crate::os::mutex::{lock, wait};
 use crate::s3::calls::MultipartUpload;
 use crate::s3::failure::Failure;
-use crate::state::journal::record::{Begun, End, Overview, PartStored, Record, SegmentBegun, SegmentState};
+use crate::state::journal::record::{
+    Begun, End, FilteredChunk, FilteredChunks, Overview, PartStored, Record, SegmentBegun, SegmentState,
+};
 use crate::state::journal::{Journal, RecordedParts};
 
-/// The chunks that an interrupted upload has recorded, by index.
+/// The chunks that an interrupted upload has recorded.
 #[derive(Default)]
-pub struct RecordedChunks(pub Vec<Option<RecordedChunk>>);
+pub struct RecordedChunks {
+    by_index: Vec<Option<RecordedChunk>>,
+    /// The parts of filtered chunks that S3 has.
+    pub parts: Vec<StoredPart>,
+}
 
 #[derive(Clone, Copy)]
 pub struct RecordedChunk {
@@ -34,19 +42,37 @@ pub struct RecordedChunk {
 }
 
 impl RecordedChunks {
+    pub fn add(&mut self, index: u64, chunk: RecordedChunk) {
+        let index = index as usize;
+        if self.by_index.len() <= index {
+            self.by_index.resize(index + 1, None);
+        }
+        self.by_index[index] = Some(chunk);
+    }
+    pub fn expect(&mut self, more: usize) {
+        self.by_index.reserve_exact(more);
+    }
+    /// As many as the stream has at least.
+    pub fn count(&self) -> u64 {
+        self.by_index.len() as u64
+    }
     pub fn all_stored(&self) -> bool {
-        self.0.iter().all(|chunk| chunk.is_some_and(|chunk| chunk.stored))
+        self.by_index.iter().all(|chunk| chunk.is_some_and(|chunk| chunk.stored))
     }
     /// Is the first chunk recorded?
     pub fn begins(&self) -> bool {
         self.get(0).is_some()
     }
-    /// The chunks from this index must be sent again.
-    pub fn forget_stored_from(&mut self, index: usize) {
-        self.0.iter_mut().skip(index).flatten().for_each(|chunk| chunk.stored = false);
+    /// The chunks from this index must be sent again, and those that share a part with one of them.
+    pub fn forget_stored_from(&mut self, index: u64) {
+        let goes = |part: &StoredPart| part.end > index;
+        let first = self.parts.iter().filter(|part| goes(part)).map(|part| part.first).min();
+        let first = first.unwrap_or(index).min(index) as usize;
+        self.parts.retain(|part| !goes(part));
+        self.by_index.iter_mut().skip(first).flatten().for_each(|chunk| chunk.stored = false);
     }
     fn get(&self, index: u64) -> Option<RecordedChunk> {
-        self.0.get(usize::try_from(index).ok()?).copied().flatten()
+        self.by_index.get(usize::try_from(index).ok()?).copied().flatten()
     }
 }
 
@@ -61,6 +87,21 @@ pub struct Transfer<'a> {
     segments: Mutex<BTreeMap<u32, SegmentState>>,
     /// The end of a stream that had only one chunk.
     single: OnceLock<End>,
+    filtering: Option<Filtering>,
+}
+
+/// Filtered chunks, on their way into parts. Each waits until those before it are in theirs.
+struct Filtering {
+    filter: Filter,
+    packing: Mutex<Packing>,
+    turn: Condvar,
+    /// Buffers that were used before.
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+struct Packing {
+    packer: Packer,
+    is_stopped: bool,
 }
 
 impl<'a> Transfer<'a> {
@@ -69,10 +110,20 @@ impl<'a> Transfer<'a> {
         journal: &'a Journal,
         backup: &'a Backup,
         mut overview: Overview,
-        known: RecordedChunks,
-    ) -> Self {
+        mut known: RecordedChunks,
+    ) -> Result<Self> {
         let segments = Mutex::new(std::mem::take(&mut overview.segments));
-        Transfer { upload, journal, backup, overview, known, segments, single: OnceLock::new() }
+        let parts = std::mem::take(&mut known.parts);
+        let filtering = overview.intent.filter.as_ref().map(|command| -> Result<Filtering> {
+            let filter = Filter::new(FILTER, command, upload.filter_patience)?;
+            filter.check()?;
+            let packer = Packer::new(overview.intent.chunking, parts);
+            let packing = Mutex::new(Packing { packer, is_stopped: false });
+            Ok(Filtering { filter, packing, turn: Condvar::new(), spare: Mutex::default() })
+        });
+        let filtering = filtering.transpose()?;
+        let single = OnceLock::new();
+        Ok(Transfer { upload, journal, backup, overview, known, segments, single, filtering })
     }
 
     pub fn name(&self) -> String {
@@ -96,9 +147,10 @@ impl<'a> Transfer<'a> {
         )?;
         let chunk_size = usize::try_from(intent.chunking.chunk_size)
             .map_err(|_| Error::usage("ZFS2S3_CHUNK_SIZE is too large for this machine"))?;
-        let concurrency = Concurrency::of(&self.upload.client.memory, intent.chunking.chunk_size);
+        let in_memory = bytes_of_chunk(intent.chunking.chunk_size, self.filtering.is_some());
+        let concurrency = Concurrency::of(&self.upload.client.memory, in_memory);
         let size = send::run(source, chunk_size, concurrency, self)?;
-        if (self.known.0.len() as u64) > intent.chunking.chunks_of(size) {
+        if self.known.count() > intent.chunking.chunks_of(size) {
             return Err(self.not_the_same("it is shorter"));
         }
         if let Some(end) = self.single.get() {
@@ -135,6 +187,12 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
+    /// Version 1 had no keys of its own. And a filter may give other bytes in a resumed upload: what was sent
+    /// before must not become the object after that.
+    fn may_be_single(&self) -> bool {
+        self.overview.intent.id.is_some() && self.filtering.is_none()
+    }
+
     /// None: by PutObject.
     fn begun(&self, segment: u32) -> Option<Begun> {
         lock(&self.segments).get(&segment).map(|state| state.begun.clone())
@@ -168,8 +226,7 @@ impl ChunkSink for Transfer<'_> {
             Some(Begun::Multipart { .. }) => Ok(()),
             Some(Begun::Single) if !is_last => Err(self.not_the_same("it is longer")),
             Some(Begun::Single) => Ok(()),
-            // version 1 had no keys of its own
-            None if index == 0 && is_last && self.overview.intent.id.is_some() => Ok(()),
+            None if index == 0 && is_last && self.may_be_single() => Ok(()),
             None => self.open_segment(position.segment),
         }
     }
@@ -190,10 +247,99 @@ impl ChunkSink for Transfer<'_> {
             }
             _ => {}
         }
-        let (upload_id, checksums) = match self.begun(position.segment) {
-            Some(Begun::Multipart { upload_id, checksums }) => (upload_id, checksums),
-            _ if index == 0 => return self.store_single(chunk, sha256),
-            _ => return Err(Error::failed(format!("segment {} is not open", position.segment))),
+        if let Some(filtering) = &self.filtering {
+            return self.store_filtered(filtering, index, chunk, sha256, buffers);
+        }
+        if index == 0 && !matches!(self.begun(position.segment), Some(Begun::Multipart { .. })) {
+            return self.store_single(chunk, sha256);
+        }
+        let etag = self.send_part(position, chunk, sha256, buffers)?;
+        self.journal.add(&Record::Part(PartStored {
+            segment: position.segment,
+            part: position.part,
+            size: chunk.len() as u64,
+            etag,
+            sha256,
+            filtered: None,
+        }))?;
+        self.upload.ui.advance(chunk.len() as u64, true);
+        Ok(())
+    }
+
+    fn stop(&self) {
+        if let Some(filtering) = &self.filtering {
+            lock(&filtering.packing).is_stopped = true;
+            filtering.turn.notify_all();
+        }
+    }
+
+    fn end(&self, buffers: &Buffers) -> Result<()> {
+        let Some(filtering) = &self.filtering else { return Ok(()) };
+        let last = lock(&filtering.packing).packer.finish();
+        last.map_or(Ok(()), |part| self.store_part(filtering, part, buffers))
+    }
+}
+
+impl Transfer<'_> {
+    /// Filters a chunk, and stores the part that it completes, if it does.
+    fn store_filtered(
+        &self,
+        filtering: &Filtering,
+        index: u64,
+        chunk: &[u8],
+        plain_sha256: Sha256,
+        buffers: &Buffers,
+    ) -> Result<()> {
+        let buffer = lock(&filtering.spare).pop().unwrap_or_default();
+        let bytes = filtering.filter.filter(chunk, buffer)?;
+        let filtered = FilteredChunk { size: bytes.len() as u64, sha256: Sha256::of(&bytes), plain_sha256 };
+        let mut packing = lock(&filtering.packing);
+        while packing.packer.next() != index {
+            if packing.is_stopped {
+                return Ok(());
+            }
+            packing = wait(&filtering.turn, packing);
+        }
+        let part = packing.packer.add(filtered, bytes).map_err(|why| {
+            Error::failed(format!("the upload of {} cannot be resumed: {why}", self.name())).hint(ABORT)
+        })?;
+        drop(packing);
+        filtering.turn.notify_all();
+        self.upload.ui.advance(chunk.len() as u64, true);
+        part.map_or(Ok(()), |part| self.store_part(filtering, part, buffers))
+    }
+
+    fn store_part(&self, filtering: &Filtering, part: Part, buffers: &Buffers) -> Result<()> {
+        let Part { segment, number, first, chunks, bytes } = part;
+        let only = chunks.first().filter(|_| chunks.len() == 1);
+        let sha256 = only.map_or_else(|| Sha256::of(&bytes), |chunk| chunk.sha256);
+        let position = PartPosition { segment, part: number };
+        let etag = self.send_part(position, &bytes, sha256, buffers)?;
+        let size = bytes.len() as u64;
+        let filtered = Some(FilteredChunks { first, chunks });
+        self.journal.add(&Record::Part(PartStored {
+            segment,
+            part: number,
+            size,
+            etag,
+            sha256,
+            filtered,
+        }))?;
+        lock(&filtering.spare).push(bytes);
+        Ok(())
+    }
+
+    /// The ETag.
+    fn send_part(
+        &self,
+        position: PartPosition,
+        body: &[u8],
+        sha256: Sha256,
+        buffers: &Buffers,
+    ) -> Result<String> {
+        let intent = &self.overview.intent;
+        let Some(Begun::Multipart { upload_id, checksums }) = self.begun(position.segment) else {
+            return Err(Error::failed(format!("segment {} is not open", position.segment)));
         };
         let key = keys::segment(&intent.prefix, &intent.copy(), position.segment);
         let open = MultipartUpload { key: &key, upload_id: &upload_id, checksums };
@@ -204,7 +350,7 @@ impl ChunkSink for Transfer<'_> {
             request.note(traffic);
             self.upload.ui.traffic(traffic);
         };
-        let etag = client.upload_part(open, position.part, chunk, sha256, &meter).map_err(|failure| {
+        let sent = client.upload_part(open, position.part, body, sha256, &meter).map_err(|failure| {
             let lost = failure.is_missing();
             if position.part > 1 && failure.refuses_part_number() {
                 return self.too_many_parts(position, failure);
@@ -212,17 +358,8 @@ impl ChunkSink for Transfer<'_> {
             let error = Error::from(failure);
             // resume begins the segment again
             if lost { Error::try_again(format!("S3 no longer knows the upload: {error}")) } else { error }
-        })?;
+        });
         drop(connection);
-        drop(request);
-        self.journal.add(&Record::Part(PartStored {
-            segment: position.segment,
-            part: position.part,
-            size: chunk.len() as u64,
-            etag,
-            sha256,
-        }))?;
-        self.upload.ui.advance(chunk.len() as u64, true);
-        Ok(())
+        sent
     }
 }

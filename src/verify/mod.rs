@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::chunk_io::each::for_each;
 use crate::error::Result;
+use crate::filter::Filter;
 use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest};
 use crate::inventory::{Listing, OpenUploads};
 use crate::model::copy::{CopyName, Id};
@@ -35,6 +36,8 @@ pub struct Verify<'a> {
     pub ui: &'a Ui,
     /// How often the position of a deep verification is saved.
     pub save_every: Duration,
+    /// What undoes the filter of backups that were filtered.
+    pub unfilter: Option<&'a Filter>,
 }
 
 /// What was found of one backup.

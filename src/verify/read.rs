@@ -13,6 +13,7 @@ use crate::chunk_io::concurrency::Concurrency;
 use crate::chunk_io::each::for_each;
 use crate::chunk_io::fetch;
 use crate::error::{Error, Result, Status};
+use crate::filter::UNFILTER;
 use crate::model::traffic::Meter;
 use crate::model::utc::Utc;
 use crate::os::clock;
@@ -104,7 +105,7 @@ impl Verify<'_> {
     /// Reads these chunks, each given by the place of its backup and its index. Returns what is wrong with
     /// which of them.
     fn check(&self, backups: &[&StoredBackup], drawn: &[(usize, u64)]) -> Result<Vec<(usize, u64, Error)>> {
-        let largest = backups.iter().map(|stored| stored.chunk_size()).max().unwrap_or_default();
+        let largest = backups.iter().map(|stored| stored.buffer_size()).max().unwrap_or_default();
         // `open` has checked that it fits
         let buffer_size = largest as usize;
         // too few in a row to find out what the line needs
@@ -223,6 +224,20 @@ impl Verify<'_> {
             Opened::Readable(stored) => stored,
             Opened::Unreadable(survey) => return Ok(vec![unreadable(key, survey)]),
         };
+        if entry.is_filtered() && self.unfilter.is_none() {
+            self.ui.note_once(&format!(
+                "{UNFILTER} is not set, so filtered backups are compared with what the filter gave, not read as streams"
+            ));
+            self.ui.transfer(&entry.snapshot.name, Some(stored.stored_size()));
+            return match stored.read_objects(self.ui, |_| Ok(())) {
+                Ok(()) => Ok(Vec::new()),
+                Err(error) if error.status == Status::Damaged => {
+                    Ok(vec![(key.to_string(), Problem::Read(error.message))])
+                }
+                Err(error) => Err(error),
+            };
+        }
+        let stored = stored.unfiltered_by(self.unfilter)?;
         let composite = entry.stream.as_ref().map(|stream| stream.composite_sha256);
         let begun = begun.filter(|at| Some(at.composite_sha256) == composite && at.position < stored.size());
         let (mut position, mut check) = begun.map_or((0, StreamCheck::new()), |at| (at.position, at.check));

@@ -25,6 +25,11 @@ impl Flags {
     }
 }
 
+/// Are these the flags of a stream that stays encrypted?
+pub fn is_raw(flags: &[String]) -> bool {
+    *flags == Flags::Raw.words()
+}
+
 /// By the property `encryption`; if it is unknown, raw.
 pub fn flags(encryption: &str) -> Flags {
     match encryption {

@@ -125,7 +125,7 @@ fn a_damaged_or_newer_store_is_an_error_and_is_not_changed() {
         (String::new(), "missing field"),
         ("\0".repeat(100), ""),
         (good[..good.len() - 40].to_string(), ""),
-        (good.replace("version: 2", "version: 4"), "version 4"),
+        (good.replace("version: 2", "version: 5"), "version 5"),
         (good.replace("- {", "- {\"later\":1,"), "later"),
         (good.replace("tank/a@1/0", "tank/b@1/0"), "keys of its segments belong to another backup"),
     ] {

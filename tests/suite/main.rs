@@ -9,6 +9,7 @@ mod config;
 mod crash;
 mod doctor;
 mod faults;
+mod filter;
 mod format;
 mod hosts;
 mod list;

@@ -180,7 +180,7 @@ fn a_newer_manifest_with_the_same_key_belongs_to_another_host() {
     let manifest = key(S2.0, S2.1, Some(S1.1)).replace(".zfs", ".yml");
     host.s3
         .state()
-        .put_exactly(&manifest, MANIFESTS[1].replace("version: 1", "version: 4\nlater: 1").as_bytes());
+        .put_exactly(&manifest, MANIFESTS[1].replace("version: 1", "version: 5\nlater: 1").as_bytes());
     let said = host.fails(3, "remove -i @s1 tank/src@s2");
     assert!(said.contains("was written by a newer version of zfs2s3"), "{said}");
     assert_eq!(host.s3.state().count("DeleteObject"), 0);

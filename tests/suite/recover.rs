@@ -235,7 +235,7 @@ fn damaged_and_hostile_manifests_are_reported_and_ignored() {
     for (bad, why) in [
         ("\0\0".to_string(), ""),
         (String::new(), "missing field"),
-        (good.replace("version: 3", "version: 4"), "version 4"),
+        (good.replace("version: 3", "version: 5"), "version 5"),
         (good.replace("stages: []", "stages: [x]"), "stage 'x'"),
         (good.replace("guid: '4'", "guid: '5'"), "another backup than its key"),
         (good.replace("name: tank/a@4", "name: tank/b@4"), "another backup than its key"),

@@ -350,9 +350,9 @@ fn a_truncated_last_record_is_dropped_and_other_damage_is_an_error() {
             assert_eq!(std::fs::read(&path).unwrap(), damaged, "left as it is");
         }
     }
-    let newer = String::from_utf8(good.clone()).unwrap().replacen("\"version\":2", "\"version\":3", 1);
+    let newer = String::from_utf8(good.clone()).unwrap().replacen("\"version\":2", "\"version\":4", 1);
     std::fs::write(&path, newer).unwrap();
-    assert!(host.fails(1, "resume_upload").contains("it has version 3"));
+    assert!(host.fails(1, "resume_upload").contains("it has version 4"));
     std::fs::write(&path, [&good, &b"- {\"part\":{\"segm"[..]].concat()).unwrap();
     host.ok("resume_upload");
     host.assert_clean();

@@ -24,6 +24,7 @@ pub enum Column {
     Age,
     Begun,
     State,
+    Filter,
     Readable,
     Verified,
 }
@@ -51,7 +52,7 @@ pub const OF_SCRIPTS: [Column; 8] = [
 ];
 
 impl Column {
-    const ALL: [(Column, &'static str); 15] = [
+    const ALL: [(Column, &'static str); 16] = [
         (Column::Snapshot, "snapshot"),
         (Column::Guid, "guid"),
         (Column::Base, "base"),
@@ -65,6 +66,7 @@ impl Column {
         (Column::Age, "age"),
         (Column::Begun, "begun"),
         (Column::State, "state"),
+        (Column::Filter, "filter"),
         (Column::Readable, "readable"),
         (Column::Verified, "verified"),
     ];
@@ -113,7 +115,8 @@ impl Column {
             Column::Age => row.age.map(|seconds| if exact { seconds.to_string() } else { age(seconds) }),
             Column::Begun => row.begun.map(|begun| form.time(begun)),
             Column::State if form.script => Some(row.state.to_string()),
-            Column::State => Some(row.shown_state().to_string()),
+            Column::State => Some(row.shown_state()),
+            Column::Filter => row.filter.clone(),
             Column::Readable => row.readable(form),
             Column::Verified => row.verified(form),
         };
@@ -133,9 +136,12 @@ impl Column {
             Column::Age => one.age.cmp(&other.age),
             Column::Begun => one.begun.cmp(&other.begun),
             Column::Verified => one.last_verified().cmp(&other.last_verified()),
-            Column::Base | Column::Copy | Column::Class | Column::State | Column::Readable => {
-                self.cell(one, form).cmp(&self.cell(other, form))
-            }
+            Column::Base
+            | Column::Copy
+            | Column::Class
+            | Column::State
+            | Column::Filter
+            | Column::Readable => self.cell(one, form).cmp(&self.cell(other, form)),
         }
     }
 }

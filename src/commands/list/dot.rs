@@ -61,7 +61,7 @@ fn snapshot(backups: &[&Row]) -> String {
 fn words(row: &Row) -> String {
     let mut words: Vec<String> = row.bytes.map(human_size).into_iter().collect();
     words.extend(row.is_archived().then(|| "archived".to_string()));
-    words.extend(Some(row.shown_state()).filter(|state| *state != "stored").map(str::to_string));
+    words.extend(Some(row.shown_state()).filter(|state| state != "stored"));
     words.join(", ")
 }
 

@@ -32,6 +32,8 @@ pub struct Row {
     /// When the upload began that is running or pending.
     pub begun: Option<Utc>,
     pub state: &'static str,
+    /// The command that has filtered it.
+    pub filter: Option<String>,
     /// It is marked, as far as this host knows.
     pub kept: bool,
     /// Of the cheapest chain that restores the snapshot: how many backups it has, and their bytes.
@@ -71,6 +73,7 @@ impl Known<'_> {
                 State::Stored => "stored",
                 State::Removing => "removing",
             },
+            filter: entry.filter().map(str::to_string),
             kept: entry.kept,
             chain: cost.map(|cost| cost.backups),
             restore_bytes: cost.map(|cost| cost.bytes),
@@ -105,6 +108,7 @@ pub fn rows(known: &Known, pending: Option<&Overview>, scope: Scope, now: Utc) -
             age: None,
             begun: Some(intent.begun),
             state: "uploading",
+            filter: intent.filter.clone(),
             kept: false,
             chain: None,
             restore_bytes: None,
@@ -118,8 +122,13 @@ pub fn rows(known: &Known, pending: Option<&Overview>, scope: Scope, now: Utc) -
 
 impl Row {
     /// For a person.
-    pub fn shown_state(&self) -> &'static str {
-        if self.kept && self.state == "stored" { "kept" } else { self.state }
+    pub fn shown_state(&self) -> String {
+        let kept = if self.kept && self.state == "stored" { "kept" } else { self.state };
+        match &self.filter {
+            None => kept.to_string(),
+            Some(_) if kept == "stored" => "filtered".to_string(),
+            Some(_) => format!("{kept}, filtered"),
+        }
     }
 
     /// How and when it was last verified.
@@ -180,6 +189,7 @@ pub mod tests {
             age: Some(0),
             begun: None,
             state: "stored",
+            filter: None,
             kept: false,
             chain: None,
             restore_bytes: None,

@@ -8,6 +8,7 @@ use super::super::thaw::{hint_thaw, thaw_and_remember};
 use super::dry_run;
 use crate::cli;
 use crate::error::{Error, Result, Status};
+use crate::filter::Filter;
 use crate::model::backup::Point;
 use crate::model::names::{Guid, short_name};
 use crate::model::shell::quoted;
@@ -33,6 +34,7 @@ pub struct Attempt<'a> {
     pub snapshot: String,
     pub target: String,
     selector: SnapshotSelector,
+    unfilter: Option<&'a Filter>,
     /// The snapshot that was selected in the first round: later, its name may mean another one.
     wanted: Option<Point>,
     /// Of the dataset that it creates.
@@ -57,8 +59,9 @@ impl<'a> Attempt<'a> {
         snapshot: String,
         selector: SnapshotSelector,
         target: String,
-    ) -> Self {
-        Attempt {
+    ) -> Result<Self> {
+        Ok(Attempt {
+            unfilter: context.unfilter()?,
             context,
             args,
             snapshot,
@@ -72,7 +75,7 @@ impl<'a> Attempt<'a> {
             is_on_the_way: false,
             datasets: HashSet::new(),
             snapshots: HashSet::new(),
-        }
+        })
     }
 
     fn wanted(&mut self, client: &Client, contents: &Contents) -> Result<Point> {
@@ -110,6 +113,7 @@ impl<'a> Attempt<'a> {
             waits: self.args.wait,
             may_exist: self.args.wait || self.args.recursive,
             planned: &self.snapshots,
+            unfilter: self.unfilter,
         }
     }
 

@@ -24,7 +24,7 @@ pub fn run(context: &Context, args: &cli::RestoreArgs) -> Result<()> {
     if args.recursive {
         return tree::run(context, args, &selector, options);
     }
-    let mut attempt = Attempt::new(context, args, args.snapshot.clone(), selector, target.clone());
+    let mut attempt = Attempt::new(context, args, args.snapshot.clone(), selector, target.clone())?;
     if args.wait && !args.dry_run {
         return wait::until_done(&context.ui, || attempt.round(options));
     }

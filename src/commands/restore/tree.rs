@@ -92,16 +92,16 @@ impl<'a> Restores<'a> {
         if args.target.contains('/') {
             check_parent(&zfs, &args.target)?;
         }
-        let attempt = |wanted: &Point, target: &str, is_on_the_way| {
+        let attempt = |wanted: &Point, target: &str, is_on_the_way| -> Result<Attempt> {
             // a name may mean several snapshots
             let selector = SnapshotSelector::Guid(wanted.guid);
-            let mut attempt = Attempt::new(context, args, wanted.name.clone(), selector, target.to_string());
+            let mut attempt = Attempt::new(context, args, wanted.name.clone(), selector, target.to_string())?;
             attempt.is_on_the_way = is_on_the_way;
             // as 'zfs receive -o' does with the stream of a tree; those below inherit
             if target != args.target {
                 attempt.properties = &[];
             }
-            attempt
+            Ok(attempt)
         };
         let attempts = tree.branches.iter().flat_map(|Branch { wanted, target, origins }| {
             let first = origins.iter().map(|origin| attempt(origin, target, true)).collect::<Vec<_>>();
@@ -112,7 +112,7 @@ impl<'a> Restores<'a> {
             args,
             zfs,
             tree,
-            attempts: attempts.collect(),
+            attempts: attempts.collect::<Result<_>>()?,
             done: HashSet::new(),
             failed: Vec::new(),
             without_properties: Vec::new(),

@@ -15,11 +15,16 @@ use crate::model::properties::Properties;
 use crate::model::storage_class::StorageClass;
 use crate::model::utc::Utc;
 
-/// The newest version, of a manifest with `created` or `properties`, and of a store with a kept backup.
-pub const NEWEST: u32 = 3;
-/// The version of all others: what an older program can read, it shall. Version 1 had no `host`, and keys
-/// without the ID of an upload.
+/// The version of a manifest and of a store: what an older program can read, it shall. Version 1 had no
+/// `host`, and keys without the ID of an upload.
 pub const VERSION: u32 = 2;
+/// Of a manifest with `created` or `properties`, and of a store with a kept backup.
+pub const DESCRIBED: u32 = 3;
+/// Of a manifest of a filtered backup, and of a store with one.
+pub const FILTERED: u32 = 4;
+const NEWEST: u32 = FILTERED;
+/// The stage of a filtered backup.
+const FILTER: &str = "filter";
 
 /// Can this program read it?
 pub fn check_version(version: u32) -> Result<(), String> {
@@ -52,7 +57,8 @@ impl fmt::Display for ManifestError {
 
 /// The maximum length, in bytes, of a manifest for `data` bytes, even with chunks far smaller than S3 allows.
 pub fn max_len(data: u64) -> u64 {
-    (1 << 20) + data / 32
+    // a filter may make chunks smaller than their lines
+    (1u64 << 20).saturating_add(data)
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,16 +85,20 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stream {
-    /// Bytes, of all segments together.
+    /// Bytes of what `zfs send` gave.
     pub size: u64,
-    /// SHA-256 of the SHA-256s of all chunks in order.
+    /// SHA-256 of the SHA-256s of all chunks in order, as they are stored.
     pub composite_sha256: Sha256,
     /// The arguments of `zfs send` without the names.
     pub send_args: Vec<String>,
-    /// Transformations between `zfs send` and the chunks, in order. Always empty in this version; later ones
-    /// may compress or encrypt. A reader refuses a stage that it does not know.
+    /// Transformations between `zfs send` and what is stored, in order: none, or `filter`. A reader refuses a
+    /// stage that it does not know.
     pub stages: Vec<String>,
-    /// Bytes. Each chunk is one part, and all but the last of the stream have exactly this size.
+    /// The command that has filtered each chunk, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Bytes. All chunks but the last of the stream have exactly this size, before they are filtered. Each is
+    /// one part of an upload; if they are filtered, one or more of them are.
     pub chunk_size: u64,
     pub storage_class: StorageClass,
     pub stored: Utc,
@@ -99,6 +109,7 @@ pub struct Stream {
 #[serde(deny_unknown_fields)]
 pub struct Segment {
     pub key: String,
+    /// Bytes of the object.
     pub size: u64,
     pub etag: String,
     /// S3's composite SHA-256 of the parts (base64, `-`, their number), if the server keeps one.
@@ -109,7 +120,7 @@ pub struct Segment {
 impl Manifest {
     pub fn new(tool: &str, host: Option<&str>, backup: &Backup, stream: Stream) -> Self {
         Manifest {
-            version: VERSION,
+            version: stream.version(),
             tool: tool.to_string(),
             host: host.map(str::to_string),
             snapshot: backup.snapshot.clone(),
@@ -121,7 +132,8 @@ impl Manifest {
     }
 
     pub fn describe_snapshot(&mut self, created: Option<Utc>, properties: Properties) {
-        self.version = if created.is_none() && properties.is_empty() { VERSION } else { NEWEST };
+        let described = if created.is_none() && properties.is_empty() { VERSION } else { DESCRIBED };
+        self.version = described.max(self.stream.version());
         (self.created, self.properties) = (created, properties);
     }
 
@@ -138,9 +150,28 @@ impl Manifest {
 impl Stream {
     /// Refuses a stream that this version cannot turn back into the output of `zfs send`.
     pub fn check_stages(&self) -> Result<(), String> {
-        match self.stages.first() {
+        match self.stages.iter().enumerate().find(|(n, stage)| *n > 0 || *stage != FILTER) {
             None => Ok(()),
-            Some(stage) => Err(format!("it has a stage '{stage}', which this version does not know")),
+            Some((_, stage)) => Err(format!("it has a stage '{stage}', which this version does not know")),
         }
     }
+
+    pub fn is_filtered(&self) -> bool {
+        !self.stages.is_empty()
+    }
+
+    /// The least version that knows it.
+    pub fn version(&self) -> u32 {
+        if self.is_filtered() { FILTERED } else { VERSION }
+    }
+
+    /// Bytes of all segments together.
+    pub fn stored_size(&self) -> u64 {
+        self.segments.iter().fold(0, |sum, segment| sum.saturating_add(segment.size))
+    }
+}
+
+/// The stages of a backup whose chunks this command has filtered.
+pub fn stages(filter: Option<&str>) -> Vec<String> {
+    filter.iter().map(|_| FILTER.to_string()).collect()
 }

@@ -8,7 +8,7 @@
 use serde::Deserialize;
 
 use super::{Manifest, ManifestError, Segment, check_version};
-use crate::model::chunks::MAX_CHUNK;
+use crate::model::chunks::{MAX_CHUNK, max_filtered};
 use crate::model::digest::{Composite, Sha256};
 use crate::model::{properties, yaml};
 
@@ -26,23 +26,28 @@ const MAX_BRACKETS: usize = 10_000;
 const TOO_MUCH: &str = "it has more structure than a manifest needs";
 
 /// The approximate length of a manifest, in bytes.
-pub fn estimated_len(chunks: u64, segments: u64) -> usize {
-    (4096 + 71 * chunks + 4096 * segments) as usize
+pub fn estimated_len(chunks: u64, segments: u64, is_filtered: bool) -> usize {
+    let line = if is_filtered { 80 } else { 71 };
+    (4096 + line * chunks + 4096 * segments) as usize
 }
 
-/// Appends one segment with its chunks. [`insert_head`] adds what precedes the first one.
-pub fn push_segment<'a>(
+/// Appends one segment with its chunks: the SHA-256 of each as it is stored, and if it is filtered, its size.
+/// [`insert_head`] adds what precedes the first one.
+pub fn push_segment(
     text: &mut String,
     segment: &Segment,
-    chunks: impl Iterator<Item = &'a Sha256>,
+    chunks: impl Iterator<Item = (Sha256, Option<u64>)>,
 ) -> Result<(), String> {
     use std::fmt::Write;
     for line in yaml::to_string(&[segment])?.lines() {
         let _ = writeln!(text, "  {line}");
     }
     let _ = writeln!(text, "    {CHUNKS}");
-    for sum in chunks {
-        let _ = writeln!(text, "      {sum}");
+    for (sum, size) in chunks {
+        let _ = match size {
+            None => writeln!(text, "      {sum}"),
+            Some(size) => writeln!(text, "      {sum} {size}"),
+        };
     }
     Ok(())
 }
@@ -60,8 +65,27 @@ pub fn insert_head(text: &mut String, manifest: &Manifest) -> Result<(), String>
 #[derive(Debug, PartialEq)]
 pub struct CheckedManifest {
     pub manifest: Manifest,
-    /// The SHA-256 of each chunk of each segment, if they are kept.
-    pub chunks: Vec<Vec<Sha256>>,
+    /// Of each segment, if they are kept.
+    pub chunks: Vec<SegmentChunks>,
+}
+
+/// The chunks of a segment.
+#[derive(Debug, Default, PartialEq)]
+pub struct SegmentChunks {
+    /// The SHA-256 of each, as it is stored.
+    pub sums: Vec<Sha256>,
+    /// Where each ends in the object, if they are filtered.
+    pub ends: Vec<u64>,
+}
+
+/// What is counted of the chunks of a segment.
+#[derive(Default)]
+struct Counts {
+    chunks: u64,
+    /// Those that have a size; and the bytes of all of them.
+    sized: u64,
+    bytes: u64,
+    largest: u64,
 }
 
 /// Reads a manifest as it arrives.
@@ -77,8 +101,8 @@ pub struct ManifestReader {
     /// The indentation of `chunks:` while its lines are being read.
     in_chunks: Option<usize>,
     composite: Composite,
-    counts: Vec<u64>,
-    chunks: Vec<Vec<Sha256>>,
+    counts: Vec<Counts>,
+    chunks: Vec<SegmentChunks>,
 }
 
 impl ManifestReader {
@@ -109,15 +133,15 @@ impl ManifestReader {
         let rest = text.trim_start_matches(' ');
         let indentation = text.len() - rest.len();
         match self.in_chunks {
-            Some(above) if indentation > above => self.add_chunk(rest.parse()?),
+            Some(above) if indentation > above => self.add_chunk(rest)?,
             _ if rest == CHUNKS => {
                 self.in_chunks = Some(indentation);
                 self.lines += 1;
                 if self.lines > MAX_LINES {
                     return Err(TOO_MUCH.to_string());
                 }
-                self.counts.push(0);
-                self.chunks.push(Vec::new());
+                self.counts.push(Counts::default());
+                self.chunks.push(SegmentChunks::default());
             }
             _ => {
                 self.in_chunks = None;
@@ -129,14 +153,28 @@ impl ManifestReader {
         Ok(())
     }
 
-    fn add_chunk(&mut self, sum: Sha256) {
+    fn add_chunk(&mut self, line: &str) -> Result<(), String> {
+        let (sum, size) = match line.split_once(' ') {
+            None => (line.parse()?, None),
+            Some((sum, size)) => {
+                let size: u64 = size.parse().map_err(|_| format!("'{size}' is not the size of a chunk"))?;
+                (sum.parse()?, Some(size))
+            }
+        };
         self.composite.push(&sum);
-        if let (Some(count), Some(chunks)) = (self.counts.last_mut(), self.chunks.last_mut()) {
-            *count += 1;
+        if let (Some(counts), Some(chunks)) = (self.counts.last_mut(), self.chunks.last_mut()) {
+            counts.chunks += 1;
+            if let Some(size) = size {
+                counts.sized += 1;
+                counts.bytes = counts.bytes.checked_add(size).ok_or("its sizes are too large")?;
+                counts.largest = counts.largest.max(size);
+            }
             if self.keep_chunks {
-                chunks.push(sum);
+                chunks.sums.push(sum);
+                chunks.ends.extend(size.map(|_| counts.bytes));
             }
         }
+        Ok(())
     }
 
     fn add_line(&mut self, line: &str, rest: &str) -> Result<(), String> {
@@ -175,13 +213,30 @@ impl ManifestReader {
             return Err(format!("its chunks have {} bytes", stream.chunk_size));
         }
         let mut size: u64 = 0;
+        let mut chunks: u64 = 0;
         for (n, segment) in stream.segments.iter().enumerate() {
-            if self.counts.get(n).copied().unwrap_or(0) != segment.size.div_ceil(stream.chunk_size) {
+            let none = Counts::default();
+            let counts = self.counts.get(n).unwrap_or(&none);
+            let is_right = if stream.is_filtered() {
+                counts.sized == counts.chunks && counts.bytes == segment.size
+            } else {
+                counts.sized == 0 && counts.chunks == segment.size.div_ceil(stream.chunk_size)
+            };
+            if !is_right {
                 return Err(format!("it has the wrong number of chunks for {}", segment.key));
             }
+            if counts.largest > max_filtered(stream.chunk_size) {
+                return Err(format!("it has a chunk of {} bytes", counts.largest));
+            }
             size = size.checked_add(segment.size).ok_or("its sizes are too large")?;
+            chunks = chunks.saturating_add(counts.chunks);
         }
-        if stream.segments.is_empty() || size != stream.size || self.counts.len() != stream.segments.len() {
+        let adds_up = if stream.is_filtered() {
+            chunks == stream.size.div_ceil(stream.chunk_size)
+        } else {
+            size == stream.size
+        };
+        if stream.segments.is_empty() || !adds_up || self.counts.len() != stream.segments.len() {
             return Err("its segments do not add up to the stream".to_string());
         }
         if self.composite.sha256() != stream.composite_sha256 {
@@ -255,6 +310,7 @@ mod tests {
             composite_sha256: sums().iter().collect::<Composite>().sha256(),
             send_args: vec!["--raw".to_string()],
             stages: vec![],
+            filter: None,
             chunk_size: 4,
             storage_class: StorageClass::standard(),
             stored: "2026-01-02T03:04:05Z".to_string().try_into().unwrap(),
@@ -266,8 +322,10 @@ mod tests {
     fn written(manifest: &Manifest) -> String {
         let mut text = String::new();
         let [first, second, third] = sums();
-        push_segment(&mut text, &manifest.stream.segments[0], [&first, &second].into_iter()).unwrap();
-        push_segment(&mut text, &manifest.stream.segments[1], [&third].into_iter()).unwrap();
+        let sized = |sum, size| (sum, manifest.stream.is_filtered().then_some(size));
+        let [one, other] = [&manifest.stream.segments[0], &manifest.stream.segments[1]];
+        push_segment(&mut text, one, [sized(first, 3), sized(second, 5)].into_iter()).unwrap();
+        push_segment(&mut text, other, [sized(third, 3)].into_iter()).unwrap();
         let mut bare = manifest.clone();
         bare.stream.segments.clear();
         insert_head(&mut text, &bare).unwrap();
@@ -321,7 +379,9 @@ stream:
         let text = written(&example());
         assert_eq!(text, expected);
         let [first, second, third] = sums();
-        let checked = CheckedManifest { manifest: example(), chunks: vec![vec![first, second], vec![third]] };
+        let plain = |sums| SegmentChunks { sums, ends: vec![] };
+        let chunks = vec![plain(vec![first, second]), plain(vec![third])];
+        let checked = CheckedManifest { manifest: example(), chunks };
         assert_eq!(read(&text), Ok(checked));
         let parsed: serde_json::Value = yaml::from_str(&text).unwrap();
         assert_eq!(parsed["stream"]["segments"][1]["chunks"], format!("{third}\n"), "it is YAML");
@@ -333,12 +393,58 @@ stream:
         assert_eq!(read(&older).unwrap().manifest.host, None);
     }
 
+    fn filtered() -> Manifest {
+        let mut manifest = example();
+        manifest.stream.stages = super::super::stages(Some("zstd"));
+        manifest.stream.filter = Some("zstd -3 | age -R '/etc/x: y'".to_string());
+        manifest.version = 4;
+        manifest
+    }
+
+    #[test]
+    fn a_filtered_manifest_has_the_size_of_each_chunk() {
+        let text = written(&filtered());
+        let [first, second, third] = sums();
+        assert!(text.contains(&format!("    chunks: |\n      {first} 3\n      {second} 5\n")), "{text}");
+        let read = read(&text).unwrap();
+        assert_eq!(read.manifest, filtered());
+        let chunks = |sums, ends: &[u64]| SegmentChunks { sums, ends: ends.to_vec() };
+        assert_eq!(read.chunks, [chunks(vec![first, second], &[3, 8]), chunks(vec![third], &[3])]);
+    }
+
+    #[test]
+    fn an_inconsistent_filtered_manifest_is_refused() {
+        let good = written(&filtered());
+        let [first, second, _] = sums();
+        let large = u64::MAX.to_string();
+        for (from, to, why) in [
+            (format!("{first} 3"), format!("{first} 4"), "wrong number"),
+            (format!("{first} 3"), first.to_string(), "wrong number"),
+            (format!("{second} 5"), format!("{second} {large}"), "too large"),
+            (format!("{second} 5"), format!("{second} x"), "not the size"),
+            (format!("{second} 5"), format!("{second} 5 5"), "not the size"),
+            (format!("      {second} 5\n"), String::new(), "wrong number"),
+            ("size: 11".to_string(), "size: 13".to_string(), "do not add up"),
+            ("size: 8".to_string(), "size: 7".to_string(), "wrong number"),
+            ("  - filter\n".to_string(), "  - filter\n  - filter\n".to_string(), "stage 'filter'"),
+            ("  - filter\n".to_string(), "  - later\n".to_string(), "stage 'later'"),
+        ] {
+            assert!(good.contains(&from), "{from}");
+            let said = read(&good.replacen(&from, &to, 1)).unwrap_err().to_string();
+            assert!(said.contains(why), "{why}: {said}");
+        }
+        let huge = good.replace(" 5\n", " 70000\n").replace("size: 8", "size: 70003");
+        assert!(read(&huge).unwrap_err().to_string().contains("a chunk of 70000 bytes"));
+        let plain = good.replace("stages:\n  - filter\n", "stages: []\n");
+        assert!(read(&plain).unwrap_err().to_string().contains("wrong number"));
+    }
+
     #[test]
     fn an_inconsistent_manifest_is_refused() {
         let good = written(&example());
         for (from, to, why) in [
-            ("version: 2", "version: 4", "version 4"),
-            ("version: 2", "version: 4\nlater: 1", "version 4"),
+            ("version: 2", "version: 5", "version 5"),
+            ("version: 2", "version: 5\nlater: 1", "version 5"),
             ("tool:", "later: 1\ntool:", "later"),
             ("stages: []", "stages:\n  - zstd", "stage 'zstd'"),
             ("size: 8", "size: 9", "wrong number"),
@@ -350,7 +456,7 @@ stream:
         ] {
             assert!(good.contains(from), "{from}");
             let said = read(&good.replacen(from, to, 1)).unwrap_err();
-            assert_eq!(matches!(said, ManifestError::Newer(_)), why == "version 4", "{said}");
+            assert_eq!(matches!(said, ManifestError::Newer(_)), why == "version 5", "{said}");
             let said = said.to_string();
             assert!(said.contains(why), "{why}: {said}");
         }

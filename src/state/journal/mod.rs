@@ -18,11 +18,11 @@ use crate::os::mutex::lock;
 use crate::os::step::{self, Change};
 use crate::state::durable;
 use crate::state::store::{Folder, io_error, read_text};
-use record::{Intent, Overview, PartStored, Record, SingleChunk, VERSION};
+use record::{FILTERED, Intent, Overview, PartStored, Record};
 
 const PYTHON_TAG: &[u8] = b"!S3UploadProgressDto";
-/// Far longer than any record.
-const LINE_LIMIT: u64 = 64 << 10;
+/// Longer than any record: a part has at most as many chunks as a segment, 10,000.
+const LINE_LIMIT: u64 = 4 << 20;
 
 /// Open for adding records; used by all upload threads.
 pub struct Journal {
@@ -96,12 +96,12 @@ pub fn overview(folder: &Folder) -> Result<Option<Overview>> {
     }
     let mut overview = None;
     scan(folder, WHOLE, |record, _| match (&mut overview, record) {
-        (None, Record::Intent(intent)) if (1..=VERSION).contains(&intent.version) => {
+        (None, Record::Intent(intent)) if (1..=FILTERED).contains(&intent.version) => {
             overview = Some(Overview::new(*intent));
             Ok(())
         }
         (None, Record::Intent(intent)) => {
-            Err(format!("it has version {}, and this program knows versions 1 to {VERSION}", intent.version))
+            Err(format!("it has version {}, and this program knows versions 1 to {FILTERED}", intent.version))
         }
         (None, _) => Err("it does not begin with an intent".to_string()),
         (Some(overview), record) => overview.add(record),
@@ -142,16 +142,15 @@ impl RecordedParts {
 
     /// The parts of one segment, by number. A single chunk counts as one, without an ETag.
     pub fn of(&self, segment: u32) -> Result<BTreeMap<u16, PartStored>> {
-        let mut parts = BTreeMap::new();
+        let mut parts: BTreeMap<u16, PartStored> = BTreeMap::new();
         let Some(place) = self.places.get(&segment) else { return Ok(parts) };
         let end = scan(&self.folder, place.clone(), |record, _| {
             match record {
-                Record::Single(SingleChunk { size, sha256 }) => {
-                    let part = PartStored { segment: 1, part: 1, size, etag: String::new(), sha256 };
-                    parts = BTreeMap::from([(1, part)]);
-                }
-                Record::Chunking(chunking) => parts.retain(|number, _| *number <= chunking.parts_per_segment),
+                Record::Single(single) => parts = BTreeMap::from([(1, PartStored::single(single))]),
+                Record::Chunking(chunking) => parts.retain(|_, part| part.is_within(&chunking)),
                 Record::Part(part) if part.segment == segment => {
+                    // the same chunks may have been in other parts
+                    parts.retain(|_, other| !part.has_chunks_of(other));
                     parts.insert(part.part, part);
                 }
                 _ => {}
@@ -279,7 +278,7 @@ mod tests {
     use crate::model::digest::Sha256;
     use crate::model::utc::Utc;
     use crate::os::random;
-    use record::SegmentBegun;
+    use record::{FilteredChunk, FilteredChunks, SegmentBegun, SingleChunk};
 
     /// The parts of a segment, as the format says it: later records override earlier ones.
     fn parts_by_all_records(records: &[Record], segment: u32) -> BTreeMap<u16, PartStored> {
@@ -288,8 +287,7 @@ mod tests {
             match record {
                 Record::Segment(begun) if begun.segment == segment => parts.clear(),
                 Record::Single(single) => {
-                    let SingleChunk { size, sha256 } = *single;
-                    let part = PartStored { segment: 1, part: 1, size, etag: String::new(), sha256 };
+                    let part = PartStored::single(single.clone());
                     parts = (segment == 1).then_some((1, part)).into_iter().collect();
                 }
                 Record::Chunking(_) if segment > 1 => parts.clear(),
@@ -303,6 +301,50 @@ mod tests {
             }
         }
         parts
+    }
+
+    #[test]
+    fn of_parts_that_have_chunks_in_common_the_last_one_counts() {
+        let path = std::env::temp_dir().join(format!("zfs2s3-filtered-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let folder = Folder::new(path.clone());
+        let below = |count: u32| (random::fraction() * f64::from(count)) as u32;
+        let mut made = 0;
+        for _ in 0..300 {
+            let upload_id = "u".to_string();
+            let mut records = vec![Record::Segment(SegmentBegun { segment: 1, upload_id, checksums: true })];
+            // of each chunk, the part that was recorded last
+            let mut expected: BTreeMap<u64, (u16, FilteredChunk)> = BTreeMap::new();
+            let mut number = || {
+                made += 1;
+                Sha256::of(&u64::to_le_bytes(made))
+            };
+            for _ in 0..below(12) {
+                let first = u64::from(below(10));
+                let chunks: Vec<FilteredChunk> = (0..1 + below(3))
+                    .map(|_| FilteredChunk { size: 7, sha256: number(), plain_sha256: number() })
+                    .collect();
+                let end = first + chunks.len() as u64;
+                let part = 1 + below(6) as u16;
+                let filtered = Some(FilteredChunks { first, chunks: chunks.clone() });
+                let single = PartStored::single(SingleChunk { size: 7, sha256: number() });
+                records.push(Record::Part(PartStored { part, filtered, ..single }));
+                let replaced = (first..end).filter_map(|n| expected.get(&n)).map(|(part, _)| *part);
+                let gone: Vec<u16> = replaced.chain([part]).collect();
+                expected.retain(|_, (part, _)| !gone.contains(part));
+                expected.extend((first..end).zip(chunks.into_iter().map(|chunk| (part, chunk))));
+            }
+            let text: String = records.iter().map(|record| record.to_line().unwrap()).collect();
+            std::fs::write(folder.journal(), text).unwrap();
+            let found = RecordedParts::find(&folder).unwrap().of(1).unwrap();
+            let any = Chunking { chunk_size: 10, parts_per_segment: 100 };
+            let chunks = found.values().flat_map(|part| {
+                let filtered = part.filtered.as_ref().unwrap().chunks.iter();
+                part.chunks(&any).zip(filtered.map(|chunk| (part.part, *chunk)))
+            });
+            assert_eq!(chunks.collect::<BTreeMap<_, _>>(), expected, "{records:?}");
+        }
+        std::fs::remove_dir_all(&path).unwrap();
     }
 
     #[test]
@@ -341,6 +383,7 @@ mod tests {
                         size: 10,
                         etag: n.to_string(),
                         sha256: Sha256::of(&[n as u8]),
+                        filtered: None,
                     }),
                     _ => continue,
                 };

@@ -4,11 +4,12 @@
 //! Later records override earlier ones: beginning a segment again drops its parts and the end of the stream.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::backup::{Backup, Point};
-use crate::model::chunks::Chunking;
+use crate::model::chunks::{Chunking, PartPosition};
 use crate::model::copy::{CopyName, Id};
 use crate::model::digest::Sha256;
 use crate::model::object_lock::Retention;
@@ -17,6 +18,8 @@ use crate::model::utc::Utc;
 
 /// The version that is written. Version 1 had no `id` and no `host`.
 pub const VERSION: u32 = 2;
+/// The version with a filter.
+pub const FILTERED: u32 = 3;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,6 +62,9 @@ pub struct Intent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<Retention>,
     pub send_args: Vec<String>,
+    /// The command that filters each chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
     /// Bytes, by `zfs send -nP`; only for the progress line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate: Option<u64>,
@@ -94,6 +100,84 @@ pub struct PartStored {
     pub size: u64,
     pub etag: String,
     pub sha256: Sha256,
+    /// Its chunks, if they are filtered. Any other part is one chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filtered: Option<FilteredChunks>,
+}
+
+/// Chunks in a row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilteredChunks {
+    /// The index of the first one.
+    pub first: u64,
+    pub chunks: Vec<FilteredChunk>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilteredChunk {
+    /// Bytes, as it is stored.
+    pub size: u64,
+    pub sha256: Sha256,
+    /// Of what was filtered: it proves that a resumed stream is the same.
+    pub plain_sha256: Sha256,
+}
+
+impl FilteredChunks {
+    fn indexes(&self) -> Range<u64> {
+        self.first..self.first.saturating_add(self.chunks.len() as u64)
+    }
+}
+
+impl PartStored {
+    /// A single chunk, as a part without an ETag.
+    pub fn single(SingleChunk { size, sha256 }: SingleChunk) -> Self {
+        PartStored { segment: 1, part: 1, size, etag: String::new(), sha256, filtered: None }
+    }
+
+    /// Does it stay in the first segment with fewer parts?
+    pub fn is_within(&self, chunking: &Chunking) -> bool {
+        self.chunks(chunking).end <= u64::from(chunking.parts_per_segment)
+    }
+
+    /// Do both have a chunk in common, which is filtered?
+    pub fn has_chunks_of(&self, other: &PartStored) -> bool {
+        match (&self.filtered, &other.filtered) {
+            (Some(one), Some(other)) => {
+                let (one, other) = (one.indexes(), other.indexes());
+                one.start < other.end && other.start < one.end
+            }
+            _ => false,
+        }
+    }
+
+    /// The indexes of its chunks.
+    pub fn chunks(&self, chunking: &Chunking) -> Range<u64> {
+        match &self.filtered {
+            Some(filtered) => filtered.indexes(),
+            None => {
+                let index = chunking.index(PartPosition { segment: self.segment, part: self.part });
+                index..index + 1
+            }
+        }
+    }
+
+    /// The SHA-256 of each chunk before it was filtered.
+    pub fn plain_sums(&self) -> impl Iterator<Item = Sha256> {
+        let only = self.filtered.is_none().then_some(self.sha256);
+        only.into_iter().chain(self.filtered_chunks().map(|chunk| chunk.plain_sha256))
+    }
+
+    /// The SHA-256 of each chunk as it is stored, and its size if it is filtered.
+    pub fn stored_sums(&self) -> impl Iterator<Item = (Sha256, Option<u64>)> {
+        let only = self.filtered.is_none().then_some((self.sha256, None));
+        only.into_iter().chain(self.filtered_chunks().map(|chunk| (chunk.sha256, Some(chunk.size))))
+    }
+
+    fn filtered_chunks(&self) -> impl Iterator<Item = &FilteredChunk> {
+        self.filtered.iter().flat_map(|filtered| &filtered.chunks)
+    }
 }
 
 /// The stream is complete (`zfs send` exited successfully, its last record was END), and all its parts are
@@ -246,8 +330,11 @@ mod tests {
 
     #[test]
     fn each_record_is_one_line_of_yaml() {
-        let part =
-            PartStored { segment: 1, part: 7, size: 5, etag: "\"e\"".into(), sha256: Sha256::of(b"x") };
+        let part = PartStored {
+            part: 7,
+            etag: "\"e\"".into(),
+            ..PartStored::single(SingleChunk { size: 5, sha256: Sha256::of(b"x") })
+        };
         let line = Record::Part(part.clone()).to_line().unwrap();
         assert_eq!(
             line,

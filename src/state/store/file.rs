@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Write};
 use serde::{Deserialize, Serialize};
 
 use super::format::{Contents, Entry, Unchecked};
-use crate::model::manifest::{NEWEST, VERSION};
+use crate::model::manifest::{DESCRIBED, Stream, VERSION};
 use crate::model::yaml;
 
 /// The file's first lines.
@@ -28,9 +28,13 @@ const COUNT: &str = "count: ";
 pub fn write(contents: &Contents, mut file: impl Write) -> io::Result<()> {
     // nothing is written that could not be read again
     contents.check().map_err(io::Error::other)?;
+    let least = |entry: &Entry| {
+        let of_stream = entry.stream.as_ref().map_or(VERSION, Stream::version);
+        if entry.kept { of_stream.max(DESCRIBED) } else { of_stream }
+    };
     let header = Header {
         // what an older program can read, it shall
-        version: if contents.entries.iter().any(|entry| entry.kept) { NEWEST } else { VERSION },
+        version: contents.entries.iter().map(least).max().unwrap_or(VERSION),
         endpoint: contents.endpoint.clone(),
         bucket: contents.bucket.clone(),
         prefix: contents.prefix.clone(),

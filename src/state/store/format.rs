@@ -95,8 +95,16 @@ impl Entry {
         let segments = self.stream.iter().flat_map(|stream| &stream.segments);
         std::iter::once(self.first_key(prefix)).chain(segments.map(|s| s.key.clone())).collect()
     }
+    /// Bytes in the bucket, without the manifest.
     pub fn size(&self) -> Option<u64> {
-        self.stream.as_ref().map(|stream| stream.size)
+        self.stream.as_ref().map(Stream::stored_size)
+    }
+    pub fn is_filtered(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::is_filtered)
+    }
+    /// The command that has filtered it.
+    pub fn filter(&self) -> Option<&str> {
+        self.stream.as_ref().and_then(|stream| stream.filter.as_deref())
     }
 }
 
@@ -257,8 +265,8 @@ count: 2
             assert!(parse(&STORE[..end]).is_err(), "cut at byte {end}");
         }
         assert!(with("count: 2", "count: 3").contains("a count of 3"));
-        assert!(with("version: 1", "version: 4").contains("version 4"));
-        assert!(with("version: 1", "version: 4\nnew: x").contains("version 4"));
+        assert!(with("version: 1", "version: 5").contains("version 5"));
+        assert!(with("version: 1", "version: 5\nnew: x").contains("version 5"));
         assert!(with("bucket", "buckets").contains("buckets"));
         assert!(with("guid: '2'", "guid: 2.5e9").contains("guid"));
         assert!(with("guid: '2'", "guid: '0'").contains("guid"));

@@ -31,6 +31,7 @@ fn entry(text: &str) -> Entry {
         composite_sha256: Sha256::of(b""),
         send_args: vec![],
         stages: vec![],
+        filter: None,
         chunk_size: 16,
         storage_class: StorageClass::standard(),
         stored: format!("2026-01-01T00:{:02}:0{copy}Z", snapshot.guid.number() % 60)

@@ -19,6 +19,9 @@ use crate::support::{Fault, Host, PYTHON_STORE, Ran, S2, made_stream, s3};
 
 const CHUNK: usize = 4096;
 
+/// Its inverse, and how many bytes it adds. It gives other bytes each time, as encryption does.
+const FILTER: (&str, &str, usize) = ("head -c 8 /dev/urandom; cat", "tail -c +9", 8);
+
 /// In the home of a host: there are backups that its store lacks.
 const OLD_STORE: &str = "old_store";
 
@@ -29,6 +32,17 @@ fn host() -> Host {
     host.set("ZFS2S3_CHUNK_SIZE", &CHUNK.to_string());
     host.set("ZFS2S3_TEST_PARTS", "2");
     host.set("ZFS2S3_JOBS", "1");
+    host
+}
+
+/// Two chunks are a part: three parts in three segments.
+fn with_filter() -> Host {
+    filtering(host())
+}
+
+fn filtering(mut host: Host) -> Host {
+    host.set("ZFS2S3_FILTER", FILTER.0);
+    host.set("ZFS2S3_UNFILTER", FILTER.1);
     host
 }
 
@@ -97,10 +111,13 @@ fn check(host: &Host, after: &str) {
         let stream =
             std::fs::read(host.home().join(format!("zfs/{}-{name}", entry.guid))).expect("its stream");
         let there: Vec<u8> = entry.keys.iter().flat_map(|key| state.bytes(key).to_vec()).collect();
-        assert!(there == stream, "{after}: the data of {} are not the stream", entry.guid);
         let manifest = entry.keys[0].replace(".zfs", ".yml");
         let manifest = String::from_utf8(state.bytes(&manifest).to_vec()).unwrap();
-        let sums: Vec<Vec<u8>> = stream.chunks(CHUNK).map(sha256).collect();
+        let grown = if manifest.contains("- filter\n") { FILTER.2 } else { 0 };
+        let chunks: Vec<&[u8]> = there.chunks(CHUNK + grown).collect();
+        let plain: Vec<u8> = chunks.iter().flat_map(|chunk| chunk[grown..].to_vec()).collect();
+        assert!(plain == stream, "{after}: the data of {} are not the stream", entry.guid);
+        let sums: Vec<Vec<u8>> = chunks.iter().map(|chunk| sha256(chunk)).collect();
         for sum in &sums {
             assert!(manifest.contains(&hex(sum)), "{after}: the manifest of {} lacks a chunk", entry.guid);
         }
@@ -310,7 +327,15 @@ fn python() -> Host {
 
 /// A chain of two, in one chunk each, in this class.
 fn small(class: &str) -> Host {
-    let mut host = Host::with_snapshots(2);
+    stored_small(Host::with_snapshots(2), class)
+}
+
+/// The same, filtered.
+fn filtered() -> Host {
+    stored_small(filtering(Host::with_snapshots(2)), "STANDARD")
+}
+
+fn stored_small(mut host: Host, class: &str) -> Host {
     host.set("ZFS2S3_CHUNK_SIZE", &CHUNK.to_string());
     host.set("ZFS2S3_JOBS", "1");
     host.set("ZFS2S3_STORAGE_CLASS", class);
@@ -389,6 +414,13 @@ macro_rules! each_case {
         $crate::crash::each_case! { $run;
             an_upload_of_three_segments_is_resumed:
                 Case::new(host, "upload tank/a@1", resume_or_upload, has_one);
+            a_filtered_upload_is_resumed: Case::new(with_filter, "upload tank/a@1", resume_or_upload, has_one);
+            a_filtered_restore_is_continued: Case::new(
+                filtered,
+                "restore tank/a@2 tank/new",
+                |_| Some("restore tank/a@2 tank/new"),
+                is_restored
+            );
             an_upload_of_three_segments_is_aborted: Case::new(host, "upload tank/a@1", abort, has_one_or_none);
             an_incremental_upload_is_resumed:
                 Case::new(

@@ -187,6 +187,8 @@ pub struct Capabilities {
     pub wants_for_objects: Option<(&'static str, &'static str)>,
     /// Parts an upload may have.
     pub max_parts: u16,
+    /// All parts but the last must have the same size, as with R2.
+    pub equal_parts: bool,
     /// Answers 200 to a ranged GET, with or without Content-Range.
     pub says_200: Option<bool>,
     /// The answers to these calls, which are not done.
@@ -425,6 +427,7 @@ impl S3 {
             wants_always: None,
             wants_for_objects: None,
             max_parts: 10_000,
+            equal_parts: false,
             says_200: None,
             lacks: vec![],
             moto: false,
@@ -1079,6 +1082,7 @@ fn answer(state: &mut State, request: &Request, call: &str) -> Answer {
 fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Answer {
     let id = request.param("uploadId").unwrap_or_default();
     let (mangles, strict_complete) = (state.capabilities.mangles, state.capabilities.strict_complete);
+    let equal_parts = state.capabilities.equal_parts;
     let (page_size, takes_wrong_sums) = (state.capabilities.page, state.capabilities.takes_wrong_sums);
     let root = if state.capabilities.moto { "ListPartsResponse" } else { "ListPartsResult" };
     let strict = state.capabilities.no_checksums_at.is_empty() && !state.capabilities.takes_wrong_sums;
@@ -1147,6 +1151,9 @@ fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Ans
             if strict_complete && body.contains("Checksum") {
                 return error(400, "MalformedXML", "The XML you provided was not well-formed");
             }
+            if equal_parts && has_different_parts(upload) {
+                return error(400, "InvalidPart", "All non-trailing parts must have the same length.");
+            }
             match put_together(upload, &body, strict_complete) {
                 Ok(mut object) => {
                     if mangles {
@@ -1170,6 +1177,11 @@ fn of_upload(state: &mut State, request: &Request, call: &str, key: &str) -> Ans
         }
         _ => error(405, "MethodNotAllowed", call),
     }
+}
+
+fn has_different_parts(upload: &Upload) -> bool {
+    let sizes: Vec<usize> = upload.parts.values().map(|part| part.bytes.len()).collect();
+    sizes.split_last().is_some_and(|(_, others)| others.iter().any(|size| *size != others[0]))
 }
 
 fn put_together(upload: &Upload, body: &str, without_sums: bool) -> Result<Object, String> {

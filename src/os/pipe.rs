@@ -1,0 +1,287 @@
+//! Passes bytes through a command: in at its standard input, out at its standard output, within limits.
+//!
+//! The command leads a process group of its own, so that all of a pipe of several programs can be killed.
+
+use std::collections::BTreeSet;
+use std::io::{self, PipeReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::mutex::lock;
+use super::process::Collected;
+
+/// How many bytes of its standard error are kept.
+const STDERR_KEPT: usize = 4096;
+/// How many bytes it is given at once.
+const PIECE: usize = 64 << 10;
+/// How often its progress is looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How long its output may stay open after it has exited: a process that it left behind may have it.
+const GRACE: Duration = Duration::from_secs(2);
+const FIRST_POLL: Duration = Duration::from_micros(100);
+const LONGEST_POLL: Duration = Duration::from_millis(5);
+
+/// The process groups that are running.
+static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+#[derive(Clone, Copy)]
+pub struct Limits {
+    /// How many bytes it may give.
+    pub output: usize,
+    /// How long it may do nothing: neither read, nor write, nor exit.
+    pub silence: Duration,
+}
+
+#[derive(Debug)]
+pub struct Fault {
+    pub kind: FaultKind,
+    /// What it wrote to its standard error.
+    pub said: String,
+}
+
+#[derive(Debug)]
+pub enum FaultKind {
+    CannotRun(io::Error),
+    Failed(ExitStatus),
+    TooMuch,
+    Silent,
+    /// It exited successfully, but did not read all of its input.
+    LeftInput,
+}
+
+/// What became of the output.
+enum Output {
+    Whole(Vec<u8>),
+    TooMuch,
+    Failed(io::Error),
+}
+
+/// The output of the command. `buffer` is used for it.
+pub fn pass(command: &mut Command, input: &[u8], limits: Limits, buffer: Vec<u8>) -> Result<Vec<u8>, Fault> {
+    let cannot = |e| Fault { kind: FaultKind::CannotRun(e), said: String::new() };
+    let (mut unread, mut feed) = io::pipe().map_err(cannot)?;
+    command.stdin(unread.try_clone().map_err(cannot)?).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.process_group(0).spawn().map_err(cannot)?;
+    lock(&RUNNING).insert(child.id());
+    let missing = || cannot(io::Error::other("no pipe"));
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(missing());
+    };
+    let moved = Arc::new(AtomicU64::new(0));
+    let said = Collected::from(stderr, STDERR_KEPT);
+    let output = collect(stdout, limits.output, buffer, Arc::clone(&moved));
+    let (output, left) = std::thread::scope(|scope| {
+        let moved = &*moved;
+        scope.spawn(move || {
+            for piece in input.chunks(PIECE) {
+                // it cannot fail, since the other end stays open here
+                if feed.write_all(piece).is_err() {
+                    break;
+                }
+                moved.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            }
+        });
+        let output = attend(&mut child, &output, limits.silence, moved);
+        if output.is_err() {
+            kill(child.id());
+            let _ = child.wait();
+        }
+        lock(&RUNNING).remove(&child.id());
+        (output, drain(&mut unread))
+    });
+    let fault = |kind| Fault { kind, said: String::from_utf8_lossy(&said.take()).trim().to_string() };
+    match output {
+        Ok((status, _)) if !status.success() => Err(fault(FaultKind::Failed(status))),
+        Ok(_) if left > 0 => Err(fault(FaultKind::LeftInput)),
+        Ok((_, output)) => Ok(output),
+        Err(kind) => Err(fault(kind)),
+    }
+}
+
+/// Reads the output in a thread, which is left behind if another process keeps the pipe open.
+fn collect(
+    stdout: impl Read + Send + 'static,
+    limit: usize,
+    mut buffer: Vec<u8>,
+    moved: Arc<AtomicU64>,
+) -> Receiver<Output> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        buffer.clear();
+        // pages that are not written take no memory
+        buffer.reserve_exact(limit + 1);
+        let read = Counting { inner: stdout, moved: &moved }.take(limit as u64 + 1).read_to_end(&mut buffer);
+        let _ = sender.send(match read {
+            Err(e) => Output::Failed(e),
+            Ok(_) if buffer.len() > limit => Output::TooMuch,
+            Ok(_) => Output::Whole(buffer),
+        });
+    });
+    receiver
+}
+
+struct Counting<'a, R> {
+    inner: R,
+    moved: &'a AtomicU64,
+}
+
+impl<R: Read> Read for Counting<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.moved.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// Waits for the output and the end of the command, as long as it does something.
+fn attend(
+    child: &mut Child,
+    output: &Receiver<Output>,
+    silence: Duration,
+    moved: &AtomicU64,
+) -> Result<(ExitStatus, Vec<u8>), FaultKind> {
+    let mut progress = (0, Instant::now());
+    let mut is_silent = || {
+        let now = moved.load(Ordering::Relaxed);
+        if now != progress.0 {
+            progress = (now, Instant::now());
+        }
+        progress.1.elapsed() > silence
+    };
+    let mut exited = None;
+    let output = loop {
+        match output.recv_timeout(TICK) {
+            Ok(Output::Whole(output)) => break output,
+            Ok(Output::TooMuch) => return Err(FaultKind::TooMuch),
+            Ok(Output::Failed(e)) => return Err(FaultKind::CannotRun(e)),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(FaultKind::CannotRun(io::Error::other("its output cannot be read")));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if exited.is_none() {
+            exited = child.try_wait().map_err(FaultKind::CannotRun)?.map(|status| (status, Instant::now()));
+        }
+        match exited {
+            // what it left behind is not waited for
+            Some((status, _)) if !status.success() => return Ok((status, Vec::new())),
+            Some((_, since)) if since.elapsed() > GRACE => return Err(FaultKind::Silent),
+            _ if is_silent() => return Err(FaultKind::Silent),
+            _ => {}
+        }
+    };
+    let mut pause = FIRST_POLL;
+    loop {
+        if let Some(status) = child.try_wait().map_err(FaultKind::CannotRun)? {
+            return Ok((status, output));
+        }
+        if is_silent() {
+            return Err(FaultKind::Silent);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_POLL);
+    }
+}
+
+/// Lets the feeding thread end. How many bytes the command has not read.
+fn drain(unread: &mut PipeReader) -> u64 {
+    io::copy(unread, &mut io::sink()).unwrap_or(u64::MAX)
+}
+
+/// `group`: the number of its first process, which was not waited for yet, so no other has it.
+fn kill(group: u32) {
+    let line = format!("kill -s KILL -- -{group}");
+    let mut shell = Command::new("/bin/sh");
+    let _ =
+        shell.args(["-c", &line]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
+/// Before the program ends.
+pub fn kill_all() {
+    lock(&RUNNING).iter().for_each(|group| kill(*group));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { output: 1 << 20, silence: Duration::from_secs(20) };
+
+    fn through(line: &str, input: &[u8], limits: Limits) -> Result<Vec<u8>, Fault> {
+        pass(Command::new("/bin/sh").args(["-c", line]), input, limits, vec![1, 2, 3])
+    }
+
+    #[test]
+    fn bytes_of_any_number() {
+        for length in [0, 1, PIECE - 1, PIECE, 3 * PIECE + 1, 1 << 20] {
+            let input: Vec<u8> = (0..length).map(|n| (n / 7) as u8).collect();
+            assert_eq!(through("cat", &input, LIMITS).unwrap(), input, "{length}");
+        }
+        assert_eq!(through("cat; printf x", b"", LIMITS).unwrap(), b"x");
+    }
+
+    #[test]
+    fn what_it_says_and_its_status() {
+        let fault = through("cat; echo no key >&2; exit 3", b"abc", LIMITS).unwrap_err();
+        assert!(matches!(fault.kind, FaultKind::Failed(status) if status.code() == Some(3)), "{fault:?}");
+        assert_eq!(fault.said, "no key");
+        let fault = through("kill -9 $$", b"abc", LIMITS).unwrap_err();
+        assert!(matches!(fault.kind, FaultKind::Failed(status) if status.code().is_none()), "{fault:?}");
+    }
+
+    #[test]
+    fn more_than_is_allowed() {
+        let limits = Limits { output: 100, ..LIMITS };
+        assert_eq!(through("cat", &[7; 100], limits).unwrap(), [7; 100]);
+        for line in ["cat; echo", "yes", "while :; do printf x; done"] {
+            assert!(matches!(through(line, &[7; 100], limits).unwrap_err().kind, FaultKind::TooMuch));
+        }
+    }
+
+    #[test]
+    fn input_that_is_not_read() {
+        for (line, input) in [("echo hi", 1), ("echo hi", 1 << 20), ("head -c 10", 1 << 20)] {
+            let fault = through(line, &vec![0; input], LIMITS).unwrap_err();
+            assert!(matches!(fault.kind, FaultKind::LeftInput), "{line}: {fault:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_hangs_is_killed_with_all_its_processes() {
+        let limits = Limits { silence: Duration::from_millis(300), ..LIMITS };
+        let mark = 1_000_000 + std::process::id();
+        for line in
+            [format!("sleep {mark}"), format!("sleep {mark} | cat"), format!("cat; exec >&-; sleep {mark}")]
+        {
+            let begun = Instant::now();
+            let fault = through(&line, &vec![0; 1 << 20], limits).unwrap_err();
+            assert!(matches!(fault.kind, FaultKind::Silent), "{line}: {fault:?}");
+            assert!(begun.elapsed() < Duration::from_secs(15));
+        }
+        let is_left = |entry: io::Result<std::fs::DirEntry>| {
+            let words = std::fs::read(entry.unwrap().path().join("cmdline")).unwrap_or_default();
+            words == format!("sleep\0{mark}\0").into_bytes()
+        };
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!std::fs::read_dir("/proc").unwrap().any(is_left));
+    }
+
+    #[test]
+    fn one_that_works_slowly_does_not_hang() {
+        let limits = Limits { silence: Duration::from_millis(700), ..LIMITS };
+        let line = "for n in 1 2 3 4 5 6 7 8 9 10; do sleep 0.15; echo $n; done; cat";
+        assert!(through(line, b"", limits).unwrap().starts_with(b"1\n2\n"));
+    }
+
+    #[test]
+    fn what_it_leaves_behind_is_not_waited_for() {
+        let begun = Instant::now();
+        let fault = through("cat; setsid sleep 20 & exit 0", b"x", LIMITS).unwrap_err();
+        assert!(matches!(fault.kind, FaultKind::Silent | FaultKind::LeftInput), "{fault:?}");
+        assert!(begun.elapsed() < Duration::from_secs(15));
+    }
+}
