@@ -20,13 +20,14 @@ ROUNDS = int(os.environ.get("ROUNDS", "3"))
 ONLY = os.environ.get("ONLY", "")
 SIZE = 1 << 30
 CERTIFICATE, KEY = f"{WORK}/certificate.pem", f"{WORK}/key.pem"
-LARGE, SMALL = f"{WORK}/zfs/1-full", f"{WORK}/zfs/2-from-1"
+LARGE, SMALL, COMPRESSIBLE = f"{WORK}/zfs/1-full", f"{WORK}/zfs/2-from-1", f"{WORK}/zfs/3-full"
 # round trip in ms, and MiB/s of a connection
 LATENCY, RATE = "20", "40"
 
 
-def write_stream(path, guid, base, size):
-    """BEGIN, blocks of noise, END. No checksums: they are computed all the same, and compared only if there are any."""
+def write_stream(path, guid, base, size, compressible=False):
+    """BEGIN, blocks of noise, or of half noise and half text, END. No checksums: they are computed all the same, and compared only if
+    there are any."""
     block = 128 << 10
     with open(path, "wb") as out:
         begin = bytearray(312)
@@ -39,7 +40,8 @@ def write_stream(path, guid, base, size):
             write = bytearray(312)
             struct.pack_into("<IIQIIQQQ", write, 0, 3, 0, 5, 0, 0, n * block, block, guid)
             at = n * block % (len(noise) - block)
-            out.write(write + noise[at : at + block])
+            text = b"".join(b"%d: a line of text\n" % (n * line) for line in range(3000))[: block // 2]
+            out.write(write + (os.urandom(block - len(text)) + text if compressible else noise[at : at + block]))
         end = bytearray(312)
         struct.pack_into("<I", end, 0, 5)
         struct.pack_into("<Q", end, 40, guid)
@@ -97,8 +99,9 @@ def measure(command, out=False, stdin=None, **env):
 
 
 class Zfs2s3:
-    def __init__(self, name="zfs2s3", binary=BINARY):
-        self.name, self.binary = name, binary
+    def __init__(self, name="zfs2s3", binary=BINARY, snapshot="tank@a", **settings):
+        self.name, self.binary, self.snapshot, self.settings = name, binary, snapshot, settings
+        self.kept = "kept" if not settings else f"kept-{name.split()[-1]}"
 
     def env(self, sink, data):
         return {
@@ -109,26 +112,27 @@ class Zfs2s3:
             "ZFS2S3_PREFIX": f"{data}/",
             "AWS_ENDPOINT_URL": sink.url,
             "AWS_CA_BUNDLE": CERTIFICATE if sink.tls else "",
+            **self.settings,
         }
 
     def upload(self, sink):
         env = self.env(sink, "own")
-        result = measure([self.binary, "upload", "tank@a"], **env)
+        result = measure([self.binary, "upload", self.snapshot], **env)
         requests = sink.requests()
-        measure([self.binary, "remove", "tank@a"], **env)
+        measure([self.binary, "remove", self.snapshot], **env)
         return *result, requests
 
     def keep(self, sink, data):
         """A full backup that stays."""
         env = self.env(sink, data)
         if not os.path.exists(env["XDG_DATA_HOME"]):
-            measure([self.binary, "upload", "tank@a"], **env)
+            measure([self.binary, "upload", self.snapshot], **env)
 
     def download(self, sink):
-        return *measure([self.binary, "download", "tank@a"], out=True, **self.env(sink, "kept")), sink.requests()
+        return *measure([self.binary, "download", self.snapshot], out=True, **self.env(sink, self.kept)), sink.requests()
 
     def prepare_download(self, sink):
-        self.keep(sink, "kept")
+        self.keep(sink, self.kept)
 
     def prepare_small(self, sink):
         self.keep(sink, "small")
@@ -163,6 +167,41 @@ def kept_key(sink):
     with open(f"{folder}/stored_snapshots.yml") as f:
         entry = next(line for line in f if line.startswith("- "))
     return json.loads(entry[2:])["stream"]["segments"][0]["key"]
+
+
+class Pipe:
+    """The stream through a filter as a whole, to the AWS CLI and back."""
+
+    def __init__(self, name, there, back):
+        self.name, self.there, self.back = name, there, back
+
+    def command(self, line, sink):
+        client = f"{PEERS}/aws s3 cp --quiet --endpoint-url {sink.url}"
+        return ["bash", "-o", "pipefail", "-c", line.replace("AWS", client).replace("OBJECT", "s3://b/piped")]
+
+    def upload(self, sink):
+        line = f"{self.there} | AWS --expected-size {SIZE} - OBJECT"
+        return *measure(self.command(line, sink), stdin=COMPRESSIBLE), sink.requests()
+
+    def prepare_download(self, sink):
+        self.upload(sink)
+
+    def download(self, sink):
+        return *measure(self.command(f"AWS OBJECT - | {self.back}", sink), out=True), sink.requests()
+
+
+def filters():
+    """zfs2s3 with and without a filter, and the same programs in a pipe."""
+    key, recipients = f"{WORK}/age", f"{WORK}/recipients"
+    subprocess.run(["age-keygen", "-o", key], check=True, stderr=subprocess.DEVNULL)
+    with open(recipients, "wb") as out:
+        subprocess.run(["age-keygen", "-y", key], check=True, stdout=out)
+    zstd, age = ("zstd -3 -q", "zstd -dcq"), (f"age -R {recipients}", f"age -d -i {key}")
+    both = (f"{zstd[0]} | {age[0]}", f"{age[1]} | {zstd[1]}")
+    own = [Zfs2s3("zfs2s3", snapshot="tank@c")]
+    for name, (there, back) in {"zstd": zstd, "age": age, "zstd|age": both}.items():
+        own.append(Zfs2s3(f"zfs2s3, {name}", snapshot="tank@c", ZFS2S3_FILTER=there, ZFS2S3_UNFILTER=back))
+    return [*own, Pipe("zstd -T0, age, aws s3 cp", f"zstd -3 -q -T0 | {age[0]}", both[1])]
 
 
 def floor():
@@ -239,7 +278,7 @@ def main():
     write_stream(LARGE, 1, 0, SIZE)
     write_stream(SMALL, 2, 1, 512 << 10)
     with open(f"{WORK}/zfs/snapshots", "w") as f:
-        f.write("tank@a\t1\t1\ntank@b\t2\t2\n")
+        f.write("tank@a\t1\t1\ntank@b\t2\t2\ntank@c\t3\t3\n")
     own, tuned = [Zfs2s3()], [s5cmd("s5cmd, 23 of 16 MB", "-c", "23", "-p", "16")]
     if other := os.environ.get("OTHER_BINARY"):
         own.append(Zfs2s3("other zfs2s3", other))
@@ -265,6 +304,11 @@ def main():
     table(f"Download over {limit}", "download", [*own, *tuned, *(peer for peer in peers if "16 of 16M" not in peer.name)], line=True)
     table("An increment of 0.5 MiB, http", "small", [*own, *tuned, *peers])
     table(f"An increment of 0.5 MiB over {limit}", "small", [*own, *tuned, *peers], line=True)
+    if not ONLY or "Filtered".startswith(ONLY):
+        write_stream(COMPRESSIBLE, 3, 0, SIZE, compressible=True)
+        filtered = filters()
+        table("Filtered upload, http", "upload", filtered)
+        table("Filtered download, http", "download", filtered)
     shutil.rmtree(f"{WORK}/zfs")
 
 
