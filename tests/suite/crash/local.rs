@@ -8,7 +8,7 @@ const FAULTS: [&str; 8] = ["refused", "missing", "killed", "slow", "silent", "ga
 fn run(case: &Case) {
     locked(case);
     let mut counts = Counts::default();
-    at_each_moment(case, &FAULTS, 2, |host, fault, n| {
+    at_each_moment(case, &FAULTS, 3, |host, fault, n| {
         let commands = || host.zfs_log().lines().count();
         let before = commands();
         host.zfs_file("fault", &format!("{} {fault}\n", before + n + 1));
