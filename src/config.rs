@@ -11,6 +11,7 @@ use crate::aws::requests::{self, Checksums};
 use crate::error::{Error, Result};
 use crate::filter::{Filter, PATIENCE, UNFILTER};
 use crate::model::chunks::{Chunking, MAX_PARTS};
+use crate::model::manifest::check_filter;
 use crate::model::memory::Memory;
 use crate::model::object_lock::{Mode, Retention};
 use crate::model::properties::Which;
@@ -23,8 +24,6 @@ const DEFAULT_BUCKET: &str = "zfs2s3";
 /// The maximum of S3: 100 years.
 const MAX_LOCK_DAYS: u32 = 36_500;
 const MAX_JOBS: usize = 256;
-/// Bytes of a command.
-const MAX_FILTER: usize = 1000;
 /// So that a reply that trickles in ends, too.
 const MAX_REPLY_TIME: Duration = Duration::from_secs(15 * 60);
 
@@ -51,7 +50,7 @@ pub struct UploadSettings {
 
 /// How a stream is divided.
 pub struct ChunkingSettings {
-    memory: Memory,
+    pub memory: Memory,
     /// Parts a segment, if the user sets that.
     parts: Option<u16>,
 }
@@ -67,10 +66,13 @@ impl ChunkingSettings {
     }
 
     /// For the upload of a stream of about so many bytes to this server.
-    pub fn for_stream(&self, endpoint: &str, estimate: Option<u64>) -> Chunking {
+    pub fn for_stream(&self, endpoint: &str, estimate: Option<u64>, is_filtered: bool) -> Chunking {
         let fewer = FEWER_PARTS.iter().find(|(end, _)| host_of(endpoint).ends_with(end));
         let parts = self.parts.or(fewer.map(|(_, parts)| *parts));
-        Chunking::of(self.memory.chunk_size_for(estimate, parts.map_or(MAX_PARTS, u64::from)), parts)
+        Chunking::of(
+            self.memory.chunk_size_for(estimate, parts.map_or(MAX_PARTS, u64::from), is_filtered),
+            parts,
+        )
     }
 }
 
@@ -110,11 +112,7 @@ pub fn kept_properties(env: &Env) -> Result<Which> {
 /// A shell command.
 fn filter_command(env: &Env, name: &'static str) -> Result<Option<String>> {
     let Some(command) = env.get(name).map(str::trim) else { return Ok(None) };
-    // it is in the manifest, and in messages
-    if command.len() > MAX_FILTER || command.chars().any(char::is_control) {
-        let why = format!("it must be one line of at most {MAX_FILTER} bytes; a script may have more");
-        return Err(Error::setting(name, why));
-    }
+    check_filter(command).map_err(|why| Error::setting(name, why))?;
     Ok((!command.is_empty()).then(|| command.to_string()))
 }
 
@@ -131,7 +129,7 @@ pub fn filter_patience(env: &Env) -> Duration {
 /// The command that undoes what the filter did.
 pub fn unfilter(env: &Env) -> Result<Option<Filter>> {
     let command = filter_command(env, "ZFS2S3_UNFILTER")?;
-    command.map(|command| Filter::new(UNFILTER, &command, filter_patience(env))).transpose()
+    Ok(command.map(|command| Filter::new(UNFILTER, &command, filter_patience(env))))
 }
 
 /// The settings of commands that use S3.
@@ -345,14 +343,17 @@ mod tests {
         assert_eq!(local.data_folder, PathBuf::from("/home/me/.local/share/zfs2s3"));
         let upload = UploadSettings::new(&env).unwrap();
         assert!(upload.storage_class.is_standard());
-        let chunking = |endpoint: &str| upload.chunking.for_stream(endpoint, None);
+        let chunking = |endpoint: &str| upload.chunking.for_stream(endpoint, None, false);
         assert_eq!(
             chunking("https://s3.example.org"),
             Chunking { chunk_size: 8 << 20, parts_per_segment: 10_000 }
         );
         assert_eq!(chunking("https://s3.fr-par.scw.cloud").parts_per_segment, 1_000);
         let fewer = UploadSettings::new(&Env::of(&[("ZFS2S3_PARTS", "7")])).unwrap();
-        assert_eq!(fewer.chunking.for_stream("https://s3.fr-par.scw.cloud", None).parts_per_segment, 7);
+        assert_eq!(
+            fewer.chunking.for_stream("https://s3.fr-par.scw.cloud", None, false).parts_per_segment,
+            7
+        );
         assert_eq!(zfs_words(&env), ["zfs"]);
         assert_eq!(zfs_words(&Env::of(&[("ZFS2S3_ZFS", "ssh  nas zfs")])), ["ssh", "nas", "zfs"]);
     }

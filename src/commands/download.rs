@@ -25,12 +25,12 @@ pub fn run(context: &Context, args: &cli::DownloadArgs) -> Result<()> {
         .readable()
         .map_err(|error| hint_thaw(error, &thaw))?;
     let mut stdout = io::stdout().lock();
-    let write = |chunk: &[u8]| {
+    let mut write = |chunk: &[u8]| {
         stdout.write_all(chunk).map_err(|e| Error::failed(format!("cannot write to standard output: {e}")))
     };
     let read = if args.raw_object {
         context.ui.transfer(&entry.snapshot.name, Some(stored.stored_size()));
-        stored.read_objects(&context.ui, write).map_err(undelivered)
+        stored.read_objects(&context.ui, |_, chunk| write(chunk)).map_err(undelivered)
     } else {
         let stored = stored.unfiltered_by(context.unfilter()?)?;
         context.ui.transfer(&entry.snapshot.name, Some(stored.size()));

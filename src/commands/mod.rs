@@ -227,6 +227,7 @@ impl Context {
             ui: Arc::clone(&self.ui),
             keeps: config::kept_properties(&self.env)?,
             filter_patience: config::filter_patience(&self.env),
+            unfilter: config::unfilter(&self.env)?,
             strays: AtomicBool::new(false),
         })
     }

@@ -52,7 +52,7 @@ pub struct Doctor<'a> {
     pub folder: &'a Folder,
     pub upload: &'a UploadSettings,
     /// What filters chunks, and what undoes that.
-    pub filter: Option<Result<Filter>>,
+    pub filter: Option<Filter>,
     pub unfilter: Result<Option<&'a Filter>>,
     pub zfs: Zfs,
     pub ui: &'a Ui,

@@ -44,7 +44,7 @@ impl Probes<'_> {
         match self.put_part(upload, 1) {
             Ok(_) => {
                 findings.push(self.wrong_sums(upload));
-                let chunking = settings.chunking.for_stream(&self.client.endpoint().url, None);
+                let chunking = settings.chunking.for_stream(&self.client.endpoint().url, None, false);
                 findings.push(self.number_of_parts(upload, chunking));
                 findings.push(self.list_of_parts(upload));
             }
@@ -269,7 +269,7 @@ impl Probes<'_> {
             Err(failure) if failure.kind == FailureKind::Final => {
                 let why =
                     format!("refused, so compressed backups of several parts fail: {}", failure.describe());
-                Finding::error(CHECK, why).hint(
+                Finding::warning(CHECK, why).hint(
                     "only encrypt, since that keeps the sizes equal; or set ZFS2S3_CHUNK_SIZE to more than the largest stream",
                 )
             }

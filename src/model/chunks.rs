@@ -70,6 +70,17 @@ pub fn max_filtered(chunk: u64) -> u64 {
     chunk.saturating_add(chunk / 8).saturating_add(64 << 10)
 }
 
+/// How many bytes of filtered chunks a part must have if others follow in its segment.
+pub fn least_of_a_part(chunk_size: u64) -> u64 {
+    MIN_CHUNK.min(chunk_size)
+}
+
+/// With so many it is sent: in a resumed upload the same chunks must fill the same parts, even if the filter
+/// makes them somewhat smaller by then.
+pub fn enough_for_a_part(chunk_size: u64) -> u64 {
+    least_of_a_part(chunk_size) / 5 * 6
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,6 +42,17 @@ impl Memory {
         }
     }
 
+    /// Does it suffice for chunks that take so many bytes each?
+    pub fn check(&self, chunk: u64) -> Result<(), String> {
+        let needed = needed(self.jobs.unwrap_or(1), chunk);
+        match self.limit {
+            Some(limit) if limit < needed => {
+                Err(format!("{} is too little, and {} would do", human_size(limit), human_size(needed)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// How many requests are made at once where no chunks are in memory.
     pub fn jobs(&self) -> usize {
         self.jobs.unwrap_or(JOBS)
@@ -69,8 +80,9 @@ impl Memory {
     }
 
     /// For a stream of about so many bytes. The chunks are larger if it then needs only one, or if it would
-    /// have more than `parts`, as many as an upload may have, as far as the memory allows that.
-    pub fn chunk_size_for(&self, estimate: Option<u64>, parts: u64) -> u64 {
+    /// have more than `parts`, as many as an upload may have, as far as the memory allows that; and if they are
+    /// filtered, since each takes a process or more.
+    pub fn chunk_size_for(&self, estimate: Option<u64>, parts: u64, is_filtered: bool) -> u64 {
         if let Some(chunk_size) = self.chunk_size {
             return chunk_size;
         }
@@ -81,12 +93,13 @@ impl Memory {
         let largest = (largest >> 20 << 20).clamp(MIN_CHUNK, MAX_CHUNK);
         let estimate = estimate.unwrap_or(0);
         let one = largest.min(LARGE_CHUNK);
-        if estimate > CHUNK && estimate <= one {
+        let usual = if is_filtered { LARGE_CHUNK } else { CHUNK };
+        if estimate > usual && estimate <= one {
             return one;
         }
         // the stream may be somewhat larger
         let in_one_upload = (estimate + estimate / 20).div_ceil(parts.max(1)).next_multiple_of(1 << 20);
-        in_one_upload.clamp(largest.min(CHUNK), largest)
+        in_one_upload.clamp(largest.min(usual), largest)
     }
 
     fn for_chunks(&self) -> u64 {
@@ -112,7 +125,10 @@ mod tests {
     #[test]
     fn without_a_setting_it_is_as_documented() {
         let memory = memory(None, None, None);
-        assert_eq!(memory.chunk_size_for(None, 10_000), 8 * MIB);
+        assert_eq!(memory.chunk_size_for(None, 10_000, false), 8 * MIB);
+        for estimate in [None, Some(1), Some(9 * MIB), Some(17 * MIB), Some(100 << 30)] {
+            assert_eq!(memory.chunk_size_for(estimate, 10_000, true), 16 * MIB, "filtered: {estimate:?}");
+        }
         // one request; 10,000 parts of 8 MiB are 78 GiB, and the stream may be somewhat larger
         for (estimate, chunk) in [
             (1, 8),
@@ -126,10 +142,10 @@ mod tests {
             (TIB, 16),
             (100 * TIB, 16),
         ] {
-            assert_eq!(memory.chunk_size_for(Some(estimate), 10_000), chunk * MIB, "{estimate}");
+            assert_eq!(memory.chunk_size_for(Some(estimate), 10_000, false), chunk * MIB, "{estimate}");
         }
         assert_eq!((memory.jobs_for(8 * MIB), memory.jobs(), memory.most_jobs()), (32, 16, 32));
-        assert_eq!(memory.chunk_size_for(Some(10 << 30), 1000), 11 * MIB, "fewer parts");
+        assert_eq!(memory.chunk_size_for(Some(10 << 30), 1000, false), 11 * MIB, "fewer parts");
         // of a backup that was stored with other chunks
         assert_eq!([5, 16, 64, 200, 5000].map(|chunk| memory.jobs_for(chunk * MIB)), [32, 16, 3, 1, 1]);
     }
@@ -137,7 +153,7 @@ mod tests {
     #[test]
     fn jobs_that_the_user_sets_are_those() {
         let memory = memory(None, Some(40), None);
-        assert_eq!((memory.chunk_size_for(None, 10_000), memory.jobs_for(8 * MIB)), (8 * MIB, 40));
+        assert_eq!((memory.chunk_size_for(None, 10_000, false), memory.jobs_for(8 * MIB)), (8 * MIB, 40));
         assert_eq!(memory.jobs_for(1000 * MIB), 40);
     }
 
@@ -145,7 +161,7 @@ mod tests {
     fn chunks_and_jobs_follow_from_the_memory() {
         let of = |mib, estimate| {
             let memory = memory(Some(mib * MIB), None, None);
-            let chunk = memory.chunk_size_for(estimate, 10_000);
+            let chunk = memory.chunk_size_for(estimate, 10_000, false);
             (chunk / MIB, memory.jobs_for(chunk))
         };
         assert_eq!(of(26, None), (5, 1));
@@ -159,7 +175,7 @@ mod tests {
         assert_eq!(of(8192, Some(TIB)), (111, 64));
         let with_jobs = memory(Some(64 * MIB), Some(3), None);
         assert_eq!(
-            (with_jobs.chunk_size_for(Some(TIB), 10_000), with_jobs.jobs_for(12 * MIB)),
+            (with_jobs.chunk_size_for(Some(TIB), 10_000, false), with_jobs.jobs_for(12 * MIB)),
             (12 * MIB, 3)
         );
         assert_eq!(with_jobs.jobs_for(20 * MIB), 1);
@@ -171,7 +187,7 @@ mod tests {
             for jobs in [None, Some(1), Some(3), Some(16)] {
                 let Ok(memory) = Memory::new(Some(mib * MIB), jobs, None) else { continue };
                 for estimate in [None, Some(1), Some(TIB / 4), Some(20 * TIB)] {
-                    let chunk = memory.chunk_size_for(estimate, 10_000);
+                    let chunk = memory.chunk_size_for(estimate, 10_000, false);
                     assert!(
                         needed(memory.jobs_for(chunk), chunk) <= mib * MIB,
                         "{mib} {jobs:?} {estimate:?}"

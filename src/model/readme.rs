@@ -41,9 +41,9 @@ Where there are further segments, all of them in a row make the stream: .zfs.2 a
 
     {{ aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full-ID.zfs' - && aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full-ID.zfs.2' -; }} | zfs receive -u NEWDATASET
 
-If the .yml has a line 'filter: COMMAND', the stream went through that command, chunk by chunk. With zfs2s3, set ZFS2S3_UNFILTER to its inverse, such as 'age -d -i KEY | zstd -dc'. Without it: the .yml has the size of each filtered chunk, after its SHA-256.
+If the .yml has a line 'filter: COMMAND', the stream went through that command, chunk by chunk. With zfs2s3, set ZFS2S3_UNFILTER to its inverse, such as 'age -d -i KEY | zstd -dc'. Without it: the .yml has the size of each filtered chunk, after its SHA-256; 'head' is that of GNU; and where there are further segments, all of them are read in a row.
 
-    aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full-ID.yml' - | awk 'NF == 2 && length($1) == 64 {{ print $2 }}' >sizes
+    aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full-ID.yml' - | awk '/^ +[0-9a-f]+ [0-9]+$/ {{ print $2 }}' >sizes
     aws s3 cp 's3://{bucket}/{prefix}DATASET@SNAPSHOT/GUID-full-ID.zfs' - | while read -r size <&3; do head -c \"$size\" | age -d -i KEY | zstd -dc || exit 1; done 3<sizes | zfs receive -u NEWDATASET
 
 If the command only compresses, with zstd or gzip, the whole can be decompressed at once:

@@ -49,6 +49,8 @@ pub enum FaultKind {
     Failed(ExitStatus),
     TooMuch,
     Silent,
+    /// It has exited, but a process that it has left behind keeps its output open.
+    Lingers,
     /// It exited successfully, but did not read all of its input.
     LeftInput,
 }
@@ -88,6 +90,7 @@ pub fn pass(command: &mut Command, input: &[u8], limits: Limits, buffer: Vec<u8>
         let output = attend(&mut child, &output, limits.silence, moved);
         if output.is_err() {
             kill(child.id());
+            let _ = child.kill();
             let _ = child.wait();
         }
         lock(&RUNNING).remove(&child.id());
@@ -144,13 +147,16 @@ fn attend(
     silence: Duration,
     moved: &AtomicU64,
 ) -> Result<(ExitStatus, Vec<u8>), FaultKind> {
-    let mut progress = (0, Instant::now());
+    let (mut before, mut last, mut quiet) = (0, Instant::now(), Duration::ZERO);
     let mut is_silent = || {
         let now = moved.load(Ordering::Relaxed);
-        if now != progress.0 {
-            progress = (now, Instant::now());
+        // if all of this was stopped for a while, that does not count
+        quiet += last.elapsed().min(2 * TICK);
+        last = Instant::now();
+        if now != before {
+            (before, quiet) = (now, Duration::ZERO);
         }
-        progress.1.elapsed() > silence
+        quiet > silence
     };
     let mut exited = None;
     let output = loop {
@@ -169,7 +175,7 @@ fn attend(
         match exited {
             // what it left behind is not waited for
             Some((status, _)) if !status.success() => return Ok((status, Vec::new())),
-            Some((_, since)) if since.elapsed() > GRACE => return Err(FaultKind::Silent),
+            Some((_, since)) if since.elapsed() > GRACE => return Err(FaultKind::Lingers),
             _ if is_silent() => return Err(FaultKind::Silent),
             _ => {}
         }
@@ -281,7 +287,7 @@ mod tests {
     fn what_it_leaves_behind_is_not_waited_for() {
         let begun = Instant::now();
         let fault = through("cat; setsid sleep 20 & exit 0", b"x", LIMITS).unwrap_err();
-        assert!(matches!(fault.kind, FaultKind::Silent | FaultKind::LeftInput), "{fault:?}");
+        assert!(matches!(fault.kind, FaultKind::Lingers), "{fault:?}");
         assert!(begun.elapsed() < Duration::from_secs(15));
     }
 }

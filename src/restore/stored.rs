@@ -3,7 +3,7 @@
 //! against the guids, and each record against its own checksum. What was filtered is checked as it is stored
 //! before the unfilter sees it, and as a stream after that.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chunk_io::concurrency::Concurrency;
 use crate::chunk_io::fetch;
@@ -41,6 +41,8 @@ pub struct StoredBackup<'a> {
     survey: Survey,
     /// What undoes the filter. None: chunks are read as they are stored.
     unfilter: Option<&'a Filter>,
+    /// It has undone it: what it cannot undo then is not due to its key.
+    has_undone: AtomicBool,
 }
 
 /// One object.
@@ -135,9 +137,17 @@ impl<'a> StoredBackup<'a> {
                     first += count;
                 }
                 let (chunk_size, size) = (known.chunk_size, known.size);
-                let unfilter = None;
-                let stored = StoredBackup { client, entry, chunk_size, size, segments, survey, unfilter };
-                Ok(Opened::Readable(stored))
+                let (unfilter, has_undone) = (None, AtomicBool::new(false));
+                Ok(Opened::Readable(StoredBackup {
+                    client,
+                    entry,
+                    chunk_size,
+                    size,
+                    segments,
+                    survey,
+                    unfilter,
+                    has_undone,
+                }))
             }
             Ok(_) => Ok(Opened::Unreadable(survey)),
             Err(error) => {
@@ -155,8 +165,16 @@ impl<'a> StoredBackup<'a> {
         };
         let size = object.bytes;
         let segments = vec![StoredSegment { key: object.key.clone(), size, first: 0, chunks: None }];
-        let (chunk_size, unfilter) = (PYTHON_CHUNK, None);
-        Ok(Opened::Readable(StoredBackup { client, entry, chunk_size, size, segments, survey, unfilter }))
+        Ok(Opened::Readable(StoredBackup {
+            client,
+            entry,
+            chunk_size: PYTHON_CHUNK,
+            size,
+            segments,
+            survey,
+            unfilter: None,
+            has_undone: AtomicBool::new(false),
+        }))
     }
 
     /// With what undoes the filter, if it was filtered.
@@ -171,10 +189,10 @@ impl<'a> StoredBackup<'a> {
         self.entry.is_filtered()
     }
 
-    /// The error that the stored stream is invalid. If the stored bytes are those that the filter gave, that is
-    /// no damage.
+    /// The error that the stored stream is invalid. If the stored bytes are those that the filter gave, and none
+    /// of them could be undone yet, that is no damage.
     pub fn invalid(&self, e: StreamError) -> Error {
-        if self.is_filtered() {
+        if self.is_filtered() && !self.has_undone.load(Ordering::SeqCst) {
             let why = format!("{UNFILTER} does not give the stream of '{}': {e}", self.entry.backup());
             return self.hint_unfilter(Error::failed(why));
         }
@@ -198,7 +216,7 @@ impl<'a> StoredBackup<'a> {
 
     /// The key of the object with this chunk.
     pub fn object_of(&self, chunk: u64) -> &str {
-        &self.range(chunk).segment.key
+        &self.segment_of(chunk).1.key
     }
 
     /// The key of the object with the byte at this position of the stream, or the last one.
@@ -230,13 +248,30 @@ impl<'a> StoredBackup<'a> {
         let Some(unfilter) = self.unfilter else { return Ok(range.length) };
         // the manifest has as many chunks as the stream
         let length = (self.size - index * self.chunk_size).min(self.chunk_size) as usize;
-        let chunk = unfilter.unfilter(&buffer[..range.length], length, Vec::new()).map_err(|error| {
-            let message = format!("chunk {index} of '{}': {error}", self.entry.backup());
-            let error = Error { message, ..error };
-            if error.status == Status::TryAgain { error } else { self.hint_unfilter(error) }
-        })?;
+        let filtered = &buffer[..range.length];
+        let mut undone = unfilter.unfilter(filtered, length);
+        if undone.is_err() && self.has_undone.load(Ordering::SeqCst) {
+            // before that is called damage
+            undone = unfilter.unfilter(filtered, length);
+        }
+        let chunk = undone.map_err(|error| self.not_undone(index, error))?;
         buffer[..length].copy_from_slice(&chunk);
+        unfilter.give(chunk);
         Ok(length)
+    }
+
+    fn not_undone(&self, index: u64, error: Error) -> Error {
+        let message = format!("chunk {index} of '{}': {error}", self.entry.backup());
+        let error = Error { message, ..error };
+        if error.status == Status::TryAgain {
+            return error;
+        }
+        if self.has_undone.load(Ordering::SeqCst) {
+            return Error { status: Status::Damaged, ..error }.hint(
+                "the filter has not given what could be undone, or its key was changed during the upload",
+            );
+        }
+        self.hint_unfilter(error)
     }
 
     fn hint_unfilter(&self, error: Error) -> Error {
@@ -276,10 +311,11 @@ impl<'a> StoredBackup<'a> {
         bytes_of_chunk(self.chunk_size, self.is_filtered())
     }
 
-    /// Delivers the objects in order, as they are stored. The first chunk that stays damaged ends it.
-    pub fn read_objects(&self, ui: &Ui, mut deliver: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        self.fetch_all(0, ui, |_, chunk| {
-            deliver(chunk)?;
+    /// Delivers the objects in order, as they are stored, and the key of each. The first chunk that stays
+    /// damaged ends it.
+    pub fn read_objects(&self, ui: &Ui, mut deliver: impl FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
+        self.fetch_all(0, ui, |index, chunk| {
+            deliver(self.object_of(index + 1), chunk)?;
             ui.advance(chunk.len() as u64, true);
             Ok(())
         })
@@ -344,6 +380,7 @@ impl<'a> StoredBackup<'a> {
             }
             let chunk = &chunk[std::mem::take(&mut skip)..];
             check.push(chunk).map_err(|e| self.invalid(e))?;
+            self.has_undone.store(self.unfilter.is_some(), Ordering::SeqCst);
             position += chunk.len() as u64;
             deliver(chunk, position, check)?;
             ui.advance(chunk.len() as u64, true);
@@ -352,9 +389,14 @@ impl<'a> StoredBackup<'a> {
         check.check_end(link).map_err(|e| self.invalid(e))
     }
 
-    fn range(&self, index: u64) -> ChunkRange<'_> {
+    /// The segment with this chunk, or the last one, and its number.
+    fn segment_of(&self, index: u64) -> (usize, &StoredSegment) {
         let number = self.segments.partition_point(|segment| segment.first <= index).max(1);
-        let segment = &self.segments[number - 1];
+        (number, &self.segments[number - 1])
+    }
+
+    fn range(&self, index: u64) -> ChunkRange<'_> {
+        let (number, segment) = self.segment_of(index);
         let n = (index - segment.first) as usize;
         let (start, end) = match &segment.chunks {
             Some(chunks) if self.is_filtered() => {

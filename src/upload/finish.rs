@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::expected::ExpectedObject;
+use super::reconcile::agree;
 use super::{ABORT, Upload};
 use crate::chain::Settled;
 use crate::error::{Error, Result, Status};
@@ -15,15 +16,16 @@ use crate::inventory::{IF_IT_DIED, WHEN_IT_HAS_ENDED};
 use crate::model::backup::Point;
 use crate::model::digest::{Composite, Sha256};
 use crate::model::keys;
-use crate::model::manifest::{Manifest, Segment, Stream, stages, text};
+use crate::model::manifest::text::{self, ManifestReader};
+use crate::model::manifest::{Manifest, ManifestError, Segment, Stream, stages};
 use crate::model::names::dataset_of;
 use crate::model::object_lock::ProtectedUntil;
 use crate::model::properties::{self, Which};
 use crate::model::readme;
 use crate::model::units::{count, human_size};
 use crate::os::clock;
-use crate::s3::calls::{CompletedPart, Head, MultipartUpload};
-use crate::s3::reply::Completion;
+use crate::s3::calls::{CompletedPart, Head, MultipartUpload, Parts};
+use crate::s3::reply::{Completion, ListedPart};
 use crate::state::journal::record::{Begun, Completed, End, Intent, PartStored, Record, SegmentState};
 use crate::state::journal::{self, Journal, RecordedParts};
 use crate::state::store::format::{Entry, State};
@@ -55,6 +57,7 @@ impl Upload {
         self.describe_snapshot(intent, &mut manifest);
         let (text, parts) = self.manifest_text(&recorded, intent, &manifest, &segments)?;
         manifest.stream.segments = segments;
+        check_text(&text, &manifest)?;
         let manifest = self.put_manifest(intent, manifest, &text)?;
         drop(text); // it may be large
         self.check_locks(intent, &manifest.stream.segments);
@@ -167,6 +170,9 @@ impl Upload {
                     completed
                 }
             };
+            if let Some(part) = parts.values().find(|part| !part.is_consistent()) {
+                return Err(incomplete(&format!("part {} of segment {number} has other chunks", part.part)));
+            }
             let sums = parts.values().flat_map(PartStored::stored_sums);
             sums.for_each(|(sum, _)| composite.push(&sum));
             segments.push(Segment {
@@ -205,6 +211,9 @@ impl Upload {
         {
             return if expected.matches(&head) { Ok(by_head(head)) } else { Err(another_object(key)) };
         }
+        if intent.filter.is_some() && !*checksums {
+            self.check_parts(open, parts)?;
+        }
         let mut patience = self.client.patience();
         loop {
             let failure = match self.client.complete_multipart_upload_once(open, &pieces) {
@@ -214,7 +223,8 @@ impl Upload {
             let ended = failure.is_missing();
             let words = failure.describe();
             if !ended {
-                let is_refused = failure.status == Some(400);
+                let is_about_sizes = ["length", "size"].iter().any(|word| failure.message.contains(word));
+                let is_refused = failure.code == "InvalidPart" && is_about_sizes;
                 patience.pause_after(failure).map_err(Error::from).map_err(|error| {
                     if is_refused && intent.filter.is_some() { error.hint(EQUAL_PARTS) } else { error }
                 })?;
@@ -226,6 +236,21 @@ impl Upload {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Not every server compares the ETags of the parts, and a part of an earlier run that arrives late has
+    /// other bytes.
+    fn check_parts(&self, open: MultipartUpload, parts: &BTreeMap<u16, PartStored>) -> Result<()> {
+        let Ok(Parts::Listed(listed)) = self.client.list_parts(open) else { return Ok(()) };
+        let there: HashMap<u16, &ListedPart> = listed.iter().map(|part| (part.part_number, part)).collect();
+        let is_wrong = |part: &&PartStored| there.get(&part.part).is_none_or(|there| !agree(part, there));
+        match parts.values().find(is_wrong) {
+            None => Ok(()),
+            Some(part) => Err(Error::try_again(format!(
+                "part {} of '{}' has changed after it was sent",
+                part.part, open.key
+            ))),
         }
     }
 
@@ -389,6 +414,17 @@ impl Upload {
     }
 }
 
+/// What is stored must be readable.
+fn check_text(text: &str, manifest: &Manifest) -> Result<()> {
+    let mut reader = ManifestReader::new(false);
+    let read = reader.push(text.as_bytes()).map_err(ManifestError::from).and_then(|()| reader.finish());
+    match read {
+        Ok(read) if read.manifest == *manifest => Ok(()),
+        Ok(_) => Err(Error::failed("the manifest: it would be read as another one")),
+        Err(why) => Err(Error::failed(format!("the manifest: {why}"))),
+    }
+}
+
 /// The objects of this upload existed, and are gone.
 pub(super) fn removed_meanwhile(intent: &Intent) -> Error {
     Error::new(
@@ -402,6 +438,6 @@ fn another_object(key: &str) -> Error {
     Error::refused(format!("another object has the key '{key}', and is left unchanged"))
 }
 
-fn incomplete(why: &str) -> Error {
+pub(super) fn incomplete(why: &str) -> Error {
     Error::failed(format!("the journal of the pending upload is inconsistent: {why}"))
 }

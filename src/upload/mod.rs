@@ -31,6 +31,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::error::{Error, Result, Status};
+use crate::filter::Filter;
 use crate::inventory::{Inventory, OpenUploads};
 use crate::model::backup::Backup;
 use crate::model::chunks::Chunking;
@@ -55,6 +56,8 @@ pub struct Upload {
     pub keeps: Which,
     /// How long a filter may do nothing.
     pub filter_patience: Duration,
+    /// What undoes the filter, if the user has set it: then it is tried, too.
+    pub unfilter: Option<Filter>,
     /// There may be a multipart upload whose ID is unknown.
     pub strays: AtomicBool,
 }
@@ -91,8 +94,12 @@ impl Upload {
     /// what the user would filter with now.
     pub fn resume(mut self, overview: Overview, parts: Option<u16>, filter: Option<&str>) -> Result<()> {
         let intent = overview.intent.clone();
-        if let Some(began_with) = intent.filter.as_deref().filter(|_| filter != intent.filter.as_deref()) {
-            self.ui.note(&format!("the filter stays the one with which the upload began: '{began_with}'"));
+        if let Some(began_with) = &intent.filter {
+            if filter != Some(began_with) {
+                self.ui
+                    .note(&format!("the filter stays the one with which the upload began: '{began_with}'"));
+            }
+            self.ui.note("if the key of the filter has changed since then, abort the upload instead");
         }
         if self.is_stored(&intent) && self.is_whole_in_bucket(&intent.copy())? {
             // the last run ended after the store was written
@@ -110,7 +117,8 @@ impl Upload {
         let journal = Journal::open(&self.folder)?;
         let (overview, known) = self.reconcile(&journal, overview).map_err(pending)?;
         let chunking = self.with_fewer_parts(&overview, parts);
-        let Some(end) = overview.end.clone().filter(|_| known.all_stored()) else {
+        let is_whole = |end: &End| known.all_stored() && known.count() >= intent.chunking.chunks_of(end.size);
+        let Some(end) = overview.end.clone().filter(is_whole) else {
             return self.resume_from_source(journal, overview, known, chunking).map_err(pending);
         };
         // it may be large

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::chunks::{Chunking, MIN_CHUNK};
+use crate::model::chunks::{Chunking, enough_for_a_part, least_of_a_part};
 use crate::state::journal::record::FilteredChunk;
 
 /// A part that S3 has from an earlier run.
@@ -52,43 +52,56 @@ impl Packer {
         self.next
     }
 
-    /// Adds the next chunk. Returns the part that it completes, if it does.
-    pub fn add(&mut self, chunk: FilteredChunk, bytes: Vec<u8>) -> Result<Option<Part>, String> {
+    /// Adds the next chunk. Returns the part that it completes, if it does, and the buffer if it is free again.
+    pub fn add(
+        &mut self,
+        chunk: FilteredChunk,
+        bytes: Vec<u8>,
+    ) -> Result<(Option<Part>, Option<Vec<u8>>), String> {
         let segment = self.chunking.position(self.next).segment;
-        let part = match self.open.take() {
+        let (part, free) = match self.open.take() {
             Some(mut part) => {
                 part.bytes.extend_from_slice(&bytes);
                 part.chunks.push(chunk);
-                part
+                (part, Some(bytes))
             }
             None => {
                 self.number += 1;
-                Part { segment, number: self.number, first: self.next, chunks: vec![chunk], bytes }
+                (Part { segment, number: self.number, first: self.next, chunks: vec![chunk], bytes }, None)
             }
         };
         self.next += 1;
         let following = self.stored.range(self.next..).next().map(|(_, part)| *part);
         let following = following.filter(|part| part.segment == segment);
-        if following.is_some_and(|following| following.number <= part.number) {
-            return Err(format!("part {} of segment {segment} has no number left", part.number));
-        }
         let size = part.bytes.len() as u64;
-        let before_stored = following.is_some_and(|following| following.first == self.next);
-        if before_stored && size < self.least() {
-            return Err(format!(
-                "part {} of segment {segment} would have only {size} bytes: the filter gives less than before",
-                part.number
-            ));
-        }
-        // what follows has its numbers already
-        let is_last_number = following.is_some_and(|following| following.number == part.number + 1);
         let ends_segment = self.chunking.position(self.next).segment != segment;
-        if before_stored || ends_segment || (size >= self.enough() && !is_last_number) {
+        let ends = match following {
+            // what follows has its numbers already, and they must be in a row
+            Some(following) => {
+                let (chunks, numbers) =
+                    (following.first - self.next, i64::from(following.number) - i64::from(part.number) - 1);
+                if numbers < 0
+                    || (chunks == 0 && (numbers > 0 || size < least_of_a_part(self.chunking.chunk_size)))
+                {
+                    return Err(format!(
+                        "part {} of segment {segment} has {size} bytes: the filter gives other sizes than before",
+                        part.number
+                    ));
+                }
+                let each_needs_its_own = chunks == numbers as u64;
+                chunks == 0
+                    || (numbers > 0
+                        && (size >= enough_for_a_part(self.chunking.chunk_size)
+                            || (each_needs_its_own && size >= least_of_a_part(self.chunking.chunk_size))))
+            }
+            None => ends_segment || size >= enough_for_a_part(self.chunking.chunk_size),
+        };
+        if ends {
             self.skip_stored();
-            return Ok(Some(part));
+            return Ok((Some(part), free));
         }
         self.open = Some(part);
-        Ok(None)
+        Ok((None, free))
     }
 
     /// What is left at the end of the stream.
@@ -104,17 +117,6 @@ impl Packer {
             let Some(part) = self.stored.get(&self.next) else { return };
             (self.next, self.number) = (part.end, part.number);
         }
-    }
-
-    /// Of a part that others follow in its segment. Bytes.
-    fn least(&self) -> u64 {
-        MIN_CHUNK.min(self.chunking.chunk_size)
-    }
-
-    /// In a resumed upload the same chunks must fill the same number of parts, even if the filter makes them
-    /// somewhat smaller by then. Bytes.
-    fn enough(&self) -> u64 {
-        self.least() + self.least() / 5
     }
 }
 
@@ -139,7 +141,7 @@ mod tests {
             let size = sizes[index as usize];
             let sum = Sha256::of(&index.to_le_bytes());
             let chunk = FilteredChunk { size, sha256: sum, plain_sha256: sum };
-            parts.extend(packer.add(chunk, vec![index as u8; size as usize])?);
+            parts.extend(packer.add(chunk, vec![index as u8; size as usize])?.0);
         }
         parts.extend(packer.finish());
         Ok(parts)
@@ -167,7 +169,7 @@ mod tests {
                 .map(|before| &parts[before])
                 .filter(|before| before.segment == part.segment)
             {
-                Some(before) => assert!(before.number < part.number),
+                Some(before) => assert_eq!(before.number + 1, part.number),
                 None => assert_eq!(part.number, 1),
             }
             assert!(part.number <= CHUNKING.parts_per_segment);

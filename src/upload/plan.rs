@@ -9,6 +9,7 @@ use crate::chain;
 use crate::chunk_io::each::for_each;
 use crate::config::{LockRequest, UploadSettings};
 use crate::error::{Error, Result};
+use crate::filter::bytes_of_chunk;
 use crate::inventory::{Inventory, Listing, Look};
 use crate::model::backup::{Backup, Link};
 use crate::model::chunks::{MAX_CHUNK, max_filtered};
@@ -23,7 +24,7 @@ use crate::os::random;
 use crate::removal::TOOL;
 use crate::state::journal::record::{FILTERED, Intent, VERSION};
 use crate::state::store::format::{Contents, Entry};
-use crate::zfs::{PointInfo, SnapshotInfo, is_raw};
+use crate::zfs::{Flags, PointInfo, SnapshotInfo};
 
 /// What a base can be chosen from.
 pub struct Candidates {
@@ -100,7 +101,7 @@ impl Upload {
             base: backup.base.clone(),
             id: Some(random::id()),
             host: Some(host::name()),
-            chunking: settings.chunking.for_stream(&self.client.endpoint().url, None),
+            chunking: settings.chunking.for_stream(&self.client.endpoint().url, None, false),
             storage_class: settings.storage_class.clone(),
             lock: lock.map(|lock| lock.retention),
             send_args: vec![],
@@ -115,9 +116,9 @@ impl Upload {
             (inventory.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), stream)
         });
         let inventory = inventory?;
-        (intent.send_args, intent.estimate) = stream?;
-        intent.chunking = settings.chunking.for_stream(&self.client.endpoint().url, intent.estimate);
-        self.apply_filter(settings, &mut intent)?;
+        let (flags, estimate) = stream?;
+        (intent.send_args, intent.estimate) = (flags.words(), estimate);
+        self.apply_filter(settings, flags, &mut intent)?;
         if let Some(listing) = inventory.listing()
             && (self.is_first() || intent.estimate.is_none_or(|bytes| bytes >= intent.chunking.chunk_size))
         {
@@ -138,21 +139,45 @@ impl Upload {
         Ok(intent)
     }
 
-    /// An encrypted dataset is sent as it is on the disk.
-    fn apply_filter(&self, settings: &UploadSettings, intent: &mut Intent) -> Result<()> {
-        let Some(command) = &settings.filter else { return Ok(()) };
-        if is_raw(&intent.send_args) {
-            let dataset = dataset_of(&intent.snapshot.name);
-            self.ui.note(&format!("{dataset} is encrypted by ZFS, so it is sent raw, and not filtered"));
-            return Ok(());
+    /// Whether it is filtered, and how large chunks are then. An encrypted dataset is sent as it is on the disk.
+    fn apply_filter(&self, settings: &UploadSettings, flags: Flags, intent: &mut Intent) -> Result<()> {
+        let dataset = dataset_of(&intent.snapshot.name);
+        match (&settings.filter, flags) {
+            (Some(command), Flags::WithoutEmbedded) => {
+                (intent.filter, intent.version) = (Some(command.clone()), FILTERED);
+            }
+            (Some(_), Flags::Raw) => {
+                self.ui.note(&format!("{dataset} is encrypted by ZFS, so it is sent raw, and not filtered"));
+            }
+            (Some(_), Flags::RawIfUnknown) => {
+                return Err(Error::failed(format!(
+                    "it is not known whether {dataset} is encrypted by ZFS, so neither is it known whether to filter it"
+                )));
+            }
+            (None, Flags::WithoutEmbedded) if self.is_base_filtered(intent) => {
+                self.ui
+                    .warning("the base was filtered, and this backup is not, since ZFS2S3_FILTER is not set");
+            }
+            (None, _) => {}
         }
+        let (url, is_filtered) = (&self.client.endpoint().url, intent.filter.is_some());
+        intent.chunking = settings.chunking.for_stream(url, intent.estimate, is_filtered);
         let chunk_size = intent.chunking.chunk_size;
-        if max_filtered(chunk_size) > MAX_CHUNK {
+        if is_filtered && max_filtered(chunk_size) > MAX_CHUNK {
             let why = format!("chunks of {} are too large to be filtered", human_size(chunk_size));
             return Err(Error::setting("ZFS2S3_CHUNK_SIZE", why));
         }
-        (intent.filter, intent.version) = (Some(command.clone()), FILTERED);
+        if is_filtered {
+            let checked = settings.chunking.memory.check(bytes_of_chunk(chunk_size, true));
+            checked.map_err(|why| Error::setting("ZFS2S3_MEMORY", format!("with a filter, {why}")))?;
+        }
         Ok(())
+    }
+
+    fn is_base_filtered(&self, intent: &Intent) -> bool {
+        let base = intent.base.as_ref().map(|base| base.guid);
+        let entries = &self.store.contents.entries;
+        entries.iter().any(|entry| Some(entry.snapshot.guid) == base && entry.is_filtered())
     }
 
     fn find_backup(&self, snapshot: &SnapshotName, base: Option<&BaseName>) -> Result<Backup> {
@@ -248,9 +273,9 @@ impl Upload {
     }
 
     /// The flags of `zfs send`, and how many bytes it will give, if zfs can tell.
-    fn flags_and_estimate(&self, backup: &Backup) -> Result<(Vec<String>, Option<u64>)> {
-        let flags = self.zfs.send_flags(&backup.snapshot.name)?.words();
-        let estimate = match self.zfs.estimate(backup, &flags) {
+    fn flags_and_estimate(&self, backup: &Backup) -> Result<(Flags, Option<u64>)> {
+        let flags = self.zfs.send_flags(&backup.snapshot.name)?;
+        let estimate = match self.zfs.estimate(backup, &flags.words()) {
             Ok(size) => Some(size),
             // some versions of ZFS cannot estimate from a bookmark
             Err(_) if backup.base.as_ref().is_some_and(|base| base.name.contains('#')) => None,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::Upload;
 use super::expected::ExpectedObject;
-use super::finish::removed_meanwhile;
+use super::finish::{incomplete, removed_meanwhile};
 use super::packing::StoredPart;
 use super::transfer::{RecordedChunk, RecordedChunks};
 use crate::error::Result;
@@ -36,6 +36,7 @@ impl Upload {
         let mut lost = Vec::new();
         for (segment, state) in &overview.segments {
             let parts = recorded.of(*segment)?;
+            check_chunks(&intent, *segment, &parts)?;
             match self.parts_in_s3(journal, &intent, *segment, state, &parts)? {
                 // the object existed: it is not made again, since another host may be removing it at this
                 // moment
@@ -117,7 +118,22 @@ impl Upload {
     }
 }
 
-fn agree(recorded: &PartStored, listed: &ListedPart) -> bool {
+/// Chunks that could not be in this segment would be waited for.
+fn check_chunks(intent: &Intent, segment: u32, parts: &BTreeMap<u16, PartStored>) -> Result<()> {
+    let first = intent.chunking.first_of(segment);
+    let end = first + u64::from(intent.chunking.parts_per_segment);
+    let is_odd = |part: &&PartStored| {
+        let chunks = part.chunks(&intent.chunking);
+        let is_within = first <= chunks.start && chunks.start < chunks.end && chunks.end <= end;
+        !is_within || part.filtered.is_some() != intent.filter.is_some()
+    };
+    match parts.values().find(is_odd) {
+        None => Ok(()),
+        Some(part) => Err(incomplete(&format!("part {} of segment {segment} has other chunks", part.part))),
+    }
+}
+
+pub(super) fn agree(recorded: &PartStored, listed: &ListedPart) -> bool {
     let sums_agree = listed.checksum_sha256.as_ref().is_none_or(|sum| *sum == recorded.sha256.base64());
     let etag = |text: &str| text.trim_matches('"').to_string();
     recorded.size == listed.size && etag(&recorded.etag) == etag(&listed.etag) && sums_agree

@@ -61,7 +61,7 @@ impl Upload {
     /// is never sent as plain text.
     fn check_flags(&self, snapshot: &Point, intent: &Intent, begun: bool) -> Result<()> {
         let now = self.zfs.send_flags(&snapshot.name)?;
-        if now.words() == intent.send_args || (begun && now != Flags::Raw) {
+        if now.words() == intent.send_args || (begun && now == Flags::WithoutEmbedded) {
             return Ok(());
         }
         Err(Error::refused(format!(

@@ -95,8 +95,6 @@ struct Filtering {
     filter: Filter,
     packing: Mutex<Packing>,
     turn: Condvar,
-    /// Buffers that were used before.
-    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 struct Packing {
@@ -115,11 +113,12 @@ impl<'a> Transfer<'a> {
         let segments = Mutex::new(std::mem::take(&mut overview.segments));
         let parts = std::mem::take(&mut known.parts);
         let filtering = overview.intent.filter.as_ref().map(|command| -> Result<Filtering> {
-            let filter = Filter::new(FILTER, command, upload.filter_patience)?;
-            filter.check()?;
+            let filter = Filter::new(FILTER, command, upload.filter_patience);
+            let size = overview.intent.chunking.chunk_size.min(overview.intent.estimate.unwrap_or(u64::MAX));
+            filter.check(size, upload.unfilter.as_ref())?;
             let packer = Packer::new(overview.intent.chunking, parts);
             let packing = Mutex::new(Packing { packer, is_stopped: false });
-            Ok(Filtering { filter, packing, turn: Condvar::new(), spare: Mutex::default() })
+            Ok(Filtering { filter, packing, turn: Condvar::new() })
         });
         let filtering = filtering.transpose()?;
         let single = OnceLock::new();
@@ -290,8 +289,7 @@ impl Transfer<'_> {
         plain_sha256: Sha256,
         buffers: &Buffers,
     ) -> Result<()> {
-        let buffer = lock(&filtering.spare).pop().unwrap_or_default();
-        let bytes = filtering.filter.filter(chunk, buffer)?;
+        let bytes = filtering.filter.filter(chunk)?;
         let filtered = FilteredChunk { size: bytes.len() as u64, sha256: Sha256::of(&bytes), plain_sha256 };
         let mut packing = lock(&filtering.packing);
         while packing.packer.next() != index {
@@ -300,11 +298,12 @@ impl Transfer<'_> {
             }
             packing = wait(&filtering.turn, packing);
         }
-        let part = packing.packer.add(filtered, bytes).map_err(|why| {
+        let (part, free) = packing.packer.add(filtered, bytes).map_err(|why| {
             Error::failed(format!("the upload of {} cannot be resumed: {why}", self.name())).hint(ABORT)
         })?;
         drop(packing);
         filtering.turn.notify_all();
+        free.into_iter().for_each(|buffer| filtering.filter.give(buffer));
         self.upload.ui.advance(chunk.len() as u64, true);
         part.map_or(Ok(()), |part| self.store_part(filtering, part, buffers))
     }
@@ -325,7 +324,7 @@ impl Transfer<'_> {
             sha256,
             filtered,
         }))?;
-        lock(&filtering.spare).push(bytes);
+        filtering.filter.give(bytes);
         Ok(())
     }
 

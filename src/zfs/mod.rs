@@ -18,8 +18,8 @@ use crate::os::step;
 use crate::os::trace;
 
 pub use inspect::PointInfo;
+pub use send_flags::Flags;
 use send_flags::flags;
-pub use send_flags::{Flags, is_raw};
 
 /// How many bytes at the end of the stderr of zfs are kept.
 const STDERR_KEPT: usize = 4096;

@@ -11,6 +11,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flags {
     Raw,
+    /// Raw, since it may be encrypted.
+    RawIfUnknown,
     /// Not for an encrypted dataset: this would send its plain text.
     WithoutEmbedded,
 }
@@ -18,22 +20,18 @@ pub enum Flags {
 impl Flags {
     pub fn words(self) -> Vec<String> {
         let words: &[&str] = match self {
-            Flags::Raw => &["--raw"],
+            Flags::Raw | Flags::RawIfUnknown => &["--raw"],
             Flags::WithoutEmbedded => &["--large-block", "--compressed"],
         };
         words.iter().map(|word| word.to_string()).collect()
     }
 }
 
-/// Are these the flags of a stream that stays encrypted?
-pub fn is_raw(flags: &[String]) -> bool {
-    *flags == Flags::Raw.words()
-}
-
 /// By the property `encryption`; if it is unknown, raw.
 pub fn flags(encryption: &str) -> Flags {
     match encryption {
         "off" => Flags::WithoutEmbedded,
+        "-" | "" => Flags::RawIfUnknown,
         _ => Flags::Raw,
     }
 }
@@ -45,7 +43,7 @@ mod tests {
     #[test]
     fn everything_that_may_be_encrypted_is_sent_raw() {
         for encryption in ["aes-256-gcm", "on", "-", ""] {
-            assert_eq!(flags(encryption), Flags::Raw);
+            assert_eq!(flags(encryption).words(), ["--raw"]);
         }
         assert_eq!(flags("off"), Flags::WithoutEmbedded);
     }

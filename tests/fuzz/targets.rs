@@ -15,6 +15,8 @@ mod chunk_io;
 mod config;
 #[path = "../../src/error.rs"]
 mod error;
+#[path = "../../src/filter/mod.rs"]
+mod filter;
 #[path = "../../src/inventory/mod.rs"]
 mod inventory;
 #[path = "../../src/model/mod.rs"]

@@ -189,7 +189,8 @@ fn a_resume_compares_the_plain_chunks() {
 
 #[test]
 fn a_filter_that_fails_stores_nothing() {
-    let late = "sh -c 'test -e stop && { echo the token is gone >&2; exit 7; }; : >>stop; cat'";
+    // after the trial and some chunks
+    let late = "head -c 1 >>COUNT; test $(wc -c <COUNT) -lt 6 || { echo the token is gone >&2; exit 7; }; printf x; cat";
     for (filter, status, words) in [
         ("cat; echo no recipient >&2; exit 3", 1, "failed (exit status: 3): no recipient"),
         (late, 1, "failed (exit status: 7): the token is gone"),
@@ -205,18 +206,29 @@ fn a_filter_that_fails_stores_nothing() {
         ("cat >/dev/null; date", 1, "loses data: it makes "),
     ] {
         let mut host = with_filter((filter, "cat"));
+        host.unset("ZFS2S3_UNFILTER");
+        let count = host.home().join("count").display().to_string();
+        host.set("ZFS2S3_FILTER", &filter.replace("COUNT", &count));
         host.set("ZFS2S3_TEST_FILTER_MS", "500");
         let said = host.fails(status, "upload tank/src@s1");
         assert!(said.contains("error: ZFS2S3_FILTER '") && said.contains(words), "{filter}: {said}");
-        if status == 75 {
+        if status == 75 || filter == late {
             host.ok("abort_upload");
         }
         assert!(host.s3.state().uploads.is_empty(), "{filter}");
         assert!(host.s3.state().keys().is_empty(), "{filter}: {:?}", host.s3.state().keys());
         host.assert_clean();
     }
+    // what could not be undone here
+    for (unfilter, words) in [("cat", "gives more than"), ("gzip -d | tr a b", "gives something other than")]
+    {
+        let host = with_filter(("gzip -1", unfilter));
+        let said = host.fails(1, "upload tank/src@s1");
+        assert!(said.contains("error: ZFS2S3_UNFILTER '") && said.contains(words), "{said}");
+        host.assert_clean();
+    }
     let mut host = with_filter(("a\nb", "cat"));
-    assert!(host.fails(2, "upload tank/src@s1").contains("it must be one line"));
+    assert!(host.fails(2, "upload tank/src@s1").contains("must be one line"));
     host.set("ZFS2S3_FILTER", " ");
     host.ok("upload tank/src@s1");
     assert!(host.store_text().starts_with("version: 2\n"), "none");
@@ -266,6 +278,7 @@ fn without_a_key_all_but_the_stream_can_be_proven() {
     host.ok("verify");
     host.ok("verify -s 100");
     let said = host.ok("verify -D").stderr;
+    assert!(said.ends_with("verified 2 backups (sample)\n"), "its stream remains to be read: {said}");
     assert!(
         said.contains(
             "ZFS2S3_UNFILTER is not set, so filtered backups are compared with what the filter gave"
@@ -276,8 +289,59 @@ fn without_a_key_all_but_the_stream_can_be_proven() {
     host.s3.state().objects.get_mut(&name).unwrap().bytes[200_000] ^= 1;
     assert!(host.fails(5, "verify -D tank/src@s1").contains("is damaged in bytes"));
     // and before any unfilter sees it
-    host.set("ZFS2S3_UNFILTER", "cat; echo run >>unfilter.log");
+    host.set("ZFS2S3_UNFILTER", "cat; echo x");
     assert!(host.fails(1, "download -i @s1 tank/src@s2").contains("gives more than"));
+}
+
+/// The stored bytes are those that the filter gave, but that gave something that cannot be undone.
+#[test]
+fn what_cannot_be_undone_in_the_middle_is_damage() {
+    let mut host = stored(GZIP);
+    host.set("ZFS2S3_JOBS", "1");
+    let log = host.home().join("count").display().to_string();
+    host.set("ZFS2S3_UNFILTER", &format!("echo >>{log}; test $(wc -l <{log}) -lt 5 && gzip -d"));
+    let said = host.fails(5, "verify -D tank/src@s1");
+    assert!(
+        said.contains("chunk 4 of 'tank/src@s1'") && said.contains("can no longer be restored"),
+        "{said}"
+    );
+    std::fs::remove_file(&log).unwrap();
+    let said = host.fails(1, "restore tank/src@s1 tank/new");
+    assert!(said.contains("or its key was changed during the upload"), "{said}");
+}
+
+/// Whoever can write the bucket must not write on the screen, or in the list of a script.
+#[test]
+fn the_name_of_a_hostile_filter_is_refused() {
+    for filter in [r#""x\ttank/a@9""#, r#""x\e[2J""#, &"x".repeat(1001)] {
+        let host = stored(GZIP);
+        let key = host.real_key(&key(S1.0, S1.1, None).replace(".zfs", ".yml"));
+        let text = manifest(&host).replace("filter: gzip -1", &format!("filter: {filter}"));
+        host.s3.state().objects.get_mut(&key).unwrap().bytes = text.into_bytes();
+        std::fs::remove_file(host.data("stored_snapshots.yml")).unwrap();
+        let said = host.run("recover").stderr;
+        assert!(said.contains("a filter must be one line"), "{said}");
+        assert!(!host.ok("list -H -o snapshot,filter").stdout.contains("s1"));
+    }
+}
+
+#[test]
+fn plain_text_after_filtered_backups_is_worth_a_warning() {
+    let mut host = with_filter(GZIP);
+    host.ok("upload tank/src@s1");
+    host.unset("ZFS2S3_FILTER");
+    let said = host.ok("upload -i @s1 tank/src@s2").stderr;
+    assert!(said.contains("warning: the base was filtered, and this backup is not"), "{said}");
+    host.set("ZFS2S3_FILTER", GZIP.0);
+    host.ok("remove -i @s1 tank/src@s2");
+    host.zfs_file("encryption", "-\n");
+    assert!(
+        host.fails(1, "upload -i @s1 tank/src@s2").contains("it is not known whether tank/src is encrypted")
+    );
+    host.zfs_file("encryption", "off\n");
+    host.set("ZFS2S3_MEMORY", "20M");
+    host.set("ZFS2S3_CHUNK_SIZE", "1M");
+    assert!(host.fails(2, "upload -i @s1 tank/src@s2").contains("with a filter, 20.0M is too little"));
 }
 
 #[test]
@@ -332,22 +396,24 @@ fn doctor_tries_the_filter_and_parts_of_different_sizes() {
     let said = host.run("doctor").stdout;
     assert!(
         said.contains(
-            "error    parts of different sizes: refused, so compressed backups of several parts fail"
+            "warning  parts of different sizes: refused, so compressed backups of several parts fail"
         ),
         "{said}"
     );
     assert!(host.s3.state().keys().is_empty() && host.s3.state().uploads.is_empty());
     // so does an upload, and it says that
     host.set("ZFS2S3_FILTER", GZIP.0);
+    host.set("ZFS2S3_UNFILTER", GZIP.1);
     let said = host.fails(1, "upload tank/src@s1");
     assert!(said.contains("must have the same length") && said.contains("hint: "), "{said}");
     host.ok("abort_upload");
     host.set("ZFS2S3_FILTER", CHANGING.0);
+    host.set("ZFS2S3_UNFILTER", CHANGING.1);
     host.ok("upload tank/src@s1");
     host.s3.state().capabilities.equal_parts = false;
     for (unfilter, words) in [
         ("", "ok       ZFS2S3_UNFILTER: not set, so"),
-        ("tail -c +9", "error    ZFS2S3_UNFILTER: it gives something other than what was filtered"),
+        ("tail -c +9", "error    ZFS2S3_UNFILTER: ZFS2S3_UNFILTER 'tail -c +9' gives something other than"),
         ("cat", "error    ZFS2S3_UNFILTER: ZFS2S3_UNFILTER 'cat' gives more than"),
     ] {
         host.set("ZFS2S3_UNFILTER", unfilter);

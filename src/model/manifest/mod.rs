@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::one_line;
 use crate::model::backup::{Backup, Point};
 use crate::model::digest::Sha256;
 use crate::model::properties::Properties;
@@ -23,6 +24,8 @@ pub const DESCRIBED: u32 = 3;
 /// Of a manifest of a filtered backup, and of a store with one.
 pub const FILTERED: u32 = 4;
 const NEWEST: u32 = FILTERED;
+/// Bytes of a command.
+const MAX_FILTER: usize = 1000;
 /// The stage of a filtered backup.
 const FILTER: &str = "filter";
 
@@ -150,9 +153,15 @@ impl Manifest {
 impl Stream {
     /// Refuses a stream that this version cannot turn back into the output of `zfs send`.
     pub fn check_stages(&self) -> Result<(), String> {
-        match self.stages.iter().enumerate().find(|(n, stage)| *n > 0 || *stage != FILTER) {
+        if let Some((_, stage)) = self.stages.iter().enumerate().find(|(n, stage)| *n > 0 || *stage != FILTER)
+        {
+            return Err(format!("it has a stage '{stage}', which this version does not know"));
+        }
+        match &self.filter {
+            Some(_) if !self.is_filtered() => Err("it has a filter, but no such stage".to_string()),
+            Some(filter) => check_filter(filter),
+            None if self.is_filtered() => Err("it does not name its filter".to_string()),
             None => Ok(()),
-            Some((_, stage)) => Err(format!("it has a stage '{stage}', which this version does not know")),
         }
     }
 
@@ -169,6 +178,16 @@ impl Stream {
     pub fn stored_size(&self) -> u64 {
         self.segments.iter().fold(0, |sum, segment| sum.saturating_add(segment.size))
     }
+}
+
+/// The command of a filter is shown to people.
+pub fn check_filter(command: &str) -> Result<(), String> {
+    if command.len() > MAX_FILTER || one_line(command) != command {
+        return Err(format!(
+            "a filter must be one line of at most {MAX_FILTER} bytes; a script may have more"
+        ));
+    }
+    Ok(())
 }
 
 /// The stages of a backup whose chunks this command has filtered.

@@ -79,13 +79,19 @@ pub struct SegmentChunks {
 }
 
 /// What is counted of the chunks of a segment.
-#[derive(Default)]
 struct Counts {
     chunks: u64,
     /// Those that have a size; and the bytes of all of them.
     sized: u64,
     bytes: u64,
+    smallest: u64,
     largest: u64,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Counts { chunks: 0, sized: 0, bytes: 0, smallest: u64::MAX, largest: 0 }
+    }
 }
 
 /// Reads a manifest as it arrives.
@@ -166,6 +172,7 @@ impl ManifestReader {
             counts.chunks += 1;
             if let Some(size) = size {
                 counts.sized += 1;
+                counts.smallest = counts.smallest.min(size);
                 counts.bytes = counts.bytes.checked_add(size).ok_or("its sizes are too large")?;
                 counts.largest = counts.largest.max(size);
             }
@@ -209,6 +216,9 @@ impl ManifestReader {
     fn check(&self, manifest: &Manifest) -> Result<(), String> {
         let stream = &manifest.stream;
         stream.check_stages()?;
+        if stream.is_filtered() && manifest.version < stream.version() {
+            return Err(format!("it has version {}, but is filtered", manifest.version));
+        }
         if !(1..=MAX_CHUNK).contains(&stream.chunk_size) {
             return Err(format!("its chunks have {} bytes", stream.chunk_size));
         }
@@ -225,8 +235,10 @@ impl ManifestReader {
             if !is_right {
                 return Err(format!("it has the wrong number of chunks for {}", segment.key));
             }
-            if counts.largest > max_filtered(stream.chunk_size) {
-                return Err(format!("it has a chunk of {} bytes", counts.largest));
+            let odd = [counts.smallest, counts.largest];
+            let is_odd = |size: &u64| *size == 0 || *size > max_filtered(stream.chunk_size);
+            if let Some(size) = odd.iter().take(counts.sized as usize).find(|size| is_odd(size)) {
+                return Err(format!("it has a chunk of {size} bytes"));
             }
             size = size.checked_add(segment.size).ok_or("its sizes are too large")?;
             chunks = chunks.saturating_add(counts.chunks);
@@ -436,7 +448,11 @@ stream:
         let huge = good.replace(" 5\n", " 70000\n").replace("size: 8", "size: 70003");
         assert!(read(&huge).unwrap_err().to_string().contains("a chunk of 70000 bytes"));
         let plain = good.replace("stages:\n  - filter\n", "stages: []\n");
+        assert!(read(&plain).unwrap_err().to_string().contains("a filter, but no such stage"));
+        let has_no_filter = |line: &&str| !line.starts_with("  filter: ");
+        let plain: String = plain.split_inclusive('\n').filter(has_no_filter).collect();
         assert!(read(&plain).unwrap_err().to_string().contains("wrong number"));
+        assert!(read(&good.replace("version: 4", "version: 3")).is_err());
     }
 
     #[test]

@@ -150,7 +150,9 @@ impl RecordedParts {
                 Record::Chunking(chunking) => parts.retain(|_, part| part.is_within(&chunking)),
                 Record::Part(part) if part.segment == segment => {
                     // the same chunks may have been in other parts
-                    parts.retain(|_, other| !part.has_chunks_of(other));
+                    if part.filtered.is_some() {
+                        parts.retain(|_, other| !part.has_chunks_of(other));
+                    }
                     parts.insert(part.part, part);
                 }
                 _ => {}

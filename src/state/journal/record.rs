@@ -141,6 +141,13 @@ impl PartStored {
         self.chunks(chunking).end <= u64::from(chunking.parts_per_segment)
     }
 
+    /// Do its chunks make it up?
+    pub fn is_consistent(&self) -> bool {
+        let Some(FilteredChunks { chunks, .. }) = &self.filtered else { return true };
+        let size = chunks.iter().fold(0, |sum: u64, chunk| sum.saturating_add(chunk.size));
+        size == self.size && !matches!(chunks[..], [only] if only.sha256 != self.sha256)
+    }
+
     /// Do both have a chunk in common, which is filtered?
     pub fn has_chunks_of(&self, other: &PartStored) -> bool {
         match (&self.filtered, &other.filtered) {
