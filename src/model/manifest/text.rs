@@ -425,6 +425,14 @@ stream:
     }
 
     #[test]
+    fn the_first_filtered_manifest_is_read() {
+        let text = include_str!("../../../tests/legacy/filtered/s1.yml");
+        let read = read(text).unwrap();
+        assert_eq!(read.manifest.stream.filter.as_deref(), Some("gzip -1"));
+        assert_eq!(read.chunks[0].ends.last(), Some(&read.manifest.stream.stored_size()));
+    }
+
+    #[test]
     fn an_inconsistent_filtered_manifest_is_refused() {
         let good = written(&filtered());
         let [first, second, _] = sums();

@@ -403,6 +403,22 @@ mod tests {
     }
 
     #[test]
+    fn the_first_journal_with_a_filter_is_read() {
+        let path = std::env::temp_dir().join(format!("zfs2s3-first-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let folder = Folder::new(path.clone());
+        std::fs::write(folder.journal(), include_str!("../../../tests/legacy/filtered/upload_progress.yml"))
+            .unwrap();
+        let intent = overview(&folder).unwrap().unwrap().intent;
+        assert_eq!((intent.version, intent.filter.as_deref()), (FILTERED, Some("gzip -1")));
+        let parts = RecordedParts::find(&folder).unwrap().of(1).unwrap();
+        let ends: Vec<u64> = parts.values().map(|part| part.chunks(&intent.chunking).end).collect();
+        assert!(ends.is_sorted() && ends.last() > Some(&9), "{ends:?}");
+        assert!(parts.values().all(PartStored::is_consistent));
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
     fn the_upload_of_the_python_tool_is_named() {
         let schedule = include_str!("../../../tests/legacy/upload_schedule.yml");
         let journal = include_str!("../../../tests/legacy/upload_progress.yml");

@@ -248,6 +248,14 @@ count: 2
     }
 
     #[test]
+    fn the_first_store_with_a_filtered_backup_is_read_and_written_as_it_was() {
+        let text = include_str!("../../../tests/legacy/filtered/stored_snapshots.yml");
+        let contents = parse(text).unwrap();
+        assert_eq!(contents.entries[0].filter(), Some("gzip -1"));
+        assert_eq!(written(&contents), text);
+    }
+
+    #[test]
     fn a_damaged_or_newer_store_is_never_empty() {
         let with = |from: &str, to: &str| {
             assert!(STORE.contains(from), "{from}");
