@@ -3,6 +3,8 @@
 //! against the guids, and each record against its own checksum. What was filtered is checked as it is stored
 //! before the unfilter sees it, and as a stream after that.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chunk_io::concurrency::Concurrency;
@@ -16,6 +18,7 @@ use crate::model::keys;
 use crate::model::manifest::text::SegmentChunks;
 use crate::model::manifest::{Manifest, Stream};
 use crate::model::traffic::Meter;
+use crate::os::mutex::lock;
 use crate::restore::resume::locate::{self, ResumePoint};
 use crate::restore::resume::partial::PartialReceive;
 use crate::restore::resume::search::StreamChunks;
@@ -43,6 +46,8 @@ pub struct StoredBackup<'a> {
     unfilter: Option<&'a Filter>,
     /// It has undone it: what it cannot undo then is not due to its key.
     has_undone: AtomicBool,
+    /// The chunks that it could not undo.
+    not_undone: Mutex<BTreeSet<u64>>,
 }
 
 /// One object.
@@ -137,7 +142,6 @@ impl<'a> StoredBackup<'a> {
                     first += count;
                 }
                 let (chunk_size, size) = (known.chunk_size, known.size);
-                let (unfilter, has_undone) = (None, AtomicBool::new(false));
                 Ok(Opened::Readable(StoredBackup {
                     client,
                     entry,
@@ -145,8 +149,9 @@ impl<'a> StoredBackup<'a> {
                     size,
                     segments,
                     survey,
-                    unfilter,
-                    has_undone,
+                    unfilter: None,
+                    has_undone: AtomicBool::new(false),
+                    not_undone: Mutex::default(),
                 }))
             }
             Ok(_) => Ok(Opened::Unreadable(survey)),
@@ -174,6 +179,7 @@ impl<'a> StoredBackup<'a> {
             survey,
             unfilter: None,
             has_undone: AtomicBool::new(false),
+            not_undone: Mutex::default(),
         }))
     }
 
@@ -249,21 +255,24 @@ impl<'a> StoredBackup<'a> {
         // the manifest has as many chunks as the stream
         let length = (self.size - index * self.chunk_size).min(self.chunk_size) as usize;
         let filtered = &buffer[..range.length];
-        let mut undone = unfilter.unfilter(filtered, length);
-        if undone.is_err() && self.has_undone.load(Ordering::SeqCst) {
-            // before that is called damage
-            undone = unfilter.unfilter(filtered, length);
-        }
-        let chunk = undone.map_err(|error| self.not_undone(index, error))?;
+        let undo = || unfilter.unfilter(filtered, length);
+        let chunk = match undo() {
+            // before it is called damage, or the key is called wrong
+            Err(error) if error.status != Status::TryAgain => undo().map_err(|error| {
+                lock(&self.not_undone).insert(index);
+                let message = format!("chunk {index} of '{}': {error}", self.entry.backup());
+                Error { message, ..error }
+            }),
+            undone => undone,
+        }?;
         buffer[..length].copy_from_slice(&chunk);
         unfilter.give(chunk);
         Ok(length)
     }
 
+    /// What it means if this chunk, after those that were delivered, could not be undone.
     fn not_undone(&self, index: u64, error: Error) -> Error {
-        let message = format!("chunk {index} of '{}': {error}", self.entry.backup());
-        let error = Error { message, ..error };
-        if error.status == Status::TryAgain {
+        if error.status == Status::TryAgain || !lock(&self.not_undone).contains(&index) {
             return error;
         }
         if self.has_undone.load(Ordering::SeqCst) {
@@ -294,8 +303,8 @@ impl<'a> StoredBackup<'a> {
         }
         let fetch = |index| {
             let mut chunk = vec![0; self.buffer_size() as usize];
-            let length = self.fetch_chunk(index, &mut chunk, &AtomicBool::new(false), &|_| ())?;
-            chunk.truncate(length);
+            let fetched = self.fetch_chunk(index, &mut chunk, &AtomicBool::new(false), &|_| ());
+            chunk.truncate(fetched.map_err(|error| self.not_undone(index, error))?);
             Ok(chunk)
         };
         let mut chunks = StreamChunks::new(
@@ -385,7 +394,8 @@ impl<'a> StoredBackup<'a> {
             deliver(chunk, position, check)?;
             ui.advance(chunk.len() as u64, true);
             Ok(())
-        })?;
+        })
+        .map_err(|error| self.not_undone(position / self.chunk_size, error))?;
         check.check_end(link).map_err(|e| self.invalid(e))
     }
 
