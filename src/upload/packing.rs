@@ -71,32 +71,7 @@ impl Packer {
             }
         };
         self.next += 1;
-        let following = self.stored.range(self.next..).next().map(|(_, part)| *part);
-        let following = following.filter(|part| part.segment == segment);
-        let size = part.bytes.len() as u64;
-        let ends_segment = self.chunking.position(self.next).segment != segment;
-        let ends = match following {
-            // what follows has its numbers already, and they must be in a row
-            Some(following) => {
-                let (chunks, numbers) =
-                    (following.first - self.next, i64::from(following.number) - i64::from(part.number) - 1);
-                if numbers < 0
-                    || (chunks == 0 && (numbers > 0 || size < least_of_a_part(self.chunking.chunk_size)))
-                {
-                    return Err(format!(
-                        "part {} of segment {segment} has {size} bytes: the filter gives other sizes than before",
-                        part.number
-                    ));
-                }
-                let each_needs_its_own = chunks == numbers as u64;
-                chunks == 0
-                    || (numbers > 0
-                        && (size >= enough_for_a_part(self.chunking.chunk_size)
-                            || (each_needs_its_own && size >= least_of_a_part(self.chunking.chunk_size))))
-            }
-            None => ends_segment || size >= enough_for_a_part(self.chunking.chunk_size),
-        };
-        if ends {
+        if self.ends(&part)? {
             self.skip_stored();
             return Ok((Some(part), free));
         }
@@ -107,6 +82,30 @@ impl Packer {
     /// What is left at the end of the stream.
     pub fn finish(&mut self) -> Option<Part> {
         self.open.take()
+    }
+
+    /// Is this part, which has all chunks before the next one, to be sent?
+    fn ends(&self, part: &Part) -> Result<bool, String> {
+        let size = part.bytes.len() as u64;
+        let (least, enough) =
+            (least_of_a_part(self.chunking.chunk_size), enough_for_a_part(self.chunking.chunk_size));
+        let following = self.stored.range(self.next..).next().map(|(_, following)| following);
+        let Some(following) = following.filter(|following| following.segment == part.segment) else {
+            let ends_segment = self.chunking.position(self.next).segment != part.segment;
+            return Ok(ends_segment || size >= enough);
+        };
+        // the chunks and the numbers that are left before a part that has its number already: no number may be
+        // left unused
+        let numbers = following.number.checked_sub(part.number + 1).map(u64::from);
+        match (following.first - self.next, numbers) {
+            (0, Some(0)) if size >= least => Ok(true),
+            (0, _) | (_, None) => Err(format!(
+                "part {} of segment {} has {size} bytes: the filter gives other sizes than before",
+                part.number, part.segment
+            )),
+            (_, Some(0)) => Ok(false),
+            (chunks, Some(numbers)) => Ok(size >= enough || (chunks == numbers && size >= least)),
+        }
     }
 
     fn skip_stored(&mut self) {
