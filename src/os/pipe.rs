@@ -2,17 +2,15 @@
 //!
 //! The command leads a process group of its own, so that all of a pipe of several programs can be killed.
 
-use std::collections::BTreeSet;
 use std::io::{self, PipeReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::mutex::lock;
-use super::process::Collected;
+use super::process::{Collected, Running};
 
 /// How many bytes of its standard error are kept.
 const STDERR_KEPT: usize = 4096;
@@ -24,9 +22,6 @@ const TICK: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(2);
 const FIRST_POLL: Duration = Duration::from_micros(100);
 const LONGEST_POLL: Duration = Duration::from_millis(5);
-
-/// The process groups that are running.
-static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 #[derive(Clone, Copy)]
 pub struct Limits {
@@ -68,7 +63,7 @@ pub fn pass(command: &mut Command, input: &[u8], limits: Limits, buffer: Vec<u8>
     let (mut unread, mut feed) = io::pipe().map_err(cannot)?;
     command.stdin(unread.try_clone().map_err(cannot)?).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.process_group(0).spawn().map_err(cannot)?;
-    lock(&RUNNING).insert(child.id());
+    let running = Running::group(&child);
     let missing = || cannot(io::Error::other("no pipe"));
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(missing());
@@ -89,11 +84,11 @@ pub fn pass(command: &mut Command, input: &[u8], limits: Limits, buffer: Vec<u8>
         });
         let output = attend(&mut child, &output, limits.silence, moved);
         if output.is_err() {
-            kill(child.id());
+            running.kill();
             let _ = child.kill();
             let _ = child.wait();
         }
-        lock(&RUNNING).remove(&child.id());
+        drop(running);
         (output, drain(&mut unread))
     });
     let fault = |kind| Fault { kind, said: String::from_utf8_lossy(&said.take()).trim().to_string() };
@@ -196,19 +191,6 @@ fn attend(
 /// Lets the feeding thread end. How many bytes the command has not read.
 fn drain(unread: &mut PipeReader) -> u64 {
     io::copy(unread, &mut io::sink()).unwrap_or(u64::MAX)
-}
-
-/// `group`: the number of its first process, which was not waited for yet, so no other has it.
-fn kill(group: u32) {
-    let line = format!("kill -s KILL -- -{group}");
-    let mut shell = Command::new("/bin/sh");
-    let _ =
-        shell.args(["-c", &line]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-}
-
-/// Before the program ends.
-pub fn kill_all() {
-    lock(&RUNNING).iter().for_each(|group| kill(*group));
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Runs helper commands with limits. A helper that hangs is killed. One that leaves a process behind that
 //! keeps its pipes open is not waited for: until OpenSSH 8.5 the ControlPersist master of ssh did that.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -15,6 +16,51 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// Where the programs of administrators are. The PATH of cron has none of these.
 const SBIN: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin";
+
+/// What is to be killed if a signal ends the program: processes, and as negative numbers, process groups.
+static RUNNING: Mutex<BTreeSet<i64>> = Mutex::new(BTreeSet::new());
+
+/// A child that was not waited for yet, so no other process has its number.
+pub struct Running(i64);
+
+impl Running {
+    pub fn process(child: &Child) -> Self {
+        Self::new(i64::from(child.id()))
+    }
+
+    /// It leads a process group.
+    pub fn group(child: &Child) -> Self {
+        Self::new(-i64::from(child.id()))
+    }
+
+    fn new(target: i64) -> Self {
+        lock(&RUNNING).insert(target);
+        Running(target)
+    }
+
+    pub fn kill(&self) {
+        kill(self.0);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        lock(&RUNNING).remove(&self.0);
+    }
+}
+
+/// The standard library can kill no group.
+fn kill(target: i64) {
+    let line = format!("kill -s KILL -- {target}");
+    let mut shell = Command::new("/bin/sh");
+    let _ =
+        shell.args(["-c", &line]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
+/// Before the program ends.
+pub fn kill_all() {
+    lock(&RUNNING).iter().for_each(|target| kill(*target));
+}
 
 /// Is there a process with this number? If the system cannot tell, there may be.
 pub fn may_be_running(pid: u32) -> bool {
@@ -78,7 +124,10 @@ pub fn run(command: &mut Command, limit: Option<Duration>) -> io::Result<Output>
     let stderr = Collected::from(child.stderr.take().ok_or_else(missing)?, 64 << 10);
     let status = match limit {
         None => child.wait()?,
-        Some(limit) => wait(&mut child, limit)?,
+        Some(limit) => {
+            let _running = Running::process(&child);
+            wait(&mut child, limit)?
+        }
     };
     Ok(Output { status, stdout: stdout.take(), stderr: stderr.take() })
 }

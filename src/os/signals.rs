@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
-use super::pipe;
+use super::process;
 
 /// How long a terminal that takes no message may delay the end.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ pub fn tell_before_end(tell: impl FnOnce(&str) + Send + 'static) {
         if Builder::new().spawn(say).is_ok() {
             let _ = told.recv_timeout(LIMIT);
         }
-        pipe::kill_all();
+        process::kill_all();
         // the first process of a container has no default for signals
         if std::process::id() != 1 {
             let _ = low_level::emulate_default_handler(signal);

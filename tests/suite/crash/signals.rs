@@ -1,6 +1,7 @@
 //! A signal arrives at each request: the command says how to go on, and leaves no other process behind.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -77,4 +78,41 @@ fn ctrl_c_is_called_that() {
     await_children(&host);
     host.ok("abort_upload");
     assert!(host.holds().is_empty());
+}
+
+/// Only the program has the signal.
+#[test]
+fn what_hangs_ends_with_the_program() {
+    let is_running = |words: &str| {
+        let words: Vec<u8> =
+            words.bytes().map(|byte| if byte == b' ' { 0 } else { byte }).chain([0]).collect();
+        std::fs::read_dir("/proc").unwrap().any(|entry| {
+            std::fs::read(entry.unwrap().path().join("cmdline")).is_ok_and(|found| found == words)
+        })
+    };
+    for helper in [false, true] {
+        let mut host = host();
+        let hangs = format!("sleep {}", 2_000_000 + std::process::id() + u32::from(helper));
+        if helper {
+            std::fs::create_dir_all(host.home().join(".aws")).unwrap();
+            let config = format!("[default]\ncredential_process = exec {hangs}\n");
+            std::fs::write(host.home().join(".aws/config"), config).unwrap();
+            host.unset("AWS_ACCESS_KEY_ID");
+            host.unset("AWS_SECRET_ACCESS_KEY");
+        } else {
+            host.set("ZFS2S3_FILTER", &format!("cat | {hangs} | cat"));
+        }
+        let mut child = host.command("upload tank/a@1").spawn().unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        while !is_running(&hangs) {
+            assert!(Instant::now() < until, "{hangs} never begins");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(15));
+        while is_running(&hangs) {
+            assert!(Instant::now() < until, "{hangs} goes on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
