@@ -142,17 +142,7 @@ impl<'a> StoredBackup<'a> {
                     first += count;
                 }
                 let (chunk_size, size) = (known.chunk_size, known.size);
-                Ok(Opened::Readable(StoredBackup {
-                    client,
-                    entry,
-                    chunk_size,
-                    size,
-                    segments,
-                    survey,
-                    unfilter: None,
-                    has_undone: AtomicBool::new(false),
-                    not_undone: Mutex::default(),
-                }))
+                Ok(Opened::Readable(Self::new(client, entry, (chunk_size, size), segments, survey)))
             }
             Ok(_) => Ok(Opened::Unreadable(survey)),
             Err(error) => {
@@ -170,17 +160,20 @@ impl<'a> StoredBackup<'a> {
         };
         let size = object.bytes;
         let segments = vec![StoredSegment { key: object.key.clone(), size, first: 0, chunks: None }];
-        Ok(Opened::Readable(StoredBackup {
-            client,
-            entry,
-            chunk_size: PYTHON_CHUNK,
-            size,
-            segments,
-            survey,
-            unfilter: None,
-            has_undone: AtomicBool::new(false),
-            not_undone: Mutex::default(),
-        }))
+        Ok(Opened::Readable(Self::new(client, entry, (PYTHON_CHUNK, size), segments, survey)))
+    }
+
+    /// `chunk_size`, `size`: of a chunk, and of the stream.
+    fn new(
+        client: &'a Client,
+        entry: &'a Entry,
+        (chunk_size, size): (u64, u64),
+        segments: Vec<StoredSegment>,
+        survey: Survey,
+    ) -> Self {
+        let (has_undone, not_undone) = (AtomicBool::new(false), Mutex::default());
+        let unfilter = None;
+        StoredBackup { client, entry, chunk_size, size, segments, survey, unfilter, has_undone, not_undone }
     }
 
     /// With what undoes the filter, if it was filtered.
