@@ -44,7 +44,7 @@ impl Memory {
 
     /// Does it suffice for chunks that take so many bytes each?
     pub fn check(&self, chunk: u64) -> Result<(), String> {
-        let needed = needed(self.jobs.unwrap_or(1), chunk);
+        let needed = needed(1, chunk);
         match self.limit {
             Some(limit) if limit < needed => {
                 Err(format!("{} is too little, and {} would do", human_size(limit), human_size(needed)))

@@ -268,7 +268,12 @@ impl<'a> StoredBackup<'a> {
         if error.status == Status::TryAgain || !lock(&self.not_undone).contains(&index) {
             return error;
         }
-        if self.has_undone.load(Ordering::SeqCst) {
+        // is the key still there?
+        let can_undo = |before| {
+            let mut chunk = vec![0; self.buffer_size() as usize];
+            self.fetch_chunk(before, &mut chunk, &AtomicBool::new(false), &|_| ()).is_ok()
+        };
+        if self.has_undone.load(Ordering::SeqCst) && index.checked_sub(1).is_some_and(can_undo) {
             return Error { status: Status::Damaged, ..error }.hint(
                 "the filter has not given what could be undone, or its key was changed during the upload",
             );
@@ -313,8 +318,8 @@ impl<'a> StoredBackup<'a> {
         bytes_of_chunk(self.chunk_size, self.is_filtered())
     }
 
-    /// Delivers the objects in order, as they are stored, and the key of each. The first chunk that stays
-    /// damaged ends it.
+    /// Delivers the objects in order, as they are stored, with the key of the object of the next chunk. The
+    /// first chunk that stays damaged ends it.
     pub fn read_objects(&self, ui: &Ui, mut deliver: impl FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
         self.fetch_all(0, ui, |index, chunk| {
             deliver(self.object_of(index + 1), chunk)?;
@@ -375,8 +380,9 @@ impl<'a> StoredBackup<'a> {
         let mut skip = (from % self.chunk_size) as usize;
         let link = self.entry.link();
         let mut position = from;
+        let mut next = from / self.chunk_size;
         ui.advance(from, false);
-        self.fetch_all(from / self.chunk_size, ui, |index, chunk| {
+        self.fetch_all(next, ui, |index, chunk| {
             if index == 0 {
                 check_begin(chunk, link).map_err(|e| self.invalid(e))?;
             }
@@ -385,10 +391,11 @@ impl<'a> StoredBackup<'a> {
             self.has_undone.store(self.unfilter.is_some(), Ordering::SeqCst);
             position += chunk.len() as u64;
             deliver(chunk, position, check)?;
+            next = index + 1;
             ui.advance(chunk.len() as u64, true);
             Ok(())
         })
-        .map_err(|error| self.not_undone(position / self.chunk_size, error))?;
+        .map_err(|error| self.not_undone(next, error))?;
         check.check_end(link).map_err(|e| self.invalid(e))
     }
 

@@ -150,6 +150,9 @@ impl Upload {
             if *segment != number || next != first + wanted {
                 return Err(incomplete(&format!("it lacks parts of segment {number}")));
             }
+            if let Some(part) = parts.values().find(|part| !part.is_consistent()) {
+                return Err(incomplete(&format!("part {} of segment {number} has other chunks", part.part)));
+            }
             let expected = ExpectedObject::of(state, &parts)
                 .ok_or_else(|| incomplete(&format!("it lacks the parts of segment {number}")))?;
             chunks_left -= wanted;
@@ -170,9 +173,6 @@ impl Upload {
                     completed
                 }
             };
-            if let Some(part) = parts.values().find(|part| !part.is_consistent()) {
-                return Err(incomplete(&format!("part {} of segment {number} has other chunks", part.part)));
-            }
             let sums = parts.values().flat_map(PartStored::stored_sums);
             sums.for_each(|(sum, _)| composite.push(&sum));
             segments.push(Segment {
@@ -242,10 +242,17 @@ impl Upload {
     /// Not every server compares the ETags of the parts, and a part of an earlier run that arrives late has
     /// other bytes.
     fn check_parts(&self, open: MultipartUpload, parts: &BTreeMap<u16, PartStored>) -> Result<()> {
-        let Ok(Parts::Listed(listed)) = self.client.list_parts(open) else { return Ok(()) };
-        let there: HashMap<u16, &ListedPart> = listed.iter().map(|part| (part.part_number, part)).collect();
-        let is_wrong = |part: &&PartStored| there.get(&part.part).is_none_or(|there| !agree(part, there));
-        match parts.values().find(is_wrong) {
+        let listed = match self.client.list_parts(open) {
+            Ok(Parts::Listed(listed)) => listed,
+            Err(failure) if failure.may_pass() => return Err(failure.into()),
+            // S3 refuses to complete what it does not know
+            Ok(_) | Err(_) => return Ok(()),
+        };
+        let is_other = |there: &&ListedPart| {
+            let part = parts.get(&there.part_number);
+            !there.etag.is_empty() && part.is_some_and(|part| !agree(part, there))
+        };
+        match listed.iter().find(is_other).and_then(|there| parts.get(&there.part_number)) {
             None => Ok(()),
             Some(part) => Err(Error::try_again(format!(
                 "part {} of '{}' has changed after it was sent",

@@ -31,7 +31,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::error::{Error, Result, Status};
-use crate::filter::Filter;
+use crate::filter::{FILTER, Filter};
 use crate::inventory::{Inventory, OpenUploads};
 use crate::model::backup::Backup;
 use crate::model::chunks::Chunking;
@@ -66,6 +66,7 @@ impl Upload {
     /// Stores a backup that the chain rule allows. After an error the upload is pending, unless nothing was
     /// stored yet.
     pub fn begin(mut self, intent: Intent) -> Result<()> {
+        let filter = self.tried_filter(&intent)?;
         // the intent first: a crash at any later point leaves a pending upload, which can be resumed and
         // aborted
         let journal = Journal::create(&self.folder, &intent)?;
@@ -74,7 +75,7 @@ impl Upload {
         let overview = Overview::new(intent.clone());
         let known = transfer::RecordedChunks::default();
         let result = self
-            .transfer(&journal, &backup, overview, known)
+            .transfer(&journal, &backup, overview, known, filter)
             .and_then(|end| self.finish(journal, &intent, &end));
         match result {
             Err(error) if error.status != Status::TryAgain && self.stored_nothing() => {
@@ -96,6 +97,8 @@ impl Upload {
         let intent = overview.intent.clone();
         if let Some(began_with) = &intent.filter {
             if filter != Some(began_with) {
+                // that of now may be the inverse of another one
+                self.unfilter = None;
                 self.ui
                     .note(&format!("the filter stays the one with which the upload began: '{began_with}'"));
             }
@@ -147,13 +150,14 @@ impl Upload {
     ) -> Result<()> {
         // nothing is dropped before the source is known to exist
         let backup = self.find_source(&overview.intent, known.begins())?;
+        let filter = self.tried_filter(&overview.intent)?;
         self.hold(&overview.intent, &backup);
         let (overview, known) = match chunking {
             Some(chunking) => self.apply_chunking(&journal, overview, known, chunking)?,
             None => (overview, known),
         };
         let intent = overview.intent.clone();
-        let end = self.transfer(&journal, &backup, overview, known)?;
+        let end = self.transfer(&journal, &backup, overview, known, filter)?;
         self.finish(journal, &intent, &end)
     }
 
@@ -200,6 +204,15 @@ impl Upload {
         self.roll_back(intent)
     }
 
+    /// The filter of this upload, which works.
+    fn tried_filter(&self, intent: &Intent) -> Result<Option<Filter>> {
+        let Some(command) = &intent.filter else { return Ok(None) };
+        let filter = Filter::new(FILTER, command, self.filter_patience);
+        let size = intent.chunking.chunk_size.min(intent.estimate.unwrap_or(u64::MAX));
+        filter.check(size, self.unfilter.as_ref())?;
+        Ok(Some(filter))
+    }
+
     /// `backup`: with its current names.
     fn transfer(
         &self,
@@ -207,8 +220,9 @@ impl Upload {
         backup: &Backup,
         overview: Overview,
         known: transfer::RecordedChunks,
+        filter: Option<Filter>,
     ) -> Result<End> {
-        let transfer = transfer::Transfer::new(self, journal, backup, overview, known)?;
+        let transfer = transfer::Transfer::new(self, journal, backup, overview, known, filter);
         self.ui.transfer(&transfer.name(), transfer.estimate());
         let end = transfer.run();
         self.ui.transfer_done();

@@ -152,7 +152,8 @@ impl Upload {
             (Some(_), Flags::RawIfUnknown) => {
                 return Err(Error::failed(format!(
                     "it is not known whether {dataset} is encrypted by ZFS, so neither is it known whether to filter it"
-                )));
+                ))
+                .hint("without ZFS2S3_FILTER, it is sent raw"));
             }
             (None, Flags::WithoutEmbedded) if self.is_base_filtered(intent) => {
                 self.ui

@@ -32,15 +32,10 @@ impl Upload {
             }
             let mut found = match self.client.list_uploads(&stem) {
                 Ok(Some(found)) => found,
-                Ok(None) => {
-                    if self.strays.load(Ordering::SeqCst) {
-                        self.ui.warning(&format!(
-                            "an unfinished upload of '{stem}' may be left in the bucket: this server does not list them"
-                        ));
-                    }
-                    return Ok(());
+                Ok(None) => return self.unlisted(&stem, "this server does not list them"),
+                Err(failure) if failure.says_forbidden() || failure.is_not_supported() => {
+                    return self.unlisted(&stem, "they cannot be listed");
                 }
-                Err(failure) if failure.says_forbidden() || failure.is_not_supported() => return Ok(()),
                 Err(failure) if failure.may_pass() => return Err(Error::from(failure).for_now()),
                 Err(failure) => {
                     self.ui.warning(&format!("cannot look for unfinished uploads: {}", failure.describe()));
@@ -69,6 +64,14 @@ impl Upload {
             if !matches!(self.client.list_parts(open), Ok(Parts::NoSuchUpload)) {
                 self.left_in_bucket(&format!("S3 still has that of '{key}' after it was aborted"));
             }
+        }
+        Ok(())
+    }
+
+    /// It is not known whether one is left, but if there is reason to think so, that is said.
+    fn unlisted(&self, stem: &str, why: &str) -> Result<()> {
+        if self.strays.load(Ordering::SeqCst) {
+            self.ui.warning(&format!("an unfinished upload of '{stem}' may be left in the bucket: {why}"));
         }
         Ok(())
     }

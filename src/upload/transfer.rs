@@ -12,7 +12,7 @@ use crate::chunk_io::buffers::Buffers;
 use crate::chunk_io::concurrency::Concurrency;
 use crate::chunk_io::send::{self, ChunkSink};
 use crate::error::{Error, Result};
-use crate::filter::{FILTER, Filter, bytes_of_chunk};
+use crate::filter::{Filter, bytes_of_chunk};
 use crate::model::backup::Backup;
 use crate::model::chunks::PartPosition;
 use crate::model::digest::Sha256;
@@ -109,20 +109,17 @@ impl<'a> Transfer<'a> {
         backup: &'a Backup,
         mut overview: Overview,
         mut known: RecordedChunks,
-    ) -> Result<Self> {
+        filter: Option<Filter>,
+    ) -> Self {
         let segments = Mutex::new(std::mem::take(&mut overview.segments));
         let parts = std::mem::take(&mut known.parts);
-        let filtering = overview.intent.filter.as_ref().map(|command| -> Result<Filtering> {
-            let filter = Filter::new(FILTER, command, upload.filter_patience);
-            let size = overview.intent.chunking.chunk_size.min(overview.intent.estimate.unwrap_or(u64::MAX));
-            filter.check(size, upload.unfilter.as_ref())?;
+        let filtering = filter.map(|filter| {
             let packer = Packer::new(overview.intent.chunking, parts);
             let packing = Mutex::new(Packing { packer, is_stopped: false });
-            Ok(Filtering { filter, packing, turn: Condvar::new() })
+            Filtering { filter, packing, turn: Condvar::new() }
         });
-        let filtering = filtering.transpose()?;
         let single = OnceLock::new();
-        Ok(Transfer { upload, journal, backup, overview, known, segments, single, filtering })
+        Transfer { upload, journal, backup, overview, known, segments, single, filtering }
     }
 
     pub fn name(&self) -> String {

@@ -183,6 +183,7 @@ impl Verify<'_> {
                         checked.method = Method::Sample;
                         self.clear(checked);
                         results.run.at = None;
+                        results.new.extend(self.finding(checked, None));
                     } else if is_read {
                         checked.method = Method::Deep;
                         self.clear(checked);

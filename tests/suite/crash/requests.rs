@@ -87,7 +87,7 @@ fn run(case: &Case) {
     let (once, from_then_on) =
         (ONCE.iter().map(|fault| (fault, 1)), FROM_THEN_ON.iter().map(|fault| (fault, 1000)));
     let faults: Vec<(&Fault, usize)> = once.chain(from_then_on).collect();
-    at_each_moment(case, &faults, 12, |mut host, (fault, times), n| {
+    at_each_moment(case, &faults, 10, |mut host, (fault, times), n| {
         let is_renewable = matches!(fault, Fault::Status(_, RENEWABLE));
         if is_renewable {
             use_helper(&mut host);
