@@ -77,15 +77,16 @@ check-long: tools $(BINARY)
 	ZFS2S3_WHOLE_MATRIX=1 $(CARGO) test --locked --test suite -- crash:: together::
 	+CUTS=20 $(MAKE) --no-print-directory check-power
 	+$(MAKE) --no-print-directory check-endurance
+	+SHORT= $(MAKE) --no-print-directory check-filters
 
 # 20 GiB, or GIB, to a real server and back, with faults of the network all the time: ten minutes
 check-endurance: $(BINARY)
 	tests/endurance/run $(BINARY) $${GIB:-20}
 
-# through zstd, age and gpg
+# through zstd, age and gpg; with SHORT, some of it for two of them only
 check-filters:
 	@tests/need age age; tests/need zstd zstd; tests/need gpg gpg gpg-agent
-	GUEST_PROGRAMS='age age-keygen zstd gpg gpg-agent' tests/guest/run tests/guest/filters $(BINARY)
+	SHORT=$${SHORT-1} GUEST_PROGRAMS='age age-keygen zstd gpg gpg-agent' tests/guest/run tests/guest/filters $(BINARY)
 
 check-datasets:
 	tests/guest/run tests/guest/datasets $(BINARY)
