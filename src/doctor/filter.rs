@@ -14,10 +14,11 @@ pub fn check(filter: Option<Filter>, unfilter: Result<Option<&Filter>>) -> Vec<F
         Err(error) => return vec![Finding::of_error(UNFILTER, &error)],
     };
     let Some(filter) = filter else { return Vec::new() };
-    if let Err(error) = filter.check(SIZE, None) {
-        return vec![Finding::of_error(FILTER, &error)];
-    }
-    let undone = match unfilter.map(|unfilter| filter.check(SIZE, Some(unfilter))) {
+    let tried = match filter.check(SIZE) {
+        Ok(tried) => tried,
+        Err(error) => return vec![Finding::of_error(FILTER, &error)],
+    };
+    let undone = match unfilter.map(|unfilter| unfilter.check_undoes(&tried)) {
         // this host may have no key on purpose
         None => Finding::ok(UNFILTER, "not set, so whether filtered backups can be restored is not checked"),
         Some(Ok(())) => Finding::ok(UNFILTER, "it undoes the filter"),

@@ -74,6 +74,12 @@ impl Drop for Slot<'_> {
     }
 }
 
+/// Bytes, and what the filter has made of them.
+pub struct Tried {
+    plain: Vec<u8>,
+    filtered: Vec<u8>,
+}
+
 #[derive(Clone, Copy)]
 struct Shell {
     program: &'static str,
@@ -117,22 +123,22 @@ impl Filter {
     }
 
     /// Does it read its input, and keep it? No program makes random bytes shorter without losing some of them.
-    /// Does `unfilter` undo it, if there is one? `size`: as many bytes are tried, within reason.
-    pub fn check(&self, size: u64, unfilter: Option<&Filter>) -> Result<()> {
-        let sample =
-            random::bytes(usize::try_from(size).unwrap_or(LARGEST_SAMPLE).clamp(SAMPLE, LARGEST_SAMPLE));
-        let filtered = self.filter(&sample)?;
-        if filtered.len() < sample.len() {
-            return Err(self.error(format!(
-                "loses data: it makes {} bytes of {} that are random",
-                filtered.len(),
-                sample.len()
-            )));
+    /// `size`: as many bytes are tried, within reason.
+    pub fn check(&self, size: u64) -> Result<Tried> {
+        let size = usize::try_from(size).unwrap_or(LARGEST_SAMPLE).clamp(SAMPLE, LARGEST_SAMPLE);
+        let plain = random::bytes(size);
+        let filtered = self.filter(&plain)?;
+        if filtered.len() < size {
+            let made = filtered.len();
+            return Err(self.error(format!("loses data: it makes {made} bytes of {size} that are random")));
         }
-        let Some(unfilter) = unfilter else { return Ok(()) };
-        if unfilter.unfilter(&filtered, sample.len())? != sample {
-            let why = format!("gives something other than what {} was given", self.variable);
-            return Err(unfilter.error(why));
+        Ok(Tried { plain, filtered })
+    }
+
+    /// Does this unfilter undo what the filter has done?
+    pub fn check_undoes(&self, tried: &Tried) -> Result<()> {
+        if self.unfilter(&tried.filtered, tried.plain.len())? != tried.plain {
+            return Err(self.error(format!("gives something other than what {FILTER} was given")));
         }
         Ok(())
     }
@@ -253,13 +259,15 @@ mod tests {
 
     #[test]
     fn a_filter_that_loses_data_is_found() {
-        assert!(of("gzip").check(1 << 20, Some(&of("gzip -d"))).is_ok());
-        let error = of("gzip").check(0, Some(&of("cat"))).unwrap_err();
-        assert!(error.message.contains("gives more than"), "{error}");
-        let error = of("cat").check(0, Some(&of("tr a b"))).unwrap_err();
-        assert!(error.message.contains("gives something other than"), "{error}");
+        let filtered = of("gzip").check(1 << 20).unwrap();
+        assert!(of("gzip -d").check_undoes(&filtered).is_ok());
+        for (command, why) in [("cat", "gives more than"), ("gzip -d | tr a b", "gives something other than")]
+        {
+            let error = of(command).check_undoes(&filtered).unwrap_err();
+            assert!(error.message.contains(why), "{command}: {error}");
+        }
         for command in ["cat >/dev/null; date", "gzip | head -c 1000000; cat >/dev/null"] {
-            let error = of(command).check(8 << 20, None).unwrap_err();
+            let error = of(command).check(8 << 20).err().unwrap();
             assert!(error.message.contains("loses data"), "{command}: {error}");
         }
     }

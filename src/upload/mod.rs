@@ -209,7 +209,10 @@ impl Upload {
         let Some(command) = &intent.filter else { return Ok(None) };
         let filter = Filter::new(FILTER, command, self.filter_patience);
         let size = intent.chunking.chunk_size.min(intent.estimate.unwrap_or(u64::MAX));
-        filter.check(size, self.unfilter.as_ref())?;
+        let tried = filter.check(size)?;
+        if let Some(unfilter) = &self.unfilter {
+            unfilter.check_undoes(&tried)?;
+        }
         Ok(Some(filter))
     }
 
