@@ -2,19 +2,17 @@
 //! repeated: after a crash the next run finds what was done. No other upload has these keys, so whatever they
 //! name was made by this one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::expected::ExpectedObject;
-use super::reconcile::agree;
+use super::complete::another_object;
 use super::{ABORT, Upload};
 use crate::chain::Settled;
 use crate::error::{Error, Result, Status};
 use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest};
 use crate::inventory::{IF_IT_DIED, WHEN_IT_HAS_ENDED};
 use crate::model::backup::Point;
-use crate::model::digest::{Composite, Sha256};
 use crate::model::keys;
 use crate::model::manifest::text::{self, ManifestReader};
 use crate::model::manifest::{Manifest, ManifestError, Segment, Stream, stages};
@@ -24,18 +22,14 @@ use crate::model::properties::{self, Which};
 use crate::model::readme;
 use crate::model::units::{count, human_size};
 use crate::os::clock;
-use crate::s3::calls::{CompletedPart, Head, MultipartUpload, Parts};
-use crate::s3::reply::{Completion, ListedPart};
-use crate::state::journal::record::{Begun, Completed, End, Intent, PartStored, Record, SegmentState};
-use crate::state::journal::{self, Journal, RecordedParts};
+use crate::state::journal::record::{End, Intent, PartStored};
+use crate::state::journal::{Journal, RecordedParts};
 use crate::state::store::format::{Entry, State};
 
 /// How long to wait for a removal by another host. It takes seconds, unless it was interrupted.
 const WAIT_FOR_REMOVAL: Duration = Duration::from_secs(60);
 /// For servers that list an object only after a moment.
 const WAIT_FOR_LISTING: Duration = Duration::from_secs(10);
-const EQUAL_PARTS: &str =
-    "compressed parts have different sizes, which not every server accepts: 'zfs2s3 doctor' checks that";
 
 impl Upload {
     pub(super) fn finish(&mut self, journal: Journal, intent: &Intent, end: &End) -> Result<()> {
@@ -55,9 +49,7 @@ impl Upload {
         };
         let mut manifest = Manifest::new(&intent.tool, intent.host.as_deref(), &backup, stream);
         self.describe_snapshot(intent, &mut manifest);
-        let (text, parts) = self.manifest_text(&recorded, intent, &manifest, &segments)?;
-        manifest.stream.segments = segments;
-        check_text(&text, &manifest)?;
+        let (text, parts) = manifest_text(&recorded, &mut manifest, segments)?;
         let manifest = self.put_manifest(intent, manifest, &text)?;
         drop(text); // it may be large
         self.check_locks(intent, &manifest.stream.segments);
@@ -124,200 +116,6 @@ impl Upload {
                 self.ui.warning(&format!("the properties are not kept with the backup: {}", error.message));
             }
         }
-    }
-
-    fn complete_all(
-        &self,
-        journal: &Journal,
-        recorded: &RecordedParts,
-        intent: &Intent,
-        end: &End,
-    ) -> Result<(Vec<Segment>, Sha256)> {
-        let overview = journal::overview(&self.folder)?.ok_or_else(|| incomplete("it is gone"))?;
-        let copy = intent.copy();
-        let mut chunks_left = intent.chunking.chunks_of(end.size);
-        let mut bytes_left = end.size;
-        let mut composite = Composite::default();
-        let mut segments = Vec::new();
-        for (number, (segment, state)) in (1..).zip(&overview.segments) {
-            let parts = recorded.of(*segment)?;
-            let wanted = chunks_left.min(u64::from(intent.chunking.parts_per_segment));
-            let first = intent.chunking.first_of(*segment);
-            let mut next = first;
-            for part in parts.values().map(|part| part.chunks(&intent.chunking)) {
-                next = if part.start == next { part.end } else { u64::MAX };
-            }
-            if *segment != number || next != first + wanted {
-                return Err(incomplete(&format!("it lacks parts of segment {number}")));
-            }
-            if let Some(part) = parts.values().find(|part| !part.is_consistent()) {
-                return Err(incomplete(&format!("part {} of segment {number} has other chunks", part.part)));
-            }
-            let expected = ExpectedObject::of(state, &parts)
-                .ok_or_else(|| incomplete(&format!("it lacks the parts of segment {number}")))?;
-            chunks_left -= wanted;
-            if intent.filter.is_none() {
-                bytes_left = bytes_left
-                    .checked_sub(expected.size)
-                    .ok_or_else(|| incomplete("its parts are larger than the stream"))?;
-            }
-            let key = keys::segment(&intent.prefix, &copy, *segment);
-            let completed = match &state.completed {
-                Some(completed) => completed.clone(),
-                None => {
-                    let completed = self.complete(intent, *segment, &key, state, &parts, &expected)?;
-                    if overview.rechunked || intent.filter.is_some() {
-                        self.check_size(&key, &expected)?;
-                    }
-                    journal.add(&Record::Completed(completed.clone()))?;
-                    completed
-                }
-            };
-            let sums = parts.values().flat_map(PartStored::stored_sums);
-            sums.for_each(|(sum, _)| composite.push(&sum));
-            segments.push(Segment {
-                key,
-                size: expected.size,
-                etag: completed.etag,
-                checksum: completed.checksum,
-            });
-        }
-        if chunks_left > 0 || (bytes_left > 0 && intent.filter.is_none()) {
-            return Err(incomplete("it lacks parts of the stream"));
-        }
-        Ok((segments, composite.sha256()))
-    }
-
-    /// Completes one segment. If the reply is lost after S3 has completed it, the object exists.
-    fn complete(
-        &self,
-        intent: &Intent,
-        segment: u32,
-        key: &str,
-        state: &SegmentState,
-        parts: &BTreeMap<u16, PartStored>,
-        expected: &ExpectedObject,
-    ) -> Result<Completed> {
-        let Begun::Multipart { upload_id, checksums } = &state.begun else {
-            return Err(incomplete("its only chunk is not stored"));
-        };
-        let open = MultipartUpload { key, upload_id, checksums: *checksums };
-        let pieces: Vec<CompletedPart> =
-            parts.values().map(|p| (p.part, p.etag.as_str(), p.sha256)).collect();
-        let by_head = |head: Head| Completed { segment, etag: head.etag, checksum: head.checksum };
-        // another host may have the same key of version 1
-        if intent.id.is_none()
-            && let Some(head) = self.client.head_if_allowed(key)?
-        {
-            return if expected.matches(&head) { Ok(by_head(head)) } else { Err(another_object(key)) };
-        }
-        if intent.filter.is_some() && !*checksums {
-            self.check_parts(open, parts)?;
-        }
-        let mut patience = self.client.patience();
-        loop {
-            let failure = match self.client.complete_multipart_upload_once(open, &pieces) {
-                Ok(said) => return self.completed(segment, open, said, expected),
-                Err(failure) => failure,
-            };
-            let ended = failure.is_missing();
-            let words = failure.describe();
-            if !ended {
-                let is_about_sizes = ["length", "size"].iter().any(|word| failure.message.contains(word));
-                let is_refused = failure.code == "InvalidPart" && is_about_sizes;
-                patience.pause_after(failure).map_err(Error::from).map_err(|error| {
-                    if is_refused && intent.filter.is_some() { error.hint(EQUAL_PARTS) } else { error }
-                })?;
-            }
-            match self.client.head_if_allowed(key)? {
-                Some(head) if expected.matches(&head) => return Ok(by_head(head)),
-                _ if ended => {
-                    return Err(Error::try_again(format!("S3 no longer knows the upload of {key}: {words}")));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Not every server compares the ETags of the parts, and a part of an earlier run that arrives late has
-    /// other bytes.
-    fn check_parts(&self, open: MultipartUpload, parts: &BTreeMap<u16, PartStored>) -> Result<()> {
-        let listed = match self.client.list_parts(open) {
-            Ok(Parts::Listed(listed)) => listed,
-            Err(failure) if failure.may_pass() => return Err(failure.into()),
-            // S3 refuses to complete what it does not know
-            Ok(_) | Err(_) => return Ok(()),
-        };
-        let is_other = |there: &&ListedPart| {
-            let part = parts.get(&there.part_number);
-            !there.etag.is_empty() && part.is_some_and(|part| !agree(part, there))
-        };
-        match listed.iter().find(is_other).and_then(|there| parts.get(&there.part_number)) {
-            None => Ok(()),
-            Some(part) => Err(Error::try_again(format!(
-                "part {} of '{}' has changed after it was sent",
-                part.part, open.key
-            ))),
-        }
-    }
-
-    /// Does the object have no more than its parts?
-    fn check_size(&self, key: &str, expected: &ExpectedObject) -> Result<()> {
-        match self.client.head_if_allowed(key)? {
-            Some(head) if head.size != expected.size => Err(Error::failed(format!(
-                "the object '{key}' has {} bytes, not {}: the server has put more than the listed parts into it",
-                head.size, expected.size
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// The reply describes the object; if it is incomplete, HEAD does.
-    fn completed(
-        &self,
-        segment: u32,
-        open: MultipartUpload,
-        said: Completion,
-        expected: &ExpectedObject,
-    ) -> Result<Completed> {
-        let Completion { mut etag, mut checksum, .. } = said;
-        if etag.is_empty() || (open.checksums && checksum.is_none()) {
-            let head = self.client.head_if_allowed(open.key)?;
-            (etag, checksum) = head.map_or((etag, checksum), |head| (head.etag, head.checksum));
-        }
-        if !expected.agrees(&etag, checksum.as_deref()) {
-            return Err(Error::try_again(format!(
-                "the object '{}' does not match its parts: its ETag is {etag}, its checksum {}, not {}",
-                open.key,
-                checksum.as_deref().unwrap_or("unknown"),
-                expected.checksum()
-            )));
-        }
-        Ok(Completed { segment, etag, checksum })
-    }
-
-    /// The text of the manifest, and the number of parts. They are read from the journal one segment at a
-    /// time, since there may be many.
-    fn manifest_text(
-        &self,
-        recorded: &RecordedParts,
-        intent: &Intent,
-        manifest: &Manifest,
-        segments: &[Segment],
-    ) -> Result<(String, u64)> {
-        let wrong = |why: String| Error::failed(format!("the manifest: {why}"));
-        let chunks = intent.chunking.chunks_of(manifest.stream.size);
-        let is_filtered = manifest.stream.is_filtered();
-        let mut text = String::with_capacity(text::estimated_len(chunks, segments.len() as u64, is_filtered));
-        let mut count = 0;
-        for (number, segment) in (1..).zip(segments) {
-            let parts = recorded.of(number)?;
-            count += parts.len() as u64;
-            text::push_segment(&mut text, segment, parts.values().flat_map(PartStored::stored_sums))
-                .map_err(wrong)?;
-        }
-        text::insert_head(&mut text, manifest).map_err(wrong)?;
-        Ok((text, count))
     }
 
     /// Returns the manifest in the bucket: this one, or an equal one with a key of version 1.
@@ -421,14 +219,32 @@ impl Upload {
     }
 }
 
-/// What is stored must be readable.
-fn check_text(text: &str, manifest: &Manifest) -> Result<()> {
+/// Adds the segments to the manifest. Its text, which can be read again, and the number of parts. They are
+/// read from the journal one segment at a time, since there may be many.
+fn manifest_text(
+    recorded: &RecordedParts,
+    manifest: &mut Manifest,
+    segments: Vec<Segment>,
+) -> Result<(String, u64)> {
+    let wrong = |why: String| Error::failed(format!("the manifest: {why}"));
+    let stream = &manifest.stream;
+    let (chunks, is_filtered) = (stream.size.div_ceil(stream.chunk_size), stream.is_filtered());
+    let mut text = String::with_capacity(text::estimated_len(chunks, segments.len() as u64, is_filtered));
+    let mut count = 0;
+    for (number, segment) in (1..).zip(&segments) {
+        let parts = recorded.of(number)?;
+        count += parts.len() as u64;
+        text::push_segment(&mut text, segment, parts.values().flat_map(PartStored::stored_sums))
+            .map_err(wrong)?;
+    }
+    text::insert_head(&mut text, manifest).map_err(wrong)?;
+    manifest.stream.segments = segments;
     let mut reader = ManifestReader::new(false);
     let read = reader.push(text.as_bytes()).map_err(ManifestError::from).and_then(|()| reader.finish());
     match read {
-        Ok(read) if read.manifest == *manifest => Ok(()),
-        Ok(_) => Err(Error::failed("the manifest: it would be read as another one")),
-        Err(why) => Err(Error::failed(format!("the manifest: {why}"))),
+        Ok(read) if read.manifest == *manifest => Ok((text, count)),
+        Ok(_) => Err(wrong("it would be read as another one".to_string())),
+        Err(why) => Err(wrong(why.to_string())),
     }
 }
 
@@ -439,12 +255,4 @@ pub(super) fn removed_meanwhile(intent: &Intent) -> Error {
         format!("the objects of {} are gone: another host has removed them", intent.backup().describe()),
     )
     .hint("run 'zfs2s3 abort_upload', and upload it again")
-}
-
-fn another_object(key: &str) -> Error {
-    Error::refused(format!("another object has the key '{key}', and is left unchanged"))
-}
-
-pub(super) fn incomplete(why: &str) -> Error {
-    Error::failed(format!("the journal of the pending upload is inconsistent: {why}"))
 }

@@ -8,13 +8,15 @@
 //! - `packing`: which filtered chunks are in which part;
 //! - `single`: stores a stream that has only one chunk;
 //! - `expected`: the object that these make;
-//! - `finish`: completes the objects, writes the manifest and the store;
+//! - `complete`: completes the objects;
+//! - `finish`: has them completed, writes the manifest and the store;
 //! - `reconcile`: finds what S3 really has of an interrupted upload;
 //! - `strays`: aborts multipart uploads that it left without knowing them;
 //! - `abort`: rolls everything back.
 
 mod abort;
 pub mod base;
+mod complete;
 mod expected;
 mod finish;
 mod packing;

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use super::Upload;
+use super::complete::incomplete;
 use super::expected::ExpectedObject;
-use super::finish::{incomplete, removed_meanwhile};
+use super::finish::removed_meanwhile;
 use super::packing::StoredPart;
 use super::transfer::{RecordedChunk, RecordedChunks};
 use crate::error::Result;

@@ -141,9 +141,11 @@ impl PartStored {
         self.chunks(chunking).end <= u64::from(chunking.parts_per_segment)
     }
 
-    /// Do its chunks make it up?
-    pub fn is_consistent(&self) -> bool {
-        let Some(FilteredChunks { chunks, .. }) = &self.filtered else { return true };
+    /// Do its chunks make it up? `stream`: the size of that, in bytes.
+    pub fn is_consistent(&self, chunking: &Chunking, stream: u64) -> bool {
+        let Some(FilteredChunks { chunks, .. }) = &self.filtered else {
+            return self.size == chunking.length(self.chunks(chunking).start, stream);
+        };
         let size = chunks.iter().fold(0, |sum: u64, chunk| sum.saturating_add(chunk.size));
         size == self.size && !matches!(chunks[..], [only] if only.sha256 != self.sha256)
     }
