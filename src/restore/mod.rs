@@ -6,6 +6,7 @@
 //! - `survey`, `readable`: the same, of those backups that can be read now, or else thawed;
 //! - `thaw`, `wait`: S3 is asked to thaw what is archived, and the restore goes on as it becomes readable;
 //! - `stored`: one stored backup, read and checked chunk by chunk;
+//! - `unfiltering`: undoes its filter, if it has one;
 //! - `receive`: one backup piped into `zfs receive`;
 //! - `resume`: where an interrupted receive continues;
 //! - `newest`: the newest snapshot of a dataset, where the user has named none;
@@ -25,6 +26,7 @@ pub mod survey;
 pub mod target;
 pub mod thaw;
 pub mod tree;
+mod unfiltering;
 pub mod wait;
 
 use std::collections::HashSet;
@@ -45,9 +47,10 @@ pub use readable::PlannedStep;
 use readable::Planner;
 pub use receive::PlannedReceive;
 use resume::partial::PartialReceive;
-use stored::{Opened, StoredBackup, needed_unfilter, survey};
+use stored::{Opened, StoredBackup, survey};
 use survey::{Survey, why_unreadable};
 use target::Target;
+use unfiltering::Unfiltering;
 
 /// The restore of one snapshot into one dataset.
 pub struct Restore<'a> {
@@ -222,11 +225,8 @@ impl<'a> Restore<'a> {
 
     /// Before anything is received.
     fn check_unfilter(&self, steps: &[PlannedStep]) -> Result<()> {
-        let entries = steps.iter().map(|step| &self.contents.entries[step.place]);
-        match entries.into_iter().find(|entry| entry.is_filtered()) {
-            Some(entry) => needed_unfilter(entry, self.unfilter).map(|_| ()),
-            None => Ok(()),
-        }
+        let mut entries = steps.iter().map(|step| &self.contents.entries[step.place]);
+        entries.try_for_each(|entry| Unfiltering::of(entry, self.unfilter).map(|_| ()))
     }
 
     fn begun_step(&self, place: usize, survey: Survey) -> PlannedStep {

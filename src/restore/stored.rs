@@ -3,14 +3,12 @@
 //! against the guids, and each record against its own checksum. What was filtered is checked as it is stored
 //! before the unfilter sees it, and as a stream after that.
 
-use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use crate::chunk_io::concurrency::Concurrency;
 use crate::chunk_io::fetch;
-use crate::error::{Error, Result, Status, one_line};
-use crate::filter::{Filter, UNFILTER, bytes_of_chunk};
+use crate::error::{Error, Result, Status};
+use crate::filter::{Filter, bytes_of_chunk};
 use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest, unusable};
 use crate::model::chunks::max_filtered;
 use crate::model::digest::Sha256;
@@ -18,11 +16,11 @@ use crate::model::keys;
 use crate::model::manifest::text::SegmentChunks;
 use crate::model::manifest::{Manifest, Stream};
 use crate::model::traffic::Meter;
-use crate::os::mutex::lock;
 use crate::restore::resume::locate::{self, ResumePoint};
 use crate::restore::resume::partial::PartialReceive;
 use crate::restore::resume::search::StreamChunks;
 use crate::restore::survey::{Survey, why_unreadable};
+use crate::restore::unfiltering::Unfiltering;
 use crate::s3::client::Client;
 use crate::state::store::format::Entry;
 use crate::stream::check::StreamCheck;
@@ -42,12 +40,8 @@ pub struct StoredBackup<'a> {
     size: u64,
     segments: Vec<StoredSegment>,
     survey: Survey,
-    /// What undoes the filter. None: chunks are read as they are stored.
-    unfilter: Option<&'a Filter>,
-    /// It has undone it: what it cannot undo then is not due to its key.
-    has_undone: AtomicBool,
-    /// The chunks that it could not undo.
-    not_undone: Mutex<BTreeSet<u64>>,
+    /// None: chunks are read as they are stored.
+    unfiltering: Option<Unfiltering<'a>>,
 }
 
 /// One object.
@@ -171,16 +165,12 @@ impl<'a> StoredBackup<'a> {
         segments: Vec<StoredSegment>,
         survey: Survey,
     ) -> Self {
-        let (has_undone, not_undone) = (AtomicBool::new(false), Mutex::default());
-        let unfilter = None;
-        StoredBackup { client, entry, chunk_size, size, segments, survey, unfilter, has_undone, not_undone }
+        StoredBackup { client, entry, chunk_size, size, segments, survey, unfiltering: None }
     }
 
     /// With what undoes the filter, if it was filtered.
     pub fn unfiltered_by(mut self, unfilter: Option<&'a Filter>) -> Result<Self> {
-        if self.is_filtered() {
-            self.unfilter = Some(needed_unfilter(self.entry, unfilter)?);
-        }
+        self.unfiltering = Unfiltering::of(self.entry, unfilter)?;
         Ok(self)
     }
 
@@ -191,11 +181,10 @@ impl<'a> StoredBackup<'a> {
     /// The error that the stored stream is invalid. If the stored bytes are those that the filter gave, and none
     /// of them could be undone yet, that is no damage.
     pub fn invalid(&self, e: StreamError) -> Error {
-        if self.is_filtered() && !self.has_undone.load(Ordering::SeqCst) {
-            let why = format!("{UNFILTER} does not give the stream of '{}': {e}", self.entry.backup());
-            return self.hint_unfilter(Error::failed(why));
-        }
-        Error::new(Status::Damaged, format!("the stored stream of '{}': {e}", self.entry.backup()))
+        let no_stream = self.unfiltering.as_ref().and_then(|unfiltering| unfiltering.no_stream(&e));
+        no_stream.unwrap_or_else(|| {
+            Error::new(Status::Damaged, format!("the stored stream of '{}': {e}", self.entry.backup()))
+        })
     }
 
     pub fn size(&self) -> u64 {
@@ -244,49 +233,21 @@ impl<'a> StoredBackup<'a> {
     ) -> Result<usize> {
         let range = self.range(index);
         self.fetch(&range, &mut buffer[..range.length], stop, meter)?;
-        let Some(unfilter) = self.unfilter else { return Ok(range.length) };
+        let Some(unfiltering) = &self.unfiltering else { return Ok(range.length) };
         // the manifest has as many chunks as the stream
         let length = (self.size - index * self.chunk_size).min(self.chunk_size) as usize;
-        let filtered = &buffer[..range.length];
-        let undo = || unfilter.unfilter(filtered, length);
-        let chunk = match undo() {
-            // before it is called damage, or the key is called wrong
-            Err(error) if error.status != Status::TryAgain => undo().map_err(|error| {
-                lock(&self.not_undone).insert(index);
-                let message = format!("chunk {index} of '{}': {error}", self.entry.backup());
-                Error { message, ..error }
-            }),
-            undone => undone,
-        }?;
-        buffer[..length].copy_from_slice(&chunk);
-        unfilter.give(chunk);
+        unfiltering.undo(index, buffer, range.length, length)?;
         Ok(length)
     }
 
-    /// What it means if this chunk, after those that were delivered, could not be undone.
-    fn not_undone(&self, index: u64, error: Error) -> Error {
-        if error.status == Status::TryAgain || !lock(&self.not_undone).contains(&index) {
-            return error;
-        }
-        // is the key still there?
+    /// The error of this chunk, the next one to be delivered.
+    fn explained(&self, index: u64, error: Error) -> Error {
         let can_undo = |before| {
             let mut chunk = vec![0; self.buffer_size() as usize];
             self.fetch_chunk(before, &mut chunk, &AtomicBool::new(false), &|_| ()).is_ok()
         };
-        if self.has_undone.load(Ordering::SeqCst) && index.checked_sub(1).is_some_and(can_undo) {
-            return Error { status: Status::Damaged, ..error }.hint(
-                "the filter has not given what could be undone, or its key was changed during the upload",
-            );
-        }
-        self.hint_unfilter(error)
-    }
-
-    fn hint_unfilter(&self, error: Error) -> Error {
-        let error = error.hint(format!(
-            "what was read is what was stored, so the command of {UNFILTER}, or its key, is the wrong one"
-        ));
-        match self.entry.filter() {
-            Some(filter) => error.hint(format!("it was filtered by '{}'", one_line(filter))),
+        match &self.unfiltering {
+            Some(unfiltering) => unfiltering.explained(index, error, can_undo),
             None => error,
         }
     }
@@ -302,7 +263,7 @@ impl<'a> StoredBackup<'a> {
         let fetch = |index| {
             let mut chunk = vec![0; self.buffer_size() as usize];
             let fetched = self.fetch_chunk(index, &mut chunk, &AtomicBool::new(false), &|_| ());
-            chunk.truncate(fetched.map_err(|error| self.not_undone(index, error))?);
+            chunk.truncate(fetched.map_err(|error| self.explained(index, error))?);
             Ok(chunk)
         };
         let mut chunks = StreamChunks::new(
@@ -318,11 +279,11 @@ impl<'a> StoredBackup<'a> {
         bytes_of_chunk(self.chunk_size, self.is_filtered())
     }
 
-    /// Delivers the objects in order, as they are stored, with the key of the object of the next chunk. The
-    /// first chunk that stays damaged ends it.
-    pub fn read_objects(&self, ui: &Ui, mut deliver: impl FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
+    /// Delivers the objects in order, as they are stored, with the index of each chunk. The first chunk that
+    /// stays damaged ends it.
+    pub fn read_objects(&self, ui: &Ui, mut deliver: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         self.fetch_all(0, ui, |index, chunk| {
-            deliver(self.object_of(index + 1), chunk)?;
+            deliver(index, chunk)?;
             ui.advance(chunk.len() as u64, true);
             Ok(())
         })
@@ -388,14 +349,14 @@ impl<'a> StoredBackup<'a> {
             }
             let chunk = &chunk[std::mem::take(&mut skip)..];
             check.push(chunk).map_err(|e| self.invalid(e))?;
-            self.has_undone.store(self.unfilter.is_some(), Ordering::SeqCst);
+            self.unfiltering.iter().for_each(Unfiltering::is_right);
             position += chunk.len() as u64;
             deliver(chunk, position, check)?;
             next = index + 1;
             ui.advance(chunk.len() as u64, true);
             Ok(())
         })
-        .map_err(|error| self.not_undone(next, error))?;
+        .map_err(|error| self.explained(next, error))?;
         check.check_end(link).map_err(|e| self.invalid(e))
     }
 
@@ -454,15 +415,6 @@ impl<'a> StoredBackup<'a> {
             ),
         ))
     }
-}
-
-/// The unfilter for a backup, which must be there if it was filtered.
-pub fn needed_unfilter<'a>(entry: &Entry, unfilter: Option<&'a Filter>) -> Result<&'a Filter> {
-    unfilter.ok_or_else(|| {
-        let filter = entry.filter().map_or(String::new(), |filter| format!(" by '{}'", one_line(filter)));
-        Error::usage(format!("'{}' was filtered{filter}, and {UNFILTER} is not set", entry.backup()))
-            .hint(format!("set {UNFILTER} to the command that undoes it, such as 'age -d -i key | zstd -d'"))
-    })
 }
 
 /// That damage is in the way, and how far the output is right.

@@ -279,16 +279,16 @@ impl Verify<'_> {
             "{UNFILTER} is not set, so filtered backups are compared with what the filter gave, not read as streams"
         ));
         self.ui.transfer(&entry.snapshot.name, Some(stored.stored_size()));
-        let mut object = stored.object_of(0).to_string();
-        let read = stored.read_objects(self.ui, |next, _| {
-            if object != next {
-                object = next.to_string();
-            }
+        let mut next = 0;
+        let read = stored.read_objects(self.ui, |index, _| {
+            next = index + 1;
             Ok(())
         });
         match read {
             Ok(()) => Ok(Vec::new()),
-            Err(error) if error.status == Status::Damaged => Ok(vec![(object, Problem::Read(error.message))]),
+            Err(error) if error.status == Status::Damaged => {
+                Ok(vec![(stored.object_of(next).to_string(), Problem::Read(error.message))])
+            }
             Err(error) => Err(error),
         }
     }
