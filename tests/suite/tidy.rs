@@ -82,6 +82,7 @@ fn pure_modules_are_pure() {
         "state/store/python",
         "state/store/selector",
         "state/store/history",
+        "state/journal/parts",
         "state/journal/record",
         "s3/request",
         "s3/reply",

@@ -4,6 +4,7 @@
 //! A last record that a crash truncated is dropped when the file is opened; damage anywhere else is an error.
 //! An upload is pending if and only if the file exists.
 
+mod parts;
 pub mod record;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::os::mutex::lock;
 use crate::os::step::{self, Change};
 use crate::state::durable;
 use crate::state::store::{Folder, io_error, read_text};
+use parts::SegmentParts;
 use record::{FILTERED, Intent, Overview, PartStored, Record};
 
 const PYTHON_TAG: &[u8] = b"!S3UploadProgressDto";
@@ -142,19 +144,13 @@ impl RecordedParts {
 
     /// The parts of one segment, by number. A single chunk counts as one, without an ETag.
     pub fn of(&self, segment: u32) -> Result<BTreeMap<u16, PartStored>> {
-        let mut parts: BTreeMap<u16, PartStored> = BTreeMap::new();
-        let Some(place) = self.places.get(&segment) else { return Ok(parts) };
+        let Some(place) = self.places.get(&segment) else { return Ok(BTreeMap::new()) };
+        let mut parts = SegmentParts::default();
         let end = scan(&self.folder, place.clone(), |record, _| {
             match record {
-                Record::Single(single) => parts = BTreeMap::from([(1, PartStored::single(single))]),
-                Record::Chunking(chunking) => parts.retain(|_, part| part.is_within(&chunking)),
-                Record::Part(part) if part.segment == segment => {
-                    // the same chunks may have been in other parts
-                    if part.filtered.is_some() {
-                        parts.retain(|_, other| !part.has_chunks_of(other));
-                    }
-                    parts.insert(part.part, part);
-                }
+                Record::Single(single) => parts = SegmentParts::single(PartStored::single(single)),
+                Record::Chunking(chunking) => parts.retain_within(&chunking),
+                Record::Part(part) if part.segment == segment => parts.add(part),
                 _ => {}
             }
             Ok(())
@@ -162,7 +158,7 @@ impl RecordedParts {
         if end != place.end {
             return Err(damaged(&self.folder, &format!("the record at byte {end} has changed")));
         }
-        Ok(parts)
+        Ok(parts.into_parts())
     }
 }
 

@@ -125,7 +125,7 @@ pub struct FilteredChunk {
 }
 
 impl FilteredChunks {
-    fn indexes(&self) -> Range<u64> {
+    pub fn indexes(&self) -> Range<u64> {
         self.first..self.first.saturating_add(self.chunks.len() as u64)
     }
 }
@@ -148,17 +148,6 @@ impl PartStored {
         };
         let size = chunks.iter().fold(0, |sum: u64, chunk| sum.saturating_add(chunk.size));
         size == self.size && !matches!(chunks[..], [only] if only.sha256 != self.sha256)
-    }
-
-    /// Do both have a chunk in common, which is filtered?
-    pub fn has_chunks_of(&self, other: &PartStored) -> bool {
-        match (&self.filtered, &other.filtered) {
-            (Some(one), Some(other)) => {
-                let (one, other) = (one.indexes(), other.indexes());
-                one.start < other.end && other.start < one.end
-            }
-            _ => false,
-        }
     }
 
     /// The indexes of its chunks.
