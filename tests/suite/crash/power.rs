@@ -41,7 +41,7 @@ fn cut(host: &mut Host, disk: &mut Disk, n: u64, command: &str, loss: Loss, stat
 }
 
 fn kill(host: &mut Host, disk: &mut Disk, n: u64, command: &str, status: i32) -> Option<String> {
-    let steps = stopped(host, "kill", n, command, status)?;
+    let (steps, _) = stopped(host, "kill", n, command, status)?;
     let there = disk::files(&host.data(""));
     // another thread may have been killed between its step and the change
     let done = (0..steps.len()).rev().take(2).find_map(|count| {

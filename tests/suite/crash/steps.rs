@@ -6,8 +6,14 @@ use super::*;
 const ERRORS: [(&str, &str); 4] = [("ENOSPC", "28"), ("EIO", "5"), ("EROFS", "30"), ("EACCES", "13")];
 
 /// Runs the command up to this step: `kill`, or the number of an error. The steps that it took, with that
-/// one. None: it has fewer.
-pub(super) fn stopped(host: &mut Host, act: &str, n: u64, command: &str, status: i32) -> Option<Vec<String>> {
+/// one, and how it ended. None: it has fewer.
+pub(super) fn stopped(
+    host: &mut Host,
+    act: &str,
+    n: u64,
+    command: &str,
+    status: i32,
+) -> Option<(Vec<String>, Ran)> {
     let log = host.home().join("steps");
     let _ = std::fs::remove_file(&log);
     host.set("ZFS2S3_TEST_STEP", &format!("{act} {n} {}", log.display()));
@@ -30,7 +36,7 @@ pub(super) fn stopped(host: &mut Host, act: &str, n: u64, command: &str, status:
         return None;
     }
     steps.truncate(n as usize);
-    Some(steps)
+    Some((steps, ran))
 }
 
 /// What the last step was.
@@ -42,9 +48,9 @@ fn run(case: &Case) {
     let (kills, again) = killed(case);
     assert!(kills >= 4, "{}: {kills} steps", case.command);
     report(&format!("{}: killed at {kills} steps, and in healing {again} times; all healed", case.command));
-    let failed: Vec<String> =
-        ERRORS.iter().map(|(name, errno)| format!("{} {name}", failed(case, errno, name))).collect();
-    report(&format!("{}: failing steps of files: {}; all healed", case.command, failed.join(", ")));
+    let mut counts = Counts::default();
+    ERRORS.iter().for_each(|(name, errno)| fail(case, errno, name, &mut counts));
+    counts.report(case, "failing steps of files");
 }
 
 /// How often it was killed, and how often while it was healed.
@@ -53,7 +59,7 @@ fn killed(case: &Case) -> (u64, u64) {
     let (mut kills, mut again) = (0, 0);
     for n in (1..).filter(|n| is_in_share(*n, case.share)) {
         let mut host = (case.setup)();
-        let Some(steps) = stopped(&mut host, "kill", n, command, case.status) else {
+        let Some((steps, _)) = stopped(&mut host, "kill", n, command, case.status) else {
             break;
         };
         kills += 1;
@@ -62,7 +68,7 @@ fn killed(case: &Case) -> (u64, u64) {
         // of those that heal, each is killed at other steps, too: one, two or three times
         for more in 0..n % 4 {
             if let Some(heal) = (case.heal)(&host)
-                && let Some(steps) =
+                && let Some((steps, _)) =
                     stopped(&mut host, "kill", 1 + (n * 7 + more * 5) % 23, heal, case.status)
             {
                 after += &format!("; {heal}: killed at {}", last(&steps));
@@ -75,21 +81,26 @@ fn killed(case: &Case) -> (u64, u64) {
     (kills, again)
 }
 
-/// How many steps failed.
-fn failed(case: &Case, errno: &str, name: &str) -> u64 {
-    let mut failures = 0;
+/// Each step fails.
+fn fail(case: &Case, errno: &str, name: &str, counts: &mut Counts) {
     for n in (1..).filter(|n| is_in_share(*n, case.share)) {
         let mut host = (case.setup)();
-        let Some(steps) = stopped(&mut host, errno, n, case.command, case.status) else {
+        let Some((steps, ran)) = stopped(&mut host, errno, n, case.command, case.status) else {
             break;
         };
         // they differ in what the system says, and seldom in what is done
         if matches!(name, "ENOSPC" | "EIO") || is_in_share(n, 3) {
-            failures += 1;
-            case.heals(&host, &format!("{}: {name} at step {n}, {}", case.command, last(&steps)));
+            let after = format!(
+                "{}: {name} at step {n}, {}: status {}\n{}",
+                case.command,
+                last(&steps),
+                ran.status,
+                ran.stderr
+            );
+            counts.add(case, &ran, &after);
+            case.heals(&host, &after);
         }
     }
-    failures
 }
 
 each_case!(run);
