@@ -40,6 +40,12 @@ impl Chunking {
         }
         Ok(())
     }
+    /// Can it be one that was recorded?
+    pub fn check(&self) -> Result<(), String> {
+        let is_possible = (1..=MAX_CHUNK).contains(&self.chunk_size)
+            && (1..=MAX_PARTS).contains(&u64::from(self.parts_per_segment));
+        if is_possible { Ok(()) } else { Err(format!("a stream cannot be divided like this: {self:?}")) }
+    }
     /// With as many parts a segment as S3 allows, or `parts`.
     pub fn of(chunk_size: u64, parts: Option<u16>) -> Self {
         let most = MAX_PARTS.min(MAX_OBJECT / chunk_size.max(1)).max(1) as u16;

@@ -99,6 +99,7 @@ pub fn overview(folder: &Folder) -> Result<Option<Overview>> {
     let mut overview = None;
     scan(folder, WHOLE, |record, _| match (&mut overview, record) {
         (None, Record::Intent(intent)) if (1..=FILTERED).contains(&intent.version) => {
+            intent.chunking.check()?;
             overview = Some(Overview::new(*intent));
             Ok(())
         }
@@ -398,13 +399,43 @@ mod tests {
         std::fs::remove_dir_all(&path).unwrap();
     }
 
+    const FIRST_FILTERED: &str = include_str!("../../../tests/legacy/filtered/upload_progress.yml");
+
+    #[test]
+    fn numbers_that_no_upload_has_are_refused() {
+        let path = std::env::temp_dir().join(format!("zfs2s3-numbers-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let folder = Folder::new(path.clone());
+        let begins = "- {\"segment\":{\"segment\":1,";
+        let cut = format!("- {{\"cut\":{{\"chunk_size\":1,\"parts_per_segment\":7}}}}\n{begins}");
+        let part = FIRST_FILTERED.lines().find(|line| line.starts_with("- {\"part\"")).unwrap();
+        let first_chunks = &part[part.find("\"chunks\"").unwrap()..=part.rfind(']').unwrap()];
+        for (from, to, why) in [
+            ("\"chunk_size\":65536", "\"chunk_size\":0", "cannot be divided"),
+            ("\"chunk_size\":65536", "\"chunk_size\":99999999999999", "cannot be divided"),
+            ("\"parts_per_segment\":1000", "\"parts_per_segment\":0", "cannot be divided"),
+            ("\"parts_per_segment\":1000", "\"parts_per_segment\":65535", "cannot be divided"),
+            (begins, cut.as_str(), "the size of its chunks changes"),
+            (begins, "- {\"segment\":{\"segment\":0,", "segment 0 begins"),
+            (begins, "- {\"segment\":{\"segment\":4000000000,", "segment 4000000000 begins"),
+            ("\"part\":1,", "\"part\":0,", "an impossible part 0"),
+            ("\"part\":1,", "\"part\":65535,", "an impossible part 65535"),
+            (first_chunks, "\"chunks\":[]", "an impossible part 1"),
+        ] {
+            assert!(FIRST_FILTERED.contains(from), "{from}");
+            std::fs::write(folder.journal(), FIRST_FILTERED.replacen(from, to, 1)).unwrap();
+            let error = overview(&folder).unwrap_err();
+            assert!(error.message.contains(why), "{to}: {error}");
+        }
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+
     #[test]
     fn the_first_journal_with_a_filter_is_read() {
         let path = std::env::temp_dir().join(format!("zfs2s3-first-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         let folder = Folder::new(path.clone());
-        std::fs::write(folder.journal(), include_str!("../../../tests/legacy/filtered/upload_progress.yml"))
-            .unwrap();
+        std::fs::write(folder.journal(), FIRST_FILTERED).unwrap();
         let intent = overview(&folder).unwrap().unwrap().intent;
         assert_eq!((intent.version, intent.filter.as_deref()), (FILTERED, Some("gzip -1")));
         let parts = RecordedParts::find(&folder).unwrap().of(1).unwrap();

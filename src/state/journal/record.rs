@@ -141,7 +141,7 @@ impl PartStored {
         self.chunks(chunking).end <= u64::from(chunking.parts_per_segment)
     }
 
-    /// Do its chunks make it up? `stream`: the size of that, in bytes.
+    /// Has it the size of its chunks? `stream`: bytes of the whole stream.
     pub fn is_consistent(&self, chunking: &Chunking, stream: u64) -> bool {
         let Some(FilteredChunks { chunks, .. }) = &self.filtered else {
             return self.size == chunking.length(self.chunks(chunking).start, stream);
@@ -293,6 +293,10 @@ impl Overview {
             Record::Intent(_) => return Err("a second intent".to_string()),
             Record::Segment(begun) => {
                 let SegmentBegun { segment, upload_id, checksums } = begun;
+                let next = self.segments.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
+                if !(1..=next).contains(&segment) {
+                    return Err(format!("segment {segment} begins, and the next one is {next}"));
+                }
                 let state = SegmentState::new(Begun::Multipart { upload_id, checksums });
                 self.segments.insert(segment, state);
                 self.end = None;
@@ -304,8 +308,21 @@ impl Overview {
             Record::Part(part) if !self.segments.contains_key(&part.segment) => {
                 return Err(format!("it has a part of segment {}, which has not begun", part.segment));
             }
-            Record::Part(_) => {}
+            Record::Part(part) => {
+                let is_possible = (1..=self.intent.chunking.parts_per_segment).contains(&part.part)
+                    && part.filtered.is_none_or(|filtered| !filtered.chunks.is_empty());
+                if !is_possible {
+                    return Err(format!(
+                        "it has an impossible part {} of segment {}",
+                        part.part, part.segment
+                    ));
+                }
+            }
             Record::Chunking(chunking) => {
+                chunking.check()?;
+                if chunking.chunk_size != self.intent.chunking.chunk_size {
+                    return Err("the size of its chunks changes".to_string());
+                }
                 self.intent.chunking = chunking;
                 self.rechunked = true;
                 self.segments.retain(|segment, _| *segment == 1);
