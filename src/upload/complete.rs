@@ -1,4 +1,4 @@
-//! Completes the objects of an upload, and checks them. May be repeated, as [`super::finish`] has it.
+//! Completes the objects of an upload, and checks them. What an earlier run has completed is found.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ impl Upload {
                 return Err(incomplete(&format!("it lacks parts of segment {number}")));
             }
             if let Some(part) = parts.values().find(|part| !part.is_consistent(&intent.chunking, end.size)) {
-                return Err(incomplete(&format!("part {} of segment {number} has other chunks", part.part)));
+                return Err(incomplete(&format!("part {} of segment {number} has another size", part.part)));
             }
             let expected = ExpectedObject::of(state, &parts)
                 .ok_or_else(|| incomplete(&format!("it lacks the parts of segment {number}")))?;

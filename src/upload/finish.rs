@@ -1,6 +1,6 @@
-//! Completes the objects, writes the manifest, decides by a listing, then writes the store. Each step may be
-//! repeated: after a crash the next run finds what was done. No other upload has these keys, so whatever they
-//! name was made by this one.
+//! Has the objects completed, writes the manifest, decides by a listing, then writes the store. Each step may
+//! be repeated: after a crash the next run finds what was done. No other upload has these keys, so whatever
+//! they name was made by this one.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
