@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Result;
 use crate::os::mutex::{into_inner, lock};
+use crate::os::thread::start_in;
 
 /// Returns the results in the order of the items. After an error no further item is begun, and the error is
 /// returned.
@@ -16,23 +17,26 @@ pub fn for_each<T: Sync, R: Send>(
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<R>>> = Mutex::new(items.iter().map(|_| None).collect());
     let first_error = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.min(items.len()) {
-            scope.spawn(|| {
-                loop {
-                    let n = next.fetch_add(1, Ordering::SeqCst);
-                    let Some(item) = items.get(n) else { break };
-                    match f(item) {
-                        Ok(result) => lock(&results)[n] = Some(result),
-                        Err(error) => {
-                            lock(&first_error).get_or_insert(error);
-                            next.store(items.len(), Ordering::SeqCst);
-                            break;
-                        }
-                    }
+    let fail = |error| {
+        lock(&first_error).get_or_insert(error);
+        next.store(items.len(), Ordering::SeqCst);
+    };
+    let job = || {
+        loop {
+            let n = next.fetch_add(1, Ordering::SeqCst);
+            let Some(item) = items.get(n) else { break };
+            match f(item) {
+                Ok(result) => lock(&results)[n] = Some(result),
+                Err(error) => {
+                    fail(error);
+                    break;
                 }
-            });
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        let started = (0..jobs.min(items.len())).try_for_each(|_| start_in(scope, job).map(|_| ()));
+        started.unwrap_or_else(fail);
     });
     match into_inner(first_error) {
         Some(error) => Err(error),

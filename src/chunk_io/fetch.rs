@@ -11,6 +11,7 @@ use super::buffers::Buffers;
 use super::concurrency::Concurrency;
 use crate::error::{Error, Result};
 use crate::model::traffic::Meter;
+use crate::os::thread::start_in;
 
 type Fetched = (u64, Vec<u8>, Result<usize>);
 
@@ -31,9 +32,9 @@ pub fn run(
     let next = AtomicU64::new(0);
     let (to_main, fetched) = channel::<Fetched>();
     std::thread::scope(|scope| {
-        for _ in 0..jobs {
+        let started = (0..jobs).try_for_each(|_| {
             let (to_main, buffers, next, stop) = (to_main.clone(), &buffers, &next, &stop);
-            scope.spawn(move || {
+            let job = move || {
                 while let Some(mut buffer) = buffers.take() {
                     let index = next.fetch_add(1, Ordering::SeqCst);
                     if index >= count {
@@ -47,8 +48,9 @@ pub fn run(
                         break;
                     }
                 }
-            });
-        }
+            };
+            start_in(scope, job).map(|_| ())
+        });
         drop(to_main);
         let mut waiting: BTreeMap<u64, (Vec<u8>, Result<usize>)> = BTreeMap::new();
         let mut run_turns = || {
@@ -66,7 +68,7 @@ pub fn run(
             }
             Ok(())
         };
-        let result = run_turns();
+        let result = started.and_then(|()| run_turns());
         stop.store(true, Ordering::SeqCst);
         buffers.close();
         result

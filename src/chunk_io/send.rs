@@ -12,6 +12,7 @@ use super::buffers::Buffers;
 use super::concurrency::Concurrency;
 use crate::error::{Error, Result};
 use crate::os::mutex::{into_inner, lock};
+use crate::os::thread::start_in;
 
 struct Chunk {
     index: u64,
@@ -56,17 +57,18 @@ pub fn run(
     let for_jobs = Mutex::new(for_jobs);
 
     let total = std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                while let Some(Chunk { index, buffer, length }) = next(&for_jobs) {
-                    if !stop.load(Ordering::SeqCst)
-                        && let Err(error) = sink.store(index, &buffer[..length], &buffers)
-                    {
-                        fail(error);
-                    }
-                    buffers.give(buffer);
+        let job = || {
+            while let Some(Chunk { index, buffer, length }) = next(&for_jobs) {
+                if !stop.load(Ordering::SeqCst)
+                    && let Err(error) = sink.store(index, &buffer[..length], &buffers)
+                {
+                    fail(error);
                 }
-            });
+                buffers.give(buffer);
+            }
+        };
+        if let Err(error) = (0..jobs).try_for_each(|_| start_in(scope, job).map(|_| ())) {
+            fail(error);
         }
         let mut total = 0;
         for index in 0.. {

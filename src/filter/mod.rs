@@ -1,8 +1,8 @@
 //! The user's own programs between the stream and what is stored: ZFS2S3_FILTER, which compresses or encrypts
 //! each chunk, and ZFS2S3_UNFILTER, its inverse. Which key they take is theirs to know.
 
-use std::io::ErrorKind;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -33,6 +33,9 @@ const SAMPLE: usize = 256 << 10;
 const LARGEST_SAMPLE: usize = 64 << 20;
 /// What a shell adds to the number of a signal that ended a program.
 const SIGNALS: std::ops::RangeInclusive<i32> = 129..=192;
+
+/// For chunks that are always needed.
+static GO_ON: AtomicBool = AtomicBool::new(false);
 
 /// A shell command from standard input to standard output.
 pub struct Filter {
@@ -127,36 +130,37 @@ impl Filter {
     pub fn check(&self, size: u64) -> Result<Tried> {
         let size = usize::try_from(size).unwrap_or(LARGEST_SAMPLE).clamp(SAMPLE, LARGEST_SAMPLE);
         let plain = random::bytes(size);
-        let filtered = self.filter(&plain)?;
+        let filtered = self.filter(&plain, &GO_ON)?;
         if filtered.len() < size {
             let made = filtered.len();
-            return Err(self.error(format!("loses data: it makes {made} bytes of {size} that are random")));
+            return Err(self.error(format!("loses data: it turns {size} random bytes into {made}")));
         }
         Ok(Tried { plain, filtered })
     }
 
     /// Does this unfilter undo what the filter has done?
     pub fn check_undoes(&self, tried: &Tried) -> Result<()> {
-        if self.unfilter(&tried.filtered, tried.plain.len())? != tried.plain {
+        if self.unfilter(&tried.filtered, tried.plain.len(), &GO_ON)? != tried.plain {
             return Err(self.error(format!("gives something other than what {FILTER} was given")));
         }
         Ok(())
     }
 
-    /// The filtered chunk.
-    pub fn filter(&self, chunk: &[u8]) -> Result<Vec<u8>> {
+    /// The filtered chunk. Once `stop` is set, it is no longer needed.
+    pub fn filter(&self, chunk: &[u8], stop: &AtomicBool) -> Result<Vec<u8>> {
         let (size, most) = (chunk.len() as u64, max_filtered(chunk.len() as u64));
         let output = usize::try_from(most).unwrap_or(usize::MAX - 1);
-        let filtered = self.pass(chunk, output, || {
+        let filtered = self.pass(chunk, output, stop, || {
             format!("makes a chunk of {} larger than {}", human_size(size), human_size(most))
         })?;
         if filtered.is_empty() { Err(self.error("gives nothing".to_string())) } else { Ok(filtered) }
     }
 
-    /// What was filtered. It has `length` bytes.
-    pub fn unfilter(&self, filtered: &[u8], length: usize) -> Result<Vec<u8>> {
-        let chunk =
-            self.pass(filtered, length, || format!("gives more than the {length} bytes that were filtered"))?;
+    /// What was filtered. It has `length` bytes. Once `stop` is set, it is no longer needed.
+    pub fn unfilter(&self, filtered: &[u8], length: usize, stop: &AtomicBool) -> Result<Vec<u8>> {
+        let chunk = self.pass(filtered, length, stop, || {
+            format!("gives more than the {length} bytes that were filtered")
+        })?;
         if chunk.len() != length {
             let why = format!("gives {} bytes, not the {length} that were filtered", chunk.len());
             return Err(self.error(why));
@@ -170,22 +174,32 @@ impl Filter {
     }
 
     /// `too_much`: what it means if it gives more than `output` bytes.
-    fn pass(&self, input: &[u8], output: usize, too_much: impl Fn() -> String) -> Result<Vec<u8>> {
+    fn pass(
+        &self,
+        input: &[u8],
+        output: usize,
+        stop: &AtomicBool,
+        too_much: impl Fn() -> String,
+    ) -> Result<Vec<u8>> {
         let shell = self.shell()?;
         let _slot = self.slots.take();
+        let stopped = || self.error("is no longer needed".to_string()).for_now();
+        // of those that had the slots, one may have failed
+        if stop.load(Ordering::SeqCst) {
+            return Err(stopped());
+        }
         let buffer = lock(&self.spare).pop().unwrap_or_default();
         trace::event(|| format!("{} of {} bytes", self.variable, input.len()));
         let mut command = Command::new(shell.program);
         command.env("PATH", process::search_path()).args(shell.args).arg(&self.command);
         let limits = Limits { output, silence: self.patience };
-        pipe::pass(&mut command, input, limits, buffer).map_err(|Fault { kind, said }| {
+        pipe::pass(&mut command, input, limits, stop, buffer).map_err(|Fault { kind, said }| {
             let said = if said.is_empty() { said } else { format!(": {said}") };
             match kind {
                 FaultKind::TooMuch => self.error(too_much()),
                 FaultKind::CannotRun(e) => {
                     let error = self.error(format!("cannot be run: {e}{said}"));
-                    let may_pass = matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::OutOfMemory);
-                    if may_pass { error.for_now() } else { error }
+                    if process::may_pass(&e) { error.for_now() } else { error }
                 }
                 FaultKind::Failed(status) if status.code().is_none_or(|code| SIGNALS.contains(&code)) => {
                     self.error(format!("was killed ({status}){said}")).for_now()
@@ -201,6 +215,7 @@ impl Filter {
                     self.error(format!("has left a process behind that keeps its output open{said}"))
                 }
                 FaultKind::LeftInput => self.error(format!("does not read all of its input{said}")),
+                FaultKind::Stopped => stopped(),
             }
         })
     }
@@ -221,10 +236,10 @@ mod tests {
     #[test]
     fn there_and_back() {
         let chunk: Vec<u8> = (0..200_000u32).map(|n| (n / 3) as u8).collect();
-        let filtered = of("gzip -1 | od -An -v -tx1 | tr -d ' \\n' | tr 0-9a-f a-p").filter(&chunk);
+        let filtered = of("gzip -1 | od -An -v -tx1 | tr -d ' \\n' | tr 0-9a-f a-p").filter(&chunk, &GO_ON);
         let filtered = filtered.unwrap();
         assert!(filtered.len() < chunk.len());
-        let back = of("gzip -d").unfilter(&of("gzip -1").filter(&chunk).unwrap(), 200_000);
+        let back = of("gzip -d").unfilter(&of("gzip -1").filter(&chunk, &GO_ON).unwrap(), 200_000, &GO_ON);
         assert!(back.unwrap() == chunk);
     }
 
@@ -243,7 +258,7 @@ mod tests {
             ("sleep 30", "has done nothing for 0 s, and was killed", true),
             ("no-such-program-here", "not found", false),
         ] {
-            let error = of(command).filter(&chunk).unwrap_err();
+            let error = of(command).filter(&chunk, &GO_ON).unwrap_err();
             assert!(error.message.contains(why), "{command}: {error}");
             assert!(error.message.starts_with(&format!("ZFS2S3_FILTER '{command}' ")), "{error}");
             assert_eq!(error.status == crate::error::Status::TryAgain, for_now, "{command}");
@@ -252,9 +267,15 @@ mod tests {
             ("head -c 100000; cat >/dev/null", "gives 100000 bytes, not the 200000"),
             ("cat; echo", "gives more than the 200000 bytes"),
         ] {
-            let error = of(command).unfilter(&chunk, 200_000).unwrap_err();
+            let error = of(command).unfilter(&chunk, 200_000, &GO_ON).unwrap_err();
             assert!(error.message.contains(why), "{command}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_longer_needed_is_not_begun() {
+        let error = of("sleep 1000").filter(&[7; 1000], &AtomicBool::new(true)).unwrap_err();
+        assert!(error.message.contains("is no longer needed"), "{error}");
     }
 
     #[test]

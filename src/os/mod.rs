@@ -1,6 +1,6 @@
 //! Services of the operating system: clock, environment, host name, random numbers, helper processes,
-//! pipes through them, mutexes, signals; the trace that `--verbose` shows; and the steps at which tests end
-//! the program.
+//! pipes through them, threads, mutexes, signals; the trace that `--verbose` shows; and the steps at which
+//! tests end the program.
 
 pub mod clock;
 pub mod env;
@@ -11,4 +11,5 @@ pub mod process;
 pub mod random;
 pub mod signals;
 pub mod step;
+pub mod thread;
 pub mod trace;

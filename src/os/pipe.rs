@@ -2,15 +2,16 @@
 //!
 //! The command leads a process group of its own, so that all of a pipe of several programs can be killed.
 
-use std::io::{self, PipeReader, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use super::process::{Collected, Running};
+use super::process::{self, Collected, Running};
 
 /// How many bytes of its standard error are kept.
 const STDERR_KEPT: usize = 4096;
@@ -48,6 +49,8 @@ pub enum FaultKind {
     Lingers,
     /// It exited successfully, but did not read all of its input.
     LeftInput,
+    /// It is no longer needed.
+    Stopped,
 }
 
 /// What became of the output.
@@ -57,36 +60,29 @@ enum Output {
     Failed(io::Error),
 }
 
-/// The output of the command. `buffer` is used for it.
-pub fn pass(command: &mut Command, input: &[u8], limits: Limits, buffer: Vec<u8>) -> Result<Vec<u8>, Fault> {
+/// The output of the command. `buffer` is used for it. Once `stop` is set, the command is killed.
+pub fn pass(
+    command: &mut Command,
+    input: &[u8],
+    limits: Limits,
+    stop: &AtomicBool,
+    buffer: Vec<u8>,
+) -> Result<Vec<u8>, Fault> {
     let cannot = |e| Fault { kind: FaultKind::CannotRun(e), said: String::new() };
-    let (mut unread, mut feed) = io::pipe().map_err(cannot)?;
+    let (mut unread, feed) = io::pipe().map_err(cannot)?;
     command.stdin(unread.try_clone().map_err(cannot)?).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.process_group(0).spawn().map_err(cannot)?;
     let running = Running::group(&child);
-    let missing = || cannot(io::Error::other("no pipe"));
-    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(missing());
-    };
     let moved = Arc::new(AtomicU64::new(0));
-    let said = Collected::from(stderr, STDERR_KEPT);
-    let output = collect(stdout, limits.output, buffer, Arc::clone(&moved));
+    let collected = collect(&mut child, limits.output, buffer, &moved);
+    let (output, said) = collected.map_err(cannot).inspect_err(|_| kill(&running, &mut child))?;
     let (output, left) = std::thread::scope(|scope| {
-        let moved = &*moved;
-        scope.spawn(move || {
-            for piece in input.chunks(PIECE) {
-                // it cannot fail, since the other end stays open here
-                if feed.write_all(piece).is_err() {
-                    break;
-                }
-                moved.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            }
-        });
-        let output = attend(&mut child, &output, limits.silence, moved);
+        let output = Builder::new()
+            .spawn_scoped(scope, || give(input, feed, &moved))
+            .map_err(FaultKind::CannotRun)
+            .and_then(|_| attend(&mut child, &output, limits.silence, stop, &moved));
         if output.is_err() {
-            running.kill();
-            let _ = child.kill();
-            let _ = child.wait();
+            kill(&running, &mut child);
         }
         drop(running);
         (output, drain(&mut unread))
@@ -100,15 +96,34 @@ pub fn pass(command: &mut Command, input: &[u8], limits: Limits, buffer: Vec<u8>
     }
 }
 
-/// Reads the output in a thread, which is left behind if another process keeps the pipe open.
+fn kill(running: &Running, child: &mut Child) {
+    running.kill();
+    process::kill_and_wait(child);
+}
+
+/// It cannot fail, since the other end stays open.
+fn give(input: &[u8], mut feed: PipeWriter, moved: &AtomicU64) {
+    for piece in input.chunks(PIECE) {
+        if feed.write_all(piece).is_err() {
+            break;
+        }
+        moved.fetch_add(piece.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Reads what it writes in threads, which are left behind if another process keeps a pipe open.
 fn collect(
-    stdout: impl Read + Send + 'static,
+    child: &mut Child,
     limit: usize,
     mut buffer: Vec<u8>,
-    moved: Arc<AtomicU64>,
-) -> Receiver<Output> {
+    moved: &Arc<AtomicU64>,
+) -> io::Result<(Receiver<Output>, Collected)> {
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(io::Error::other("no pipe"));
+    };
+    let moved = Arc::clone(moved);
     let (sender, receiver) = channel();
-    std::thread::spawn(move || {
+    Builder::new().spawn(move || {
         buffer.clear();
         // pages that are not written take no memory
         buffer.reserve_exact(limit + 1);
@@ -118,8 +133,8 @@ fn collect(
             Ok(_) if buffer.len() > limit => Output::TooMuch,
             Ok(_) => Output::Whole(buffer),
         });
-    });
-    receiver
+    })?;
+    Ok((receiver, Collected::from(stderr, STDERR_KEPT)?))
 }
 
 struct Counting<'a, R> {
@@ -140,6 +155,7 @@ fn attend(
     child: &mut Child,
     output: &Receiver<Output>,
     silence: Duration,
+    stop: &AtomicBool,
     moved: &AtomicU64,
 ) -> Result<(ExitStatus, Vec<u8>), FaultKind> {
     let (mut before, mut last, mut quiet) = (0, Instant::now(), Duration::ZERO);
@@ -171,6 +187,7 @@ fn attend(
             // what it left behind is not waited for
             Some((status, _)) if !status.success() => return Ok((status, Vec::new())),
             Some((_, since)) if since.elapsed() > GRACE => return Err(FaultKind::Lingers),
+            _ if stop.load(Ordering::SeqCst) => return Err(FaultKind::Stopped),
             _ if is_silent() => return Err(FaultKind::Silent),
             _ => {}
         }
@@ -179,6 +196,9 @@ fn attend(
     loop {
         if let Some(status) = child.try_wait().map_err(FaultKind::CannotRun)? {
             return Ok((status, output));
+        }
+        if stop.load(Ordering::SeqCst) {
+            return Err(FaultKind::Stopped);
         }
         if is_silent() {
             return Err(FaultKind::Silent);
@@ -200,7 +220,8 @@ mod tests {
     const LIMITS: Limits = Limits { output: 1 << 20, silence: Duration::from_secs(20) };
 
     fn through(line: &str, input: &[u8], limits: Limits) -> Result<Vec<u8>, Fault> {
-        pass(Command::new("/bin/sh").args(["-c", line]), input, limits, vec![1, 2, 3])
+        let stop = AtomicBool::new(false);
+        pass(Command::new("/bin/sh").args(["-c", line]), input, limits, &stop, vec![1, 2, 3])
     }
 
     #[test]
@@ -256,6 +277,22 @@ mod tests {
         };
         std::thread::sleep(Duration::from_millis(100));
         assert!(!std::fs::read_dir("/proc").unwrap().any(is_left));
+    }
+
+    #[test]
+    fn one_that_is_no_longer_needed_is_not_waited_for() {
+        let limits = Limits { silence: Duration::from_secs(1000), ..LIMITS };
+        for line in ["sleep 1000", "cat; exec >&-; sleep 1000"] {
+            let stop = AtomicBool::new(false);
+            let fault = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(300));
+                    stop.store(true, Ordering::SeqCst);
+                });
+                pass(Command::new("/bin/sh").args(["-c", line]), &[0; 1 << 20], limits, &stop, vec![])
+            });
+            assert!(matches!(fault.unwrap_err().kind, FaultKind::Stopped), "{line}");
+        }
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //! keeps its pipes open is not waited for: until OpenSSH 8.5 the ControlPersist master of ssh did that.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use crate::os::mutex::lock;
@@ -86,11 +87,11 @@ pub struct Collected {
 
 impl Collected {
     /// Reads all, and keeps the last `keep` bytes.
-    pub fn from(mut pipe: impl Read + Send + 'static, keep: usize) -> Self {
+    pub fn from(mut pipe: impl Read + Send + 'static, keep: usize) -> io::Result<Self> {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let (at_end, ended) = channel();
         let kept = Arc::clone(&bytes);
-        std::thread::spawn(move || {
+        Builder::new().spawn(move || {
             let mut buffer = [0; 8192];
             while let Ok(count @ 1..) = pipe.read(&mut buffer) {
                 let mut kept = lock(&kept);
@@ -99,8 +100,8 @@ impl Collected {
                 kept.drain(..surplus);
             }
             let _ = at_end.send(());
-        });
-        Collected { bytes, ended }
+        })?;
+        Ok(Collected { bytes, ended })
     }
 
     /// After the process has ended: all of it, unless another process keeps the pipe open.
@@ -119,9 +120,7 @@ pub struct Output {
 /// Runs a command to its end, with an empty standard input. `limit`: how long it may take.
 pub fn run(command: &mut Command, limit: Option<Duration>) -> io::Result<Output> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let missing = || io::Error::other("no pipe");
-    let stdout = Collected::from(child.stdout.take().ok_or_else(missing)?, usize::MAX);
-    let stderr = Collected::from(child.stderr.take().ok_or_else(missing)?, 64 << 10);
+    let (stdout, stderr) = collected(&mut child).inspect_err(|_| kill_and_wait(&mut child))?;
     let status = match limit {
         None => child.wait()?,
         Some(limit) => {
@@ -132,6 +131,26 @@ pub fn run(command: &mut Command, limit: Option<Duration>) -> io::Result<Output>
     Ok(Output { status, stdout: stdout.take(), stderr: stderr.take() })
 }
 
+/// What it writes to its standard output and standard error.
+fn collected(child: &mut Child) -> io::Result<(Collected, Collected)> {
+    let missing = || io::Error::other("no pipe");
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let stdout = Collected::from(stdout.ok_or_else(missing)?, usize::MAX)?;
+    Ok((stdout, Collected::from(stderr.ok_or_else(missing)?, 64 << 10)?))
+}
+
+pub fn kill_and_wait(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Is there only too little of something now, such as memory, processes or open files?
+pub fn may_pass(error: &io::Error) -> bool {
+    // ENFILE, EMFILE
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::OutOfMemory)
+        || matches!(error.raw_os_error(), Some(23 | 24))
+}
+
 fn wait(child: &mut Child, limit: Duration) -> io::Result<ExitStatus> {
     let end = Instant::now() + limit;
     loop {
@@ -139,8 +158,7 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<ExitStatus> {
             return Ok(status);
         }
         if Instant::now() > end {
-            let _ = child.kill();
-            let _ = child.wait();
+            kill_and_wait(child);
             let why = format!("it did not exit within {:.0} s", limit.as_secs_f64().max(1.0));
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
@@ -165,6 +183,14 @@ mod tests {
     }
 
     #[test]
+    fn what_may_pass() {
+        // EAGAIN, ENOMEM, EMFILE; ENOENT, EACCES
+        for (number, passes) in [(11, true), (12, true), (24, true), (2, false), (13, false)] {
+            assert_eq!(may_pass(&io::Error::from_raw_os_error(number)), passes, "{number}");
+        }
+    }
+
+    #[test]
     fn output_and_status() {
         let output = run(&mut shell("echo out; echo err >&2; exit 3"), None).unwrap();
         assert_eq!((output.stdout, output.stderr), (b"out\n".to_vec(), b"err\n".to_vec()));
@@ -174,7 +200,7 @@ mod tests {
     #[test]
     fn the_end_of_a_long_stderr_is_kept() {
         let text = format!("{}last words", "x".repeat(100_000));
-        let kept = Collected::from(io::Cursor::new(text.into_bytes()), 4096).take();
+        let kept = Collected::from(io::Cursor::new(text.into_bytes()), 4096).unwrap().take();
         assert!(kept.len() == 4096 && kept.ends_with(b"last words"));
     }
 

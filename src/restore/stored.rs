@@ -236,18 +236,18 @@ impl<'a> StoredBackup<'a> {
         let Some(unfiltering) = &self.unfiltering else { return Ok(range.length) };
         // the manifest has as many chunks as the stream
         let length = (self.size - index * self.chunk_size).min(self.chunk_size) as usize;
-        unfiltering.undo(index, buffer, range.length, length)?;
+        unfiltering.undo(index, buffer, range.length, length, stop)?;
         Ok(length)
     }
 
     /// The error of this chunk, the next one to be delivered.
     fn explained(&self, index: u64, error: Error) -> Error {
-        let can_undo = |before| {
+        let undone = |index| {
             let mut chunk = vec![0; self.buffer_size() as usize];
-            self.fetch_chunk(before, &mut chunk, &AtomicBool::new(false), &|_| ()).is_ok()
+            self.fetch_chunk(index, &mut chunk, &AtomicBool::new(false), &|_| ()).map(|_| ())
         };
         match &self.unfiltering {
-            Some(unfiltering) => unfiltering.explained(index, error, can_undo),
+            Some(unfiltering) => unfiltering.explained(index, error, undone),
             None => error,
         }
     }

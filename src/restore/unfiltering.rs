@@ -14,7 +14,7 @@ use crate::stream::StreamError;
 pub struct Unfiltering<'a> {
     entry: &'a Entry,
     unfilter: &'a Filter,
-    /// Some of it was undone: what cannot be undone then is not due to the key.
+    /// Some of it was, and was the stream.
     has_undone: AtomicBool,
     /// The chunks that could not be.
     not_undone: Mutex<BTreeSet<u64>>,
@@ -38,8 +38,15 @@ impl<'a> Unfiltering<'a> {
     }
 
     /// Undoes the filter of this chunk, the first `filtered` bytes of the buffer, which become `length` bytes.
-    pub fn undo(&self, index: u64, buffer: &mut [u8], filtered: usize, length: usize) -> Result<()> {
-        let undo = || self.unfilter.unfilter(&buffer[..filtered], length);
+    pub fn undo(
+        &self,
+        index: u64,
+        buffer: &mut [u8],
+        filtered: usize,
+        length: usize,
+        stop: &AtomicBool,
+    ) -> Result<()> {
+        let undo = || self.unfilter.unfilter(&buffer[..filtered], length, stop);
         let chunk = match undo() {
             // before it is called damage, or the key is called wrong
             Err(error) if error.status != Status::TryAgain => undo().map_err(|error| {
@@ -65,19 +72,24 @@ impl<'a> Unfiltering<'a> {
         (!self.has_undone.load(Ordering::SeqCst)).then(|| self.wrong(Error::failed(why())))
     }
 
-    /// What the error means if it is that this chunk, after those that were delivered, could not be undone.
-    /// `can_undo`: can that one, now?
-    pub fn explained(&self, index: u64, error: Error, can_undo: impl FnOnce(u64) -> bool) -> Error {
+    /// What the error means if it is that this chunk could not be undone. `undone`: tries a chunk now, alone.
+    pub fn explained(&self, index: u64, error: Error, undone: impl Fn(u64) -> Result<()>) -> Error {
         if error.status == Status::TryAgain || !lock(&self.not_undone).contains(&index) {
             return error;
         }
-        // is the key still there?
-        if self.has_undone.load(Ordering::SeqCst) && index.checked_sub(1).is_some_and(can_undo) {
-            return Error { status: Status::Damaged, ..error }.hint(
-                "the filter has not given what could be undone, or its key was changed during the upload",
-            );
+        // with others beside it, it may have had too little memory
+        match undone(index) {
+            Ok(()) => return error.for_now().hint("now, alone, the same chunk could be undone"),
+            Err(now) if now.status != Status::Failed => return now,
+            Err(_) => {}
         }
-        self.wrong(error)
+        // is the key still there?
+        match index.checked_sub(1).map(undone) {
+            Some(Ok(())) => Error { status: Status::Damaged, ..error }
+                .hint("what the filter gave cannot be undone, or its key was changed during the upload"),
+            Some(Err(now)) if now.status != Status::Failed => now,
+            _ => self.wrong(error),
+        }
     }
 
     fn wrong(&self, error: Error) -> Error {
@@ -88,5 +100,58 @@ impl<'a> Unfiltering<'a> {
             Some(filter) => error.hint(format!("it was filtered by '{}'", one_line(filter))),
             None => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::manifest::stages;
+    use crate::state::store::history;
+    use std::time::Duration;
+
+    fn filtered() -> Entry {
+        let mut entry = history::store("A").entries.remove(0);
+        let stream = entry.stream.as_mut().unwrap();
+        (stream.stages, stream.filter) = (stages(Some("gzip")), Some("gzip".to_string()));
+        entry
+    }
+
+    #[test]
+    fn what_cannot_be_undone_is_damage_only_if_that_is_certain() {
+        let entry = filtered();
+        let unfilter = Filter::new(UNFILTER, "cat >/dev/null; exit 3", Duration::from_secs(60));
+        let unfiltering = Unfiltering::of(&entry, Some(&unfilter)).unwrap().unwrap();
+        let not_undone = |index| unfiltering.undo(index, &mut [7; 10], 10, 10, &AtomicBool::new(false));
+        let fails = |status| Err(Error::new(status, "why"));
+        let failed = || Some(Status::Failed);
+        // how the chunk itself ends, and the one before, when each is tried alone
+        for (n, (index, itself, before, status, hint)) in [
+            (5, None, None, Status::TryAgain, "could be undone"),
+            (5, Some(Status::TryAgain), None, Status::TryAgain, ""),
+            (5, Some(Status::Damaged), None, Status::Damaged, ""),
+            (5, failed(), None, Status::Damaged, "or its key was changed during the upload"),
+            (5, failed(), failed(), Status::Failed, "or its key, is the wrong one"),
+            (5, failed(), Some(Status::TryAgain), Status::TryAgain, ""),
+            (5, failed(), Some(Status::Archived), Status::Archived, ""),
+            (0, failed(), None, Status::Failed, "or its key, is the wrong one"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let error = not_undone(index).unwrap_err();
+            assert!(error.message.starts_with(&format!("chunk {index} of 'tank/a@A': ")), "{error}");
+            let undone = |tried| if tried == index { itself } else { before }.map_or(Ok(()), fails);
+            let error = unfiltering.explained(index, error, undone);
+            assert_eq!(error.status, status, "{n}: {error}");
+            assert!(
+                error.hints.iter().any(|it| it.contains(hint)) || hint.is_empty(),
+                "{n}: {:?}",
+                error.hints
+            );
+        }
+        // of another chunk, or of the network
+        let error = unfiltering.explained(9, Error::failed("x"), |_| panic!("it is not tried"));
+        assert_eq!((error.status, error.hints.len()), (Status::Failed, 0));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::chunks::{Chunking, enough_for_a_part, least_of_a_part};
+use crate::model::chunks::{Chunking, enough_for_a_part, least_of_a_part, max_filtered};
 use crate::state::journal::record::FilteredChunk;
 
 /// A part that S3 has from an earlier run.
@@ -55,9 +55,13 @@ impl Packer {
     /// Adds the next chunk. Returns the part that it completes, if it does, and the buffer if it is free again.
     pub fn add(
         &mut self,
+        index: u64,
         chunk: FilteredChunk,
         bytes: Vec<u8>,
     ) -> Result<(Option<Part>, Option<Vec<u8>>), String> {
+        if index != self.next {
+            return Err(format!("chunk {index} is in another part"));
+        }
         let segment = self.chunking.position(self.next).segment;
         let (part, free) = match self.open.take() {
             Some(mut part) => {
@@ -97,14 +101,16 @@ impl Packer {
         // the chunks and the numbers that are left before a part that has its number already: no number may be
         // left unused
         let numbers = following.number.checked_sub(part.number + 1).map(u64::from);
+        // as before, or somewhat more
+        let most = 2 * enough + max_filtered(self.chunking.chunk_size);
         match (following.first - self.next, numbers) {
             (0, Some(0)) if size >= least => Ok(true),
-            (0, _) | (_, None) => Err(format!(
+            (1.., Some(0)) if size <= most => Ok(false),
+            (chunks @ 1.., Some(numbers @ 1..)) => Ok(size >= enough || (chunks == numbers && size >= least)),
+            _ => Err(format!(
                 "part {} of segment {} has {size} bytes: the filter gives other sizes than before",
                 part.number, part.segment
             )),
-            (_, Some(0)) => Ok(false),
-            (chunks, Some(numbers)) => Ok(size >= enough || (chunks == numbers && size >= least)),
         }
     }
 
@@ -140,7 +146,7 @@ mod tests {
             let size = sizes[index as usize];
             let sum = Sha256::of(&index.to_le_bytes());
             let chunk = FilteredChunk { size, sha256: sum, plain_sha256: sum };
-            parts.extend(packer.add(chunk, vec![index as u8; size as usize])?.0);
+            parts.extend(packer.add(index, chunk, vec![index as u8; size as usize])?.0);
         }
         parts.extend(packer.finish());
         Ok(parts)
@@ -200,6 +206,17 @@ mod tests {
             let sent = packed(&sizes, &stored).unwrap();
             assert_eq!(sent.iter().collect::<Vec<_>>(), missing, "{sizes:?} {stored:?}");
         }
+    }
+
+    #[test]
+    fn a_filter_that_gives_much_more_than_before_does_not_fill_the_memory() {
+        let chunking = Chunking { chunk_size: 1 << 20, parts_per_segment: 1000 };
+        let stored = StoredPart { first: 500, end: 501, segment: 1, number: 2 };
+        let mut packer = Packer::new(chunking, [stored]);
+        let sum = Sha256::of(b"");
+        let chunk = FilteredChunk { size: 1 << 20, sha256: sum, plain_sha256: sum };
+        let added = (0..500).take_while(|index| packer.add(*index, chunk, vec![0; 1 << 20]).is_ok());
+        assert!((2..6).contains(&added.count()));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::model::units::{count, human_size};
 use crate::os::clock;
 use crate::os::host;
 use crate::os::random;
+use crate::os::thread::start_in;
 use crate::removal::TOOL;
 use crate::state::journal::record::{FILTERED, Intent, VERSION};
 use crate::state::store::format::{Contents, Entry};
@@ -110,11 +111,11 @@ impl Upload {
             begun: clock::now(),
         };
         // S3 and zfs are asked at the same time
-        let (inventory, stream) = std::thread::scope(|scope| {
-            let inventory = scope.spawn(|| self.check_against_inventory(&backup, look));
+        let (inventory, stream) = std::thread::scope(|scope| -> Result<_> {
+            let inventory = start_in(scope, || self.check_against_inventory(&backup, look))?;
             let stream = self.flags_and_estimate(&backup);
-            (inventory.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), stream)
-        });
+            Ok((inventory.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), stream))
+        })?;
         let inventory = inventory?;
         let (flags, estimate) = stream?;
         (intent.send_args, intent.estimate) = (flags.words(), estimate);

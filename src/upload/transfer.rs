@@ -2,7 +2,7 @@
 //! S3 does not have it yet; filtered first, if the user has a filter.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock};
 
 use super::packing::{Packer, Part, StoredPart};
@@ -93,13 +93,10 @@ pub struct Transfer<'a> {
 /// Filtered chunks, on their way into parts. Each waits until those before it are in theirs.
 struct Filtering {
     filter: Filter,
-    packing: Mutex<Packing>,
+    packer: Mutex<Packer>,
     turn: Condvar,
-}
-
-struct Packing {
-    packer: Packer,
-    is_stopped: bool,
+    /// After an error: some chunks may never come.
+    stop: AtomicBool,
 }
 
 impl<'a> Transfer<'a> {
@@ -114,9 +111,8 @@ impl<'a> Transfer<'a> {
         let segments = Mutex::new(std::mem::take(&mut overview.segments));
         let parts = std::mem::take(&mut known.parts);
         let filtering = filter.map(|filter| {
-            let packer = Packer::new(overview.intent.chunking, parts);
-            let packing = Mutex::new(Packing { packer, is_stopped: false });
-            Filtering { filter, packing, turn: Condvar::new() }
+            let packer = Mutex::new(Packer::new(overview.intent.chunking, parts));
+            Filtering { filter, packer, turn: Condvar::new(), stop: AtomicBool::new(false) }
         });
         let single = OnceLock::new();
         Transfer { upload, journal, backup, overview, known, segments, single, filtering }
@@ -264,14 +260,15 @@ impl ChunkSink for Transfer<'_> {
 
     fn stop(&self) {
         if let Some(filtering) = &self.filtering {
-            lock(&filtering.packing).is_stopped = true;
+            let _packer = lock(&filtering.packer);
+            filtering.stop.store(true, Ordering::SeqCst);
             filtering.turn.notify_all();
         }
     }
 
     fn end(&self, buffers: &Buffers) -> Result<()> {
         let Some(filtering) = &self.filtering else { return Ok(()) };
-        let last = lock(&filtering.packing).packer.finish();
+        let last = lock(&filtering.packer).finish();
         last.map_or(Ok(()), |part| self.store_part(filtering, part, buffers))
     }
 }
@@ -286,19 +283,19 @@ impl Transfer<'_> {
         plain_sha256: Sha256,
         buffers: &Buffers,
     ) -> Result<()> {
-        let bytes = filtering.filter.filter(chunk)?;
+        let bytes = filtering.filter.filter(chunk, &filtering.stop)?;
         let filtered = FilteredChunk { size: bytes.len() as u64, sha256: Sha256::of(&bytes), plain_sha256 };
-        let mut packing = lock(&filtering.packing);
-        while packing.packer.next() != index {
-            if packing.is_stopped {
+        let mut packer = lock(&filtering.packer);
+        while packer.next() < index {
+            if filtering.stop.load(Ordering::SeqCst) {
                 return Ok(());
             }
-            packing = wait(&filtering.turn, packing);
+            packer = wait(&filtering.turn, packer);
         }
-        let (part, free) = packing.packer.add(filtered, bytes).map_err(|why| {
+        let (part, free) = packer.add(index, filtered, bytes).map_err(|why| {
             Error::failed(format!("the upload of {} cannot be resumed: {why}", self.name())).hint(ABORT)
         })?;
-        drop(packing);
+        drop(packer);
         filtering.turn.notify_all();
         free.into_iter().for_each(|buffer| filtering.filter.give(buffer));
         self.upload.ui.advance(chunk.len() as u64, true);

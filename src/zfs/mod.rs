@@ -269,7 +269,9 @@ impl Zfs {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| self.cannot_run(&e))?;
-        let stderr = child.stderr.take().map(|stderr| Collected::from(stderr, STDERR_KEPT));
+        let stderr = child.stderr.take().map(|stderr| Collected::from(stderr, STDERR_KEPT)).transpose();
+        let stderr =
+            stderr.inspect_err(|_| process::kill_and_wait(&mut child)).map_err(|e| self.cannot_run(&e))?;
         Ok(Process { child, stderr, line: format!("zfs {}", args.join(" ")) })
     }
 
@@ -301,8 +303,11 @@ impl Zfs {
     }
 
     fn cannot_run(&self, e: &io::Error) -> Error {
-        Error::failed(format!("cannot run '{}': {e}", self.words.join(" ")))
-            .hint("set ZFS2S3_ZFS to the command, such as /sbin/zfs or 'ssh nas zfs'")
+        let error = Error::failed(format!("cannot run '{}': {e}", self.words.join(" ")));
+        if process::may_pass(e) {
+            return error.for_now();
+        }
+        error.hint("set ZFS2S3_ZFS to the command, such as /sbin/zfs or 'ssh nas zfs'")
     }
 }
 

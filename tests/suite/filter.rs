@@ -203,7 +203,7 @@ fn a_filter_that_fails_stores_nothing() {
         ("sleep 60", 75, "has done nothing for 0 s, and was killed"),
         ("cat >/dev/null", 1, "gives nothing"),
         ("echo hi", 1, "does not read all of its input"),
-        ("cat >/dev/null; date", 1, "loses data: it makes "),
+        ("cat >/dev/null; date", 1, "loses data: it turns "),
     ] {
         let mut host = with_filter((filter, "cat"));
         host.unset("ZFS2S3_UNFILTER");
@@ -293,20 +293,44 @@ fn without_a_key_all_but_the_stream_can_be_proven() {
     assert!(host.fails(1, "download -i @s1 tank/src@s2").contains("gives more than"));
 }
 
+/// Runs `otherwise` instead of the unfilter for this chunk.
+fn unfilter_all_but(host: &mut Host, chunk: usize, otherwise: &str) {
+    let file = host.home().join("chunk").display().to_string();
+    let size = chunks(host)[chunk].len();
+    host.set(
+        "ZFS2S3_UNFILTER",
+        &format!(
+            "cat >{file}.$$; if test $(wc -c <{file}.$$) = {size}; then {otherwise}; fi; gzip -d <{file}.$$"
+        ),
+    );
+}
+
 /// The stored bytes are those that the filter gave, but that gave something that cannot be undone.
 #[test]
 fn what_cannot_be_undone_in_the_middle_is_damage() {
     let mut host = stored(GZIP);
-    let file = host.home().join("chunk").display().to_string();
-    // the second of these
-    let size = chunks(&host)[1].len();
-    let fails = format!("cat >{file}.$$; test $(wc -c <{file}.$$) != {size} && gzip -d <{file}.$$");
-    host.set("ZFS2S3_UNFILTER", &fails);
+    unfilter_all_but(&mut host, 1, "exit 1");
     let said = host.fails(5, "verify -D tank/src@s1");
     assert!(said.contains("chunk 1 of 'tank/src@s1'"), "{said}");
     assert!(said.contains("can no longer be restored"), "{said}");
     let said = host.fails(1, "restore tank/src@s1 tank/new");
     assert!(said.contains("or its key was changed during the upload"), "{said}");
+    // and the same where an interrupted receive would continue
+    unfilter_all_but(&mut host, 4, "exit 1");
+    host.snapshot(("tank/new", 0), 0);
+    interrupt(&host, S1, 0, PLACE, "");
+    let said = host.fails(1, "restore tank/src@s1 tank/new");
+    assert!(said.contains("or its key was changed during the upload"), "{said}");
+}
+
+#[test]
+fn what_an_unfilter_can_undo_when_it_runs_alone_is_no_damage() {
+    let mut host = stored(GZIP);
+    let tries = host.home().join("tries").display().to_string();
+    unfilter_all_but(&mut host, 1, &format!("echo >>{tries}; test $(wc -l <{tries}) -gt 2 || exit 1"));
+    let said = host.fails(75, "verify -D tank/src@s1");
+    assert!(said.contains("now, alone, the same chunk could be undone"), "{said}");
+    host.ok("verify -D tank/src@s1");
 }
 
 /// Whoever can write the bucket must not write on the screen, or in the list of a script.
