@@ -51,9 +51,9 @@ readme: tools
 	ZFS2S3_PUT_PICTURE=1 $(CARGO) test --locked the_picture_in_the_readme
 	src/package/picture
 
-# the fast suite: no server, no guest
+# the fast suite: no server, no guest. Half again as many tests at once as there are cores, for many wait for a fault.
 test: tools
-	$(CARGO) test --locked
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 3 / 2))} $(CARGO) test --locked
 
 # test, and end to end on real OpenZFS and real S3 servers: two at a time, for a guest keeps only one core busy. What each
 # prints is shown when it ends.
