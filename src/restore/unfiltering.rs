@@ -14,9 +14,9 @@ use crate::stream::StreamError;
 pub struct Unfiltering<'a> {
     entry: &'a Entry,
     unfilter: &'a Filter,
-    /// Some of it was, and was the stream.
+    /// Some of it was undone, and was the stream.
     has_undone: AtomicBool,
-    /// The chunks that could not be.
+    /// The chunks that could not be undone.
     not_undone: Mutex<BTreeSet<u64>>,
 }
 
@@ -68,8 +68,11 @@ impl<'a> Unfiltering<'a> {
 
     /// The error that what was undone is no stream. None: it was one, so what is stored is damaged.
     pub fn no_stream(&self, e: &StreamError) -> Option<Error> {
-        let why = || format!("{UNFILTER} does not give the stream of '{}': {e}", self.entry.backup());
-        (!self.has_undone.load(Ordering::SeqCst)).then(|| self.wrong(Error::failed(why())))
+        if self.has_undone.load(Ordering::SeqCst) {
+            return None;
+        }
+        let why = format!("{UNFILTER} does not give the stream of '{}': {e}", self.entry.backup());
+        Some(self.wrong(Error::failed(why)))
     }
 
     /// What the error means if it is that this chunk could not be undone. `undone`: tries a chunk now, alone.
