@@ -105,6 +105,12 @@ fn an_unfinished_upload_that_s3_lists_is_aborted_until_it_does_not() {
     assert!(!said.contains("left"), "{said}");
     host.assert_clean();
 
+    // a wrong key does not hide it
+    host.killed("upload tank/src@s1", "CreateMultipartUpload", 0, Fault::KillAfter);
+    host.s3.fault("ListMultipartUploads", 0, 1, Fault::OtherKeys);
+    host.ok("abort_upload");
+    host.assert_clean();
+
     // there is an end to it
     host.killed("upload tank/src@s1", "CreateMultipartUpload", 0, Fault::KillAfter);
     host.s3.fault("AbortMultipartUpload", 0, 1000, Fault::Status(404, "NoSuchUpload"));
@@ -113,7 +119,7 @@ fn an_unfinished_upload_that_s3_lists_is_aborted_until_it_does_not() {
         said.contains("an unfinished upload is left in the bucket: S3 still has that of 'tank/src@s1"),
         "{said}"
     );
-    assert_eq!(host.s3.state().count("AbortMultipartUpload"), 2 + 3);
+    assert_eq!(host.s3.state().count("AbortMultipartUpload"), 2 + 1 + 3);
 }
 
 #[test]

@@ -45,7 +45,12 @@ impl Client {
     /// ListMultipartUploads, all pages: the unfinished uploads whose key begins with `prefix`. None if the
     /// server does not have this call.
     pub fn list_uploads(&self, prefix: &str) -> Result<Option<Vec<ListedUpload>>> {
-        let ours = |upload: &ListedUpload| upload.key.starts_with(prefix);
+        let are_others = Cell::new(false);
+        let ours = |upload: &ListedUpload| {
+            let is_ours = upload.key.starts_with(prefix);
+            are_others.set(are_others.get() || !is_ours);
+            is_ours
+        };
         let list = || {
             self.pages(
                 "list uploads",
@@ -55,9 +60,10 @@ impl Client {
                 || listing(prefix).query("uploads", ""),
             )
         };
-        // one wrong reply would hide an upload
+        // one wrong reply would hide an upload, or one wrong key; but some servers list others, too
         let listed = match list() {
             Err(failure) if failure.has_no_such_call() || failure.says_forbidden() => list(),
+            Ok(listed) if listed.is_empty() && are_others.get() => list(),
             listed => listed,
         };
         match listed {

@@ -53,6 +53,8 @@ pub enum Fault {
     Swell,
     /// It is done; the reply has another ETag, or another checksum, wherever it has one.
     OtherEtag,
+    /// It is done; the listing has other keys.
+    OtherKeys,
     OtherSum,
     /// It is done; the reply is sent twice, as if the second were that to the next request.
     Twice,
@@ -629,6 +631,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, victim: &AtomicU32, gate: 
                 });
                 done.body = with_other(done.body, "ETag", "&quot;0&quot;");
             }
+            Some(Fault::OtherKeys) => done.body = with_other(done.body, "Key", "other"),
             Some(Fault::OtherSum) => {
                 let sum = BASE64.encode([7; 32]);
                 done.headers
