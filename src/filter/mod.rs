@@ -11,6 +11,7 @@ use crate::model::chunks::{enough_for_a_part, max_filtered};
 use crate::model::units::human_size;
 use crate::os::mutex::{lock, wait};
 use crate::os::pipe::{self, Fault, FaultKind, Limits};
+use crate::os::thread::GO_ON;
 use crate::os::{process, random, trace};
 
 pub const FILTER: &str = "ZFS2S3_FILTER";
@@ -33,9 +34,6 @@ const SAMPLE: usize = 256 << 10;
 const LARGEST_SAMPLE: usize = 64 << 20;
 /// What a shell adds to the number of a signal that ended a program.
 const SIGNALS: std::ops::RangeInclusive<i32> = 129..=192;
-
-/// For chunks that are always needed.
-static GO_ON: AtomicBool = AtomicBool::new(false);
 
 /// A shell command from standard input to standard output.
 pub struct Filter {

@@ -68,10 +68,11 @@ impl Chunking {
     pub fn chunks_of(&self, bytes: u64) -> u64 {
         bytes.div_ceil(self.chunk_size)
     }
-    /// How many bytes a chunk of a stream of this size has.
-    pub fn length(&self, index: u64, stream: u64) -> u64 {
-        stream.saturating_sub(index.saturating_mul(self.chunk_size)).min(self.chunk_size)
-    }
+}
+
+/// How many bytes the chunk with this index, from 0, has in a stream of so many bytes.
+pub fn length_of_chunk(index: u64, chunk_size: u64, stream: u64) -> u64 {
+    stream.saturating_sub(index.saturating_mul(chunk_size)).min(chunk_size)
 }
 
 /// How large a filter may make a chunk. Encryption adds a header and some bytes a block; text, such as
@@ -116,9 +117,9 @@ mod tests {
         let chunking = Chunking { chunk_size: 10, parts_per_segment: 3 };
         for (bytes, chunks) in [(1, 1), (9, 1), (10, 1), (11, 2), (30, 3), (31, 4)] {
             assert_eq!(chunking.chunks_of(bytes), chunks);
-            let lengths = (0..chunks).map(|index| chunking.length(index, bytes));
+            let lengths = (0..chunks).map(|index| length_of_chunk(index, 10, bytes));
             assert!(lengths.clone().all(|length| (1..=10).contains(&length)));
-            assert_eq!((lengths.sum::<u64>(), chunking.length(chunks, bytes)), (bytes, 0));
+            assert_eq!((lengths.sum::<u64>(), length_of_chunk(chunks, 10, bytes)), (bytes, 0));
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Starts threads. The system may refuse one, at which `std::thread::spawn` panics.
 
+use std::sync::atomic::AtomicBool;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use crate::error::{Error, Result};
+
+/// The flag for what is never stopped.
+pub static GO_ON: AtomicBool = AtomicBool::new(false);
 
 /// The error is a temporary failure.
 pub fn start_in<'scope, T: Send + 'scope>(

@@ -10,12 +10,13 @@ use crate::chunk_io::fetch;
 use crate::error::{Error, Result, Status};
 use crate::filter::{Filter, bytes_of_chunk};
 use crate::inventory::read_manifest::{Cause, Chunks, ManifestRead, read_manifest, unusable};
-use crate::model::chunks::max_filtered;
+use crate::model::chunks::{length_of_chunk, max_filtered};
 use crate::model::digest::Sha256;
 use crate::model::keys;
 use crate::model::manifest::text::SegmentChunks;
 use crate::model::manifest::{Manifest, Stream};
 use crate::model::traffic::Meter;
+use crate::os::thread::GO_ON;
 use crate::restore::resume::locate::{self, ResumePoint};
 use crate::restore::resume::partial::PartialReceive;
 use crate::restore::resume::search::StreamChunks;
@@ -235,21 +236,27 @@ impl<'a> StoredBackup<'a> {
         self.fetch(&range, &mut buffer[..range.length], stop, meter)?;
         let Some(unfiltering) = &self.unfiltering else { return Ok(range.length) };
         // the manifest has as many chunks as the stream
-        let length = (self.size - index * self.chunk_size).min(self.chunk_size) as usize;
+        let length = length_of_chunk(index, self.chunk_size, self.size) as usize;
         unfiltering.undo(index, buffer, range.length, length, stop)?;
         Ok(length)
     }
 
     /// The error of this chunk, the next one to be delivered.
     fn explained(&self, index: u64, error: Error) -> Error {
-        let undone = |index| {
-            let mut chunk = vec![0; self.buffer_size() as usize];
-            self.fetch_chunk(index, &mut chunk, &AtomicBool::new(false), &|_| ()).map(|_| ())
-        };
         match &self.unfiltering {
-            Some(unfiltering) => unfiltering.explained(index, error, undone),
+            Some(unfiltering) => {
+                unfiltering.explained(index, error, |index| self.fetch_alone(index).map(|_| ()))
+            }
             None => error,
         }
+    }
+
+    /// The chunk, while no other is fetched.
+    fn fetch_alone(&self, index: u64) -> Result<Vec<u8>> {
+        let mut chunk = vec![0; self.buffer_size() as usize];
+        let length = self.fetch_chunk(index, &mut chunk, &GO_ON, &|_| ())?;
+        chunk.truncate(length);
+        Ok(chunk)
     }
 
     /// Where an interrupted receive continues.
@@ -260,12 +267,7 @@ impl<'a> StoredBackup<'a> {
                 partial.name
             )));
         }
-        let fetch = |index| {
-            let mut chunk = vec![0; self.buffer_size() as usize];
-            let fetched = self.fetch_chunk(index, &mut chunk, &AtomicBool::new(false), &|_| ());
-            chunk.truncate(fetched.map_err(|error| self.explained(index, error))?);
-            Ok(chunk)
-        };
+        let fetch = |index| self.fetch_alone(index).map_err(|error| self.explained(index, error));
         let mut chunks = StreamChunks::new(
             fetch,
             self.chunk_size,

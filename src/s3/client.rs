@@ -13,7 +13,7 @@ use super::failure::{Failure, FailureKind, SIGNING};
 use super::no_answer::Destination;
 use super::request::{Request, Signing};
 use super::request_body::{Limiter, RequestBody};
-use super::retry::{GO_ON, Patience};
+use super::retry::Patience;
 use crate::aws::credentials::Credentials;
 use crate::aws::endpoint::Endpoint;
 use crate::aws::proxy::Proxy;
@@ -25,6 +25,7 @@ use crate::model::traffic::Traffic;
 use crate::model::utc::Utc;
 use crate::os::clock;
 use crate::os::step;
+use crate::os::thread::GO_ON;
 use crate::os::trace;
 use crate::ui::Ui;
 

@@ -12,9 +12,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often a pause checks whether the request is still needed.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
-/// For requests that are never stopped.
-pub static GO_ON: AtomicBool = AtomicBool::new(false);
-
 /// The patience with one request: pauses that double, with jitter, or are as long as S3 asks for.
 pub struct Patience<'a> {
     ui: &'a Ui,

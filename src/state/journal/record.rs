@@ -9,7 +9,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::model::backup::{Backup, Point};
-use crate::model::chunks::{Chunking, PartPosition};
+use crate::model::chunks::{Chunking, PartPosition, length_of_chunk};
 use crate::model::copy::{CopyName, Id};
 use crate::model::digest::Sha256;
 use crate::model::object_lock::Retention;
@@ -144,7 +144,8 @@ impl PartStored {
     /// Has it the size of its chunks? `stream`: bytes of the whole stream.
     pub fn is_consistent(&self, chunking: &Chunking, stream: u64) -> bool {
         let Some(FilteredChunks { chunks, .. }) = &self.filtered else {
-            return self.size == chunking.length(self.chunks(chunking).start, stream);
+            let index = self.chunks(chunking).start;
+            return self.size == length_of_chunk(index, chunking.chunk_size, stream);
         };
         let size = chunks.iter().fold(0, |sum: u64, chunk| sum.saturating_add(chunk.size));
         size == self.size && !matches!(chunks[..], [only] if only.sha256 != self.sha256)

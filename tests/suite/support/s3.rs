@@ -53,9 +53,9 @@ pub enum Fault {
     Swell,
     /// It is done; the reply has another ETag, or another checksum, wherever it has one.
     OtherEtag,
+    OtherSum,
     /// It is done; the listing has other keys.
     OtherKeys,
-    OtherSum,
     /// It is done; the reply is sent twice, as if the second were that to the next request.
     Twice,
     /// Nothing is done, and no reply comes for two seconds.
